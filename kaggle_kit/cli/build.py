@@ -1,0 +1,40 @@
+"""`kit build`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from kaggle_kit.cli.options import open_project, parameter_option, project_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME…]")
+@click.option("--target", "target_name", metavar="T", help="Build for this target instead of kit.toml's.")
+@parameter_option
+@project_option
+def build(
+    names: tuple[str, ...], target_name: str | None, assignments: tuple[str, ...], project_folder: Path | None
+) -> None:
+    """Render notebooks into build/NAME: the notebook, kernel-metadata.json and manifest.json.
+
+    Without a NAME, every notebook of the project. The same inputs give the same bytes.
+
+    \b
+    Examples:
+      kit build
+      kit build lmsys --target kaggle-t4x2
+      kit build lmsys -p token_budget=768
+    """
+    from kaggle_kit.notebook.build import build as build_notebook
+    from kaggle_kit.targets import load_target
+
+    project = open_project(project_folder)
+    for name in names or sorted(project.notebooks):
+        target = load_target(target_name or project.notebook(name).target, project=project.root)
+        built = build_notebook(project, name, target=target, assignments=assignments)
+        click.echo(f"{built.folder}  for {target.name}")

@@ -1,0 +1,107 @@
+"""`kit dryrun`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import click
+
+from kaggle_kit.cli.options import open_project, parameter_option, project_option
+
+_FOLDER = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--data", metavar="DIR", type=_FOLDER, help="A folder with test.csv and sample_submission.csv.")
+@click.option("--solution", metavar="FILE", type=_FOLDER, help="The true outcomes, for the log loss.")
+@click.option("--rows", metavar="N", type=click.IntRange(min=1), help="Only the first N rows of the sample.")
+@click.option("--out", metavar="DIR", type=_FOLDER, help="Where the results go (default: runs/NAME).")
+@click.option("--target", "target_name", metavar="T", default="local-cpu", show_default=True, help="The target.")
+@parameter_option
+@click.option("--limit", metavar="SECONDS", type=click.FloatRange(min=1), help="End the session after this time.")
+@click.option("--seal", type=click.Choice(["bwrap", "unshare", "none"]), help="Default: the strongest that works.")
+@click.option(
+    "--mounts",
+    type=click.Choice(["2026", "flat"]),
+    default="2026",
+    show_default=True,
+    help="How the inputs are mounted: Kaggle's way of 2026, or the one before.",
+)
+@click.option("--hidden", is_flag=True, help="As in the hidden scoring run: failures end in the fallback.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, and nothing else.")
+@project_option
+def dryrun(name: str, as_json: bool, out: Path | None, project_folder: Path | None, **given: Any) -> int:
+    """Run a notebook in a sealed copy of Kaggle on this machine.
+
+    Builds the notebook for the local target, lays out /kaggle with the wheelhouse, the model and the data,
+    closes the network, executes it with papermill, and reports: rows, seconds, speed, memory, log loss.
+
+    \b
+    Examples:
+      kit dryrun lmsys
+      kit dryrun lmsys --rows 20 --json
+      kit dryrun lmsys --data ~/lmsys --solution ~/lmsys/train.csv --out runs/full
+
+    Exit code 0 where every readable row was scored by the model and the submission is valid, else 1.
+    """
+    from kaggle_kit.cli.wheels import fetch_progress
+    from kaggle_kit.sandbox.dryrun import Listener, Options, dry_run
+    from kaggle_kit.targets import load_target
+
+    project = open_project(project_folder)
+    project.notebook(name)
+    target = load_target(given["target_name"], project=project.root)
+    options = Options(
+        data=given["data"],
+        solution=given["solution"],
+        rows=given["rows"],
+        assignments=given["assignments"],
+        limit_seconds=given["limit"],
+        seal=given["seal"],
+        mounts=given["mounts"],
+        hidden=given["hidden"],
+    )
+    folder = out or project.root / "runs" / name
+    with _Screen(quiet=as_json) as screen, fetch_progress() as fetching:
+        listener = Listener(say=screen.say, line=screen.line, fetching=fetching)
+        report = dry_run(project, name, target=target, options=options, out=folder.absolute(), listener=listener)
+    if as_json:
+        click.echo(json.dumps(report.to_json() | {"out": str(folder)}, indent=2, sort_keys=True))
+    else:
+        click.echo("\n".join(["", *report.lines(), f"{'files':<18}{folder}"]))
+    return 0 if report.complete else 1
+
+
+class _Screen:
+    """What a person sees while a dry run goes on: its lines; on a terminal, a moving line while it waits."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, quiet=self._quiet, highlight=False, markup=False)
+        self._status = self._console.status("checking", spinner="line")
+        if self._console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def say(self, text: str) -> None:
+        self._console.print(text)
+
+    def line(self, line: str) -> None:
+        """A line of papermill's log: which cell runs becomes the status, what the notebook prints is shown."""
+        if "Executing Cell" in line:
+            self._status.update(line.strip("- "))
+        elif line and not line.startswith(_PAPERMILL):
+            self._console.print(f"  {line}")
+
+
+_PAPERMILL = ("Input Notebook:", "Output Notebook:", "Executing notebook", "Ending Cell", "Black is")

@@ -1,0 +1,81 @@
+"""`kit`: the command line. It parses, calls, prints, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+
+import click
+
+from kaggle_kit import __version__
+from kaggle_kit.cli.build import build
+from kaggle_kit.cli.dryrun import dryrun
+from kaggle_kit.cli.targets import targets
+from kaggle_kit.cli.wheels import wheels
+from kaggle_kit.errors import KitError
+
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="kit")
+def kit() -> None:
+    """Offline Kaggle notebooks that score a large language model: built, rehearsed, and pushed.
+
+    \b
+    Exit codes: 0 done, 1 the work failed, 2 wrong use, 130 interrupted.
+
+    \b
+    Examples:
+      kit build                  render every notebook of the project
+      kit wheels fetch --target local-cpu
+      kit dryrun lmsys           run a notebook in a sealed Kaggle on this machine
+    """
+
+
+for command in (build, dryrun, targets, wheels):
+    kit.add_command(command)
+
+
+def main() -> None:
+    """The entry point of the command `kit`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; returns its exit code. Every foreseen error is one message on standard error."""
+    try:
+        result = kit.main(args=arguments, prog_name="kit", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; what was fetched or built before is kept", err=True)
+        return INTERRUPTED
+    except KitError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except OSError as error:
+        return _system_error(error)
+    return result if isinstance(result, int) else 0
+
+
+def _system_error(error: OSError) -> int:
+    """Say what the system refused: a full disk and missing rights are the user's to mend, not a crash of kit."""
+    if error.errno == errno.EPIPE:
+        return 1
+    if error.errno not in (
+        errno.ENOSPC,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.EDQUOT,
+        errno.ENAMETOOLONG,
+    ):
+        raise error
+    place = error.filename or Path.cwd()
+    click.echo(f"error: {place}: {error.strerror}", err=True)
+    return 1

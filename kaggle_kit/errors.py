@@ -1,0 +1,48 @@
+"""The one tree of errors a user may see: what happened, where, and what to do next."""
+
+
+class KitError(Exception):
+    """Any failure that kit foresees. Its text is the whole message that a user reads.
+
+    `exit_code` is what the command line ends with: 1 where the work failed, 2 where kit was used wrongly.
+    """
+
+    exit_code = 1
+
+
+class UsageError(KitError):
+    """Kit was asked for something that cannot be: a wrong name, a wrong type, a missing file."""
+
+    exit_code = 2
+
+
+class ProjectError(UsageError):
+    """`kit.toml`, or a file that it names, is missing or wrong."""
+
+
+class SourceError(UsageError):
+    """A notebook source or its template is wrong."""
+
+
+class DataError(UsageError):
+    """The competition's files are missing, or do not have the columns and ids that they must have."""
+
+
+class LabelError(UsageError):
+    """A label is not one distinct token in the place where the model will say it."""
+
+
+class WheelhouseError(KitError):
+    """A wheel or a lock is missing, corrupt, or cannot be had."""
+
+
+class ModelError(KitError):
+    """A model folder is missing, incomplete or corrupt."""
+
+
+class SandboxError(KitError):
+    """The sealed Kaggle could not be made on this machine."""
+
+
+class RunError(KitError):
+    """Something failed while a notebook or its worker ran."""

@@ -1,0 +1,49 @@
+"""Files that are either the old one or the new one, never half of one; and their hashes."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+_CHUNK_BYTES = 1 << 20
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write `content` beside `path` under a temporary name, then rename it into place.
+
+    Raises OSError (ENOSPC on a full disk); `path` then still holds what it held before.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in lower-case hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def user_cache() -> Path:
+    """The folder for downloads and other things that can be made again.
+
+    `$KIT_CACHE_DIR`, else `$XDG_CACHE_HOME/kaggle-kit`, else `~/.cache/kaggle-kit`.
+    """
+    if chosen := os.environ.get("KIT_CACHE_DIR"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "kaggle-kit"

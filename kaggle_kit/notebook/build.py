@@ -1,0 +1,149 @@
+"""`kit build`: a notebook's folder, the same bytes on every run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit import __version__
+from kaggle_kit.errors import ProjectError
+from kaggle_kit.files import write_atomic
+from kaggle_kit.notebook.parameters import Value, override, parse_assignments
+from kaggle_kit.notebook.render import render
+from kaggle_kit.notebook.source import Cell, Source, read_source
+from kaggle_kit.project.config import CONFIG
+from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
+from kaggle_kit.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from kaggle_kit.project import Model, Notebook, Project
+    from kaggle_kit.targets import Target
+
+METADATA = "kernel-metadata.json"
+
+
+@dataclass(frozen=True)
+class Build:
+    """A built notebook: its folder, and the parts that a dry run needs to know."""
+
+    name: str
+    folder: Path
+    target: Target
+    source: Source
+    parameters: Mapping[str, Value]
+
+    @property
+    def notebook(self) -> Path:
+        """The notebook's file."""
+        return self.folder / f"{self.name}.ipynb"
+
+    def literals(self) -> dict[str, Any]:
+        """The plain values that the author's cells assign, overridden parameters included."""
+        return self.source.literals() | dict(self.parameters)
+
+
+def build(
+    project: Project,
+    name: str,
+    *,
+    target: Target,
+    assignments: Sequence[str] = (),
+    out: Path | None = None,
+) -> Build:
+    """Render the notebook `name` for `target` into `out` (`build/NAME` of the project by default).
+
+    `assignments` are `name=value` texts that override parameters. Raises KitError before anything is written.
+    """
+    notebook = project.notebook(name)
+    key = f"notebooks.{name}"
+    source = read_source(project.path(notebook.source, key=f"{key}.source"))
+    where = f"{project.root / CONFIG}: {key}.parameters"
+    parameters = override(source.parameters, notebook.parameters, where=where)
+    parameters |= parse_assignments(source.parameters, assignments)
+    wheelhouse = _wheelhouse(project, target)
+    cells = render(
+        source,
+        template=notebook.template,
+        project=project.root,
+        parameters={p.name: parameters[p.name] for p in source.parameters if p.name in parameters},
+        context={
+            "notebook": name,
+            "target": target.name,
+            "kit_version": __version__,
+            "wheelhouse": target.name,
+            "model": notebook.model,
+            "engine_options": target.engine_options | notebook.engine_options,
+            "worker_environment": target.worker_environment,
+        },
+    )
+    folder = out or project.root / "build" / name
+    write_atomic(folder / f"{name}.ipynb", _notebook_text(cells))
+    model = project.models[notebook.model]
+    metadata = _metadata(project, name, notebook, target, wheelhouse, model)
+    write_atomic(folder / METADATA, json.dumps(metadata, indent=2, ensure_ascii=False) + "\n")
+    _write_manifest(folder, name, target)
+    return Build(name, folder, target, source, parameters)
+
+
+def _wheelhouse(project: Project, target: Target) -> str:
+    if target.name not in project.wheelhouses:
+        known = project.wheelhouses
+        raise ProjectError(
+            f"{project.root / CONFIG}: wheelhouses has no dataset for the target {target.name!r}"
+            f'{did_you_mean(target.name, known)}; add: {target.name} = "{project.owner}/kit-wheels-{target.name}"'
+        )
+    return project.wheelhouses[target.name]
+
+
+def _notebook_text(cells: Sequence[Cell]) -> str:
+    """The notebook as JSON: no outputs, cell ids from cell names, nothing that a clock or a machine decides."""
+    import nbformat.v4
+    import nbformat.validator
+
+    nodes = []
+    for cell in cells:
+        metadata = {"name": cell.name} | ({"tags": list(cell.tags)} if cell.tags else {})
+        make = nbformat.v4.new_markdown_cell if cell.kind == "markdown" else nbformat.v4.new_code_cell
+        nodes.append(make(cell.text, id=cell.name, metadata=metadata))
+    notebook = nbformat.v4.new_notebook(
+        cells=nodes,
+        metadata={
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"},
+        },
+    )
+    nbformat.validator.validate(notebook)
+    return str(nbformat.writes(notebook)) + "\n"
+
+
+def _metadata(
+    project: Project, name: str, notebook: Notebook, target: Target, wheelhouse: str, model: Model
+) -> dict[str, object]:
+    """`kernel-metadata.json`: internet off and the accelerator written out, since the client's defaults differ."""
+    return {
+        "id": f"{project.owner}/{notebook.slug}",
+        "title": notebook.title,
+        "code_file": f"{name}.ipynb",
+        "language": "python",
+        "kernel_type": "notebook",
+        "is_private": notebook.private,
+        "enable_gpu": target.gpus > 0,
+        "enable_tpu": False,
+        "enable_internet": False,
+        "machine_shape": target.accelerator or "",
+        "competition_sources": [project.competition],
+        "dataset_sources": sorted(filter(None, [wheelhouse, model.dataset])),
+        "model_sources": [model.kaggle_model] if model.kaggle_model else [],
+        "kernel_sources": [],
+    }
+
+
+def _write_manifest(folder: Path, name: str, target: Target) -> None:
+    keep = {f"{name}.ipynb", METADATA}
+    whole = make_manifest(folder, kind="build", name=name, extra={"target": target.name, "kit": __version__})
+    files = tuple(entry for entry in whole.files if entry.path in keep)
+    write_atomic(folder / MANIFEST, dump_manifest(type(whole)(whole.kind, whole.name, files, whole.extra)))

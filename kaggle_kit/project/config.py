@@ -1,0 +1,130 @@
+"""Read `kit.toml`; every error says which file, which key, what was found and what was meant."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from kaggle_kit.errors import ProjectError, UsageError
+from kaggle_kit.suggest import did_you_mean, first_problem
+
+CONFIG = "kit.toml"
+_SLUG = r"[a-z0-9]+(?:-[a-z0-9]+)*"
+Slug = Annotated[str, Field(pattern=rf"^{_SLUG}$")]
+Owner = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
+DatasetRef = Annotated[str, Field(pattern=rf"^[a-z0-9_-]+/{_SLUG}$")]
+ModelRef = Annotated[str, Field(pattern=rf"^[a-z0-9_-]+/{_SLUG}/[A-Za-z]+/{_SLUG}/\d+$")]
+Value = bool | int | float | str
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Model(_Table):
+    """A checkpoint: its folder here, and where Kaggle has it (a dataset, or a version of a Kaggle Model)."""
+
+    path: str
+    dataset: DatasetRef | None = None
+    kaggle_model: ModelRef | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.dataset is None) == (self.kaggle_model is None):
+            raise ValueError("give either dataset or kaggle_model, and not both")
+        return self
+
+
+class Notebook(_Table):
+    """One notebook to build. Paths are below the project's root."""
+
+    source: str
+    title: Annotated[str, Field(min_length=5, max_length=50)]
+    model: str
+    target: str
+    template: str = "offline.py.j2"
+    data: str | None = None
+    """The competition's files for a dry run: a folder with test.csv and sample_submission.csv."""
+    solution: str | None = None
+    private: bool = True
+    parameters: dict[str, Value] = Field(default_factory=dict)
+    engine_options: dict[str, Value] = Field(default_factory=dict)
+
+    @property
+    def slug(self) -> str:
+        """What Kaggle makes of the title in the notebook's address."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
+
+class Project(_Table):
+    """A whole `kit.toml`, and the folder that it stands in."""
+
+    root: Path
+    owner: Owner
+    competition: Slug
+    wheelhouses: dict[str, DatasetRef]
+    """Target name → the dataset that holds its wheels."""
+    models: dict[str, Model]
+    notebooks: dict[str, Notebook]
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        for name, notebook in self.notebooks.items():
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                raise ValueError(f"notebooks.{name}: a notebook's name has letters, digits, - and _ only")
+            if notebook.model not in self.models:
+                raise ValueError(
+                    f"notebooks.{name}.model = {notebook.model!r} is not a table under models"
+                    f"{did_you_mean(notebook.model, self.models)}"
+                )
+        return self
+
+    def notebook(self, name: str) -> Notebook:
+        """The notebook `name`; raises UsageError for an unknown one."""
+        if name not in self.notebooks:
+            raise UsageError(
+                f"{self.root / CONFIG} has no notebook {name!r}{did_you_mean(name, self.notebooks)}; "
+                f"known: {', '.join(sorted(self.notebooks)) or 'none'}"
+            )
+        return self.notebooks[name]
+
+    def path(self, relative: str, *, key: str) -> Path:
+        """A file or folder that `kit.toml` names under `key`; raises ProjectError where it does not exist."""
+        path = self.root / relative
+        if not path.exists():
+            raise ProjectError(f"{self.root / CONFIG}: {key} = {relative!r}, but {path} does not exist")
+        return path
+
+
+def find_project(start: Path) -> Path:
+    """The nearest folder at or above `start` that holds a `kit.toml`; raises ProjectError where none does."""
+    for folder in [start.resolve(), *start.resolve().parents]:
+        if (folder / CONFIG).is_file():
+            return folder
+    raise ProjectError(
+        f"no {CONFIG} in {start.resolve()} or any folder above it: go into a project, or name it with --project DIR"
+    )
+
+
+def load_project(root: Path) -> Project:
+    """Read `root`/kit.toml.
+
+    Raises ProjectError where it is missing, is not TOML, has an unknown key or a value of the wrong kind.
+    """
+    path = root / CONFIG
+    try:
+        body: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ProjectError(f"{path} is missing: a project is a folder with a {CONFIG}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ProjectError(f"{path} is not valid TOML: {error}") from error
+    if "root" in body:
+        raise ProjectError(f"{path}: unknown key 'root'")
+    try:
+        return Project.model_validate({"root": root.resolve()} | body)
+    except ValidationError as error:
+        raise ProjectError(f"{path}: {first_problem(error, Project)}") from error

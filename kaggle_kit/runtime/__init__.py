@@ -1,0 +1,1 @@
+"""All that runs on Kaggle. It imports nothing else of the kit but `errors` and `files`."""

@@ -1,0 +1,70 @@
+"""What the notebook hands to its worker: one JSON file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.files import write_atomic
+from kaggle_kit.runtime.manifest import MANIFEST
+from kaggle_kit.runtime.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides the scores, and where they go.
+
+    `token_budget`: tokens of one prompt at most, special tokens included.
+    """
+
+    task: Task
+    test: Path
+    id_column: str
+    model: Path
+    journal: Path
+    token_budget: int
+    engine_options: Mapping[str, Any]
+
+    def configuration(self) -> str:
+        """A hash of all that decides the scores: a journal goes on only under the same one."""
+        parts = {
+            "task": self.task.to_json(),
+            "model": (self.model / MANIFEST).read_text(encoding="utf-8"),
+            "test": [str(self.test), self.test.stat().st_size],
+            "token_budget": self.token_budget,
+            "engine_options": dict(self.engine_options),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Write the job for the worker."""
+        body = {
+            "task": self.task.to_json(),
+            "test": str(self.test),
+            "id_column": self.id_column,
+            "model": str(self.model),
+            "journal": str(self.journal),
+            "token_budget": self.token_budget,
+            "engine_options": dict(self.engine_options),
+        }
+        write_atomic(path, json.dumps(body, indent=2, sort_keys=True) + "\n")
+
+
+def read_job(path: Path) -> Job:
+    """Read what `Job.write` wrote."""
+    body = json.loads(path.read_text(encoding="utf-8"))
+    return Job(
+        task=Task(**body["task"]),
+        test=Path(body["test"]),
+        id_column=body["id_column"],
+        model=Path(body["model"]),
+        journal=Path(body["journal"]),
+        token_budget=body["token_budget"],
+        engine_options=body["engine_options"],
+    )

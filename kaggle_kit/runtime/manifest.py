@@ -1,0 +1,122 @@
+"""`manifest.json`: what a folder must hold, so that it can be found and checked wherever Kaggle mounts it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import KitError, ModelError, WheelhouseError
+from kaggle_kit.files import sha256_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MANIFEST = "manifest.json"
+VERSION = 1
+_ERRORS: dict[str, type[KitError]] = {"wheelhouse": WheelhouseError, "model": ModelError}
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a folder: its path below the folder (with `/`), SHA-256 in hex, and size in bytes."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of some `kind` ("wheelhouse", "model" or "build") and `name` must hold."""
+
+    kind: str
+    name: str
+    files: tuple[FileEntry, ...]
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+def make_manifest(folder: Path, *, kind: str, name: str, extra: Mapping[str, object] | None = None) -> Manifest:
+    """The manifest of what `folder` holds now, `manifest.json` itself left out."""
+    entries = [
+        FileEntry(path.relative_to(folder).as_posix(), sha256_file(path), path.stat().st_size)
+        for path in folder.rglob("*")
+        if path.is_file() and path != folder / MANIFEST
+    ]
+    return Manifest(kind, name, tuple(sorted(entries, key=lambda entry: entry.path)), extra or {})
+
+
+def dump_manifest(manifest: Manifest) -> str:
+    """The text of `manifest.json`: keys sorted, files by path."""
+    files = [
+        {"path": entry.path, "sha256": entry.sha256, "size": entry.size}
+        for entry in sorted(manifest.files, key=lambda entry: entry.path)
+    ]
+    body = {
+        **manifest.extra,
+        "kind": manifest.kind,
+        "name": manifest.name,
+        "version": VERSION,
+        "files": files,
+    }
+    return json.dumps(body, indent=2, sort_keys=True) + "\n"
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a `manifest.json`.
+
+    Raises KitError where it is missing, is no manifest of this version, or names a path outside its folder.
+    """
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise KitError(f"{path} is missing: the folder cannot be checked; make it anew") from error
+    except (OSError, ValueError) as error:
+        raise KitError(f"{path} cannot be read as a manifest: {error}; make it anew") from error
+    return _parse(body, path)
+
+
+def _parse(body: Any, path: Path) -> Manifest:
+    if not isinstance(body, dict) or body.get("version") != VERSION:
+        raise KitError(f"{path} is not a kit manifest of version {VERSION}; make it anew with this kit")
+    try:
+        files = tuple(
+            FileEntry(str(entry["path"]), str(entry["sha256"]), int(entry["size"])) for entry in body["files"]
+        )
+        kind, name = str(body["kind"]), str(body["name"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise KitError(f"{path} is not a whole manifest ({error!r}); make it anew") from error
+    for entry in files:
+        pure = PurePosixPath(entry.path)
+        if pure.is_absolute() or ".." in pure.parts:
+            raise KitError(f"{path} names {entry.path!r}, outside its folder; do not use this folder")
+    known = {"kind", "name", "version", "files"}
+    return Manifest(kind, name, files, {key: value for key, value in body.items() if key not in known})
+
+
+def verify_files(folder: Path, manifest: Manifest, *, hashes: bool = True) -> None:
+    """Check that `folder` holds every file of `manifest` in its right size and, with `hashes`, its right SHA-256.
+
+    Raises WheelhouseError or ModelError, by the manifest's kind (else KitError), naming the first bad file.
+    """
+    error = _ERRORS.get(manifest.kind, KitError)
+    for entry in manifest.files:
+        path = folder / entry.path
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            raise error(
+                f"{entry.path} is missing from the {manifest.kind} {manifest.name} in {folder}; "
+                f"fetch or upload it again"
+            ) from None
+        if size != entry.size:
+            raise error(
+                f"{entry.path} of the {manifest.kind} {manifest.name} in {folder} has {size:,} bytes, "
+                f"its manifest says {entry.size:,}: it was cut or changed; fetch or upload it again"
+            )
+        if hashes and (found := sha256_file(path)) != entry.sha256:
+            raise error(
+                f"{entry.path} of the {manifest.kind} {manifest.name} in {folder} has SHA-256 {found}, "
+                f"its manifest says {entry.sha256}: it is corrupt; fetch or upload it again"
+            )

@@ -1,0 +1,100 @@
+"""`submission.csv`: made from what is known, checked against the sample, and only then put in place."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kaggle_kit.errors import DataError, RunError
+from kaggle_kit.files import write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+_SUM_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What `sample_submission.csv` asks for: the id column, the label columns, and the ids in their order."""
+
+    id_column: str
+    columns: tuple[str, ...]
+    ids: tuple[str, ...]
+
+
+def read_sample(path: Path) -> Sample:
+    """Read `sample_submission.csv`. Raises DataError where it is missing, has no label column or repeats an id."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            header, *lines = [line for line in csv.reader(stream) if line]
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing") from None
+    except (ValueError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a sample submission: {error}") from error
+    if len(header) < 2:
+        raise DataError(f"{path} has only the columns {header}; it needs an id and the label columns")
+    ids = tuple(line[0] for line in lines)
+    if len(set(ids)) < len(ids):
+        repeated = next(name for name in ids if ids.count(name) > 1)
+        raise DataError(f"{path} has two rows with the {header[0]} {repeated!r}; ids must differ")
+    return Sample(header[0], tuple(header[1:]), ids)
+
+
+def dump_submission(sample: Sample, scores: Mapping[str, Mapping[str, float]], *, prior: Mapping[str, float]) -> str:
+    """The text of a submission: for each id of the sample its probabilities by column, else the prior."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([sample.id_column, *sample.columns])
+    for row_id in sample.ids:
+        values = scores.get(row_id, prior)
+        writer.writerow([row_id, *(format(values[column], ".10g") for column in sample.columns)])
+    return out.getvalue()
+
+
+def check_submission(text: str, sample: Sample) -> None:
+    """Raise RunError, with the line, where a submission's text is not what the sample asks for.
+
+    Checked: columns, ids and their order, every value a number from 0 to 1, every row's sum 1 within 1e-6.
+    """
+    header, *lines = csv.reader(io.StringIO(text))
+    if header != [sample.id_column, *sample.columns]:
+        raise RunError(f"the submission has the columns {header}, not {[sample.id_column, *sample.columns]}")
+    if len(lines) != len(sample.ids):
+        raise RunError(f"the submission has {len(lines):,} rows, the sample {len(sample.ids):,}")
+    for number, (line, row_id) in enumerate(zip(lines, sample.ids, strict=True), start=2):
+        if line[:1] != [row_id]:
+            raise RunError(f"line {number} of the submission is for {line[:1]}, the sample has {row_id!r} there")
+        if problem := _problem(line[1:], len(sample.columns)):
+            raise RunError(f"line {number} of the submission (id {row_id!r}) {problem}: {line[1:]}")
+
+
+def _problem(cells: Sequence[str], count: int) -> str | None:
+    if len(cells) != count:
+        return f"has {len(cells)} values instead of {count}"
+    try:
+        values = [float(cell) for cell in cells]
+    except ValueError:
+        return "holds a value that is no number"
+    if not all(0 <= value <= 1 for value in values):
+        return "holds a value outside 0 to 1"
+    if not math.isclose(sum(values), 1, abs_tol=_SUM_TOLERANCE):
+        return f"sums to {sum(values):.8f}, not 1"
+    return None
+
+
+def put_submission(path: Path, text: str, sample: Sample) -> None:
+    """Check `text` against `sample`, then put it at `path`, in place of the submission that stood there.
+
+    Raises RunError where it is not valid or cannot be written; the old submission then still stands.
+    """
+    check_submission(text, sample)
+    try:
+        write_atomic(path, text)
+    except OSError as error:
+        kept = "the submission that stood there is kept" if path.exists() else "NO submission stands"
+        raise RunError(f"{path} cannot be written: {error.strerror}; {kept}; write less into {path.parent}") from error

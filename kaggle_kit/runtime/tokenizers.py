@@ -1,0 +1,49 @@
+"""The model's own tokenizer, behind the two calls that prompts need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kaggle_kit.errors import ModelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import tokenizers
+
+
+class ModelTokenizer:
+    """The `tokenizer.json` of a model folder, run by the Rust library `tokenizers` alone: no torch needed."""
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of `text`, with the special tokens that the model expects at its start."""
+        return list(self._tokenizer.encode(text).ids)
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """The (start, end) characters of each token of `text`, without special tokens."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).offsets)
+
+    def pieces(self, token_ids: list[int]) -> list[str]:
+        """The vocabulary's own spelling of each token."""
+        return [self._tokenizer.id_to_token(i) or f"<{i}>" for i in token_ids]
+
+
+def load_tokenizer(model: Path) -> ModelTokenizer:
+    """The tokenizer of the model in the folder `model`.
+
+    Raises ModelError where the folder has no readable `tokenizer.json`.
+    """
+    import tokenizers
+
+    path = model / "tokenizer.json"
+    if not path.is_file():
+        raise ModelError(f"{path} is missing: save the tokenizer in its fast form (save_pretrained writes it)")
+    try:
+        return ModelTokenizer(tokenizers.Tokenizer.from_file(str(path)))
+    except Exception as error:  # the Rust library raises bare Exception
+        raise ModelError(f"{path} cannot be read as a tokenizer: {error}") from error

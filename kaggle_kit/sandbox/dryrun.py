@@ -1,0 +1,217 @@
+"""`kit dryrun`: the built notebook, executed in a sealed /kaggle on this machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kaggle_kit.errors import UsageError
+from kaggle_kit.files import user_cache, write_atomic
+from kaggle_kit.notebook.build import Build, build
+from kaggle_kit.sandbox.competition import Competition, cut_competition
+from kaggle_kit.sandbox.execute import execute
+from kaggle_kit.sandbox.image import Image, ready_image
+from kaggle_kit.sandbox.layout import input_mounts
+from kaggle_kit.sandbox.outcome import make_report
+from kaggle_kit.sandbox.preflight import Checked, check
+from kaggle_kit.sandbox.seal import Mount, Room, choose_seal, driver_mount, offline_environment
+from kaggle_kit.wheelhouse.ready import Wheelhouse, ready_wheelhouse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kaggle_kit.project import Project
+    from kaggle_kit.sandbox.report import Report
+    from kaggle_kit.targets import Target
+    from kaggle_kit.wheelhouse.fetch import Progress
+
+EXECUTED = "executed.ipynb"
+LOG = "log.txt"
+SUBMISSION = "submission.csv"
+REPORT_TEXT = "report.txt"
+REPORT_JSON = "report.json"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user chooses for a dry run.
+
+    `rows`: only the first so many of the sample; `limit_seconds`: the session's time (None: the target's);
+    `hidden`: as in the hidden scoring run; `mounts`: "2026" or "flat".
+    """
+
+    data: Path | None = None
+    solution: Path | None = None
+    rows: int | None = None
+    assignments: tuple[str, ...] = ()
+    limit_seconds: float | None = None
+    seal: str | None = None
+    mounts: str = "2026"
+    hidden: bool = False
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told what goes on: `say` a sentence, `line` a line of the notebook's log, `fetching` of downloads."""
+
+    say: Callable[[str], None]
+    line: Callable[[str], None]
+    fetching: Progress
+
+
+def dry_run(project: Project, name: str, *, target: Target, options: Options, out: Path, listener: Listener) -> Report:
+    """Build, check, seal, execute, report. Leaves in `out`: the executed notebook, the log, what the notebook wrote
+    to /kaggle/working (`submission.csv` with it), and the report as text and JSON.
+
+    `out` holds either the last run's files or this one's. Raises KitError where the run cannot begin.
+    """
+    since = time.monotonic()
+    if target.gpus:
+        raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a dry run here is for local-cpu")
+    with _room_folder() as scratch, _swapped_in(out) as results:
+        built = build(project, name, target=target, assignments=options.assignments, out=scratch / "build")
+        checked = _check(project, built, options)
+        competition = checked.competition
+        if options.rows is not None and options.rows < len(competition.sample.ids):
+            competition = cut_competition(competition, rows=options.rows, out=scratch / "data")
+        seal = choose_seal(options.seal)
+        listener.say(f"seal: {seal.name}")
+        wheelhouse = ready_wheelhouse(target, project=project.root, progress=listener.fetching)
+        if wheelhouse.note:
+            listener.say(wheelhouse.note)
+        image = ready_image(progress=listener.say)
+        prepared = time.monotonic() - since
+        room = _room(project, built, competition, wheelhouse, image, scratch, results, target, options)
+        listener.say(f"{name}: {len(competition.sample.ids):,} rows, in a sealed Kaggle")
+        execution = execute(
+            seal,
+            room,
+            python=image.python,
+            log=results / LOG,
+            limit_seconds=options.limit_seconds or target.session_seconds,
+            show=listener.line,
+        )
+        _collect(scratch, results)
+        report = make_report(
+            built,
+            results=results,
+            sample=competition.sample,
+            solution=checked.solution,
+            seal=seal,
+            execution=execution,
+            preparing_seconds=prepared,
+            notes=(wheelhouse.note,) if wheelhouse.note else (),
+        )
+        write_atomic(results / REPORT_TEXT, "\n".join(report.lines()) + "\n")
+        write_atomic(results / REPORT_JSON, json.dumps(report.to_json(), indent=2, sort_keys=True) + "\n")
+    return report
+
+
+def _check(project: Project, built: Build, options: Options) -> Checked:
+    notebook = project.notebook(built.name)
+    key = f"notebooks.{built.name}"
+    if options.data is None and notebook.data is None:
+        raise UsageError(f"no data: name a folder with --data DIR, or as {key}.data in kit.toml")
+    data = options.data or project.path(str(notebook.data), key=f"{key}.data")
+    solution = options.solution
+    # The project's own solution belongs to the project's own data.
+    if solution is None and options.data is None and notebook.solution is not None:
+        solution = project.path(notebook.solution, key=f"{key}.solution")
+    model = project.path(project.models[notebook.model].path, key=f"models.{notebook.model}.path")
+    return check(built, model=model, data=data, solution=solution)
+
+
+def _room(
+    project: Project,
+    built: Build,
+    competition: Competition,
+    wheelhouse: Wheelhouse,
+    image: Image,
+    scratch: Path,
+    results: Path,
+    target: Target,
+    options: Options,
+) -> Room:
+    model = project.models[project.notebook(built.name).model]
+    folders = {name: scratch / name for name in ("temp", "tmp", "out")}
+    for folder in folders.values():
+        folder.mkdir()
+    mounts = (
+        *input_mounts(
+            project,
+            style=options.mounts,
+            data=competition.folder,
+            wheelhouse=(project.wheelhouses[target.name], wheelhouse.folder),
+            model=(model, project.root / model.path),
+        ),
+        *image.mounts,
+        driver_mount(),
+        Mount(built.notebook, "/kit/notebook.ipynb"),
+        Mount(folders["out"], "/kit/out", writable=True),
+        Mount(folders["temp"], "/kaggle/temp", writable=True),
+        Mount(folders["tmp"], "/tmp", writable=True),  # noqa: S108  the room's own
+        Mount(results, "/kaggle/out", writable=True),
+    )
+    return Room(
+        mounts=mounts,
+        working_bytes=target.working_bytes,
+        environment=_environment(image, hidden=options.hidden),
+        workdir="/kaggle/working",
+    )
+
+
+def _environment(image: Image, *, hidden: bool) -> dict[str, str]:
+    """The variables of a Kaggle session that a notebook may look at, and a home of its own."""
+    return {
+        **offline_environment(),
+        "PATH": f"{image.python.parent}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/tmp/home",  # noqa: S108  the room's own
+        "TMPDIR": "/tmp",  # noqa: S108
+        "LANG": "C.UTF-8",
+        "KAGGLE_KERNEL_RUN_TYPE": "Batch",
+        **({"KAGGLE_IS_COMPETITION_RERUN": "1"} if hidden else {}),
+    }
+
+
+def _collect(scratch: Path, results: Path) -> None:
+    """The executed notebook, as far as it came; the journal and the environment stay behind."""
+    executed = scratch / "out" / EXECUTED
+    if executed.is_file():
+        shutil.copyfile(executed, results / EXECUTED)
+
+
+@contextmanager
+def _room_folder() -> Iterator[Path]:
+    """A folder on disk for what the sealed notebook writes, removed whatever happens."""
+    base = user_cache() / "dryruns"
+    base.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=base))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _swapped_in(out: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `out` when all went well, and is removed when not."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        yield fresh
+        fresh.chmod(0o755)
+        old = out.with_name(f".{out.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if out.exists():
+            out.replace(old)
+        fresh.replace(out)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise

@@ -1,0 +1,119 @@
+"""The Python in which a dry run's notebook executes: a stand-in for Kaggle's image, without the kit in it."""
+
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaggle_kit.errors import SandboxError
+from kaggle_kit.files import user_cache, write_atomic
+from kaggle_kit.sandbox.seal_room import Mount
+
+LOCK = Path(__file__).with_name("image.lock")
+_KERNEL = Path("share/jupyter/kernels/python3/kernel.json")
+_COMPLETE = ".complete"
+_SAID_LINES = 12
+
+
+@dataclass(frozen=True)
+class Image:
+    """An environment that is ready to be mounted.
+
+    `python` is its interpreter, at the same path inside and outside. `mounts` are the read-only folders it
+    needs beside the system's own: the environment, and the installation of its base interpreter.
+    """
+
+    python: Path
+    mounts: tuple[Mount, ...]
+
+
+def ready_image(*, cache: Path | None = None, progress: Callable[[str], None]) -> Image:
+    """The image for this Python, created on first use in `cache` (by default the user's cache folder).
+
+    `progress` is told in one sentence what takes long. A creation that was cut off is begun again, and of two
+    processes that need the image at once one creates it while the other waits.
+    Raises SandboxError where uv is missing or the packages cannot be had.
+    """
+    folder = (cache or user_cache()) / "images" / _name()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not (folder / _COMPLETE).is_file():
+        with _only_one(folder, progress):
+            if not (folder / _COMPLETE).is_file():
+                _create(folder, progress)
+    roots = dict.fromkeys((folder.absolute(), *_base_roots()))
+    return Image(python=folder.absolute() / "bin" / "python", mounts=tuple(Mount(p, str(p)) for p in roots))
+
+
+def _name() -> str:
+    """Names the packages, this Python's version and its place: one that moved needs a new environment."""
+    facts = (LOCK.read_text(encoding="utf-8"), platform.python_version(), str(_base_python()))
+    return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
+
+
+def _base_python() -> Path:
+    # In an environment sys.executable is a link in it; uv wants the interpreter that it stands on.
+    return Path(getattr(sys, "_base_executable", "") or sys.executable)
+
+
+def _base_roots() -> Iterator[Path]:
+    """The folders of the base interpreter's installation that are not among the system's own."""
+    for place in (Path(sys.base_prefix), Path(sys.base_exec_prefix), _base_python().resolve().parent.parent):
+        # The path as the environment knows it, and the one that it leads to where a link is on the way.
+        for path in (place.absolute(), place.resolve()):
+            if path != Path("/") and not path.is_relative_to("/usr"):
+                yield path
+
+
+@contextmanager
+def _only_one(folder: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("Another kit is creating the notebook's Python environment: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _create(folder: Path, progress: Callable[[str], None]) -> None:
+    # Scripts of an environment hold its path, so it is made in its place; the marker comes last.
+    shutil.rmtree(folder, ignore_errors=True)
+    progress(f"Creating the notebook's Python environment (once, about 250 MB) in {folder}")
+    uv = _uv()
+    _run([uv, "venv", "--quiet", "--no-project", "--python", str(_base_python()), str(folder)], "be created")
+    install = [uv, "pip", "sync", "--quiet", "--python", str(folder / "bin" / "python")]
+    install += ["--require-hashes", "--only-binary", ":all:", "--compile-bytecode"]
+    # It may have been made on another disk than uv's cache, and is never changed afterwards.
+    install += ["--link-mode", "copy", str(LOCK)]
+    _run(install, "be filled")
+    if not (folder / _KERNEL).exists():
+        raise SandboxError(f"the notebook's Python environment {folder} has no kernel python3: delete it, try again")
+    write_atomic(folder / _COMPLETE, f"{platform.python_version()}\n")
+
+
+def _uv() -> str:
+    import uv
+
+    try:
+        return str(uv.find_uv_bin())
+    except FileNotFoundError as error:
+        raise SandboxError("the program uv is missing: install the package uv beside kit") from error
+
+
+def _run(argv: list[str], wanted: str) -> None:
+    # An activated environment or one named for uv is not the one meant here.
+    kept = {name: value for name, value in os.environ.items() if name not in {"VIRTUAL_ENV", "PYTHONPATH"}}
+    done = subprocess.run(argv, env=kept, cwd="/", capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = "\n".join(done.stderr.strip().splitlines()[-_SAID_LINES:])
+        raise SandboxError(
+            f"the notebook's Python environment could not {wanted} (uv ended with code {done.returncode}). "
+            f"It needs the package registry once; uv said:\n{said}"
+        )

@@ -1,0 +1,160 @@
+"""What a dry run left behind, read into a report."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import KitError
+from kaggle_kit.evaluation.solution import Solution, log_loss
+from kaggle_kit.runtime.progress import duration
+from kaggle_kit.runtime.submission import Sample, check_submission
+from kaggle_kit.sandbox.execute import cell_names, cell_started, failed_cell
+from kaggle_kit.sandbox.report import PROJECTED_ROWS, Report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from kaggle_kit.notebook.build import Build
+    from kaggle_kit.sandbox.execute import Execution
+    from kaggle_kit.sandbox.seal import Seal
+
+
+def make_report(
+    built: Build,
+    *,
+    results: Path,
+    sample: Sample,
+    solution: Solution | None,
+    seal: Seal,
+    execution: Execution,
+    preparing_seconds: float,
+    notes: Sequence[str],
+) -> Report:
+    """The report of the run whose files are in `results`."""
+    record = _read_record(results / "kit-run.json")
+    rows, worker = record.get("rows", {}), record.get("worker", {})
+    invalid = _invalid(results / "submission.csv", sample)
+    failure = _failure(built, results, execution, record)
+    scored = int(rows.get("scored", 0))
+    readable = len(sample.ids) - int(rows.get("unreadable", 0))
+    stages: dict[str, float] = worker.get("stages", {})
+    scoring = stages.get("scoring", 0.0)
+    tokens = int(record.get("prompt_tokens", 0))
+    mass = record.get("label_mass") or {}
+    complete = failure is None and invalid is None and scored == readable
+    return Report(
+        notebook=built.name,
+        target=built.target.name,
+        outcome=_outcome(failure, invalid, total=len(sample.ids), scored=scored, complete=complete, rows=rows),
+        complete=complete,
+        submission_valid=invalid is None,
+        seal=seal.name,
+        unsealed=seal.unsealed,
+        total_rows=len(sample.ids),
+        scored_rows=scored,
+        prior_rows=len(sample.ids) - scored,
+        unreadable_rows=rows.get("unreadable_rows", {}),
+        unreadable_count=int(rows.get("unreadable", 0)),
+        cut_rows=int(rows.get("cut", 0)),
+        seconds=_seconds(record, stages, execution, preparing_seconds),
+        rows_per_second=scored / scoring if scoring and scored else None,
+        tokens_per_second=tokens / scoring if scoring and scored else None,
+        prompt_tokens=tokens,
+        longest_prompt=int(record.get("longest_prompt", 0)),
+        peak_bytes=max(execution.peak_bytes, int(worker.get("peak_bytes", 0))),
+        label_mass_mean=mass.get("mean"),
+        label_mass_lowest=mass.get("lowest"),
+        log_loss=log_loss(results / "submission.csv", solution) if solution and invalid is None else None,
+        projected_seconds=_projected(stages, execution, scored),
+        worker_starts=int(worker.get("starts", 0)),
+        notes=(*notes, *_notes(worker)),
+    )
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """What the notebook wrote of its own run; empty where it wrote nothing that can be read."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _invalid(submission: Path, sample: Sample) -> str | None:
+    """Why the submission is not valid; None where it is."""
+    try:
+        check_submission(submission.read_text(encoding="utf-8"), sample)
+    except FileNotFoundError:
+        return "the notebook left no submission.csv"
+    except (KitError, OSError, UnicodeDecodeError) as error:
+        return str(error)
+    return None
+
+
+def _failure(built: Build, results: Path, execution: Execution, record: dict[str, Any]) -> str | None:
+    """What went wrong, as the beginning of the first line; None where nothing did."""
+    if execution.limit_reached:
+        where = _last_cell(built, results / "log.txt")
+        return f"TIME LIMIT: the session was ended after {duration(execution.seconds)} in the cell {where!r}"
+    if failed := failed_cell(results / "executed.ipynb"):
+        return f"FAILED in the cell {failed[0]!r}: {failed[1]}"
+    if failed_stage := record.get("failed"):
+        return f"FAILED in the stage {failed_stage['stage']!r}: {failed_stage['error']}"
+    if execution.exit_code:
+        where = _last_cell(built, results / "log.txt")
+        return f"FAILED: the notebook ended with code {execution.exit_code} in the cell {where!r}; see log.txt"
+    if record.get("worker", {}).get("ended") == "deadline":
+        return "DEADLINE: the notebook's deadline was reached while it scored"
+    return None
+
+
+def _last_cell(built: Build, log: Path) -> str:
+    names = cell_names(built.notebook)
+    started = [cell_started(line, names) for line in log.read_text(encoding="utf-8").splitlines()]
+    return next((name for name in reversed(started) if name), "none yet")
+
+
+def _outcome(
+    failure: str | None, invalid: str | None, *, total: int, scored: int, complete: bool, rows: dict[str, Any]
+) -> str:
+    stands = (
+        f"NO valid submission: {invalid}"
+        if invalid
+        else f"submission.csv is valid: {scored:,} of {total:,} rows scored by the model"
+    )
+    if not invalid and scored < total:
+        stands += f", the prior for {total - scored:,}"
+    if failure:
+        return f"{failure}; {stands}"
+    if complete:
+        unread = int(rows.get("unreadable", 0))
+        return f"OK: {stands}" + (f" ({unread:,} could not be read)" if unread else "")
+    return f"NOT COMPLETE: {stands}"
+
+
+def _seconds(
+    record: dict[str, Any], stages: dict[str, float], execution: Execution, preparing_seconds: float
+) -> dict[str, float]:
+    notebook: dict[str, float] = record.get("stages", {})
+    install = {"install": notebook["install"]} if "install" in notebook else {}
+    return {
+        "preparing": round(preparing_seconds, 2),
+        **install,
+        **stages,
+        "whole notebook": round(execution.seconds, 2),
+    }
+
+
+def _projected(stages: dict[str, float], execution: Execution, scored: int) -> float | None:
+    """What the hidden run's rows would take here: scoring and reading grow with the rows, the rest does not."""
+    if not scored or "scoring" not in stages:
+        return None
+    growing = stages["scoring"] + stages.get("prepare", 0.0)
+    return execution.seconds - growing + growing * PROJECTED_ROWS / scored
+
+
+def _notes(worker: dict[str, Any]) -> list[str]:
+    starts = int(worker.get("starts", 0))
+    return [f"the worker was started {starts} times; last: {worker.get('message')}"] if starts > 1 else []

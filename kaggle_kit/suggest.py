@@ -1,0 +1,50 @@
+"""The half sentence that turns "unknown" into "did you mean"."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic import BaseModel, ValidationError
+
+
+def did_you_mean(found: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the known name nearest to `found`, or nothing."""
+    near = difflib.get_close_matches(found, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first problem that pydantic found, as one sentence: key, what was found, what was meant."""
+    problem = error.errors(include_url=False)[0]
+    place = [str(part) for part in problem["loc"] if part != "[key]"]
+    where = ".".join(place) or "the file"
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(model, place[:-1])
+        listed = f" (known: {', '.join(known)})" if known else ""
+        return f"unknown key {where!r}{did_you_mean(place[-1], known)}{listed}"
+    if problem["type"] == "missing":
+        return f"the key {where!r} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where} = {problem['input']!r}: {message[0].lower() + message[1:]}"
+
+
+def _known_keys(model: type[BaseModel], place: list[str]) -> list[str]:
+    """The keys of the table at `place`, found by walking the annotations of `model`."""
+    from typing import get_args
+
+    from pydantic import BaseModel as Base
+
+    current: object = model
+    for part in place:
+        if isinstance(current, type) and issubclass(current, Base) and part in current.model_fields:
+            current = current.model_fields[part].annotation
+        arguments = get_args(current)
+        models = [a for a in arguments if isinstance(a, type) and issubclass(a, Base)]
+        current = models[0] if models else current
+    if isinstance(current, type) and issubclass(current, Base):
+        return sorted(current.model_fields)
+    return []

@@ -1,0 +1,150 @@
+"""From a target to a lock by a real uv, against a real index."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from fake_index import Index, make_wheel
+
+from kaggle_kit.errors import WheelhouseError
+from kaggle_kit.targets import Target
+from kaggle_kit.wheelhouse.index import torch_sources
+from kaggle_kit.wheelhouse.lock import Lock
+from kaggle_kit.wheelhouse.pip_settings import pip_find_links, pip_index_url
+from kaggle_kit.wheelhouse.resolve import locate, resolve
+
+
+def _cpu_torch(target: Target) -> Target:
+    return target.model_copy(update={"engine": "torch==2.0+cpu", "extras": (), "torch_backend": "cpu"})
+
+
+def _put(folder: Path, file: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_bytes(make_wheel(file))
+    return folder
+
+
+def test_lock_holds_one_wheel_a_package(lock: Lock) -> None:
+    """Of each package the best wheel for the target is locked, and only that one."""
+    assert [wheel.file for wheel in lock.wheels] == [
+        "binary-2.0-cp311-cp311-manylinux_2_28_x86_64.whl",
+        "child-0.1-py3-none-any.whl",
+        "engine-1.0-py3-none-any.whl",
+        "helper-1.5-py3-none-any.whl",
+    ]
+
+
+def test_excluded_package_is_left_out(lock: Lock) -> None:
+    """An excluded package is not in the lock, though the engine asks for it."""
+    assert "unwanted" not in {wheel.name for wheel in lock.wheels}
+
+
+def test_sizes_are_found(lock: Lock, stocked: Index) -> None:
+    """Sizes are those of the files, also where the index does not list them."""
+    assert {wheel.file: wheel.size for wheel in lock.wheels} == {
+        wheel.file: len(stocked.files[wheel.file]) for wheel in lock.wheels
+    }
+
+
+def test_other_python(stocked: Index, target: Target) -> None:
+    """The same target resolves for another Python than its own and than the running one."""
+    lock = resolve(target, python="3.12").lock
+    assert stocked.port
+    assert lock.python == "3.12"
+    assert "binary-2.0-cp312-cp312-manylinux_2_28_x86_64.whl" in {wheel.file for wheel in lock.wheels}
+
+
+def test_unknown_engine(stocked: Index, target: Target) -> None:
+    """A requirement that nothing satisfies is an error with uv's own reason."""
+    assert stocked.port
+    with pytest.raises(WheelhouseError, match=r"uv cannot resolve engine==7.*Python 3\.11[\s\S]*engine"):
+        resolve(target.model_copy(update={"engine": "engine==7"}))
+
+
+def test_sdist_only(index: Index, target: Target) -> None:
+    """A package that exists only as source is an error: nothing can be built offline."""
+    index.files["engine-1.0.tar.gz"] = b"not opened"
+    with pytest.raises(WheelhouseError, match="no usable wheels"):
+        resolve(target.model_copy(update={"extras": ()}))
+
+
+def test_index_down(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index that cannot be reached is an error, not a traceback."""
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple/")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(WheelhouseError, match="uv cannot resolve"):
+        resolve(target)
+
+
+def test_locate_finds_all(lock: Lock, stocked: Index) -> None:
+    """The addresses of a lock's files are found again from the lock alone."""
+    assert locate(lock.wheels, lock) == {wheel.file: stocked.url(wheel.file) for wheel in lock.wheels}
+
+
+def test_locate_refuses_another_hash(lock: Lock) -> None:
+    """A file that the index offers with another hash is not taken, and the error shows both."""
+    other = dataclasses.replace(lock.wheels[1], sha256="0" * 64)
+    with pytest.raises(WheelhouseError, match=rf"child-0\.1.*SHA-256 {lock.wheels[1].sha256}.*wants 0000"):
+        locate([other], lock)
+
+
+def test_locate_names_what_is_gone(lock: Lock, stocked: Index) -> None:
+    """A file that left the index is named."""
+    del stocked.files["child-0.1-py3-none-any.whl"]
+    with pytest.raises(WheelhouseError, match=r"child-0\.1-py3-none-any\.whl cannot be had"):
+        locate(lock.wheels[1:2], lock)
+
+
+def test_torch_from_pips_folder(target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU build of torch is found in the folder that pip is configured to look in."""
+    folder = _put(tmp_path / "links", "torch-2.0+cpu-py3-none-any.whl")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    made = resolve(_cpu_torch(target))
+    wheel = made.lock.wheels[0]
+    assert wheel.file == "torch-2.0+cpu-py3-none-any.whl"
+    assert wheel.size == (folder / wheel.file).stat().st_size
+    assert locate([wheel], made.lock) == dict(made.urls)
+
+
+def test_no_find_links_without_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target for GPUs never sees pip's folders: a +cpu build there would win over the CUDA one."""
+    monkeypatch.setenv("PIP_FIND_LINKS", "/somewhere")
+    assert torch_sources(None) == [()]
+
+
+def test_backend_without_find_links() -> None:
+    """Where pip names no folder, uv is told of PyTorch's own index."""
+    assert torch_sources("cpu") == [("--torch-backend", "cpu")]
+
+
+def test_backend_after_find_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where pip's folder has no answer, PyTorch's own index is asked next."""
+    monkeypatch.setenv("PIP_FIND_LINKS", "/a https://b.test/c")
+    assert torch_sources("cpu") == [
+        ("--find-links", "/a", "--find-links", "https://b.test/c"),
+        ("--torch-backend", "cpu"),
+    ]
+
+
+def test_pip_configuration_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip's settings are read from its file where no variable gives them."""
+    (tmp_path / "pip.conf").write_text("[global]\nfind-links =\n  /one\n  /two\nindex-url = http://i.test/%20\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    assert pip_find_links() == ("/one", "/two")
+    assert pip_index_url() == "http://i.test/%20"
+
+
+def test_broken_pip_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration file that pip itself could not read is passed over."""
+    (tmp_path / "pip.conf").write_bytes(b"\xff[[[")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert pip_find_links() == ()
+
+
+def test_pips_index_serves_uv(stocked: Index, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip's index is used where nothing tells uv of one."""
+    monkeypatch.delenv("UV_DEFAULT_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", stocked.simple)
+    assert len(resolve(target).lock.wheels) == 4

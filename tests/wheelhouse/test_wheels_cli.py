@@ -1,0 +1,117 @@
+"""`kit wheels` as a user meets it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from fake_index import Index
+
+from kaggle_kit.cli.wheels import wheels
+from kaggle_kit.errors import UsageError, WheelhouseError
+
+_TARGET = """
+summary = "for tests"
+python = "3.11"
+glibc = "2.35"
+engine = "engine==1.0"
+extras = ["helper>=1"]
+exclude = ["unwanted"]
+session_seconds = 60
+working_bytes = 1000000
+"""
+
+
+@pytest.fixture
+def project(stocked: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a target of its own, and a folder below it to stand in."""
+    assert stocked.port
+    folder = tmp_path / "project"
+    (folder / "targets").mkdir(parents=True)
+    (folder / "below").mkdir()
+    (folder / "kit.toml").touch()
+    (folder / "targets" / "tiny.toml").write_text(_TARGET)
+    monkeypatch.chdir(folder / "below")
+    return folder
+
+
+def _kit(*arguments: str) -> Result:
+    result = CliRunner().invoke(wheels, arguments)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_from_lock_to_verify(project: Path) -> None:
+    """lock, fetch and verify follow each other, each from a folder below the project."""
+    assert "4 wheels" in _kit("lock", "--target", "tiny").stdout
+    fetched = _kit("fetch", "--target", "tiny")
+    assert "ready in" in fetched.stdout
+    assert "wheels: 0 of 0 MB" in fetched.stderr
+    assert "every SHA-256" in _kit("verify", "--target", "tiny").stdout
+    assert "names and sizes" in _kit("verify", "--target", "tiny", "--quick").stdout
+    assert (project / "wheels" / "tiny" / "manifest.json").is_file()
+
+
+def test_lock_twice_is_the_same(project: Path) -> None:
+    """The same index gives the same lock, byte for byte."""
+    _kit("lock", "--target", "tiny")
+    first = (project / "wheels" / "tiny.lock").read_bytes()
+    _kit("lock", "--target", "tiny")
+    assert (project / "wheels" / "tiny.lock").read_bytes() == first
+
+
+def test_list(project: Path) -> None:
+    """The list names each wheel, the largest first, and as JSON holds the whole lock."""
+    assert project.is_dir()
+    _kit("lock", "--target", "tiny")
+    assert _kit("list", "--target", "tiny").stdout.startswith("child ")
+    body = json.loads(_kit("list", "--target", "tiny", "--json").stdout)
+    assert [wheel["name"] for wheel in body["wheels"]] == ["binary", "child", "engine", "helper"]
+
+
+def test_other_folder(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--project` names the project from anywhere."""
+    monkeypatch.chdir(tmp_path)
+    assert _kit("lock", "--target", "tiny", "--project", str(project)).exit_code == 0
+
+
+def test_outside_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside any project the error says what is missing."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"no kit\.toml in"):
+        _kit("list", "--target", "tiny")
+
+
+def test_failed_lock_keeps_the_old_one(project: Path, stocked: Index) -> None:
+    """A lock that cannot be made leaves the former one as it was."""
+    _kit("lock", "--target", "tiny")
+    before = (project / "wheels" / "tiny.lock").read_bytes()
+    stocked.files.clear()
+    (project / "targets" / "tiny.toml").write_text(_TARGET.replace("engine==1.0", "engine==3.0"))
+    with pytest.raises(WheelhouseError, match=r"engine==3\.0"):
+        _kit("lock", "--target", "tiny")
+    assert (project / "wheels" / "tiny.lock").read_bytes() == before
+
+
+def test_fetch_repairs(project: Path) -> None:
+    """After a flipped byte verify fails, fetch repairs, and verify passes."""
+    _kit("lock", "--target", "tiny")
+    _kit("fetch", "--target", "tiny")
+    wheel = project / "wheels" / "tiny" / "child-0.1-py3-none-any.whl"
+    wheel.chmod(0o644)
+    wheel.write_bytes(wheel.read_bytes()[:-1] + b"!")
+    with pytest.raises(WheelhouseError, match="Repair it with: kit wheels fetch --target tiny"):
+        _kit("verify", "--target", "tiny")
+    _kit("fetch", "--target", "tiny")
+    assert _kit("verify", "--target", "tiny").exit_code == 0
+
+
+def test_importing_is_light() -> None:
+    """The command's module imports neither requests, pydantic, packaging, rich nor uv, so `kit --help` stays fast."""
+    heavy = "requests pydantic packaging rich uv"
+    program = f"import sys, kaggle_kit.cli.wheels; print([m for m in '{heavy}'.split() if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.strip() == "[]"
