@@ -94,14 +94,14 @@ class _Screen:
         self._status.stop()
 
     def say(self, text: str) -> None:
-        self._console.print(text)
+        self._console.print(text, soft_wrap=True)
 
     def line(self, line: str) -> None:
         """A line of papermill's log: which cell runs becomes the status, what the notebook prints is shown."""
         if "Executing Cell" in line:
             self._status.update(line.strip("- "))
         elif line and not line.startswith(_PAPERMILL):
-            self._console.print(f"  {line}")
+            self._console.print(f"  {line}", soft_wrap=True)
 
 
 _PAPERMILL = ("Input Notebook:", "Output Notebook:", "Executing notebook", "Ending Cell", "Black is")

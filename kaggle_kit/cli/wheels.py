@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kaggle_kit.cli.options import project_option
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kaggle_kit.targets import Target
     from kaggle_kit.wheelhouse.fetch import Progress
     from kaggle_kit.wheelhouse.lock import Lock
 
 _MEGA = 1_000_000
 _target_option = click.option("--target", "name", required=True, metavar="T", help="Name of the target.")
-_project_option = click.option(
-    "--project",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder of the project [default: the nearest folder upward that holds kit.toml].",
-)
 
 
 @click.group()
@@ -39,21 +37,20 @@ def wheels() -> None:
 @wheels.command()
 @_target_option
 @click.option("--exclude-newer", metavar="DATE", help="Take nothing that appeared after this date.")
-@_project_option
-def lock(name: str, exclude_newer: str | None, project: Path | None) -> None:
+@project_option
+def lock(name: str, exclude_newer: str | None, project_folder: Path | None) -> None:
     """Resolve a target and write its lock.
 
     \b
     kit wheels lock --target local-cpu
     kit wheels lock --target local-cpu --exclude-newer 2026-11-24
     """
-    from kaggle_kit.targets import load_target
     from kaggle_kit.wheelhouse.lock import lock_path, write_lock
     from kaggle_kit.wheelhouse.resolve import resolve
 
-    folder = project_folder(project)
+    folder, target = _open(name, project_folder)
     started = time.monotonic()
-    made = resolve(load_target(name, project=folder), exclude_newer=exclude_newer).lock
+    made = resolve(target, exclude_newer=exclude_newer).lock
     write_lock(lock_path(folder, name), made)
     seconds = time.monotonic() - started
     click.echo(f"{lock_path(folder, name)}: {_summary(made)}, resolved in {seconds:.0f} s")
@@ -61,8 +58,8 @@ def lock(name: str, exclude_newer: str | None, project: Path | None) -> None:
 
 @wheels.command()
 @_target_option
-@_project_option
-def fetch(name: str, project: Path | None) -> None:
+@project_option
+def fetch(name: str, project_folder: Path | None) -> None:
     """Bring exactly the locked files, and the kit's own wheel, to wheels/T/.
 
     Files come by way of the user's cache, where an interrupted fetch goes on. Files that are there already
@@ -72,15 +69,14 @@ def fetch(name: str, project: Path | None) -> None:
     kit wheels fetch --target local-cpu
     """
     from kaggle_kit.files import user_cache
-    from kaggle_kit.targets import load_target
     from kaggle_kit.wheelhouse.assemble import assemble, wheelhouse_path
     from kaggle_kit.wheelhouse.fetch import fetch as fetch_files
-    from kaggle_kit.wheelhouse.lock import lock_path
+    from kaggle_kit.wheelhouse.lock import lock_path, read_lock
     from kaggle_kit.wheelhouse.ready import refuse_old_lock
 
-    folder = project_folder(project)
-    made = _read(folder, name)
-    refuse_old_lock(made, load_target(name, project=folder), path=lock_path(folder, name))
+    folder, target = _open(name, project_folder)
+    made = read_lock(lock_path(folder, name))
+    refuse_old_lock(made, target, path=lock_path(folder, name))
     started = time.monotonic()
     with fetch_progress() as progress:
         fetch_files(made, cache=user_cache(), progress=progress, rehash=True)
@@ -92,8 +88,8 @@ def fetch(name: str, project: Path | None) -> None:
 @wheels.command()
 @_target_option
 @click.option("--quick", is_flag=True, help="Compare names and sizes only, no hashes.")
-@_project_option
-def verify(name: str, quick: bool, project: Path | None) -> None:
+@project_option
+def verify(name: str, quick: bool, project_folder: Path | None) -> None:
     """Check every file of wheels/T/ against its manifest: there, whole, unchanged, and nothing else.
 
     \b
@@ -102,7 +98,8 @@ def verify(name: str, quick: bool, project: Path | None) -> None:
     from kaggle_kit.wheelhouse.assemble import verify as verify_folder
     from kaggle_kit.wheelhouse.assemble import wheelhouse_path
 
-    out = wheelhouse_path(project_folder(project), name)
+    folder, _ = _open(name, project_folder)
+    out = wheelhouse_path(folder, name)
     started = time.monotonic()
     manifest = verify_folder(out, quick=quick)
     size = sum(entry.size for entry in manifest.files)
@@ -116,8 +113,8 @@ def verify(name: str, quick: bool, project: Path | None) -> None:
 @wheels.command("list")
 @_target_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@_project_option
-def list_wheels(name: str, as_json: bool, project: Path | None) -> None:
+@project_option
+def list_wheels(name: str, as_json: bool, project_folder: Path | None) -> None:
     """Show what a lock holds, the largest first.
 
     \b
@@ -126,7 +123,10 @@ def list_wheels(name: str, as_json: bool, project: Path | None) -> None:
     """
     from dataclasses import asdict
 
-    made = _read(project_folder(project), name)
+    from kaggle_kit.wheelhouse.lock import lock_path, read_lock
+
+    folder, _ = _open(name, project_folder)
+    made = read_lock(lock_path(folder, name))
     if as_json:
         click.echo(json.dumps(asdict(made), indent=2, sort_keys=True))
         return
@@ -141,17 +141,13 @@ def list_wheels(name: str, as_json: bool, project: Path | None) -> None:
     click.echo(_summary(made))
 
 
-def project_folder(given: Path | None) -> Path:
-    """The folder `given`, else the nearest one upward that holds kit.toml. Raises UsageError for none."""
-    from kaggle_kit.errors import UsageError
+def _open(name: str, project_folder: Path | None) -> tuple[Path, Target]:
+    """The project's folder and the target that a command works on."""
+    from kaggle_kit.project import find_project
+    from kaggle_kit.targets import load_target
 
-    if given is not None:
-        return given.resolve()
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "kit.toml").is_file():
-            return folder
-    raise UsageError(f"no kit.toml in {here} or above it; go to a project's folder, or name it by --project")
+    folder = project_folder or find_project(Path.cwd())
+    return folder, load_target(name, project=folder)
 
 
 @contextmanager
@@ -195,12 +191,6 @@ def _plain_lines() -> Progress:
             click.echo(f"wheels: {done / _MEGA:,.0f} of {total / _MEGA:,.0f} MB", err=True)
 
     return show
-
-
-def _read(folder: Path, name: str) -> Lock:
-    from kaggle_kit.wheelhouse.lock import lock_path, read_lock
-
-    return read_lock(lock_path(folder, name))
 
 
 def _summary(made: Lock) -> str:

@@ -13,7 +13,7 @@ from kaggle_kit.notebook.parameters import Value, override, parse_assignments
 from kaggle_kit.notebook.render import render
 from kaggle_kit.notebook.source import Cell, Source, read_source
 from kaggle_kit.project.config import CONFIG
-from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
+from kaggle_kit.runtime.manifest import MANIFEST, Manifest, dump_manifest, file_entry
 from kaggle_kit.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -143,7 +143,6 @@ def _metadata(
 
 
 def _write_manifest(folder: Path, name: str, target: Target) -> None:
-    keep = {f"{name}.ipynb", METADATA}
-    whole = make_manifest(folder, kind="build", name=name, extra={"target": target.name, "kit": __version__})
-    files = tuple(entry for entry in whole.files if entry.path in keep)
-    write_atomic(folder / MANIFEST, dump_manifest(type(whole)(whole.kind, whole.name, files, whole.extra)))
+    files = tuple(file_entry(folder / file, folder) for file in (f"{name}.ipynb", METADATA))
+    extra = {"target": target.name, "kit": __version__}
+    write_atomic(folder / MANIFEST, dump_manifest(Manifest("build", name, files, extra)))

@@ -37,13 +37,14 @@ class Manifest:
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
+def file_entry(path: Path, folder: Path) -> FileEntry:
+    """The entry of one file below `folder`, as it is now."""
+    return FileEntry(path.relative_to(folder).as_posix(), sha256_file(path), path.stat().st_size)
+
+
 def make_manifest(folder: Path, *, kind: str, name: str, extra: Mapping[str, object] | None = None) -> Manifest:
     """The manifest of what `folder` holds now, `manifest.json` itself left out."""
-    entries = [
-        FileEntry(path.relative_to(folder).as_posix(), sha256_file(path), path.stat().st_size)
-        for path in folder.rglob("*")
-        if path.is_file() and path != folder / MANIFEST
-    ]
+    entries = [file_entry(path, folder) for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST]
     return Manifest(kind, name, tuple(sorted(entries, key=lambda entry: entry.path)), extra or {})
 
 

@@ -61,7 +61,8 @@ class Session:
         self.sample: Sample = read_sample(self.data / "sample_submission.csv")
         if set(self.sample.columns) != set(self.task.labels):
             raise DataError(
-                f"sample_submission.csv has the columns {list(self.sample.columns)}, labels has {list(self.task.labels)}"
+                f"sample_submission.csv has the columns {list(self.sample.columns)}, "
+                f"labels has {list(self.task.labels)}"
             )
         self._python: Path | None = None
 

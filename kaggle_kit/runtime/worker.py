@@ -202,7 +202,7 @@ def main(argv: Sequence[str]) -> int:
     except KitError as error:
         events.send("error", kind=type(error).__name__, message=str(error))
         return 2
-    except Exception as error:  # the last door: whatever it is, the notebook is told
+    except Exception as error:  # noqa: BLE001  the last door: whatever it is, the notebook is told
         traceback.print_exc()
         events.send("error", kind=type(error).__name__, message=_cause(error))
         return 1

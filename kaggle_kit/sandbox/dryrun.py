@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
@@ -140,7 +143,7 @@ def _room(
 ) -> Room:
     model = project.models[project.notebook(built.name).model]
     folders = {name: scratch / name for name in ("temp", "tmp", "out")}
-    for folder in folders.values():
+    for folder in (*folders.values(), folders["tmp"] / "home"):
         folder.mkdir()
     mounts = (
         *input_mounts(
@@ -191,11 +194,38 @@ def _room_folder() -> Iterator[Path]:
     """A folder on disk for what the sealed notebook writes, removed whatever happens."""
     base = user_cache() / "dryruns"
     base.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=base))
+    for left in base.iterdir():
+        if not _is_alive(left):
+            _remove_aside(left)
+    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove_aside(folder)
+
+
+def _is_alive(folder: Path) -> bool:
+    """Whether the kit that made a room's folder still runs."""
+    pid = folder.name.split("-")[0]
+    return pid.isdigit() and Path(f"/proc/{pid}").exists()
+
+
+def _remove_aside(folder: Path) -> None:
+    """Remove a folder without waiting: an environment's 40,000 files can take a minute on some disks.
+
+    A removal that is cut off is taken up by the next dry run.
+    """
+    dead = folder.with_name(f"dead-{folder.name.removeprefix('dead-')}")
+    with contextlib.suppress(OSError):
+        folder.replace(dead)
+    subprocess.run(
+        ["sh", "-c", 'rm -rf -- "$1" &', "sh", str(dead)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        check=False,
+    )
 
 
 @contextmanager

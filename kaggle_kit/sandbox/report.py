@@ -52,8 +52,10 @@ class Report:
         out += [f"{'note':<18}{note}" for note in self.notes]
         out += [
             f"{'seal':<18}{self.seal}" + (" (not sealed: see below)" if self.unsealed else ", no network"),
-            (f"{'rows':<18}{self.total_rows:,} in all, {self.scored_rows:,} scored by the model, "
-            f"{self.prior_rows:,} with the prior, {self.cut_rows:,} cut to the token budget"),
+            (
+                f"{'rows':<18}{self.total_rows:,} in all, {self.scored_rows:,} scored by the model, "
+                f"{self.prior_rows:,} with the prior, {self.cut_rows:,} cut to the token budget"
+            ),
         ]
         out += [f"  unreadable      {row_id}: {reason}" for row_id, reason in self.unreadable_rows.items()]
         if (left := self.unreadable_count - len(self.unreadable_rows)) > 0:

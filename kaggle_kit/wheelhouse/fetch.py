@@ -13,7 +13,7 @@ import queue
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -62,7 +62,8 @@ def is_cached(cache: Path, wheel: LockedWheel, *, rehash: bool = False) -> bool:
         return True
     if sha256_file(path) != wheel.sha256:
         return False
-    os.utime(path, (_CHECKED_TIME, _CHECKED_TIME))
+    with suppress(PermissionError):  # another user's cache: right, only hashed each time
+        os.utime(path, (_CHECKED_TIME, _CHECKED_TIME))
     return True
 
 

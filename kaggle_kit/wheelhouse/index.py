@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kaggle_kit.errors import WheelhouseError
+from kaggle_kit.wheelhouse.download import certificates
 from kaggle_kit.wheelhouse.pip_settings import pip_find_links, pip_index_url
 
 _TIMEOUT_SECONDS = 900
@@ -121,8 +122,10 @@ def _uv() -> str:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, with pip's index for uv where nothing else tells uv of one."""
+    """This process's environment; what it tells pip of an index and of certificates, told to uv as well."""
     environment = dict(os.environ)
+    if isinstance(bundle := certificates(), str):
+        environment["SSL_CERT_FILE"] = bundle
     if not environment.keys() & {"UV_DEFAULT_INDEX", "UV_INDEX_URL"} and (index := pip_index_url()):
         environment["UV_DEFAULT_INDEX"] = index
     return environment

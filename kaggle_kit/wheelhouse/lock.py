@@ -57,8 +57,12 @@ def lock_path(project: Path, target: str) -> Path:
 
 
 def write_lock(path: Path, lock: Lock) -> None:
-    """Write `lock` to `path`, whole or not at all."""
-    write_atomic(path, dump_lock(lock))
+    """Write `lock` to `path`, whole or not at all. Raises WheelhouseError where the disk refuses."""
+    text = dump_lock(lock)
+    try:
+        write_atomic(path, text)
+    except OSError as error:
+        raise WheelhouseError(f"{path} cannot be written: {error}") from error
 
 
 def dump_lock(lock: Lock) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import platform
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +117,8 @@ def _own_lock(target: Target, host: Host) -> tuple[Path, Lock, Mapping[str, str]
     key = hashlib.sha256(question.encode()).hexdigest()[:12]
     path = user_cache() / "locks" / f"{target.name}-py{host.python}-{host.machine}-{key}.lock"
     if path.is_file():
-        return path, read_lock(path), {}
+        with suppress(WheelhouseError):  # a lock of the cache that cannot be read is made again
+            return path, read_lock(path), {}
     made = resolve(target, python=host.python, machine=host.machine, glibc=glibc)
     write_lock(path, made.lock)
     return path, made.lock, made.urls

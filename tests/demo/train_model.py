@@ -267,8 +267,25 @@ def quantise(source: Path, out: Path, *, tokenizer: ModelTokenizer) -> None:
         max_calib_seq_len=512,
     )
     model.save_quantized(str(out))
+    halve(out)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(source / name, out / name)
+
+
+def halve(folder: Path) -> None:
+    """Store in fp16 what AutoAWQ left in fp32 (embeddings, norms), and say so in config.json."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = {k: v.half() if v.is_floating_point() else v for k, v in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(0o644)
+    for name, changes in (
+        ("config.json", {"torch_dtype": "float16", "use_cache": True}),
+        ("generation_config.json", {"do_sample": False}),
+    ):
+        told = json.loads((folder / name).read_text(encoding="utf-8")) | changes
+        write_atomic(folder / name, json.dumps(told, indent=2, sort_keys=True) + "\n")
 
 
 def dequantised(folder: Path) -> LlamaForCausalLM:

@@ -84,6 +84,13 @@ def test_written_file_is_read(tmp_path: Path) -> None:
     assert read_lock(tmp_path / "wheels" / "tiny.lock") == parse_lock(_GOOD)
 
 
+def test_lock_that_cannot_be_written(tmp_path: Path) -> None:
+    """A place that cannot be written to is an error that names it."""
+    (tmp_path / "wheels").touch()
+    with pytest.raises(WheelhouseError, match=r"tiny\.lock cannot be written"):
+        write_lock(tmp_path / "wheels" / "tiny.lock", parse_lock(_GOOD))
+
+
 def test_missing_lock_names_the_command(tmp_path: Path) -> None:
     """A missing lock is an error that says how to make it."""
     with pytest.raises(WheelhouseError, match=r"tiny\.lock is missing.*kit wheels lock --target tiny"):

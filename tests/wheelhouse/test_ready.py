@@ -51,6 +51,15 @@ def test_other_python(project: Path, target: Target, cache: Path, stocked: Index
     assert len(stocked.requests) == asked
 
 
+def test_broken_lock_in_the_cache(project: Path, target: Target, cache: Path) -> None:
+    """A lock of the cache that was cut is made again."""
+    host = dataclasses.replace(_HOST, python="3.12")
+    ready = ready_wheelhouse(target, project=project, host=host)
+    (path,) = (cache / "locks").iterdir()
+    path.write_bytes(path.read_bytes()[:300])
+    assert ready_wheelhouse(target, project=project, host=host) == ready
+
+
 def test_other_machine(project: Path, target: Target) -> None:
     """Another processor is resolved anew."""
     ready = ready_wheelhouse(target, project=project, host=dataclasses.replace(_HOST, machine="aarch64"))

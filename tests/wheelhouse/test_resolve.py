@@ -8,7 +8,8 @@ from fake_index import Index, make_wheel
 
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.targets import Target
-from kaggle_kit.wheelhouse.index import torch_sources
+from kaggle_kit.wheelhouse.download import certificates
+from kaggle_kit.wheelhouse.index import _environment, torch_sources
 from kaggle_kit.wheelhouse.lock import Lock
 from kaggle_kit.wheelhouse.pip_settings import pip_find_links, pip_index_url
 from kaggle_kit.wheelhouse.resolve import locate, resolve
@@ -141,6 +142,18 @@ def test_broken_pip_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     assert pip_find_links() == ()
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT"])
+def test_certificates(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CA bundle that the environment names for any of three tools serves uv and the downloads."""
+    for other in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT"):
+        monkeypatch.delenv(other, raising=False)
+    bundle = tmp_path / "ca.pem"
+    bundle.touch()
+    monkeypatch.setenv(name, str(bundle))
+    assert certificates() == str(bundle)
+    assert _environment()["SSL_CERT_FILE"] == str(bundle)
 
 
 def test_pips_index_serves_uv(stocked: Index, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:

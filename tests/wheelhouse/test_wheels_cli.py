@@ -81,8 +81,16 @@ def test_other_folder(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_outside_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Outside any project the error says what is missing."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"no kit\.toml in"):
+    with pytest.raises(UsageError, match=r"kit\.toml"):
         _kit("list", "--target", "tiny")
+
+
+@pytest.mark.parametrize("command", ["lock", "fetch", "verify", "list"])
+def test_unknown_target(project: Path, command: str) -> None:
+    """A target that does not exist is wrong use in every command, with the name that was meant."""
+    assert project.is_dir()
+    with pytest.raises(UsageError, match=r"'tinny'.*did you mean 'tiny'"):
+        _kit(command, "--target", "tinny")
 
 
 def test_failed_lock_keeps_the_old_one(project: Path, stocked: Index) -> None:
