@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
 
+_SCALARS = ("bool", "int", "float", "str")
+"""What pydantic adds to the place of a value that is none of these."""
+
+
 def did_you_mean(found: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the known name nearest to `found`, or nothing."""
     near = difflib.get_close_matches(found, list(known), n=1, cutoff=0.5)
@@ -19,8 +23,12 @@ def did_you_mean(found: str, known: Iterable[str]) -> str:
 
 def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     """The first problem that pydantic found, as one sentence: key, what was found, what was meant."""
-    problem = error.errors(include_url=False)[0]
+    problems = error.errors(include_url=False)
+    # A misspelt key is also a missing one: the misspelling says more.
+    problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
     place = [str(part) for part in problem["loc"] if part != "[key]"]
+    if place and place[-1] in _SCALARS and sum(one["loc"][:-1] == problem["loc"][:-1] for one in problems) > 1:
+        return f"{'.'.join(place[:-1])} = {problem['input']!r}: a text, a number, true or false should be here"
     where = ".".join(place) or "the file"
     if problem["type"] == "extra_forbidden":
         known = _known_keys(model, place[:-1])
@@ -29,6 +37,8 @@ def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     if problem["type"] == "missing":
         return f"the key {where!r} is missing"
     message = problem["msg"].removeprefix("Value error, ")
+    if not place:
+        return message
     return f"{where} = {problem['input']!r}: {message[0].lower() + message[1:]}"
 
 

@@ -34,7 +34,10 @@ def build(
     from kaggle_kit.targets import load_target
 
     project = open_project(project_folder)
-    for name in names or sorted(project.notebooks):
-        target = load_target(target_name or project.notebook(name).target, project=project.root)
+    chosen = {
+        name: load_target(target_name or project.notebook(name).target, project=project.root)
+        for name in names or sorted(project.notebooks)
+    }
+    for name, target in chosen.items():
         built = build_notebook(project, name, target=target, assignments=assignments)
         click.echo(f"{built.folder}  for {target.name}")

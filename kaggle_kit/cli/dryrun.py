@@ -43,7 +43,7 @@ def dryrun(name: str, as_json: bool, out: Path | None, project_folder: Path | No
     Examples:
       kit dryrun lmsys
       kit dryrun lmsys --rows 20 --json
-      kit dryrun lmsys --data ~/lmsys --solution ~/lmsys/train.csv --out runs/full
+      kit dryrun lmsys --data ~/lmsys --solution ~/lmsys/solution.csv --out runs/full
 
     Exit code 0 where every readable row was scored by the model and the submission is valid, else 1.
     """

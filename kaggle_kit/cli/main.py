@@ -70,6 +70,9 @@ def _system_error(error: OSError) -> int:
     if error.errno not in (
         errno.ENOSPC,
         errno.EACCES,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ENOTDIR,
         errno.EPERM,
         errno.EROFS,
         errno.EDQUOT,

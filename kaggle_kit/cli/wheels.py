@@ -28,9 +28,10 @@ def wheels() -> None:
     """Lock, fetch and check the wheels that a notebook installs offline.
 
     \b
-    kit wheels lock --target local-cpu      resolve and write wheels/local-cpu.lock
-    kit wheels fetch --target local-cpu     bring its files to wheels/local-cpu/
-    kit wheels verify --target local-cpu    hash every file there
+    Examples:
+      kit wheels lock --target local-cpu      resolve and write wheels/local-cpu.lock
+      kit wheels fetch --target local-cpu     bring its files to wheels/local-cpu/
+      kit wheels verify --target local-cpu    hash every file there
     """
 
 
@@ -42,8 +43,9 @@ def lock(name: str, exclude_newer: str | None, project_folder: Path | None) -> N
     """Resolve a target and write its lock.
 
     \b
-    kit wheels lock --target local-cpu
-    kit wheels lock --target local-cpu --exclude-newer 2026-11-24
+    Examples:
+      kit wheels lock --target local-cpu
+      kit wheels lock --target local-cpu --exclude-newer 2026-11-24
     """
     from kaggle_kit.wheelhouse.lock import lock_path, write_lock
     from kaggle_kit.wheelhouse.resolve import resolve
@@ -66,7 +68,8 @@ def fetch(name: str, project_folder: Path | None) -> None:
     are hashed again, so this also repairs a wheelhouse.
 
     \b
-    kit wheels fetch --target local-cpu
+    Example:
+      kit wheels fetch --target local-cpu
     """
     from kaggle_kit.files import user_cache
     from kaggle_kit.wheelhouse.assemble import assemble, wheelhouse_path
@@ -93,7 +96,8 @@ def verify(name: str, quick: bool, project_folder: Path | None) -> None:
     """Check every file of wheels/T/ against its manifest: there, whole, unchanged, and nothing else.
 
     \b
-    kit wheels verify --target local-cpu
+    Example:
+      kit wheels verify --target local-cpu
     """
     from kaggle_kit.wheelhouse.assemble import verify as verify_folder
     from kaggle_kit.wheelhouse.assemble import wheelhouse_path
@@ -118,8 +122,9 @@ def list_wheels(name: str, as_json: bool, project_folder: Path | None) -> None:
     """Show what a lock holds, the largest first.
 
     \b
-    kit wheels list --target local-cpu
-    kit wheels list --target local-cpu --json
+    Examples:
+      kit wheels list --target local-cpu
+      kit wheels list --target local-cpu --json
     """
     from dataclasses import asdict
 

@@ -28,7 +28,8 @@ class Solution:
 def read_solution(path: Path, *, columns: Sequence[str]) -> Solution:
     """Read a CSV whose first column is the id and in which one of `columns` is 1 in each row (train.csv serves too).
 
-    Raises DataError where the file or a column is missing, or a row has not exactly one 1.
+    Raises DataError where the file or a column is missing, a row has not exactly one 1, or an
+    id stands twice.
     """
     outcomes: dict[str, str] = {}
     for record in read_records(path, columns=columns):
@@ -36,6 +37,8 @@ def read_solution(path: Path, *, columns: Sequence[str]) -> Solution:
         true = [column for column in columns if (record[column] or "").strip() in ("1", "1.0")]
         if len(true) != 1:
             raise DataError(f"{path}: the row {row_id!r} has {len(true)} outcomes that are 1; it needs exactly one")
+        if row_id in outcomes:
+            raise DataError(f"{path} has two rows with the id {row_id!r}; ids must differ")
         outcomes[row_id] = true[0]
     return Solution(outcomes)
 
@@ -46,7 +49,7 @@ def log_loss(submission: Path, solution: Solution) -> float:
     Rows are renormalised first, as Kaggle does. Raises DataError where a row has no outcome.
     """
     with submission.open(newline="", encoding="utf-8") as stream:
-        header, *lines = csv.reader(stream)
+        header, *lines = list(csv.reader(stream)) or [[]]
     losses = []
     for row_id, *cells in lines:
         if row_id not in solution.outcomes:

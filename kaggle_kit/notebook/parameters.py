@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ def parse_parameters(code: str, *, where: str) -> tuple[Parameter, ...]:
                 )
         try:
             default = ast.literal_eval(value)
-        except ValueError:
+        except (ValueError, TypeError):
             raise SourceError(f"{where}: the default of {name} must be a plain value, not {line!r}") from None
         if not _fits(default, kind):
             raise SourceError(f"{where}: {name} is declared {kind}, but its default is {default!r}")
@@ -104,9 +105,12 @@ def _read(text: str, *, kind: str, where: str) -> Value:
             return text.lower() == "true"
         raise UsageError(f"{where}: {text!r} is not of type bool; write true or false")
     try:
-        return int(text) if kind == "int" else float(text)
+        value = int(text) if kind == "int" else float(text)
     except ValueError:
         raise UsageError(f"{where}: {text!r} is not of type {kind}") from None
+    if not math.isfinite(value):
+        raise UsageError(f"{where}: a number must be finite")
+    return value
 
 
 def _fits(value: object, kind: str) -> bool:

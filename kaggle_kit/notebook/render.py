@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import jinja2
+
+
+_JUPYTER = ("display", "get_ipython")
+"""Names that the notebook's kernel defines by itself."""
 
 
 def shipped_templates() -> Path:
@@ -105,6 +110,14 @@ def _render_text(environment: jinja2.Environment, template: str, context: Mappin
         raise SourceError(f"the template {template}: {error.message}; a template may use {', '.join(known)}") from error
     except jinja2.TemplateError as error:
         raise SourceError(f"the template {template}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise SourceError(f"the template {template}, or one that it extends, is not UTF-8: {error}") from error
+    except RecursionError as error:
+        raise SourceError(
+            f"the template {template} extends or includes itself; give yours another name than the one it extends"
+        ) from error
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        raise SourceError(f"the template {template} fails: {type(error).__name__}: {error}") from error
 
 
 def python_literal(value: Any) -> str:
@@ -113,6 +126,8 @@ def python_literal(value: Any) -> str:
         return "{" + ", ".join(f"{key!r}: {python_literal(value[key])}" for key in sorted(value)) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(python_literal(item) for item in value) + "]"
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SourceError(f"the filter python takes finite numbers, not {value}")
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)
     raise SourceError(f"the filter python takes plain values, not {type(value).__name__}")
@@ -124,7 +139,7 @@ def _percent(cell: Cell) -> str:
     tags = f" tags={json.dumps(list(cell.tags))}" if cell.tags else ""
     body = cell.text
     if cell.kind == "markdown":
-        body = "\n".join(f"# {line}".rstrip() for line in cell.text.splitlines())
+        body = "\n".join(f"# {line}" if line else "#" for line in cell.text.splitlines())
     return f'{marker} name="{cell.name}"{tags}\n{body}\n'
 
 
@@ -143,7 +158,7 @@ def _check_code(cells: tuple[Cell, ...]) -> None:
             ) from error
         owners += [cell.name] * (cell.text.count("\n") + 1)
     tree = ast.parse("\n".join(cell.text for cell in code))
-    for message in checker.Checker(tree).messages:
+    for message in checker.Checker(tree, builtins=_JUPYTER).messages:
         if isinstance(message, messages.UndefinedName):
             name = str(message.message_args[0])
             owner = owners[message.lineno - 1]

@@ -14,7 +14,8 @@ from kaggle_kit.notebook.parameters import Parameter, parse_parameters
 if TYPE_CHECKING:
     from pathlib import Path
 
-_NAME = re.compile(r"^[a-z][a-z0-9-]*$")
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
+"""Cell names become cell ids, of which nbformat takes 64 characters."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Source:
                         continue
                 try:
                     found[name] = ast.literal_eval(value)
-                except ValueError:
+                except (ValueError, TypeError):
                     found.pop(name, None)
         return found
 
@@ -79,11 +80,26 @@ def read_source(path: Path) -> Source:
         message = getattr(error, "msg", str(error))
         raise SourceError(f"{where}: the source is not valid Python: {message}") from error
     cells = parse_cells(text, where=str(path))
+    _refuse_magics(cells, path)
     tagged = [cell for cell in cells if "parameters" in cell.tags]
     if len(tagged) > 1:
         raise SourceError(f"{path}: {len(tagged)} cells are tagged parameters; keep one")
     parameters = parse_parameters(tagged[0].text, where=f"{path}, cell {tagged[0].name!r}") if tagged else ()
     return Source(path, cells, parameters)
+
+
+def _refuse_magics(cells: tuple[Cell, ...], path: Path) -> None:
+    """Raise SourceError for a line that Jupyter alone understands: in a py:percent file it hides in a comment."""
+    for cell in cells:
+        if cell.kind != "code":
+            continue
+        try:
+            ast.parse(cell.text)
+        except SyntaxError as error:
+            line = (error.text or "").strip()
+            raise SourceError(
+                f"{path}, cell {cell.name!r}: {line!r} is for Jupyter alone; a source is plain Python"
+            ) from error
 
 
 def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
@@ -97,9 +113,10 @@ def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
         first = node.source.strip().splitlines()[0][:60] if node.source.strip() else "(empty)"
         if name is None:
             raise SourceError(f'{where}: cell {number} ({first}) has no name; begin it with: # %% name="some-name"')
-        if not _NAME.match(str(name)):
+        if not _NAME.fullmatch(str(name)):
             raise SourceError(
-                f"{where}: cell {number} is named {name!r}; a name has lower-case letters, digits and hyphens"
+                f"{where}: cell {number} is named {name!r}; a name has lower-case letters, digits and hyphens, "
+                f"64 at most"
             )
         if any(cell.name == name for cell in cells):
             raise SourceError(f"{where}: two cells are named {name!r}; names must differ")

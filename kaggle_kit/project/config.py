@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kaggle_kit.errors import ProjectError, UsageError
 from kaggle_kit.suggest import did_you_mean, first_problem
@@ -18,7 +19,26 @@ Slug = Annotated[str, Field(pattern=rf"^{_SLUG}$")]
 Owner = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
 DatasetRef = Annotated[str, Field(pattern=rf"^[a-z0-9_-]+/{_SLUG}$")]
 ModelRef = Annotated[str, Field(pattern=rf"^[a-z0-9_-]+/{_SLUG}/[A-Za-z]+/{_SLUG}/\d+$")]
-Value = bool | int | float | str
+
+
+def _finite(value: bool | float | str) -> bool | int | float | str:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number must be finite")
+    return value
+
+
+def _with_slug(title: str) -> str:
+    if len(_slug(title)) < 5:
+        raise ValueError("a title needs five letters (a to z) or digits, of which Kaggle makes the notebook's address")
+    return title
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+Value = Annotated[bool | int | float | str, AfterValidator(_finite)]
+Title = Annotated[str, Field(min_length=5, max_length=50), AfterValidator(_with_slug)]
 
 
 class _Table(BaseModel):
@@ -43,7 +63,7 @@ class Notebook(_Table):
     """One notebook to build. Paths are below the project's root."""
 
     source: str
-    title: Annotated[str, Field(min_length=5, max_length=50)]
+    title: Title
     model: str
     target: str
     template: str = "offline.py.j2"
@@ -57,7 +77,7 @@ class Notebook(_Table):
     @property
     def slug(self) -> str:
         """What Kaggle makes of the title in the notebook's address."""
-        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+        return _slug(self.title)
 
 
 class Project(_Table):
@@ -120,6 +140,8 @@ def load_project(root: Path) -> Project:
         body: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ProjectError(f"{path} is missing: a project is a folder with a {CONFIG}") from None
+    except OSError as error:
+        raise ProjectError(f"{path} cannot be read: {error.strerror}; a project is a folder with a {CONFIG}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProjectError(f"{path} is not valid TOML: {error}") from error
     if "root" in body:

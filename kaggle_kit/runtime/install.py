@@ -34,6 +34,8 @@ def install(wheelhouse: Path, *, scratch: Path) -> Path:
     uv = _uv(wheelhouse, manifest, scratch)
     env = scratch / "env"
     wheels = sorted(entry.path for entry in manifest.files if entry.path.endswith(".whl"))
+    # uv clears only what is a whole environment; one that was interrupted may not be.
+    shutil.rmtree(env, ignore_errors=True)
     _run(uv, ["venv", "--quiet", "--clear", "--python", sys.executable, str(env)], scratch)
     python = env / "bin" / "python"
     requirements = scratch / "requirements.txt"
@@ -74,6 +76,8 @@ def _uv(wheelhouse: Path, manifest: Manifest, scratch: Path) -> Path:
         if name.startswith("uv-") and name.endswith(".whl"):
             with zipfile.ZipFile(wheelhouse / entry.path) as wheel:
                 inside = [item for item in wheel.namelist() if item.endswith(".data/scripts/uv")]
+                if not inside:
+                    raise WheelhouseError(f"{name} in {wheelhouse} holds no uv program; lock the wheelhouse again")
                 target = scratch / "uv"
                 target.write_bytes(wheel.read(inside[0]))
             target.chmod(target.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
@@ -91,9 +95,14 @@ def _run(uv: Path, arguments: Sequence[str], scratch: Path) -> None:
         "UV_NO_CONFIG": "1",
         "UV_NO_PROGRESS": "1",
     }
-    done = subprocess.run(
-        [str(uv), *arguments], env=environment, capture_output=True, text=True, errors="replace", check=False
-    )
+    try:
+        done = subprocess.run(
+            [str(uv), *arguments], env=environment, capture_output=True, text=True, errors="replace", check=False
+        )
+    except OSError as error:
+        raise WheelhouseError(
+            f"{uv} cannot be run here: {error.strerror}; lock the wheelhouse for this machine's kind"
+        ) from error
     if done.returncode:
         words = "\n".join(done.stderr.strip().splitlines()[-12:])
         raise WheelhouseError(f"uv {arguments[0]} failed (exit code {done.returncode}):\n{words}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kaggle_kit.errors import DataError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.manifest import MANIFEST
 from kaggle_kit.runtime.task import Task
@@ -32,15 +33,23 @@ class Job:
     engine_options: Mapping[str, Any]
 
     def configuration(self) -> str:
-        """A hash of all that decides the scores: a journal goes on only under the same one."""
+        """A hash of all that decides the scores: a journal goes on only under the same one.
+
+        Raises DataError where test.csv is missing.
+        """
+        try:
+            size = self.test.stat().st_size
+        except FileNotFoundError:
+            raise DataError(f"{self.test} is missing: attach the competition's data") from None
         parts = {
             "task": self.task.to_json(),
             "model": (self.model / MANIFEST).read_text(encoding="utf-8"),
-            "test": [str(self.test), self.test.stat().st_size],
+            "test": [str(self.test), size],
             "token_budget": self.token_budget,
             "engine_options": dict(self.engine_options),
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        # Never sorted: the order of the labels is the order of the scores.
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def write(self, path: Path) -> None:
         """Write the job for the worker."""
@@ -53,7 +62,8 @@ class Job:
             "token_budget": self.token_budget,
             "engine_options": dict(self.engine_options),
         }
-        write_atomic(path, json.dumps(body, indent=2, sort_keys=True) + "\n")
+        # Never sorted: the order of the labels is the order of the scores.
+        write_atomic(path, json.dumps(body, indent=2) + "\n")
 
 
 def read_job(path: Path) -> Job:

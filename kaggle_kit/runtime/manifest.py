@@ -86,7 +86,7 @@ def _parse(body: Any, path: Path) -> Manifest:
             FileEntry(str(entry["path"]), str(entry["sha256"]), int(entry["size"])) for entry in body["files"]
         )
         kind, name = str(body["kind"]), str(body["name"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise KitError(f"{path} is not a whole manifest ({error!r}); make it anew") from error
     for entry in files:
         pure = PurePosixPath(entry.path)
@@ -106,7 +106,7 @@ def verify_files(folder: Path, manifest: Manifest, *, hashes: bool = True) -> No
         path = folder / entry.path
         try:
             size = path.stat().st_size
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise error(
                 f"{entry.path} is missing from the {manifest.kind} {manifest.name} in {folder}; "
                 f"fetch or upload it again"

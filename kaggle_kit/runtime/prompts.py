@@ -136,9 +136,9 @@ def build_prompt(
         if len(ids) <= budget:
             cut = tuple(name for name in fields if kept[name] != whole[name])
             return Prompt(tuple(ids), text, cut)
-        room -= max(1, len(ids) - budget)
-        if room < 0:
+        if room == 0:
             raise DataError(f"no cut of the row fits into {budget} tokens; raise token_budget")
+        room = max(0, room - max(1, len(ids) - budget))
 
 
 def split_budget(room: int, *, lengths: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, int]:

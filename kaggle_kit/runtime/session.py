@@ -154,6 +154,7 @@ class Session:
             "ended": outcome.ended,
             "message": outcome.message,
             "starts": outcome.starts,
+            "deaths": outcome.deaths,
             "peak_bytes": outcome.peak_bytes,
             "stages": {name: round(seconds, 3) for name, seconds in outcome.stages.items()},
         }

@@ -38,6 +38,8 @@ def read_sample(path: Path) -> Sample:
         raise DataError(f"{path} cannot be read as a sample submission: {error}") from error
     if len(header) < 2:
         raise DataError(f"{path} has only the columns {header}; it needs an id and the label columns")
+    if len(set(header)) < len(header):
+        raise DataError(f"{path} names a column twice: {header}")
     ids = tuple(line[0] for line in lines)
     if len(set(ids)) < len(ids):
         repeated = next(name for name in ids if ids.count(name) > 1)
@@ -50,9 +52,13 @@ def dump_submission(sample: Sample, scores: Mapping[str, Mapping[str, float]], *
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([sample.id_column, *sample.columns])
+    # Before Python 3.13 the writer leaves a carriage return unquoted, which no reader takes.
+    quoting = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for row_id in sample.ids:
         values = scores.get(row_id, prior)
-        writer.writerow([row_id, *(format(values[column], ".10g") for column in sample.columns)])
+        (quoting if "\r" in row_id else writer).writerow(
+            [row_id, *(format(values[column], ".10g") for column in sample.columns)]
+        )
     return out.getvalue()
 
 
@@ -61,7 +67,10 @@ def check_submission(text: str, sample: Sample) -> None:
 
     Checked: columns, ids and their order, every value a number from 0 to 1, every row's sum 1 within 1e-6.
     """
-    header, *lines = csv.reader(io.StringIO(text))
+    try:
+        header, *lines = csv.reader(io.StringIO(text))
+    except (ValueError, csv.Error) as error:
+        raise RunError(f"the submission is empty or no CSV: {error}") from error
     if header != [sample.id_column, *sample.columns]:
         raise RunError(f"the submission has the columns {header}, not {[sample.id_column, *sample.columns]}")
     if len(lines) != len(sample.ids):

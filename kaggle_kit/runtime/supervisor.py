@@ -31,6 +31,8 @@ class Outcome:
     """How it ended: done, deadline, or failed."""
     message: str = ""
     starts: int = 0
+    deaths: list[str] = field(default_factory=list)
+    """What ended each life that was followed by another."""
     stages: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
 
@@ -63,6 +65,7 @@ def supervise(
         if idle >= tries_without_progress:
             outcome.ended = "failed"
             return outcome
+        outcome.deaths.append(outcome.message)
         on_event({"event": "restart", "message": outcome.message})
 
 
@@ -136,15 +139,21 @@ def _events(process: subprocess.Popen[bytes], deadline: float) -> Iterator[dict[
 
     def pump() -> None:
         if process.stdout:
-            for line in process.stdout:
-                lines.put(line)
+            with process.stdout:
+                for line in process.stdout:
+                    lines.put(line)
         lines.put(None)
 
     threading.Thread(target=pump, daemon=True).start()
+    dead = False
     while (left := deadline - time.time()) > 0:
         try:
             line = lines.get(timeout=min(left, 1.0))
         except queue.Empty:
+            # A process that the worker forked can hold its output open after it is dead.
+            if dead:
+                return
+            dead = process.poll() is not None
             continue
         if line is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -163,10 +172,10 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=seconds)
-    for stream in (process.stdin, process.stdout):
-        if stream:
-            with contextlib.suppress(OSError):
-                stream.close()
+    # Its output is closed by whoever reads it: closing it here would wait for that reader.
+    if process.stdin:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
 
 
 def log_tail(log: Path) -> str:

@@ -40,8 +40,8 @@ class Task:
         total = sum(self.prior.values())
         if not math.isclose(total, 1, abs_tol=1e-6) or min(self.prior.values()) <= 0:
             raise DataError(f"prior = {dict(self.prior)!r} must be positive and sum to 1; it sums to {total:g}")
-        if not self.fields or min(self.fields.values()) <= 0:
-            raise DataError(f"fields = {dict(self.fields)!r}: each field needs a share above 0")
+        if not self.fields or not all(0 < share < math.inf for share in self.fields.values()):
+            raise DataError(f"fields = {dict(self.fields)!r}: each field needs a finite share above 0")
         if self.row_format not in ROW_FORMATS:
             raise DataError(f"row_format = {self.row_format!r}; use one of {', '.join(ROW_FORMATS)}")
 

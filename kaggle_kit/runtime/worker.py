@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from kaggle_kit.errors import DataError, KitError, RunError
+from kaggle_kit.errors import DataError, KitError, ModelError, RunError
 from kaggle_kit.runtime.job import Job, read_job
 from kaggle_kit.runtime.journal import Entry, Journal
 from kaggle_kit.runtime.labels import label_tokens
@@ -88,9 +88,15 @@ def prepare(job: Job) -> Prepared:
 
 
 def _check_budget(job: Job) -> None:
-    """Raise DataError where a prompt as long as the budget would not leave the model room for its answer."""
-    config = json.loads((job.model / "config.json").read_text(encoding="utf-8"))
-    limit = config.get("max_position_embeddings")
+    """Raise DataError where a prompt as long as the budget would not leave the model room for its answer.
+
+    Raises ModelError where the model's `config.json` cannot be read.
+    """
+    path = job.model / "config.json"
+    try:
+        limit = json.loads(path.read_text(encoding="utf-8")).get("max_position_embeddings")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path} cannot be read as a model's configuration: {error}") from error
     if isinstance(limit, int) and job.token_budget >= limit:
         raise DataError(
             f"token_budget = {job.token_budget}, but the model takes {limit} tokens, its answer included; "

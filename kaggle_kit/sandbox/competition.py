@@ -39,6 +39,8 @@ def check_competition(folder: Path, *, fields: Sequence[str], columns: Sequence[
         if not (folder / name).is_file():
             raise DataError(f"{folder / name} is missing: a data folder holds {TEST} and {SAMPLE}")
     sample = read_sample(folder / SAMPLE)
+    if not sample.ids:
+        raise DataError(f"{folder / SAMPLE} has no rows")
     if columns and set(sample.columns) != set(columns):
         raise DataError(
             f"{folder / SAMPLE} has the columns {', '.join(sample.columns)}; the notebook's labels are for "
@@ -69,7 +71,9 @@ def cut_competition(competition: Competition, *, rows: int, out: Path) -> Compet
 def _cut(path: Path, id_column: str, ids: set[str]) -> str:
     records = [record for record in read_records(path, columns=[id_column]) if record[id_column] in ids]
     out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=[name for name in records[0] if name is not None], lineterminator="\n")
+    writer = csv.DictWriter(
+        out, fieldnames=[name for name in records[0] if name is not None], extrasaction="ignore", lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(records)
     return out.getvalue()

@@ -127,7 +127,7 @@ def _check(project: Project, built: Build, options: Options) -> Checked:
     if solution is None and options.data is None and notebook.solution is not None:
         solution = project.path(notebook.solution, key=f"{key}.solution")
     model = project.path(project.models[notebook.model].path, key=f"models.{notebook.model}.path")
-    return check(built, model=model, data=data, solution=solution)
+    return check(built, model=model, model_name=notebook.model, data=data, solution=solution)
 
 
 def _room(
@@ -231,6 +231,7 @@ def _remove_aside(folder: Path) -> None:
 @contextmanager
 def _swapped_in(out: Path) -> Iterator[Path]:
     """A new folder that takes the place of `out` when all went well, and is removed when not."""
+    had_parent = out.parent.exists()
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -244,4 +245,7 @@ def _swapped_in(out: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
+        if not had_parent:
+            with contextlib.suppress(OSError):
+                out.parent.rmdir()
         raise

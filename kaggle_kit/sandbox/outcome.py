@@ -47,7 +47,8 @@ def make_report(
     return Report(
         notebook=built.name,
         target=built.target.name,
-        outcome=_outcome(failure, invalid, total=len(sample.ids), scored=scored, complete=complete, rows=rows),
+        outcome=_outcome(failure, invalid, total=len(sample.ids), scored=scored, complete=complete, rows=rows)
+        + _deaths(worker),
         complete=complete,
         submission_valid=invalid is None,
         seal=seal.name,
@@ -69,7 +70,7 @@ def make_report(
         log_loss=log_loss(results / "submission.csv", solution) if solution and invalid is None else None,
         projected_seconds=_projected(stages, execution, scored),
         worker_starts=int(worker.get("starts", 0)),
-        notes=(*notes, *_notes(worker)),
+        notes=tuple(notes),
     )
 
 
@@ -155,6 +156,10 @@ def _projected(stages: dict[str, float], execution: Execution, scored: int) -> f
     return execution.seconds - growing + growing * PROJECTED_ROWS / scored
 
 
-def _notes(worker: dict[str, Any]) -> list[str]:
-    starts = int(worker.get("starts", 0))
-    return [f"the worker was started {starts} times; last: {worker.get('message')}"] if starts > 1 else []
+def _deaths(worker: dict[str, Any]) -> str:
+    """The end of the first line where the worker died and was started again."""
+    deaths: list[str] = worker.get("deaths", [])
+    if not deaths:
+        return ""
+    times = "once" if len(deaths) == 1 else f"{len(deaths)} times"
+    return f"; the worker died {times} and was started again ({deaths[-1]})"

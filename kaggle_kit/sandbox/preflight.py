@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import DataError
+from kaggle_kit.errors import DataError, ModelError
 from kaggle_kit.evaluation.solution import Solution, read_solution
 from kaggle_kit.runtime.labels import label_tokens
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
@@ -31,15 +31,21 @@ class Checked:
     task: Task | None
 
 
-def check(built: Build, *, model: Path, data: Path, solution: Path | None) -> Checked:
+def check(built: Build, *, model: Path, model_name: str, data: Path, solution: Path | None) -> Checked:
     """Check what a dry run will meet.
 
     Raises ModelError for an incomplete or corrupt model, LabelError, DataError for the rest. Parts of the task
     that are not plain values in the source can only be checked by running it.
     """
-    verify_files(model, read_manifest(model / MANIFEST))
+    manifest = read_manifest(model / MANIFEST)
+    if (manifest.kind, manifest.name) != ("model", model_name):
+        raise ModelError(
+            f"{model / MANIFEST} is that of the {manifest.kind} {manifest.name!r}, but kit.toml calls the model "
+            f"{model_name!r}, by which the notebook looks for it; name the table models.{manifest.name}"
+        )
+    verify_files(model, manifest)
     values = built.literals()
-    task = Task(**{part: values[part] for part in _TASK_PARTS}) if all(p in values for p in _TASK_PARTS) else None
+    task = _task({part: values[part] for part in _TASK_PARTS if part in values})
     fields = list(task.fields) if task else []
     columns = list(task.labels) if task else []
     competition = check_competition(data, fields=fields, columns=columns)
@@ -51,6 +57,18 @@ def check(built: Build, *, model: Path, data: Path, solution: Path | None) -> Ch
             tokenizer=load_tokenizer(model),
         )
     return Checked(competition, _solution(solution, competition), task)
+
+
+def _task(parts: dict[str, Any]) -> Task | None:
+    if len(parts) < len(_TASK_PARTS):
+        return None
+    try:
+        return Task(**parts)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{', '.join(_TASK_PARTS)} make no task ({error}): labels, prior and fields are dicts by column, "
+            f"template and row_format are texts"
+        ) from error
 
 
 def _solution(path: Path | None, competition: Competition) -> Solution | None:

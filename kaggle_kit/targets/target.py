@@ -63,8 +63,10 @@ def _folders(project: Path | None) -> list[Path]:
 def _read(path: Path) -> Target:
     try:
         body: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        if "name" in body:
+            raise ProjectError(f"{path}: unknown key 'name'; a target is named by its file")
         return Target.model_validate({"name": path.stem} | body)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProjectError(f"{path} is not valid TOML: {error}") from error
     except ValidationError as error:
         raise ProjectError(f"{path}: {first_problem(error, Target)}") from error
