@@ -30,10 +30,14 @@ def build(
       kit build lmsys --target kaggle-t4x2
       kit build lmsys -p token_budget=768
     """
+    from kaggle_kit.errors import UsageError
     from kaggle_kit.notebook.build import build as build_notebook
+    from kaggle_kit.project.config import CONFIG
     from kaggle_kit.targets import load_target
 
     project = open_project(project_folder)
+    if not names and not project.notebooks:
+        raise UsageError(f"{project.root / CONFIG} has no notebooks to build; add a table [notebooks.NAME]")
     chosen = {
         name: load_target(target_name or project.notebook(name).target, project=project.root)
         for name in names or sorted(project.notebooks)

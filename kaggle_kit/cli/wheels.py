@@ -148,10 +148,14 @@ def list_wheels(name: str, as_json: bool, project_folder: Path | None) -> None:
 
 def _open(name: str, project_folder: Path | None) -> tuple[Path, Target]:
     """The project's folder and the target that a command works on."""
+    from kaggle_kit.errors import ProjectError
     from kaggle_kit.project import find_project
+    from kaggle_kit.project.config import CONFIG
     from kaggle_kit.targets import load_target
 
     folder = project_folder or find_project(Path.cwd())
+    if not (folder / CONFIG).is_file():
+        raise ProjectError(f"{folder / CONFIG} is missing: a project is a folder with a {CONFIG}")
     return folder, load_target(name, project=folder)
 
 

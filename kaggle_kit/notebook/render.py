@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import SourceError
-from kaggle_kit.notebook.source import Cell, Source, parse_cells
+from kaggle_kit.notebook.source import Cell, Source, parse_cells, parse_python
 from kaggle_kit.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -151,13 +151,13 @@ def _check_code(cells: tuple[Cell, ...]) -> None:
     owners: list[str] = []
     for cell in code:
         try:
-            ast.parse(cell.text)
+            parse_python(cell.text)
         except SyntaxError as error:
             raise SourceError(
                 f"the rendered cell {cell.name!r}, line {error.lineno}, is not valid Python: {error.msg}"
             ) from error
         owners += [cell.name] * (cell.text.count("\n") + 1)
-    tree = ast.parse("\n".join(cell.text for cell in code))
+    tree = parse_python("\n".join(cell.text for cell in code), joined=True)
     for message in checker.Checker(tree, builtins=_JUPYTER).messages:
         if isinstance(message, messages.UndefinedName):
             name = str(message.message_args[0])

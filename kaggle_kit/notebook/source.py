@@ -45,7 +45,7 @@ class Source:
         for cell in self.cells:
             if cell.kind != "code":
                 continue
-            for node in ast.parse(cell.text).body:
+            for node in parse_python(cell.text).body:
                 match node:
                     case ast.Assign(targets=[ast.Name(id=name)], value=value):
                         pass
@@ -60,6 +60,19 @@ class Source:
         return found
 
 
+def parse_python(text: str, *, joined: bool = False) -> ast.Module:
+    """The syntax tree of a cell's code, which may await at its top level as Jupyter allows.
+
+    Raises SyntaxError, for a return outside of a function too. `joined`: the text is several cells, each checked
+    before, of which a later one may begin with a __future__ import.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if not joined:
+            compile(text, "<cell>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        return ast.parse(text)
+
+
 def read_source(path: Path) -> Source:
     """Read a py:percent file.
 
@@ -71,9 +84,7 @@ def read_source(path: Path) -> Source:
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"the source {path} cannot be read: {error}") from error
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)
-            ast.parse(text, filename=str(path))
+        parse_python(text)
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         where = f"{path}:{line}" if line else str(path)
@@ -94,7 +105,7 @@ def _refuse_magics(cells: tuple[Cell, ...], path: Path) -> None:
         if cell.kind != "code":
             continue
         try:
-            ast.parse(cell.text)
+            parse_python(cell.text)
         except SyntaxError as error:
             line = (error.text or "").strip()
             raise SourceError(
@@ -105,8 +116,15 @@ def _refuse_magics(cells: tuple[Cell, ...], path: Path) -> None:
 def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
     """The cells of a py:percent text. Raises SourceError for a cell without a name, or two of one name."""
     import jupytext
+    import nbformat
 
-    notebook = jupytext.reads(text, fmt="py:percent")
+    try:
+        notebook = jupytext.reads(text, fmt="py:percent")
+    except nbformat.ValidationError as error:
+        problem = str(error).splitlines()[0]
+        raise SourceError(
+            f'{where}: a cell\'s options are wrong: {problem}; write them as # %% name="some-name" tags=["some-tag"]'
+        ) from error
     cells: list[Cell] = []
     for number, node in enumerate(notebook.cells, start=1):
         name = node.metadata.get("name")

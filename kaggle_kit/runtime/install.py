@@ -1,4 +1,10 @@
-"""The engine's own environment, made offline from the wheelhouse, in scratch space."""
+"""The engine's own environment, made offline from the wheelhouse, in scratch space.
+
+A wheelhouse is one folder (as `kit wheels fetch` makes it) or several parts (as `kit wheels dataset` does). Its
+manifests may say: `pythons`, the Pythons it serves; `only`, the wheels that are for some of them; `true_names`, what a
+file is called that Kaggle shows under another name; `mode`, "overlay" where the wheels lie over the image's packages;
+`installed_bytes` by Python; `parts` and `engine_manifest`, which tie the parts to each other.
+"""
 
 from __future__ import annotations
 
@@ -7,59 +13,182 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 import zipfile
-from pathlib import Path
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import WheelhouseError
-from kaggle_kit.runtime.manifest import MANIFEST, Manifest, read_manifest, verify_files
+from kaggle_kit.files import sha256_file
+from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, read_manifest, verify_files
+from kaggle_kit.runtime.wheel_names import kaggle_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _UNPACKED = 3.5
 """Bytes installed for each byte of a wheel, at most: measured 2.6 for the local-cpu wheelhouse, 2.1 for a CUDA one."""
+_LAST_LINES = 12
 
 
-def install(wheelhouse: Path, *, scratch: Path) -> Path:
-    """Make `scratch`/env from the wheels in `wheelhouse`, with no index; returns its Python.
+@dataclass(frozen=True)
+class Wheel:
+    """One wheel to install: the file, and the name that it must have for an installer."""
 
-    Every wheel's size and SHA-256 is checked first. Raises WheelhouseError where a wheel is missing or corrupt, the
-    space does not suffice, or the installer fails (its own last words are in the message).
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An environment: its Python, the variables that it needs, who made it ("uv", "pip"), and seconds by step."""
+
+    python: Path
+    environment: Mapping[str, str]
+    installer: str
+    wheels: int
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class _Installer:
+    name: str
+    program: tuple[str, ...]
+
+
+@dataclass
+class _Clock:
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        since = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.monotonic() - since, 3)
+
+
+def install(wheelhouse: Path | Sequence[Path], *, scratch: Path) -> Path:
+    """The Python of `install_engine`."""
+    return install_engine(wheelhouse, scratch=scratch).python
+
+
+def install_engine(wheelhouse: Path | Sequence[Path], *, scratch: Path) -> Installed:
+    """Make `scratch`/env from the wheels in `wheelhouse` (its folder, or its parts), with no index.
+
+    The wheels for the running Python are checked first, each by size and SHA-256. An overlay has no environment of its
+    own: its packages go to `scratch`/overlay, and `environment` puts them before the image's.
+    Raises WheelhouseError where a part or a wheel is missing or corrupt, nothing is for this Python, the space does not
+    suffice, or the installer fails (its own last words are in the message).
     """
-    manifest = read_manifest(wheelhouse / MANIFEST)
-    verify_files(wheelhouse, manifest)
-    _check_space(manifest, scratch)
-    scratch.mkdir(parents=True, exist_ok=True)
-    uv = _uv(wheelhouse, manifest, scratch)
-    env = scratch / "env"
-    wheels = sorted(entry.path for entry in manifest.files if entry.path.endswith(".whl"))
-    # uv clears only what is a whole environment; one that was interrupted may not be.
-    shutil.rmtree(env, ignore_errors=True)
-    _run(uv, ["venv", "--quiet", "--clear", "--python", sys.executable, str(env)], scratch)
-    python = env / "bin" / "python"
-    requirements = scratch / "requirements.txt"
-    requirements.write_text("".join(f"{wheelhouse / name}\n" for name in wheels), encoding="utf-8")
-    _run(
-        uv,
-        [
-            "pip",
-            "install",
-            "--python",
-            str(python),
-            "--offline",
-            "--no-index",
-            "--no-deps",
-            "-r",
-            str(requirements),
-        ],
-        scratch,
-    )
-    return python
+    clock = _Clock()
+    folders = [wheelhouse] if isinstance(wheelhouse, Path) else list(wheelhouse)
+    with clock.step("verify"):
+        parts = _read_parts(folders)
+        wheels = _checked(parts)
+    _check_space(parts, scratch)
+    with clock.step("prepare"):
+        wheels = _with_true_names(wheels, scratch / "wheels")
+        installer = _installer(wheels, scratch)
+        requirements = scratch / "requirements.txt"
+        requirements.write_text("".join(f"{wheel.path}\n" for wheel in wheels), encoding="utf-8")
+        overlay = any(manifest.extra.get("mode") == "overlay" for _, manifest in parts)
+        python = Path(sys.executable) if overlay else _empty_environment(installer, scratch)
+    with clock.step("install"):
+        place = scratch / "overlay" if overlay else None
+        _install(installer, requirements, python, scratch, place)
+    environment = {"PYTHONPATH": str(place)} if place else {}
+    return Installed(python, environment, installer.name, len(wheels), clock.seconds)
 
 
-def _check_space(manifest: Manifest, scratch: Path) -> None:
-    needed = int(sum(entry.size for entry in manifest.files) * _UNPACKED)
+def _read_parts(folders: Sequence[Path]) -> list[tuple[Path, Manifest]]:
+    """The folders with their manifests, checked to be parts of one wheelhouse."""
+    parts = [(folder, read_manifest(folder / MANIFEST)) for folder in folders]
+    for folder, manifest in parts:
+        if manifest.kind != "wheelhouse":
+            raise WheelhouseError(f"{folder} is the folder of a {manifest.kind}, not of a wheelhouse")
+        if manifest.name != parts[0][1].name:
+            raise WheelhouseError(
+                f"{folder} is a part of the wheelhouse {manifest.name}, {parts[0][0]} one of {parts[0][1].name}; "
+                f"attach the parts of one wheelhouse only"
+            )
+    found = {str(manifest.extra.get("part")): folder for folder, manifest in parts}
+    for folder, manifest in parts:
+        for part in _texts(manifest.extra.get("parts")):
+            if part not in found:
+                raise WheelhouseError(
+                    f"the part {part!r} of the wheelhouse {manifest.name} is missing (found {folder}); attach its "
+                    f"dataset to the notebook"
+                )
+        expected = manifest.extra.get("engine_manifest")
+        if expected and (engine := found.get("engine")) and sha256_file(engine / MANIFEST) != expected:
+            raise WheelhouseError(
+                f"{folder} was made for another version of the wheelhouse {manifest.name} than {engine} holds; "
+                f"upload both parts again, or attach the versions that belong together"
+            )
+    return parts
+
+
+def _checked(parts: Sequence[tuple[Path, Manifest]]) -> list[Wheel]:
+    """The wheels for the running Python, each of the right size and SHA-256; every other file of the right size."""
+    jobs = []
+    wheels = []
+    for folder, manifest in parts:
+        true_names: Any = manifest.extra.get("true_names") or {}
+        wanted = set(_for_this_python(manifest, folder))
+        for entry in manifest.files:
+            here = _as_found(entry, folder)
+            alone = replace(manifest, files=(here,))
+            jobs.append(partial(verify_files, folder, alone, hashes=entry.path in wanted))
+            if entry.path in wanted:
+                name = str(true_names.get(entry.path, PurePosixPath(entry.path).name))
+                if "/" in name or name in {"", ".", ".."}:
+                    raise WheelhouseError(f"{folder / MANIFEST} gives {entry.path} the name {name!r}; do not use it")
+                wheels.append(Wheel(folder / here.path, name))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing lets other threads run
+        for done in [pool.submit(job) for job in jobs]:
+            done.result()
+    if not wheels:
+        raise WheelhouseError(f"the wheelhouse {parts[0][1].name} in {parts[0][0]} holds no wheels; lock it again")
+    return sorted(wheels, key=lambda wheel: wheel.name)
+
+
+def _for_this_python(manifest: Manifest, folder: Path) -> list[str]:
+    running = f"{sys.version_info.major}.{sys.version_info.minor}"
+    pythons = _texts(manifest.extra.get("pythons"))
+    if pythons and running not in pythons:
+        raise WheelhouseError(
+            f"this is Python {running}; the wheelhouse {manifest.name} in {folder} is for {', '.join(pythons)}. "
+            f"Pin the image that it was made for, or lock it for this Python and upload it again"
+        )
+    only: Any = manifest.extra.get("only") or {}
+    return [
+        entry.path
+        for entry in manifest.files
+        if entry.path.endswith(".whl") and running in (_texts(only.get(entry.path)) or [running])
+    ]
+
+
+def _as_found(entry: FileEntry, folder: Path) -> FileEntry:
+    """`entry`, under the name that Kaggle gave its file where the file is not there under its own."""
+    renamed = kaggle_path(entry.path)
+    if renamed != entry.path and not (folder / entry.path).exists() and (folder / renamed).exists():
+        return replace(entry, path=renamed)
+    return entry
+
+
+def _check_space(parts: Sequence[tuple[Path, Manifest]], scratch: Path) -> None:
+    running = f"{sys.version_info.major}.{sys.version_info.minor}"
+    needed = 0
+    for _, manifest in parts:
+        told: Any = manifest.extra.get("installed_bytes") or {}
+        guess = int(sum(entry.size for entry in manifest.files) * _UNPACKED)
+        needed += int(told.get(running, guess))
     scratch.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(scratch).free
     if free < needed:
@@ -69,40 +198,110 @@ def _check_space(manifest: Manifest, scratch: Path) -> None:
         )
 
 
-def _uv(wheelhouse: Path, manifest: Manifest, scratch: Path) -> Path:
-    """The installer: the wheelhouse's own `uv`, which is the one that was tested, else the image's."""
-    for entry in manifest.files:
-        name = Path(entry.path).name
-        if name.startswith("uv-") and name.endswith(".whl"):
-            with zipfile.ZipFile(wheelhouse / entry.path) as wheel:
-                inside = [item for item in wheel.namelist() if item.endswith(".data/scripts/uv")]
-                if not inside:
-                    raise WheelhouseError(f"{name} in {wheelhouse} holds no uv program; lock the wheelhouse again")
-                target = scratch / "uv"
-                target.write_bytes(wheel.read(inside[0]))
-            target.chmod(target.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
-            return target
-    if found := shutil.which("uv"):
-        return Path(found)
-    raise WheelhouseError(f"the wheelhouse {wheelhouse} holds no uv, and the image has none; lock it again")
+def _with_true_names(wheels: Sequence[Wheel], folder: Path) -> list[Wheel]:
+    """The wheels, those with a name that no installer would take as symbolic links in `folder`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    named = []
+    for wheel in wheels:
+        if wheel.path.name == wheel.name:
+            named.append(wheel)
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        link = folder / wheel.name
+        link.symlink_to(wheel.path.absolute())
+        named.append(Wheel(link, wheel.name))
+    return named
 
 
-def _run(uv: Path, arguments: Sequence[str], scratch: Path) -> None:
-    """Run uv, cut off from any configuration of the image. Raises WheelhouseError with its last words."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "PIP_", "PYTHON"))}
-    environment = kept | {
+def _installer(wheels: Sequence[Wheel], scratch: Path) -> _Installer:
+    """The wheelhouse's own uv, which is the one that was tested; else the image's uv; else the image's pip."""
+    for wheel in wheels:
+        if wheel.name.startswith("uv-") and (program := _unpacked_uv(wheel, scratch / "uv")):
+            return _Installer("uv", (str(program),))
+    if (found := shutil.which("uv")) and _runs([found, "--version"]):
+        return _Installer("uv", (found,))
+    pip = (sys.executable, "-m", "pip")
+    if _runs([*pip, "--version"]):
+        return _Installer("pip", pip)
+    raise WheelhouseError(
+        "there is no uv that runs here, neither in the wheelhouse nor in the image, and no pip; lock the wheelhouse "
+        "again with uv in it"
+    )
+
+
+def _unpacked_uv(wheel: Wheel, target: Path) -> Path | None:
+    """The uv program of a wheel, or None where the wheel holds none or it does not run here."""
+    try:
+        with zipfile.ZipFile(wheel.path) as archive:
+            inside = [item for item in archive.namelist() if item.endswith(".data/scripts/uv")]
+            if not inside:
+                return None
+            target.unlink(missing_ok=True)
+            with archive.open(inside[0]) as source, target.open("wb") as stream:
+                shutil.copyfileobj(source, stream)
+    except zipfile.BadZipFile:
+        return None
+    target.chmod(target.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+    return target if _runs([str(target), "--version"]) else None
+
+
+def _runs(command: Sequence[str]) -> bool:
+    try:
+        return subprocess.run(command, env=_clean(), capture_output=True, check=False).returncode == 0
+    except OSError:  # another machine's program, or a scratch where nothing may be executed
+        return False
+
+
+def _empty_environment(installer: _Installer, scratch: Path) -> Path:
+    """A new `scratch`/env without packages; its Python."""
+    env = scratch / "env"
+    # uv clears only what is a whole environment; one that was interrupted may not be.
+    shutil.rmtree(env, ignore_errors=True)
+    if installer.name == "uv":
+        command = [*installer.program, "venv", "--quiet", "--clear", "--python", sys.executable, str(env)]
+    else:  # without pip: Kaggle's image has no ensurepip
+        command = [sys.executable, "-m", "venv", "--without-pip", str(env)]
+    _run(command, scratch)
+    return env / "bin" / "python"
+
+
+def _install(installer: _Installer, requirements: Path, python: Path, scratch: Path, place: Path | None) -> None:
+    where = ["--target", str(place)] if place else []
+    if place:
+        shutil.rmtree(place, ignore_errors=True)
+    fixed = ["--no-index", "--no-deps", *where, "-r", str(requirements)]
+    if installer.name == "uv":
+        _run([*installer.program, "pip", "install", "--python", str(python), "--offline", *fixed], scratch)
+    else:
+        quiet = ["--quiet", "--no-compile", "--no-cache-dir", "--no-warn-conflicts", "--no-warn-script-location"]
+        _run([*installer.program, "--python", str(python), "install", *quiet, *fixed], scratch)
+
+
+def _clean() -> dict[str, str]:
+    """This process's environment without any setting of an installer or of Python."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "PIP_", "PYTHON"))}
+
+
+def _run(command: Sequence[str], scratch: Path) -> None:
+    """Run an installer, cut off from any configuration of the image. Raises WheelhouseError with its last words."""
+    environment = _clean() | {
         "UV_CACHE_DIR": str(scratch / "uv-cache"),
         "UV_NO_CONFIG": "1",
         "UV_NO_PROGRESS": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
+    what = " ".join([Path(command[0]).name, *command[1:3]])
     try:
         done = subprocess.run(
-            [str(uv), *arguments], env=environment, capture_output=True, text=True, errors="replace", check=False
+            command, env=environment, capture_output=True, text=True, errors="replace", check=False
         )
     except OSError as error:
-        raise WheelhouseError(
-            f"{uv} cannot be run here: {error.strerror}; lock the wheelhouse for this machine's kind"
-        ) from error
+        raise WheelhouseError(f"{what} cannot be run here: {error.strerror}; lock the wheelhouse again") from error
     if done.returncode:
-        words = "\n".join(done.stderr.strip().splitlines()[-12:])
-        raise WheelhouseError(f"uv {arguments[0]} failed (exit code {done.returncode}):\n{words}")
+        words = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-_LAST_LINES:])
+        raise WheelhouseError(f"{what} failed (exit code {done.returncode}):\n{words}")
+
+
+def _texts(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, (list, tuple)) else []

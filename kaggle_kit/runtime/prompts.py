@@ -8,16 +8,18 @@ a short field does not use go to the others, and inside a field the last turns s
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from kaggle_kit.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 CUT_MARK = " […] "
 TURN_SEPARATOR = "\n\n"
+_BATCH_ROWS = 512
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -26,6 +28,9 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """The token ids of `text`, with the special tokens that the model expects at its start."""
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text, in parallel."""
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """The (start, end) characters of each token of `text`, without special tokens."""
@@ -41,6 +46,8 @@ class Prompt:
     token_ids: tuple[int, ...]
     text: str
     cut: tuple[str, ...] = ()
+    kept: Mapping[str, str] = field(default_factory=dict)
+    """What of each field stands in the text: another pass fills it in anew without cutting again."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,66 @@ def clean(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def escape_special(text: str, special: Collection[str]) -> str:
+    """`text` with a space in each word that the tokenizer would read as a special token: a row is data, not control."""
+    for word in special:
+        if word in text:
+            text = text.replace(word, f"{word[0]} {word[1:]}")
+    return text
+
+
+def build_prompts(
+    rows: Sequence[Mapping[str, Sequence[str]]],
+    *,
+    template: Template,
+    shares: Mapping[str, float],
+    budget: int,
+    tokenizer: Tokenizer,
+    threads: int = 2,
+) -> list[Prompt]:
+    """`build_prompt` of each row, in their order; tokenised in parallel, and cut only where it must be."""
+    fields = template.fields
+    prompts: list[Prompt] = []
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(rows), _BATCH_ROWS):
+            batch = rows[start : start + _BATCH_ROWS]
+            kept = [{name: TURN_SEPARATOR.join(map(clean, row[name])) for name in fields} for row in batch]
+            texts = [template.fill(values) for values in kept]
+            encoded = tokenizer.encode_batch(texts)
+
+            def finish(number: int) -> Prompt:
+                ids = encoded[number]  # noqa: B023  done before the next batch begins
+                if len(ids) <= budget:
+                    return Prompt(tuple(ids), texts[number], (), kept[number])  # noqa: B023
+                return build_prompt(
+                    batch[number],  # noqa: B023
+                    template=template,
+                    shares=shares,
+                    budget=budget,
+                    tokenizer=tokenizer,
+                )
+
+            prompts += pool.map(finish, range(len(batch)))
+    return prompts
+
+
+def exchange(
+    prompts: Sequence[Prompt], *, template: Template, pairs: Mapping[str, str], tokenizer: Tokenizer
+) -> list[Prompt]:
+    """The prompts with the fields of each pair exchanged: what was kept of a row is used again, not cut anew.
+
+    Tokens join differently in the new places, so a prompt can be a few tokens longer than before.
+    """
+    mirrored = {**pairs, **{other: one for one, other in pairs.items()}}
+    kept = [{name: prompt.kept[mirrored.get(name, name)] for name in template.fields} for prompt in prompts]
+    texts = [template.fill(values) for values in kept]
+    encoded = tokenizer.encode_batch(texts)
+    return [
+        replace(prompt, token_ids=tuple(ids), text=text, kept=values)
+        for prompt, ids, text, values in zip(prompts, encoded, texts, kept, strict=True)
+    ]
+
+
 def build_prompt(
     row: Mapping[str, Sequence[str]],
     *,
@@ -112,7 +179,7 @@ def build_prompt(
     # A token holds at least one byte, so a text this short needs no second look before it is encoded.
     ids = tokenizer.encode(text)
     if len(ids) <= budget:
-        return Prompt(tuple(ids), text)
+        return Prompt(tuple(ids), text, (), whole)
 
     frame = len(tokenizer.encode(template.fill(dict.fromkeys(fields, ""))))
     room = budget - frame
@@ -135,7 +202,7 @@ def build_prompt(
         ids = tokenizer.encode(text)
         if len(ids) <= budget:
             cut = tuple(name for name in fields if kept[name] != whole[name])
-            return Prompt(tuple(ids), text, cut)
+            return Prompt(tuple(ids), text, cut, kept)
         if room == 0:
             raise DataError(f"no cut of the row fits into {budget} tokens; raise token_budget")
         room = max(0, room - max(1, len(ids) - budget))

@@ -20,6 +20,16 @@ class ModelTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
+    @property
+    def special(self) -> tuple[str, ...]:
+        """The words that the tokenizer reads as special tokens wherever they stand in a text."""
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return tuple(sorted(token.content for token in added if token.special and len(token.content) > 1))
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        """`encode` of each text, on all cores."""
+        return [list(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(texts)]
+
     def encode(self, text: str) -> list[int]:
         """The token ids of `text`, with the special tokens that the model expects at its start."""
         return list(self._tokenizer.encode(text).ids)

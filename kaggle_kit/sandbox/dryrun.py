@@ -228,9 +228,18 @@ def _remove_aside(folder: Path) -> None:
     )
 
 
+def _refuse_foreign(out: Path) -> None:
+    """Raise UsageError where `out` holds what no dry run left there: its place will be taken."""
+    if not out.exists() or (out / REPORT_JSON).is_file():
+        return
+    if not out.is_dir() or any(out.iterdir()):
+        raise UsageError(f"--out {out} exists and is not a dry run's folder; name a new one, or an empty one")
+
+
 @contextmanager
 def _swapped_in(out: Path) -> Iterator[Path]:
     """A new folder that takes the place of `out` when all went well, and is removed when not."""
+    _refuse_foreign(out)
     had_parent = out.parent.exists()
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))

@@ -1,12 +1,15 @@
 """A lock: the exact wheels of one target, as a text file that a reviewer can read and git can diff.
 
-TOML, one line a wheel, no addresses: any index that offers a file with the same SHA-256 will do.
+TOML, one line a wheel, no addresses: any index that offers a file with the same SHA-256 will do. A lock may
+serve several Pythons: a wheel that loads on all of them stands there once, any other one says for which it is.
 """
 
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
@@ -14,41 +17,80 @@ from packaging.version import InvalidVersion, Version
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.files import write_atomic
 
-FORMAT = 1
+FORMAT = 2
+
+Mode = Literal["isolated", "overlay"]
+"""Everything, into an empty environment; or only what the image lacks, over the image's packages."""
+
+MODES: tuple[Mode, ...] = ("isolated", "overlay")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PLAIN = re.compile(r"[\w .,;:<>=!~+*()\[\]'/@-]*", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LockedWheel:
-    """One file: its package (canonical name) and version, its own name, SHA-256 and size in bytes."""
+    """One file: its package (canonical name) and version, its own name, SHA-256 and size in bytes.
+
+    `pythons` names those of the lock's Pythons that it is for; empty means all of them.
+    """
 
     name: str
     version: str
     file: str
     sha256: str
     size: int
+    pythons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preinstalled:
+    """A package of the image that an overlay stands on: canonical name, version as the image has it."""
+
+    name: str
+    version: str
+    pythons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lock:
-    """What was asked for (target to exclude_newer) and what it came to (wheels, sorted by file name)."""
+    """What was asked for (target to exclude_newer) and what it came to (wheels, sorted by file name).
+
+    `engine_given`: the engine was named on the command line, not by the target. `preinstalled` is empty in
+    the mode "isolated".
+    """
 
     target: str
-    python: str
+    pythons: tuple[str, ...]
     machine: str
     glibc: str
     engine: str
     wheels: tuple[LockedWheel, ...]
+    mode: Mode = "isolated"
+    engine_given: bool = False
     extras: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     torch_backend: str | None = None
     exclude_newer: str | None = None
+    preinstalled: tuple[Preinstalled, ...] = ()
+
+    @property
+    def python(self) -> str:
+        """The first of its Pythons."""
+        return self.pythons[0]
 
     @property
     def size(self) -> int:
         """Bytes of all wheels together."""
         return sum(wheel.size for wheel in self.wheels)
+
+    def wheels_for(self, python: str) -> tuple[LockedWheel, ...]:
+        """The wheels that an install on `python` ("3.12") takes. Raises WheelhouseError for a Python not served."""
+        if python not in self.pythons:
+            raise WheelhouseError(
+                f"the lock of {self.target} is for Python {' and '.join(self.pythons)}, not for {python}. "
+                f"Add {python} to the target's `pythons`, and make it anew with: kit wheels lock --target {self.target}"
+            )
+        return tuple(wheel for wheel in self.wheels if not wheel.pythons or python in wheel.pythons)
 
 
 def lock_path(project: Path, target: str) -> Path:
@@ -70,28 +112,33 @@ def dump_lock(lock: Lock) -> str:
 
     Raises WheelhouseError for text that has no place in a lock (quotes, control characters).
     """
-    command = f"kit wheels lock --target {lock.target}"
-    if lock.exclude_newer:
-        command += f" --exclude-newer {lock.exclude_newer}"
     lines = [
         f"# The wheels of the target {lock.target}, each by its name, size and SHA-256. Made by",
-        f"#     {command}",
+        f"#     {_command(lock)}",
         "# Make it again rather than edit it.",
         "",
         f"format = {FORMAT}",
+        f"target = {_quoted(lock.target)}",
+        f"pythons = {_list(lock.pythons)}",
     ]
     lines += [
         f"{key} = {_quoted(getattr(lock, key))}"
-        for key in ("target", "python", "machine", "glibc", "engine", "torch_backend", "exclude_newer")
+        for key in ("machine", "glibc", "mode", "engine", "torch_backend", "exclude_newer")
         if getattr(lock, key) is not None
     ]
-    lines += [f"{key} = [{', '.join(_quoted(item) for item in getattr(lock, key))}]" for key in ("extras", "exclude")]
+    lines += ["engine_given = true"] if lock.engine_given else []
+    lines += [f"{key} = {_list(getattr(lock, key))}" for key in ("extras", "exclude")]
+    if lock.preinstalled:
+        found = sorted(lock.preinstalled, key=lambda package: (package.name, package.version))
+        lines += ["", "preinstalled = [", *(_package_line(package) for package in found), "]"]
     wheels = sorted(lock.wheels, key=lambda wheel: wheel.file)
     return "\n".join([*lines, "", "wheels = [", *(_wheel_line(wheel) for wheel in wheels), "]", ""])
 
 
 def read_lock(path: Path) -> Lock:
     """Read a lock file. Raises WheelhouseError: missing, not TOML, a key or an entry that is wrong."""
+    from kaggle_kit.wheelhouse.lock_reading import parse_lock
+
     try:
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:

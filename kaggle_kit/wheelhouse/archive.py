@@ -1,0 +1,193 @@
+"""What is inside a wheel file, read without unpacking it; and whether it is safe and whole.
+
+A wheel is a zip (PEP 427). Installers differ in what they refuse, so kit refuses first: names that lead outside the
+folder, links, the same name twice, contents that would fill the disk, and a RECORD that does not list what is there.
+"""
+
+import base64
+import csv
+import hashlib
+import io
+import stat
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from kaggle_kit.errors import WheelhouseError
+
+LARGEST_RATIO = 100
+"""A wheel that unpacks to more than this many times its size is a bomb; wheels of real packages stay below 15."""
+LARGEST_BYTES = 24_000_000_000
+"""What one wheel may unpack to."""
+_RATIO_FROM_BYTES = 1 << 24
+_CHUNK_BYTES = 1 << 20
+_UNLISTED = ("RECORD", "RECORD.jws", "RECORD.p7s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archive:
+    """A safe wheel: METADATA and WHEEL as texts, bytes when installed, and the names of its files."""
+
+    file: str
+    metadata: str
+    wheel: str
+    installed_bytes: int
+    members: tuple[str, ...]
+
+    @property
+    def tops(self) -> tuple[str, ...]:
+        """What the wheel puts into site-packages: packages and modules, without `.dist-info` and `.data`."""
+        names = {name.split("/", 1)[0].removesuffix(".py") for name in self.members}
+        return tuple(sorted(name for name in names if not name.endswith((".dist-info", ".data", ".libs"))))
+
+
+Reader = Callable[[str, Iterator[bytes]], None]
+
+
+def read_archive(path: Path, *, reader: Reader | None = None) -> Archive:
+    """Check the wheel `path` and read it.
+
+    With `reader` every file's bytes are read, compared with RECORD, and given to it as they come; without, only the
+    names and sizes are compared. Raises WheelhouseError naming the wheel, the file in it, and what is wrong.
+    """
+    file = path.name
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            for entry in archive.infolist():
+                _refuse_unsafe(entry, file)
+            _refuse_twice(archive.infolist(), file)
+            _refuse_bomb(entries, path)
+            info = _info_folder(entries, file)
+            record = _record(archive, entries, f"{info}/RECORD", file)
+            _compare_names(record, entries, info, file)
+            if reader:
+                for entry in entries:
+                    _read_through(archive, entry, record.get(entry.filename), file, reader)
+            return Archive(
+                file=file,
+                metadata=_text(archive, f"{info}/METADATA", file),
+                wheel=_text(archive, f"{info}/WHEEL", file),
+                installed_bytes=sum(entry.file_size for entry in entries),
+                members=tuple(entry.filename for entry in entries),
+            )
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
+        raise WheelhouseError(f"{file} is not a whole zip file ({error}): it cannot be a wheel") from error
+
+
+def _refuse_unsafe(entry: zipfile.ZipInfo, file: str) -> None:
+    name = entry.orig_filename
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or "\\" in name or ":" in name.split("/", 1)[0]:
+        raise WheelhouseError(f"{file} holds {name!r}, an absolute path: it would write outside its folder")
+    if ".." in pure.parts or "\0" in name:
+        raise WheelhouseError(f"{file} holds {name!r}, which leads outside its folder: path traversal")
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind == stat.S_IFLNK:
+        raise WheelhouseError(f"{file} holds {name!r}, a symbolic link, which may lead outside its folder")
+    if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
+        raise WheelhouseError(f"{file} holds {name!r}, which is no plain file")
+    if entry.flag_bits & 1:
+        raise WheelhouseError(f"{file} holds {name!r} encrypted: it cannot be checked or installed")
+
+
+def _refuse_twice(entries: list[zipfile.ZipInfo], file: str) -> None:
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.filename in seen:
+            raise WheelhouseError(f"{file} holds {entry.filename!r} twice: two installers could take different ones")
+        seen.add(entry.filename)
+
+
+def _refuse_bomb(entries: list[zipfile.ZipInfo], path: Path) -> None:
+    size = path.stat().st_size
+    total = sum(entry.file_size for entry in entries)
+    if total > LARGEST_BYTES or (total > _RATIO_FROM_BYTES and total > LARGEST_RATIO * size):
+        raise WheelhouseError(
+            f"{path.name} has {size:,} bytes and would unpack to {total:,}: a zip bomb, or no wheel to ship "
+            f"(at most {LARGEST_RATIO} times its size and {LARGEST_BYTES / 1e9:.0f} GB)"
+        )
+    if sum(entry.compress_size for entry in entries) > size:
+        raise WheelhouseError(f"{path.name} holds files that lie over each other: a zip bomb")
+
+
+def _info_folder(entries: list[zipfile.ZipInfo], file: str) -> str:
+    folders = {
+        entry.filename.split("/", 1)[0] for entry in entries if entry.filename.split("/", 1)[0].endswith(".dist-info")
+    }
+    if len(folders) != 1:
+        raise WheelhouseError(f"{file} holds {len(folders)} .dist-info folders, a wheel has one")
+    return folders.pop()
+
+
+def _record(
+    archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], name: str, file: str
+) -> dict[str, tuple[str, str]]:
+    lines = csv.reader(io.StringIO(_text(archive, name, file)))
+    record: dict[str, tuple[str, str]] = {}
+    for line in lines:
+        if not line:
+            continue
+        if len(line) < 3:
+            raise WheelhouseError(f"{file}: RECORD has the line {','.join(line)!r}, not a name, a hash and a size")
+        record[line[0]] = (line[1], line[2])
+    del entries
+    return record
+
+
+def _compare_names(
+    record: Mapping[str, tuple[str, str]], entries: list[zipfile.ZipInfo], info: str, file: str
+) -> None:
+    free = {f"{info}/{name}" for name in _UNLISTED}
+    sizes = {entry.filename: entry.file_size for entry in entries}
+    for name in sizes:
+        if name not in record and name not in free:
+            raise WheelhouseError(f"{file} holds {name!r}, which its RECORD does not list: it was added later")
+    for name, (_, size) in record.items():
+        if name not in sizes:
+            if name in free:
+                continue
+            raise WheelhouseError(f"{file} lacks {name!r}, which its RECORD lists")
+        if size and size != str(sizes[name]):
+            raise WheelhouseError(f"{file}: {name!r} has {sizes[name]:,} bytes, its RECORD says {size}")
+
+
+def _read_through(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, told: tuple[str, str] | None, file: str, reader: Reader
+) -> None:
+    """Give `entry`'s bytes to `reader`, and compare their hash with what RECORD tells."""
+    algorithm, _, expected = (told[0] if told else "").partition("=")
+    known = algorithm in {"sha256", "sha384", "sha512"}
+    digest = hashlib.new(algorithm if known else "sha256")
+
+    def pieces() -> Iterator[bytes]:
+        with archive.open(entry) as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                yield chunk
+
+    rest = pieces()
+    reader(entry.filename, rest)
+    for _ in rest:  # what the reader did not want
+        pass
+    if known and base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode() != expected.rstrip("="):
+        raise WheelhouseError(f"{file}: {entry.filename!r} does not have the {algorithm} that its RECORD lists")
+
+
+def _text(archive: zipfile.ZipFile, name: str, file: str) -> str:
+    try:
+        return archive.read(name).decode("utf-8", errors="replace")
+    except KeyError:
+        raise WheelhouseError(f"{file} holds no {name}: it is not a wheel") from None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The zip `path`; raises WheelhouseError where it is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except zipfile.BadZipFile as error:
+        raise WheelhouseError(f"{path.name} is not a zip file ({error}): it cannot be a wheel") from error

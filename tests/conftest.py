@@ -1,0 +1,50 @@
+"""What all tests share: nothing of this user's Kaggle or kit settings is seen, and small whole projects."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECTS = Path(__file__).parent / "projects"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of kit or Kaggle is set, but for the place of the cache: end-to-end tests use what is there."""
+    for name in list(os.environ):
+        if name.startswith(("KIT_", "KAGGLE_")) and name != "KIT_CACHE_DIR":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def minimal(tmp_path: Path) -> Path:
+    """A copy of `projects/minimal`: one notebook, a model as a dataset, another as a Kaggle Model."""
+    return Path(shutil.copytree(PROJECTS / "minimal", tmp_path / "minimal"))
+
+
+def _paths(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(folder.rglob("*")):
+        yield path.relative_to(folder).as_posix(), path.read_bytes() if path.is_file() else b""
+
+
+@pytest.fixture
+def listing() -> object:
+    """A function: every path below a folder, and what its file holds."""
+    return lambda folder: dict(_paths(folder))
+
+
+@pytest.fixture
+def edit() -> object:
+    """A function: replace a text in a file, once, or add it at the end where no old text is given."""
+
+    def edit(path: Path, new: str, old: str | None = None) -> None:
+        text = path.read_text(encoding="utf-8")
+        if old is None:
+            path.write_text(f"{text}\n{new}\n", encoding="utf-8")
+            return
+        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {path}"
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+    return edit

@@ -1,0 +1,242 @@
+"""The frame's cells run as they are in the built notebook, in a laid-out /kaggle."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from kaggle_kit.files import sha256_file
+from kaggle_kit.notebook.build import build
+from kaggle_kit.project import load_project
+from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
+from kaggle_kit.sandbox.layout import STYLES, input_mounts
+from kaggle_kit.targets import load_target
+from kaggle_kit.wheelhouse.kit_wheel import build_kit_wheel
+
+RUN = """
+import json, sys
+names = {}
+notebook = json.load(open(sys.argv[1]))
+for cell in notebook["cells"]:
+    if cell["cell_type"] == "code":
+        exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    if cell["id"] == sys.argv[2]:
+        break
+"""
+SAMPLE = 'id,second,first\n7,0.5,0.5\n3,0.5,0.5\n"a,b",0.5,0.5\n'
+PRIOR = [["id", "second", "first"], ["7", "0.25", "0.75"], ["3", "0.25", "0.75"], ["a,b", "0.25", "0.75"]]
+
+
+@dataclass(frozen=True)
+class Kaggle:
+    """A /kaggle in a temporary folder, and the notebook to run there."""
+
+    root: Path
+    notebook: Path
+    sources: dict[str, Path] = field(default_factory=dict)
+
+    def run(self, *, until: str, hidden: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run the notebook's code cells up to and including the cell `until`."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+        environment |= {"KIT_KAGGLE_ROOT": str(self.root)} | ({"KAGGLE_IS_COMPETITION_RERUN": "1"} if hidden else {})
+        # -I: the kit of this checkout cannot be imported, only the one of the wheelhouse.
+        return subprocess.run(
+            [sys.executable, "-I", "-S", "-c", RUN, str(self.notebook), until],
+            env=environment,
+            cwd=self.root / "working",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def submission(self) -> list[list[str]]:
+        """What stands as the submission."""
+        with (self.root / "working" / "submission.csv").open(newline="", encoding="utf-8") as stream:
+            return list(csv.reader(stream))
+
+    def record(self) -> dict[str, object]:
+        """What the notebook noted of its run."""
+        return json.loads((self.root / "working" / "kit-run.json").read_text(encoding="utf-8"))
+
+
+def seal(folder: Path, *, kind: str, name: str) -> None:
+    (folder / MANIFEST).write_text(dump_manifest(make_manifest(folder, kind=kind, name=name)), encoding="utf-8")
+
+
+def lay_out(minimal: Path, tmp_path: Path, style: str) -> Kaggle:
+    """The minimal project's sources, as Kaggle mounts them in `style`."""
+    sources = {name: tmp_path / name for name in ("data", "wheels", "weights")}
+    for folder in sources.values():
+        folder.mkdir()
+    (sources["data"] / "sample_submission.csv").write_text(SAMPLE)
+    (sources["data"] / "test.csv").write_text('id,question\n7,x\n3,y\n"a,b",z\n')
+    build_kit_wheel(sources["wheels"])
+    seal(sources["wheels"], kind="wheelhouse", name="local-cpu")
+    (sources["weights"] / "config.json").write_text("{}")
+    seal(sources["weights"], kind="model", name="small")
+    project = load_project(minimal)
+    root = tmp_path / "kaggle"
+    (root / "working").mkdir(parents=True)
+    for mount in input_mounts(
+        project,
+        style=style,
+        data=sources["data"],
+        wheelhouse=(project.wheelhouses["local-cpu"], sources["wheels"]),
+        model=(project.models["small"], sources["weights"]),
+    ):
+        place = root / mount.target.removeprefix("/kaggle/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(mount.source)
+    notebook = build(project, "answer", target=load_target("local-cpu"), out=tmp_path / "built").notebook
+    return Kaggle(root, notebook, sources)
+
+
+@pytest.fixture
+def kaggle(minimal, tmp_path):
+    """The minimal project in the mount layout of 2026."""
+    return lay_out(minimal, tmp_path, "2026")
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_fallback_stands_in_every_layout(minimal, tmp_path, style):
+    """The prior fills the sample's rows and columns, in the sample's order, and the temporary file is gone."""
+    kaggle = lay_out(minimal, tmp_path, style)
+    done = kaggle.run(until="fallback")
+    assert done.returncode == 0, done.stderr
+    assert kaggle.submission() == PRIOR
+    assert "3 rows with the prior stand" in done.stdout
+    assert sorted(path.name for path in (kaggle.root / "working").iterdir()) == ["kit-run.json", "submission.csv"]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_kit_is_found_in_every_layout(minimal, tmp_path, style):
+    """Wheelhouse and model are found by their manifests, and the runtime is imported from the wheel."""
+    kaggle = lay_out(minimal, tmp_path, style)
+    done = kaggle.run(until="kit")
+    assert done.returncode == 0, done.stderr
+    assert set(kaggle.record()["stages"]) == {"inputs", "fallback", "kit"}
+
+
+def test_the_record_says_what_ran(kaggle):
+    """The record names the target, and that this was no hidden run."""
+    kaggle.run(until="inputs")
+    assert kaggle.record()["target"] == "local-cpu"
+    assert kaggle.record()["hidden_run"] is False
+    assert "failed" not in kaggle.record()
+
+
+@pytest.mark.parametrize("text", ["[]", "[1, 2]", "null", '"x"', "{", "{}", '{"kind": 1}', "\ud800"])
+def test_a_strangers_manifest_disturbs_nothing(kaggle, text):
+    """Another dataset's manifest.json, whatever it holds, is passed over."""
+    stranger = kaggle.root / "input" / "a-strangers"
+    stranger.mkdir()
+    (stranger / "manifest.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    done = kaggle.run(until="kit")
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_data(kaggle):
+    """Without the competition's files the error says what to attach."""
+    (kaggle.sources["data"] / "test.csv").unlink()
+    done = kaggle.run(until="fallback")
+    assert done.returncode == 1
+    assert "holds test.csv and sample_submission.csv: attach it to the notebook" in done.stderr
+    assert kaggle.record()["failed"]["stage"] == "inputs"
+
+
+def test_a_sample_with_other_columns(kaggle):
+    """A sample that the prior does not fit is an error that shows both."""
+    (kaggle.sources["data"] / "sample_submission.csv").write_text("id,first,third\n1,0.5,0.5\n")
+    done = kaggle.run(until="fallback")
+    assert done.returncode == 1
+    assert "sample_submission.csv has the columns ['first', 'third'], the prior has ['first', 'second']" in done.stderr
+
+
+def test_a_sample_with_a_byte_order_mark(kaggle):
+    """A byte order mark is no part of the first column's name."""
+    (kaggle.sources["data"] / "sample_submission.csv").write_text(SAMPLE, encoding="utf-8-sig")
+    kaggle.run(until="fallback")
+    assert kaggle.submission() == PRIOR
+
+
+def no_wheelhouse(kaggle: Kaggle) -> None:
+    (kaggle.sources["wheels"] / MANIFEST).unlink()
+
+
+def no_model(kaggle: Kaggle) -> None:
+    seal(kaggle.sources["weights"], kind="model", name="another")
+
+
+def corrupt_wheel(kaggle: Kaggle) -> None:
+    wheel = next(kaggle.sources["wheels"].glob("*.whl"))
+    content = bytearray(wheel.read_bytes())
+    content[len(content) // 2] ^= 1
+    wheel.write_bytes(content)
+
+
+def missing_wheel(kaggle: Kaggle) -> None:
+    next(kaggle.sources["wheels"].glob("*.whl")).unlink()
+
+
+def no_kit_wheel(kaggle: Kaggle) -> None:
+    missing_wheel(kaggle)
+    seal(kaggle.sources["wheels"], kind="wheelhouse", name="local-cpu")
+
+
+BROKEN = {
+    no_wheelhouse: "no wheelhouse 'local-cpu' below .*: attach its dataset to the notebook",
+    no_model: "no model 'small' below .*: attach its dataset to the notebook",
+    corrupt_wheel: r"kaggle_kit_runtime-.*\.whl in .* is corrupt: upload the wheelhouse again",
+    missing_wheel: r"kaggle_kit_runtime-.*\.whl",
+    no_kit_wheel: "lacks the kit's own wheel",
+}
+
+
+@pytest.mark.parametrize("spoil", BROKEN)
+def test_what_is_missing_or_corrupt_is_named(kaggle, spoil):
+    """The error says what to attach or upload, the record keeps it, and the fallback stands."""
+    spoil(kaggle)
+    done = kaggle.run(until="kit")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert re.search(BROKEN[spoil], last), last
+    assert kaggle.record()["failed"]["stage"] == "kit"
+    assert kaggle.submission() == PRIOR
+
+
+@pytest.mark.parametrize("spoil", BROKEN)
+def test_a_hidden_run_ends_well(kaggle, spoil):
+    """In the hidden run the same failures end the notebook with code 0, told in its log, with the fallback."""
+    spoil(kaggle)
+    done = kaggle.run(until="kit", hidden=True)
+    assert done.returncode == 0
+    assert "Traceback" in done.stderr
+    assert kaggle.record()["failed"]["stage"] == "kit"
+    assert kaggle.record()["hidden_run"] is True
+    assert kaggle.submission() == PRIOR
+
+
+def test_a_failed_install_leaves_the_fallback(kaggle):
+    """A wheelhouse without an installer and engine fails in the cell `install`, and the fallback stands."""
+    (kaggle.sources["wheels"] / "engine-1-py3-none-any.whl").write_bytes(b"no wheel")
+    seal(kaggle.sources["wheels"], kind="wheelhouse", name="local-cpu")
+    done = kaggle.run(until="install")
+    assert done.returncode == 1
+    assert kaggle.record()["failed"]["stage"] == "install"
+    assert kaggle.record()["failed"]["error"].startswith("WheelhouseError: ")
+    assert kaggle.submission() == PRIOR
+
+
+def test_the_inputs_are_only_read(kaggle):
+    """Nothing below the inputs changes."""
+    folders = list(kaggle.sources.values())
+    before = {path: sha256_file(path) for folder in folders for path in folder.rglob("*")}
+    kaggle.run(until="kit")
+    assert {path: sha256_file(path) for folder in folders for path in folder.rglob("*")} == before

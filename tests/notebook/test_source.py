@@ -1,0 +1,196 @@
+"""Sources: py:percent files of named cells."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import pytest
+
+from kaggle_kit.errors import SourceError
+from kaggle_kit.notebook.source import parse_cells, read_source
+
+ROOT = Path(__file__).parents[2]
+LMSYS = ROOT / "notebooks_src" / "lmsys.py"
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A function: read a source of this text."""
+
+    def read(text: str):
+        path = tmp_path / "source.py"
+        path.write_text(text, encoding="utf-8")
+        return read_source(path)
+
+    return read
+
+
+def test_cells_are_read_in_order():
+    """The reference source has its cells in the order of the file, each of its kind."""
+    cells = read_source(LMSYS).cells
+    assert [cell.name for cell in cells] == ["title", "parameters", "labels", "prompt"]
+    assert [cell.kind for cell in cells] == ["markdown", "code", "code", "code"]
+    assert cells[1].tags == ("parameters",)
+
+
+def test_the_reference_source_becomes_a_notebook(tmp_path):
+    """`jupytext --to ipynb` makes a notebook of the reference source, with names and tags kept."""
+    out = tmp_path / "lmsys.ipynb"
+    jupytext_program = Path(sys.executable).with_name("jupytext")
+    subprocess.run([jupytext_program, "--to", "ipynb", LMSYS, "-o", out], check=True, capture_output=True)
+    notebook = json.loads(out.read_text(encoding="utf-8"))
+    assert [cell["metadata"]["name"] for cell in notebook["cells"]] == ["title", "parameters", "labels", "prompt"]
+    assert notebook["cells"][1]["metadata"]["tags"] == ["parameters"]
+    assert notebook["metadata"]["jupytext"]["formats"] == "ipynb,py:percent"
+
+
+def test_the_reference_source_round_trips():
+    """Opened as a notebook and saved again, the reference source has the same text."""
+    text = LMSYS.read_text(encoding="utf-8")
+    notebook = jupytext.reads(jupytext.writes(jupytext.reads(text, fmt="py:percent"), fmt="ipynb"), fmt="ipynb")
+    written = jupytext.writes(notebook, fmt="py:percent")
+
+    def below_header(text: str) -> str:
+        return text[text.index("# %%") :]
+
+    assert below_header(written) == below_header(text)
+
+
+def test_ruff_accepts_the_reference_source():
+    """The reference source is plain Python that ruff has nothing to say about."""
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, LMSYS], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
+
+
+def test_not_python(source):
+    """A source that is not Python is named with its line, wherever the line is."""
+    with pytest.raises(SourceError, match=r"source\.py:4: the source is not valid Python: invalid syntax"):
+        source('# %% name="a"\nx = 1\n# %% name="b"\nx = = 2\n')
+
+
+def test_a_return_outside_of_a_function(source):
+    """What Python's grammar lets through and its compiler does not is no Python either."""
+    with pytest.raises(SourceError, match=r"source\.py:2: the source is not valid Python: 'return' outside function"):
+        source('# %% name="a"\nreturn 5\n')
+
+
+def test_an_await_at_the_top(source):
+    """Jupyter lets a cell await: so does a source."""
+    assert source('# %% name="a"\nawait f()\n').cells[0].text == "await f()"
+
+
+def test_a_doubtful_escape(source):
+    """A text with an escape that Python only warns of is read without a warning."""
+    assert source('# %% name="a"\nx = "\\d"\n').literals() == {"x": "\\d"}
+
+
+@pytest.mark.parametrize("options", ['name="a" tags="parameters"', "name=5"])
+def test_options_of_a_wrong_kind(source, options):
+    """Options of another type than a notebook takes are told, with the way to write them."""
+    with pytest.raises(SourceError, match=r"options are wrong: .*; write them as # %% name=.* tags=\["):
+        source(f"# %% {options}\nx = 1\n")
+
+
+def test_a_null_byte(source):
+    """A null byte is no Python either."""
+    with pytest.raises(SourceError, match=r"source\.py: the source is not valid Python"):
+        source('# %% name="a"\nx = "\0"\n')
+
+
+@pytest.mark.parametrize("magic", ["!ls -l", "%matplotlib inline", "%%time"])
+@pytest.mark.parametrize("tags", ["", ' tags=["parameters"]'])
+def test_a_jupyter_magic(source, magic, tags):
+    """A line for Jupyter alone, which py:percent keeps in a comment, is named with its cell."""
+    with pytest.raises(SourceError, match=r"cell 'a': .* is for Jupyter alone; a source is plain Python"):
+        source(f'# %% name="a"{tags}\n# {magic}\n')
+
+
+def test_a_cell_without_a_name(source):
+    """A cell without a name is told by its number and first line, with the way to name it."""
+    with pytest.raises(SourceError, match=r'cell 2 \(y = 2\) has no name; begin it with: # %% name="some-name"'):
+        source('# %% name="a"\nx = 1\n# %%\ny = 2\n')
+
+
+def test_text_before_the_first_cell(source):
+    """Code above the first marker would be a cell without a name."""
+    with pytest.raises(SourceError, match=r"cell 1 \(import os\) has no name"):
+        source('import os\n\n# %% name="a"\nx = 1\n')
+
+
+def test_two_cells_of_one_name(source):
+    """Names must differ."""
+    with pytest.raises(SourceError, match="two cells are named 'a'"):
+        source('# %% name="a"\nx = 1\n# %% name="a"\ny = 2\n')
+
+
+@pytest.mark.parametrize("name", ["My cell", "9a", "a_b", "-a", "é", "a\\n", "x" * 65])
+def test_a_name_that_is_no_name(source, name):
+    """A name that could not be a cell id is refused."""
+    with pytest.raises(SourceError, match=r"cell 1 is named .*lower-case letters, digits and hyphens, 64 at most"):
+        source(f'# %% name="{name}"\nx = 1\n')
+
+
+def test_a_raw_cell(source):
+    """Only code and Markdown can be built."""
+    with pytest.raises(SourceError, match="cell 'a' is of the kind 'raw'; use code or markdown"):
+        source('# %% [raw] name="a"\n# x\n')
+
+
+def test_two_parameters_cells(source):
+    """One cell holds the parameters."""
+    with pytest.raises(SourceError, match="2 cells are tagged parameters; keep one"):
+        source('# %% name="a" tags=["parameters"]\nx: int = 1\n# %% name="b" tags=["parameters"]\ny: int = 1\n')
+
+
+def test_no_parameters_cell(source):
+    """A source without parameters has none."""
+    assert source('# %% name="a"\nx = 1\n').parameters == ()
+
+
+def test_an_empty_source(source):
+    """An empty file is a source without cells."""
+    assert source("").cells == ()
+
+
+def test_a_missing_file(tmp_path):
+    """A source that cannot be read is named."""
+    with pytest.raises(SourceError, match=r"the source .*nope\.py cannot be read"):
+        read_source(tmp_path / "nope.py")
+
+
+def test_a_source_that_is_no_text(tmp_path):
+    """A source must be UTF-8."""
+    (tmp_path / "a.py").write_bytes(b'# %% name="a"\nx = "\xff"\n')
+    with pytest.raises(SourceError, match=r"a\.py cannot be read"):
+        read_source(tmp_path / "a.py")
+
+
+def test_line_ends_of_windows(tmp_path):
+    """A source with CRLF gives the same cells."""
+    (tmp_path / "a.py").write_bytes(b'# %% name="a"\r\nx = 1\r\n\r\n# %% name="b"\r\ny = 2\r\n')
+    assert [cell.text for cell in read_source(tmp_path / "a.py").cells] == ["x = 1", "y = 2"]
+
+
+def test_a_marker_inside_of_a_text(source):
+    """A text of several lines that holds a cell marker is not cut."""
+    assert len(source('# %% name="a"\nx = """\n# %% name="b"\n"""\n').cells) == 1
+
+
+def test_literals_are_read(source):
+    """Plain values are read, without running anything; the last assignment counts, what is computed is left out."""
+    read = source(
+        '# %% name="a"\nx = {"k": [1, 2]}\ny: float = 2.5\nz = 1\nw = open("/nope")\nbad = {[1]: 2}\n'
+        '# %% name="b"\nz = x["k"]\nx = "last"\n\n\ndef f():\n    inner = 1\n'
+    )
+    assert read.literals() == {"x": "last", "y": 2.5}
+
+
+def test_cells_of_a_text_have_their_place_in_errors():
+    """`where` begins the message."""
+    with pytest.raises(SourceError, match=r"^the template x: cell 1"):
+        parse_cells("# %%\nx\n", where="the template x")

@@ -1,0 +1,155 @@
+"""kit.toml as a user writes it, rightly and wrongly."""
+
+import pytest
+
+from kaggle_kit.cli.main import run
+from kaggle_kit.errors import ProjectError, UsageError
+from kaggle_kit.project import find_project, load_project
+
+NOTEBOOK = '[notebooks.answer]\nsource = "notebooks_src/answer.py"\ntitle = "Best answer"\nmodel = "small"\n'
+
+
+def test_a_project_is_read(minimal):
+    """What kit.toml says is what the project holds."""
+    project = load_project(minimal)
+    assert project.competition == "best-answer"
+    assert project.models["published"].kaggle_model == "ada/small/pyTorch/awq/3"
+    assert project.notebook("answer").template == "offline.py.j2"
+    assert project.notebook("answer").private
+
+
+def test_a_project_is_frozen(minimal):
+    """A loaded project cannot be changed."""
+    with pytest.raises(ValueError, match="frozen"):
+        load_project(minimal).owner = "eve"
+
+
+def test_the_project_is_found_from_below(minimal):
+    """A folder deep inside a project belongs to it."""
+    below = minimal / "notebooks_src"
+    assert find_project(below) == minimal
+
+
+def test_no_project_anywhere(tmp_path):
+    """Outside of any project, the error says where it looked and what to do."""
+    with pytest.raises(ProjectError, match=r"no kit\.toml in .* or any folder above it.*--project DIR"):
+        find_project(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("title", "slug"),
+    [("Best answer", "best-answer"), ("LMSYS: 3rd try!", "lmsys-3rd-try"), ("  a  b  c d e", "a-b-c-d-e")],
+)
+def test_a_slug_is_made_of_the_title(minimal, edit, title, slug):
+    """The notebook's address is its title in lower case, hyphens for all else."""
+    edit(minimal / "kit.toml", title, "Best answer")
+    assert load_project(minimal).notebook("answer").slug == slug
+
+
+def test_an_unknown_notebook_is_guessed(minimal):
+    """A misspelt notebook gets a suggestion and the list of those that exist."""
+    with pytest.raises(UsageError, match=r"no notebook 'anser'; did you mean 'answer'\?; known: answer"):
+        load_project(minimal).notebook("anser")
+
+
+def test_a_path_that_does_not_exist(minimal):
+    """A path is named with the key that gave it, as written and as looked for."""
+    with pytest.raises(ProjectError, match=r"kit\.toml: models\.small\.path = 'model', but .*/minimal/model does not"):
+        load_project(minimal).path("model", key="models.small.path")
+
+
+def test_a_path_that_exists(minimal):
+    """A path is below the project's root."""
+    assert load_project(minimal).path("templates", key="x") == minimal / "templates"
+
+
+# What stands in the file → what is put there instead (None: at the end), and what the message must hold.
+WRONG = {
+    "not TOML": (None, "owner = ", ["is not valid TOML", "line"]),
+    "twice the same key": (None, "[models.small]", ["is not valid TOML"]),
+    "unknown key": ('owner = "ada"', 'ownr = "ada"', ["unknown key 'ownr'", "did you mean 'owner'?"]),
+    "unknown key nothing like one": ('owner = "ada"', 'owner = "ada"\nzzz = 1', ["unknown key 'zzz'", "known: "]),
+    "unknown nested key": ('title = "B', 'tite = "B', ["'notebooks.answer.tite'", "did you mean 'title'?"]),
+    "unknown key of a model": (
+        'path = "model"\ndataset',
+        'pth = "model"\ndataset',
+        ["'models.small.pth'", "did you mean 'path'?"],
+    ),
+    "root is no key": ('owner = "ada"', 'owner = "ada"\nroot = "/"', ["unknown key 'root'"]),
+    "missing key": ('competition = "best-answer"\n', "", ["the key 'competition' is missing"]),
+    "missing nested key": ('model = "small"\n', "", ["the key 'notebooks.answer.model' is missing"]),
+    "wrong type": ('owner = "ada"', "owner = 7", ["owner = 7", "string"]),
+    "wrong nested type": ('target = "kaggle-t4x2"', 'target = "x"\nprivate = "no"', ["answer.private = 'no'", "bool"]),
+    "a table where a text should be": ('owner = "ada"', "owner = {}", ["owner = {}"]),
+    "a text where a table should be": (
+        '[wheelhouses]\nlocal-cpu = "ada/wheels-cpu"\nkaggle-t4x2 = "ada/wheels-t4"',
+        'wheelhouses = "ada/x"',
+        ["wheelhouses = 'ada/x'"],
+    ),
+    "both places": (
+        'dataset = "ada/small-model"',
+        'dataset = "ada/m"\nkaggle_model = "ada/m/pyTorch/awq/1"',
+        ["models.small", "either dataset or kaggle_model, and not both"],
+    ),
+    "neither place": ('dataset = "ada/small-model"', "", ["models.small", "either dataset or kaggle_model"]),
+    "unknown model": ('model = "small"', 'model = "smal"', ["answer.model = 'smal'", "did you mean 'small'?"]),
+    "bad competition": ('"best-answer"', '"Best Answer"', ["competition = 'Best Answer'"]),
+    "bad owner": ('owner = "ada"', 'owner = "Ada L"', ["owner = 'Ada L'"]),
+    "dataset without owner": ('"ada/small-model"', '"small-model"', ["models.small.dataset = 'small-model'"]),
+    "model without version": ('"ada/small/pyTorch/awq/3"', '"ada/small/pyTorch/awq"', ["published.kaggle_model"]),
+    "title too short": ('"Best answer"', '"Best"', ["notebooks.answer.title = 'Best'", "5"]),
+    "title too long": ('"Best answer"', f'"{"x" * 51}"', ["notebooks.answer.title", "50"]),
+    "title without letters": ('"Best answer"', '"!!!!!!"', ["notebooks.answer.title", "letters"]),
+    "notebook name": ("[notebooks.answer]", '[notebooks."an/swer"]', ["notebooks.an/swer", "letters, digits"]),
+    "a list as parameter": (None, "parameters.token_budget = [1]", ["parameters.token_budget = [1]", "a number"]),
+    "no finite parameter": (None, "parameters.time_limit_hours = nan", ["time_limit_hours = nan", "finite"]),
+    "no finite engine option": (None, "engine_options.x = -inf", ["engine_options.x = -inf", "finite"]),
+    "missing source": ('"notebooks_src/answer.py"', '"nope.py"', ["answer.source = 'nope.py'", "does not exist"]),
+    "unknown parameter": (None, "parameters.token_buget = 1", ["answer.parameters", "did you mean 'token_budget'?"]),
+    "parameter of another type": (None, "parameters.token_budget = 1.5", ["answer.parameters", "type int", "1.5"]),
+    "text for a bool": (None, 'parameters.verbose = "true"', ["answer.parameters", "type bool", "'true'"]),
+    "no wheelhouse": ('kaggle-t4x2 = "ada/wheels-t4"\n', "", ["no dataset for the target 'kaggle-t4x2'", "add: "]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_kit_toml(case, minimal, edit, listing, monkeypatch, capsys):
+    """One line names the file and the key, the exit code is 2, and no file is touched."""
+    old, new, words = WRONG[case]
+    edit(minimal / "kit.toml", new, old)
+    before = listing(minimal)
+    monkeypatch.chdir(minimal)
+    assert run(["build"]) == 2
+    message = capsys.readouterr().err
+    assert "kit.toml: " in message or "kit.toml is not" in message or "kit.toml has" in message
+    assert [word for word in words if word not in message] == []
+    assert "PosixPath" not in message
+    assert len(message.splitlines()) == 1
+    assert listing(minimal) == before
+
+
+def test_kit_toml_missing(tmp_path, capsys):
+    """A folder without kit.toml is named."""
+    assert run(["build", "--project", str(tmp_path)]) == 2
+    assert f"{tmp_path}/kit.toml is missing" in capsys.readouterr().err
+
+
+def test_kit_toml_itself_given_as_the_project(minimal, capsys):
+    """Naming the file instead of the folder is an error that says what a project is."""
+    assert run(["build", "--project", str(minimal / "kit.toml")]) == 2
+    assert "a project is a folder with a kit.toml" in capsys.readouterr().err
+
+
+def test_kit_toml_not_utf8(minimal, capsys):
+    """Bytes that are no text are an error of the file."""
+    (minimal / "kit.toml").write_bytes(b'owner = "\xff"')
+    assert run(["build", "--project", str(minimal)]) == 2
+    assert "kit.toml is not valid TOML" in capsys.readouterr().err
+
+
+def test_a_source_outside_of_the_project_works(minimal, edit, capsys):
+    """A source may stand beside the project."""
+    (minimal / "notebooks_src" / "answer.py").rename(minimal.parent / "answer.py")
+    edit(minimal / "kit.toml", "../answer.py", "notebooks_src/answer.py")
+    assert run(["build", "--project", str(minimal)]) == 0
+    assert capsys.readouterr().err == ""

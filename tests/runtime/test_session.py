@@ -1,0 +1,265 @@
+"""The session's ends: what it submits from a journal, the figures it records, and its errors."""
+
+import csv
+import json
+import math
+import shutil
+import sys
+import time
+
+import pytest
+
+from kaggle_kit.errors import DataError, KitError, RunError, WheelhouseError
+from kaggle_kit.runtime.journal import Entry, Journal
+from kaggle_kit.runtime.session import Session
+from kaggle_kit.runtime.submission import check_submission, read_sample
+
+COLUMNS = ["winner_model_a", "winner_model_b", "winner_tie"]
+
+
+@pytest.fixture
+def make_session(tmp_path, task, model):
+    """A session over a sample of these ids; the sample's columns are in another order than the task's labels."""
+
+    def make(ids, *, columns=COLUMNS, **changes):
+        data = tmp_path / "data"
+        data.mkdir(exist_ok=True)
+        with (data / "sample_submission.csv").open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([["id", *columns], *([row_id, *[0] * len(columns)] for row_id in ids)])
+        with (data / "test.csv").open("w", newline="", encoding="utf-8") as stream:
+            cells = ['["a river"]'] * 3
+            csv.writer(stream).writerows([["id", *task.fields], *([row_id, *cells] for row_id in ids)])
+        parts = {
+            "task": task,
+            "data": data,
+            "model": model,
+            "wheelhouse": tmp_path / "wheels",
+            "working": tmp_path / "working",
+            "scratch": tmp_path / "scratch",
+            "token_budget": 100,
+            "deadline": time.time() + 100,
+            "engine_options": {},
+            "worker_environment": {},
+        }
+        session = Session(**(parts | changes))
+        session.scratch.mkdir(exist_ok=True)
+        return session
+
+    return make
+
+
+def fill(session, entries):
+    """Write the journal as the worker would have."""
+    job = session._job()
+    with Journal(job.journal, configuration=job.configuration()) as journal:
+        journal.write(entries)
+
+
+def submitted(session):
+    text = (session.working / "submission.csv").read_text(encoding="utf-8")
+    check_submission(text, session.sample)
+    return {row["id"]: row for row in csv.DictReader(text.splitlines())}
+
+
+def logs(*probabilities):
+    return tuple(map(math.log, probabilities))
+
+
+def test_scores_go_to_their_columns_by_name(make_session):
+    """Scores stand in the order of the labels (tie, A, B), the sample's columns in another: none is mixed up."""
+    session = make_session(["7", "8"])
+    fill(session, [Entry("8", 10, (), logs(0.1, 0.2, 0.7), 0.99)])
+    session.submit()
+    rows = submitted(session)
+    assert [float(rows["8"][column]) for column in COLUMNS] == pytest.approx([0.2, 0.7, 0.1])
+    assert [float(rows["7"][column]) for column in COLUMNS] == [0.4, 0.35, 0.25]
+
+
+def test_the_figures_say_what_happened_to_each_row(make_session, capsys):
+    """Scored, unreadable, not reached and cut rows, prompt tokens and label mass are all in the record."""
+    session = make_session([str(i) for i in range(6)])
+    fill(
+        session,
+        [
+            Entry("0", 10, (), logs(0.2, 0.2, 0.6), 0.9),
+            Entry("1", 30, ("prompt", "response_a"), logs(0.2, 0.2, 0.6), 0.7),
+            Entry("2", 20, ("prompt",), logs(0.2, 0.2, 0.6), 0.8),
+            Entry("3", problem="prompt: not JSON: 'x'"),
+            Entry("not in the sample", 5, (), logs(0.2, 0.2, 0.6), 1.0),
+        ],
+    )
+    session.submit()
+    assert session.record["rows"] == {
+        "total": 6,
+        "scored": 3,
+        "prior": 3,
+        "unreadable": 1,
+        "unreadable_rows": {"3": "prompt: not JSON: 'x'"},
+        "not_reached": 2,
+        "cut": 2,
+        "cut_fields": {"prompt": 2, "response_a": 1},
+    }
+    assert session.record["longest_prompt"] == 30
+    assert session.record["label_mass"] == {"mean": pytest.approx(0.85), "lowest": 0.7}
+    assert "6 rows, 3 scored by the model, 3 with the prior" in capsys.readouterr().out
+    json.dumps(session.record)
+
+
+def test_an_empty_journal_submits_the_prior(make_session):
+    """A session that scored nothing still leaves a valid submission, and figures without a label mass."""
+    session = make_session(["1", "2"])
+    session.submit()
+    assert [float(submitted(session)["2"][column]) for column in COLUMNS] == [0.4, 0.35, 0.25]
+    assert session.record["rows"]["not_reached"] == 2
+    assert session.record["label_mass"] is None
+    assert session.record["longest_prompt"] == 0
+
+
+def test_a_sample_without_rows_submits_a_header(make_session):
+    """Kaggle's data may hold no row at all: that is no error."""
+    session = make_session([])
+    session.submit()
+    assert submitted(session) == {}
+
+
+def test_only_the_first_fifty_unreadable_rows_are_named(make_session):
+    """The record stays short; the rest are counted."""
+    session = make_session([str(i) for i in range(60)])
+    fill(session, [Entry(str(i), problem="bad") for i in range(60)])
+    session.submit()
+    assert session.record["rows"]["unreadable"] == 60
+    assert len(session.record["rows"]["unreadable_rows"]) == 50
+
+
+def test_an_engine_without_label_mass_has_none_in_the_record(make_session):
+    """Where the engine cannot tell the mass, none is invented."""
+    session = make_session(["1"])
+    fill(session, [Entry("1", 10, (), logs(0.2, 0.2, 0.6))])
+    session.submit()
+    assert session.record["label_mass"] is None
+
+
+def test_an_extreme_score_is_submitted(make_session):
+    """A label at exp(-2000) is written as 0, the row stays valid, and a label at exp(-600) keeps its value."""
+    session = make_session(["1", "2"])
+    fill(session, [Entry("1", 1, (), (-2000.0, 0.0, -2000.0)), Entry("2", 1, (), (-600.0, 0.0, -700.0))])
+    session.submit()
+    rows = submitted(session)
+    assert float(rows["1"]["winner_model_a"]) == 1.0
+    assert math.log(float(rows["2"]["winner_tie"])) == pytest.approx(-600)
+
+
+def test_a_score_that_is_no_number_keeps_the_fallback(make_session):
+    """Where the journal holds what cannot be submitted, the submission that stood is kept."""
+    session = make_session(["1"])
+    session.working.mkdir()
+    (session.working / "submission.csv").write_text("fallback", encoding="utf-8")
+    fill(session, [Entry("1", 1, (), (math.nan, -1.0, -1.0))])
+    with pytest.raises(RunError, match="outside 0 to 1"):
+        session.submit()
+    assert (session.working / "submission.csv").read_text(encoding="utf-8") == "fallback"
+
+
+@pytest.mark.parametrize("columns", [COLUMNS[:2], [*COLUMNS, "other"], ["a", "b", "c"]])
+def test_a_sample_of_other_columns_is_refused_at_once(make_session, columns):
+    """Before anything is installed, the sample's columns and the labels are compared."""
+    with pytest.raises(DataError, match=r"sample_submission\.csv has the columns .*, labels has"):
+        make_session(["1"], columns=columns)
+
+
+def test_a_missing_sample_is_refused_at_once(make_session, tmp_path):
+    """A data folder without the sample is told by the file's path."""
+    with pytest.raises(DataError, match=r"sample_submission\.csv is missing"):
+        make_session(["1"], data=tmp_path)
+
+
+def test_a_missing_test_file_is_told(make_session):
+    """Without test.csv neither scoring nor submitting fails with a bare Python error."""
+    session = make_session(["1"])
+    (session.data / "test.csv").unlink()
+    with pytest.raises(DataError, match=r"test\.csv is missing"):
+        session.submit()
+
+
+def test_scoring_needs_the_environment(make_session):
+    """score() before install() is an error that says so."""
+    with pytest.raises(RunError, match=r"install\(\) comes before score\(\)"):
+        make_session(["1"]).score()
+
+
+def test_a_missing_wheelhouse_is_an_error_of_the_kit(make_session):
+    """install() from a folder that is not there names it."""
+    with pytest.raises(KitError, match=r"wheels/manifest\.json is missing"):
+        make_session(["1"]).install()
+
+
+def test_a_corrupt_wheelhouse_is_an_error_before_scoring(make_session, tmp_path):
+    """A wheelhouse whose wheel is lost ends install() with the wheel's name."""
+    (tmp_path / "wheels").mkdir()
+    body = {
+        "kind": "wheelhouse",
+        "name": "w",
+        "version": 1,
+        "files": [{"path": "a.whl", "sha256": "0", "size": 1}],
+    }
+    (tmp_path / "wheels" / "manifest.json").write_text(json.dumps(body), encoding="utf-8")
+    with pytest.raises(WheelhouseError, match=r"a\.whl is missing"):
+        make_session(["1"]).install()
+
+
+def test_a_worker_that_cannot_start_its_engine_is_told_and_the_prior_stands(make_session, capsys):
+    """In an environment without vLLM, score() says why and shows the log, the record keeps it, submit() still works."""
+    session = make_session(["1", "2"])
+    session._python = sys.executable
+    with pytest.raises(RunError, match="scoring stopped: the engine did not start: ModuleNotFoundError"):
+        session.score()
+    assert "Traceback" in capsys.readouterr().out
+    assert session.record["worker"]["ended"] == "failed"
+    assert session.record["worker"]["starts"] == 1
+    assert set(session.record["worker"]["stages"]) == {"prepare", "engine start"}
+    session.submit()
+    assert len(submitted(session)) == 2
+
+
+def test_a_deadline_that_is_past_is_no_error(make_session):
+    """With no time left score() returns, and the record says that the deadline ended it."""
+    session = make_session(["1"], deadline=time.time() - 1)
+    session._python = sys.executable
+    session.score()
+    assert session.record["worker"]["ended"] == "deadline"
+    assert session.time_left() == "0:00"
+
+
+def test_a_job_whose_rows_are_all_scored_needs_no_engine(make_session):
+    """With the journal full, a second score() of the real worker is done at once, and the peak memory is noted."""
+    session = make_session(["1", "2"])
+    session._python = sys.executable
+    fill(session, [Entry(row_id, 9, (), logs(0.1, 0.2, 0.7), 0.9) for row_id in ("1", "2")])
+    session.score()
+    assert session.record["worker"]["ended"] == "done"
+    assert session.record["worker"]["peak_bytes"] > 1_000_000
+    session.submit()
+    assert session.record["rows"]["scored"] == 2
+
+
+def test_the_workers_environment_is_offline_and_its_own(make_session, monkeypatch):
+    """Nothing of the image's Python reaches the worker; hubs are offline; the author's variables come last."""
+    monkeypatch.setenv("PYTHONPATH", "/image")
+    monkeypatch.setenv("MPLBACKEND", "inline")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    session = make_session(["1"], worker_environment={"VLLM_CPU_KVCACHE_SPACE": "1", "USE_TF": "1"})
+    environment = session._environment()
+    assert not {"PYTHONPATH", "MPLBACKEND"} & set(environment)
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert environment["USE_TF"] == "1"
+    assert environment["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    assert environment["HF_HOME"] == str(session.scratch / "cache")
+
+
+def test_the_committed_demo_makes_a_session(make_session, data, tmp_path):
+    """The demo's own data and columns fit the task, and its prior is a valid submission."""
+    session = make_session([], data=data)
+    shutil.rmtree(tmp_path / "data")
+    session.submit()
+    assert len(submitted(session)) == 300
+    assert read_sample(data / "sample_submission.csv").ids == session.sample.ids

@@ -1,0 +1,89 @@
+"""Targets: shipped ones, a project's own, and wrong ones."""
+
+import pytest
+
+from kaggle_kit.errors import ProjectError, UsageError
+from kaggle_kit.targets import load_target, target_names
+
+OWN = """
+summary = "a machine of my own"
+python = "3.12"
+glibc = "2.39"
+engine = "vllm==0.32.0"
+session_seconds = 60
+working_bytes = 1000
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A project folder with the target `own`."""
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "targets" / "own.toml").write_text(OWN)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", target_names())
+def test_every_shipped_target_loads(name):
+    """Each shipped target is named by its file and has a session's time and a working folder's size."""
+    target = load_target(name)
+    assert target.name == name
+    assert target.session_seconds > 0
+    assert target.working_bytes > 0
+
+
+def test_the_local_target_has_no_gpu():
+    """`local-cpu` asks Kaggle for no accelerator."""
+    target = load_target("local-cpu")
+    assert (target.gpus, target.accelerator) == (0, None)
+
+
+def test_a_project_adds_its_own(own):
+    """A project's targets stand beside the shipped ones."""
+    assert {"own", "local-cpu"} <= set(target_names(project=own))
+    assert load_target("own", project=own).summary == "a machine of my own"
+
+
+def test_a_projects_own_comes_first(own):
+    """A project's target of a shipped name takes its place."""
+    (own / "targets" / "own.toml").rename(own / "targets" / "local-cpu.toml")
+    assert load_target("local-cpu", project=own).summary == "a machine of my own"
+
+
+def test_an_unknown_target():
+    """A misspelt target gets a suggestion and the list."""
+    with pytest.raises(UsageError, match=r"'localcpu'; did you mean 'local-cpu'\?; known: .*kaggle-t4x2"):
+        load_target("localcpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gpu = 1", r"own\.toml: unknown key 'gpu'; did you mean 'gpus'\?"),
+        ('name = "other"', r"own\.toml: unknown key 'name'"),
+        ("gpus = -1", r"own\.toml: gpus = -1"),
+        ("gpus = ", r"own\.toml is not valid TOML"),
+        ("engine_options.x = [1]", r"engine_options\.x = \[1\]: a text, a number"),
+    ],
+)
+def test_a_wrong_target(own, text, message):
+    """The error names the file and the key."""
+    path = own / "targets" / "own.toml"
+    path.write_text(OWN + text)
+    with pytest.raises(ProjectError, match=message):
+        load_target("own", project=own)
+
+
+def test_a_missing_key(own):
+    """A target that says nothing of its Python is refused."""
+    path = own / "targets" / "own.toml"
+    path.write_text(OWN.replace('python = "3.12"', ""))
+    with pytest.raises(ProjectError, match="the key 'python' is missing"):
+        load_target("own", project=own)
+
+
+def test_a_target_that_is_no_text(own):
+    """Bytes that are no UTF-8 are an error of the file."""
+    (own / "targets" / "own.toml").write_bytes(b"\xff")
+    with pytest.raises(ProjectError, match="not valid TOML"):
+        load_target("own", project=own)

@@ -1,0 +1,154 @@
+"""The house's rules: who imports whom, who prints, how long a module is."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "kaggle_kit"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+GROUND = {"errors", "files", "suggest"}
+# Floor → the floors that it may import, its own and the ground besides. `runtime` is carried to Kaggle alone; what
+# others take of it are the contracts that both sides keep: manifest, task, submission, rows.
+FLOORS = {
+    "runtime": set(),
+    "targets": {"runtime"},
+    "project": {"runtime"},
+    "evaluation": {"runtime"},
+    "notebook": {"runtime", "project", "targets"},
+    "wheelhouse": {"runtime", "targets"},
+    "model": {"runtime", "targets"},
+    "sandbox": {"runtime", "project", "targets", "evaluation", "notebook", "wheelhouse", "model"},
+    "remote": {"runtime", "project", "targets"},
+}
+FLOORS["cli"] = set(FLOORS)
+GROUND_OF_RUNTIME = {"errors", "files"}
+HEAVY = {"torch", "vllm", "transformers", "pandas", "polars", "kaggle", "numpy", "scipy"}
+LINES = 400
+# Programs of their own, whose exit code is their answer.
+PROGRAMS = {"runtime/worker.py", "sandbox/seal_driver.py", "sandbox/seal_unshare.py"}
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    """A module's syntax tree."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def place(path: Path) -> str:
+    """A module's path below the package."""
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def floor(path: Path) -> str:
+    """The floor on which a module stands, or its own name on the ground."""
+    return place(path).split("/")[0].removesuffix(".py")
+
+
+def imported(nodes) -> set[str]:
+    """Every module that import statements among `nodes` name, `from a import b` as `a.b`."""
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def floors_used(path: Path) -> set[str]:
+    """The floors and ground modules of the kit that a module imports, inside of functions too."""
+    parts = [name.split(".") for name in imported(ast.walk(tree(path)))]
+    return {part[1] for part in parts if part[0] == "kaggle_kit" and len(part) > 1} - {"__version__"}
+
+
+def at_import(body: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements that run when a module is imported: not those of functions or of TYPE_CHECKING."""
+    found: list[ast.stmt] = []
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        found.append(node)
+        for part in ("body", "orelse", "finalbody"):
+            found += at_import(getattr(node, part, []))
+    return found
+
+
+def calls(path: Path) -> set[str]:
+    """The names that a module calls, as they are written."""
+    return {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}
+
+
+def test_every_floor_is_known():
+    """A new package of the kit needs its place in the table."""
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
+    assert folders <= set(FLOORS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_arrows_point_down(path):
+    """A module imports its own floor, the ground, and the floors that the table allows."""
+    here = floor(path)
+    if here in GROUND or here == "__init__":
+        assert floors_used(path) <= GROUND
+        return
+    ground = GROUND_OF_RUNTIME if here == "runtime" else GROUND
+    assert floors_used(path) <= FLOORS[here] | ground | {here}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_nothing_heavy_is_imported_at_the_top(path):
+    """Engines, table libraries and Kaggle's client are imported where they are used."""
+    assert {name.split(".")[0] for name in imported(at_import(tree(path).body))} & HEAVY == set()
+
+
+def test_the_engine_is_behind_one_door():
+    """vLLM is imported in one module only."""
+    users = [place(path) for path in MODULES if any(n.split(".")[0] == "vllm" for n in imported(ast.walk(tree(path))))]
+    assert users == ["runtime/vllm_engine.py"]
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if floor(path) != "cli"], ids=place)
+def test_only_the_command_line_prints(path):
+    """Below the command line nobody prints, programs of their own excepted; the runtime writes to the notebook."""
+    printing = {"print", "sys.stderr.write", "click.echo"}
+    if floor(path) != "runtime":
+        printing.add("sys.stdout.write")
+    assert place(path) in PROGRAMS or calls(path) & printing == set()
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if floor(path) != "cli"], ids=place)
+def test_only_the_command_line_exits(path):
+    """Below the command line nobody ends the process, programs of their own excepted."""
+    exiting = {"sys.exit", "exit", "quit", "os._exit"}
+    assert place(path) in PROGRAMS or calls(path) & exiting == set()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_nothing_is_evaluated(path):
+    """No text becomes code."""
+    assert calls(path) & {"eval", "exec", "os.system"} == set()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_a_module_is_read_in_one_sitting(path):
+    """A module has at most 400 lines."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LINES
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_every_module_says_what_it_is(path):
+    """A module with code begins with its docstring."""
+    assert not tree(path).body or ast.get_docstring(tree(path))
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parent.rglob("test_*.py")), ids=lambda path: path.name)
+def test_every_test_says_what_holds(path):
+    """A test's docstring is its claim."""
+    functions = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)]
+    silent = [node.name for node in functions if node.name.startswith("test_") and not ast.get_docstring(node)]
+    assert silent == []
