@@ -11,6 +11,8 @@ import click
 from kaggle_kit import __version__
 from kaggle_kit.cli.build import build
 from kaggle_kit.cli.dryrun import dryrun
+from kaggle_kit.cli.score import score
+from kaggle_kit.cli.simulate import simulate
 from kaggle_kit.cli.targets import targets
 from kaggle_kit.cli.wheels import wheels
 from kaggle_kit.errors import KitError
@@ -34,7 +36,7 @@ def kit() -> None:
     """
 
 
-for command in (build, dryrun, targets, wheels):
+for command in (build, dryrun, score, simulate, targets, wheels):
     kit.add_command(command)
 
 

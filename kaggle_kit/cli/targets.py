@@ -2,39 +2,102 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kaggle_kit.cli.options import project_option
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from kaggle_kit.targets import Target
+
+_LONG = ("engine_options", "worker_environment")
+_ELSEWHERE = {"name", "summary", "facts", "installed", *_LONG}
+_GIGA = 1_000_000_000
 
 
 @click.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @project_option
-def targets(project_folder: Path | None) -> None:
-    """List the targets that a notebook can be built for.
+def targets(name: str | None, as_json: bool, project_folder: Path | None) -> None:
+    """List the targets that a notebook can be built for, or show all of one, with dates and sources.
 
     A project adds its own as targets/NAME.toml.
 
     \b
-    Example:
+    Examples:
       kit targets
+      kit targets kaggle-t4x2
+      kit targets kaggle-t4x2 --json
     """
-    from pathlib import Path
-
-    from kaggle_kit.errors import ProjectError
-    from kaggle_kit.project import find_project
     from kaggle_kit.targets import load_target, target_names
 
-    root = project_folder
-    if root is None:
-        try:
-            root = find_project(Path.cwd())
-        except ProjectError:
-            root = None
-    for name in target_names(project=root):
-        target = load_target(name, project=root)
-        click.echo(f"{name:<16} Python {target.python:<6} {target.engine:<18} {target.summary}")
+    root = _project(project_folder)
+    names = [name] if name else target_names(project=root)
+    found = [load_target(one, project=root) for one in names]
+    if as_json:
+        _print_json(found, single=name is not None)
+    elif name:
+        _show(found[0])
+    else:
+        for target in found:
+            pythons = ", ".join(target.pythons)
+            click.echo(f"{target.name:<16} Python {pythons:<11} {target.engine:<18} {target.summary}")
+
+
+def _project(folder: Path | None) -> Path | None:
+    """The project's folder; None outside of any: the shipped targets are there all the same."""
+    from kaggle_kit.errors import ProjectError
+    from kaggle_kit.project import find_project
+
+    try:
+        return folder or find_project(Path.cwd())
+    except ProjectError:
+        return None
+
+
+def _print_json(found: list[Target], *, single: bool) -> None:
+    import json
+
+    bodies = [target.model_dump(mode="json") for target in found]
+    click.echo(json.dumps(bodies[0] if single else bodies, indent=2, sort_keys=True))
+
+
+def _show(target: Target) -> None:
+    click.echo(f"{target.name}: {target.summary}")
+    keys = [key for key in type(target).model_fields if key not in _ELSEWHERE]
+    for key in keys:
+        value = getattr(target, key)
+        if value in (None, (), {}):
+            continue
+        first, *more = _lines(key, value)
+        click.echo(f"  {key:<20} {first}")
+        for line in more:
+            click.echo(f"  {'':<20} {line}")
+        _say_source(target, key)
+    for key in _LONG:
+        for option, value in getattr(target, key).items():
+            click.echo(f"  {key}.{option} = {value}")
+        _say_source(target, key)
+    for python, packages in target.installed.items():
+        click.echo(f"  Python {python} of the image: {len(packages)} packages known")
+
+
+def _say_source(target: Target, key: str) -> None:
+    if fact := target.facts.get(key):
+        click.echo(f"  {'':<20} └ {fact.confidence}, {fact.date}: {fact.source}")
+
+
+def _lines(key: str, value: Any) -> list[str]:
+    """A value as a reader wants it: bytes in GB beside the exact number, lists one item a line where they are paths."""
+    if key.endswith("_bytes"):
+        return [f"{value:,} ({value / _GIGA:,.1f} GB)"]
+    if key == "session_seconds":
+        return [f"{value:,} ({value / 3600:.2g} h)"]
+    if isinstance(value, dict):
+        return [f"{name}: {item}" for name, item in value.items()]
+    if isinstance(value, tuple):
+        return [str(item) for item in value] if key == "mounts" else [", ".join(map(str, value))]
+    return [str(value)]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from kaggle_kit.project import Model, Notebook, Project
+    from kaggle_kit.project import Notebook, Project
     from kaggle_kit.targets import Target
 
 METADATA = "kernel-metadata.json"
@@ -76,14 +76,15 @@ def build(
             "kit_version": __version__,
             "wheelhouse": target.name,
             "model": notebook.model,
+            "ensemble": [list(pair) for pair in notebook.ensemble.items()],
+            "engine": notebook.engine,
             "engine_options": target.engine_options | notebook.engine_options,
             "worker_environment": target.worker_environment,
         },
     )
     folder = out or project.root / "build" / name
     write_atomic(folder / f"{name}.ipynb", _notebook_text(cells))
-    model = project.models[notebook.model]
-    metadata = _metadata(project, name, notebook, target, wheelhouse, model)
+    metadata = _metadata(project, name, notebook, target, wheelhouse)
     write_atomic(folder / METADATA, json.dumps(metadata, indent=2, ensure_ascii=False) + "\n")
     _write_manifest(folder, name, target)
     return Build(name, folder, target, source, parameters)
@@ -120,10 +121,9 @@ def _notebook_text(cells: Sequence[Cell]) -> str:
     return str(nbformat.writes(notebook)) + "\n"
 
 
-def _metadata(
-    project: Project, name: str, notebook: Notebook, target: Target, wheelhouse: str, model: Model
-) -> dict[str, object]:
+def _metadata(project: Project, name: str, notebook: Notebook, target: Target, wheelhouse: str) -> dict[str, object]:
     """`kernel-metadata.json`: internet off and the accelerator written out, since the client's defaults differ."""
+    models = [project.models[one] for one in notebook.model_names]
     return {
         "id": f"{project.owner}/{notebook.slug}",
         "title": notebook.title,
@@ -136,8 +136,8 @@ def _metadata(
         "enable_internet": False,
         "machine_shape": target.accelerator or "",
         "competition_sources": [project.competition],
-        "dataset_sources": sorted(filter(None, [wheelhouse, model.dataset])),
-        "model_sources": [model.kaggle_model] if model.kaggle_model else [],
+        "dataset_sources": sorted({wheelhouse, *(model.dataset for model in models if model.dataset)}),
+        "model_sources": sorted({model.kaggle_model for model in models if model.kaggle_model}),
         "kernel_sources": [],
     }
 

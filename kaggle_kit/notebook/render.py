@@ -67,8 +67,10 @@ def render(
 ) -> tuple[Cell, ...]:
     """The notebook's cells: `template` (from the project's `templates/`, else the shipped ones) filled in.
 
-    `parameters` are the checked overrides; `context` is what the template may name besides `cell(name)` and
-    `cells()`. Raises SourceError where the template is wrong, leaves out a cell, or uses an undefined name.
+    `parameters` are the checked overrides; `context` is what the template may name besides `cell(name)`,
+    `cells()` and `defines(name)`.
+
+    Raises SourceError where the template is wrong, leaves out a cell, or uses an undefined name.
     """
     import jinja2
 
@@ -82,7 +84,9 @@ def render(
     )
     environment.filters["python"] = python_literal
     placer = _Placer(source, parameters)
-    text = _render_text(environment, template, {**context, "cell": placer.cell, "cells": placer.cells})
+    text = _render_text(
+        environment, template, {**context, "cell": placer.cell, "cells": placer.cells, "defines": source.defines}
+    )
     if left := [cell.name for cell in source.cells if cell.name not in placer.placed]:
         raise SourceError(
             f"the template {template} leaves out the cells {', '.join(left)} of {source.path}; "

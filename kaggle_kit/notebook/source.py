@@ -36,6 +36,16 @@ class Source:
     cells: tuple[Cell, ...]
     parameters: tuple[Parameter, ...]
 
+    def defines(self, name: str) -> bool:
+        """Whether a code cell assigns `name` at its top level."""
+        for cell in self.cells:
+            if cell.kind == "code":
+                for node in ast.parse(cell.text).body:
+                    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+                    if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+                        return True
+        return False
+
     def literals(self) -> dict[str, Any]:
         """The plain values (numbers, texts, dicts, …) that the code cells assign at their top level.
 

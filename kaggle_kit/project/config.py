@@ -6,7 +6,7 @@ import math
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -72,7 +72,15 @@ class Notebook(_Table):
     solution: str | None = None
     private: bool = True
     parameters: dict[str, Value] = Field(default_factory=dict)
+    ensemble: dict[str, Annotated[float, Field(gt=0, strict=False)]] = Field(default_factory=dict)
+    """Further models with their weights beside `model`'s 1: averaged in log space."""
+    engine: Literal["vllm", "vllm-classify", "transformers"] = "vllm"
     engine_options: dict[str, Value] = Field(default_factory=dict)
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """All models that the notebook uses, `model` first."""
+        return (self.model, *self.ensemble)
 
     @property
     def slug(self) -> str:
@@ -96,6 +104,12 @@ class Project(_Table):
         for name, notebook in self.notebooks.items():
             if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
                 raise ValueError(f"notebooks.{name}: a notebook's name has letters, digits, - and _ only")
+            for other in notebook.ensemble:
+                if other not in self.models or other == notebook.model:
+                    raise ValueError(
+                        f"notebooks.{name}.ensemble names {other!r}, which is not another table under models"
+                        f"{did_you_mean(other, self.models)}"
+                    )
             if notebook.model not in self.models:
                 raise ValueError(
                     f"notebooks.{name}.model = {notebook.model!r} is not a table under models"

@@ -6,10 +6,24 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from kaggle_kit.errors import RunError
+from kaggle_kit.errors import RunError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+LOW_MASS = "low-mass"
+"""The flag of a row in which the model would rather say something else than a label: its mass is below one half."""
+
+_OUT_OF_MEMORY = ("out of memory", "outofmemory", "cannot allocate memory", "no available memory for the cache")
+_DEAD = ("enginedeaderror", "asyncenginedeaderror", "engine core initialization failed", "enginecore encountered")
+
+
+class EngineMemoryError(RunError):
+    """The engine ran out of memory over a batch: a smaller batch may pass."""
+
+
+class EngineDiedError(RunError):
+    """The engine's process is gone: no batch will pass until the worker is started again."""
 
 
 @dataclass(frozen=True)
@@ -17,18 +31,27 @@ class LabelScores:
     """One row's answer.
 
     `log_probabilities`: one for each label, renormalised over the labels (nats). `mass`: the probability that the
-    model gives to all labels together before that; None where the engine cannot tell it.
+    model gives to all labels together before that; None where the engine cannot tell it. `flags`: what the report
+    should know of the row (`LOW_MASS`).
     """
 
     log_probabilities: tuple[float, ...]
     mass: float | None
+    flags: tuple[str, ...] = ()
 
 
 class Engine(Protocol):
     """A model, loaded and ready."""
 
+    name: str
+    """The engine, its version, and the way in which it reads the labels: for the log and the report."""
+
     def score(self, prompts: Sequence[Sequence[int]]) -> list[LabelScores]:
-        """Score token-id prompts, each within the length that the engine was started for; one answer a prompt."""
+        """Score token-id prompts, each within the length that the engine was started for; one answer a prompt.
+
+        Raises EngineMemoryError where a smaller batch may pass, EngineDiedError where only a new engine helps, and
+        RunError where a prompt is too long or an answer is not whole.
+        """
 
 
 def renormalise(raw: Sequence[float], *, with_mass: bool) -> LabelScores:
@@ -40,4 +63,59 @@ def renormalise(raw: Sequence[float], *, with_mass: bool) -> LabelScores:
         raise RunError(f"the engine gave the label log-probabilities {list(raw)}: not all are finite")
     top = max(raw)
     total = top + math.log(sum(math.exp(value - top) for value in raw))
-    return LabelScores(tuple(value - total for value in raw), min(math.exp(total), 1.0) if with_mass else None)
+    scores = tuple(value - total for value in raw)
+    if not with_mass:
+        return LabelScores(scores, None)
+    mass = min(math.exp(total), 1.0)
+    return LabelScores(scores, mass, (LOW_MASS,) if mass < 0.5 else ())
+
+
+def check_labels(label_ids: Sequence[int]) -> None:
+    """Raise UsageError where `label_ids` are not two or more distinct tokens."""
+    if len(label_ids) < 2 or len(set(label_ids)) < len(label_ids) or min(label_ids) < 0:
+        raise UsageError(f"label_ids = {list(label_ids)}: an engine needs two or more distinct tokens")
+
+
+def check_lengths(prompts: Sequence[Sequence[int]], *, longest: int) -> None:
+    """Raise RunError where a prompt is empty or longer than `longest` tokens.
+
+    vLLM answers one such prompt by refusing the whole batch; here none reaches it.
+    """
+    for place, prompt in enumerate(prompts):
+        if not 0 < len(prompt) <= longest:
+            raise RunError(
+                f"prompt {place} of the batch has {len(prompt)} tokens; the engine was started for 1 to {longest}: "
+                f"cut it before scoring"
+            )
+
+
+def engine_error(error: BaseException, *, doing: str) -> RunError | None:
+    """The clear error for what an engine raised while `doing` something; None where it is nothing known.
+
+    It looks at class names and texts along the chain of causes, so that no engine need be imported: torch raises
+    OutOfMemoryError, or RuntimeError with "out of memory" in its text; vLLM raises EngineDeadError.
+    """
+    chain = [f"{type(link).__name__}: {link}" for link in _causes(error)]
+    told = next((text for text in chain if any(sign in text.lower() for sign in _OUT_OF_MEMORY)), None)
+    if told is not None or any(isinstance(link, MemoryError) for link in _causes(error)):
+        said = _first_line(told or chain[0])
+        return EngineMemoryError(f"the engine ran out of memory while {doing} ({said}); a smaller batch may pass")
+    if told := next((text for text in chain if any(sign in text.lower() for sign in _DEAD)), None):
+        return EngineDiedError(
+            f"the engine's process died while {doing} ({_first_line(told)}); the log above says why; "
+            f"start the worker again: it goes on from the journal"
+        )
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0][:200]

@@ -78,11 +78,12 @@ def install(wheelhouse: Path | Sequence[Path], *, scratch: Path) -> Path:
     return install_engine(wheelhouse, scratch=scratch).python
 
 
-def install_engine(wheelhouse: Path | Sequence[Path], *, scratch: Path) -> Installed:
+def install_engine(wheelhouse: Path | Sequence[Path], *, scratch: Path, with_uv: bool = True) -> Installed:
     """Make `scratch`/env from the wheels in `wheelhouse` (its folder, or its parts), with no index.
 
     The wheels for the running Python are checked first, each by size and SHA-256. An overlay has no environment of its
-    own: its packages go to `scratch`/overlay, and `environment` puts them before the image's.
+    own: its packages go to `scratch`/overlay, and `environment` puts them before the image's. Without `with_uv` pip
+    does it, as it does where no uv runs.
     Raises WheelhouseError where a part or a wheel is missing or corrupt, nothing is for this Python, the space does not
     suffice, or the installer fails (its own last words are in the message).
     """
@@ -94,7 +95,7 @@ def install_engine(wheelhouse: Path | Sequence[Path], *, scratch: Path) -> Insta
     _check_space(parts, scratch)
     with clock.step("prepare"):
         wheels = _with_true_names(wheels, scratch / "wheels")
-        installer = _installer(wheels, scratch)
+        installer = _installer(wheels, scratch, with_uv=with_uv)
         requirements = scratch / "requirements.txt"
         requirements.write_text("".join(f"{wheel.path}\n" for wheel in wheels), encoding="utf-8")
         overlay = any(manifest.extra.get("mode") == "overlay" for _, manifest in parts)
@@ -175,10 +176,11 @@ def _for_this_python(manifest: Manifest, folder: Path) -> list[str]:
 
 
 def _as_found(entry: FileEntry, folder: Path) -> FileEntry:
-    """`entry`, under the name that Kaggle gave its file where the file is not there under its own."""
-    renamed = kaggle_path(entry.path)
-    if renamed != entry.path and not (folder / entry.path).exists() and (folder / renamed).exists():
-        return replace(entry, path=renamed)
+    """`entry` where its file is: under its own name, the one that Kaggle gave it, or without its sub-folder."""
+    name = PurePosixPath(entry.path).name
+    for path in (entry.path, kaggle_path(entry.path), name, kaggle_path(name)):
+        if (folder / path).is_file():
+            return replace(entry, path=path)
     return entry
 
 
@@ -213,12 +215,12 @@ def _with_true_names(wheels: Sequence[Wheel], folder: Path) -> list[Wheel]:
     return named
 
 
-def _installer(wheels: Sequence[Wheel], scratch: Path) -> _Installer:
+def _installer(wheels: Sequence[Wheel], scratch: Path, *, with_uv: bool) -> _Installer:
     """The wheelhouse's own uv, which is the one that was tested; else the image's uv; else the image's pip."""
-    for wheel in wheels:
+    for wheel in wheels if with_uv else ():
         if wheel.name.startswith("uv-") and (program := _unpacked_uv(wheel, scratch / "uv")):
             return _Installer("uv", (str(program),))
-    if (found := shutil.which("uv")) and _runs([found, "--version"]):
+    if with_uv and (found := shutil.which("uv")) and _runs([found, "--version"]):
         return _Installer("uv", (found,))
     pip = (sys.executable, "-m", "pip")
     if _runs([*pip, "--version"]):
@@ -293,9 +295,7 @@ def _run(command: Sequence[str], scratch: Path) -> None:
     }
     what = " ".join([Path(command[0]).name, *command[1:3]])
     try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, errors="replace", check=False
-        )
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
         raise WheelhouseError(f"{what} cannot be run here: {error.strerror}; lock the wheelhouse again") from error
     if done.returncode:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,13 @@ class Job:
     journal: Path
     token_budget: int
     engine_options: Mapping[str, Any]
+    engine: str = "vllm"
+    deadline: float = math.inf
+    """When scoring must have ended (Unix time, seconds)."""
+    swapped: bool = True
+    """Whether a swapped pass may follow, where the task has one."""
+    share: tuple[int, int] = (0, 1)
+    """This worker's number and how many there are: it does every so-manieth row, from that number on."""
 
     def configuration(self) -> str:
         """A hash of all that decides the scores: a journal goes on only under the same one.
@@ -46,7 +54,9 @@ class Job:
             "model": (self.model / MANIFEST).read_text(encoding="utf-8"),
             "test": [str(self.test), size],
             "token_budget": self.token_budget,
+            "engine": self.engine,
             "engine_options": dict(self.engine_options),
+            "share": self.share,
         }
         # Never sorted: the order of the labels is the order of the scores.
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -60,7 +70,11 @@ class Job:
             "model": str(self.model),
             "journal": str(self.journal),
             "token_budget": self.token_budget,
+            "engine": self.engine,
             "engine_options": dict(self.engine_options),
+            "deadline": self.deadline,
+            "swapped": self.swapped,
+            "share": self.share,
         }
         # Never sorted: the order of the labels is the order of the scores.
         write_atomic(path, json.dumps(body, indent=2) + "\n")
@@ -77,4 +91,8 @@ def read_job(path: Path) -> Job:
         journal=Path(body["journal"]),
         token_budget=body["token_budget"],
         engine_options=body["engine_options"],
+        engine=body["engine"],
+        deadline=body["deadline"],
+        swapped=body["swapped"],
+        share=tuple(body["share"]),
     )

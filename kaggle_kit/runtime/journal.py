@@ -14,20 +14,31 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+PLAIN = "plain"
+SWAPPED = "swapped"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS configuration (hash TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rows (
-    id TEXT PRIMARY KEY, tokens INTEGER NOT NULL, cut TEXT NOT NULL, log_probabilities TEXT, mass REAL, problem TEXT
+    id TEXT NOT NULL, pass TEXT NOT NULL, tokens INTEGER NOT NULL, cut TEXT NOT NULL, log_probabilities TEXT,
+    mass REAL, flags TEXT NOT NULL, problem TEXT, times INTEGER NOT NULL DEFAULT 1, PRIMARY KEY (id, pass)
 );
+CREATE TABLE IF NOT EXISTS in_flight (id TEXT PRIMARY KEY, alone INTEGER NOT NULL);
+"""
+_WRITE = """
+INSERT INTO rows (id, pass, tokens, cut, log_probabilities, mass, flags, problem) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id, pass) DO UPDATE SET tokens = excluded.tokens, cut = excluded.cut,
+    log_probabilities = excluded.log_probabilities, mass = excluded.mass, flags = excluded.flags,
+    problem = excluded.problem, times = times + 1
 """
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of one row: either its scores, or the problem for which it has none.
+    """What is known of one row in one pass: either its scores, or the problem for which it has none.
 
-    `log_probabilities` are in the order of the task's labels (nats, summing to 1); `tokens` counts the prompt's;
-    `cut` names the fields that lost text.
+    `log_probabilities` are in the order of the task's labels (nats, summing to 1), as the model saw the row: a swapped
+    pass is not yet mapped back. `tokens` counts the prompt's; `cut` names the fields that lost text; `flags` say what
+    was unusual ("rule: identical", "copy").
     """
 
     id: str
@@ -36,6 +47,7 @@ class Entry:
     log_probabilities: tuple[float, ...] | None = None
     mass: float | None = None
     problem: str | None = None
+    flags: tuple[str, ...] = ()
 
 
 class Journal:
@@ -55,34 +67,60 @@ class Journal:
             with self._connection:
                 found = self._connection.execute("SELECT hash FROM configuration").fetchone()
                 if found != (configuration,):
-                    self._connection.execute("DELETE FROM configuration")
-                    self._connection.execute("DELETE FROM rows")
+                    for table in ("configuration", "rows", "in_flight"):
+                        self._connection.execute(f"DELETE FROM {table}")  # noqa: S608  three names of our own
                     self._connection.execute("INSERT INTO configuration VALUES (?)", (configuration,))
         except (OSError, sqlite3.Error) as error:
             raise RunError(f"the journal {path} cannot be opened: {error}; free space there, or delete it") from error
 
-    def write(self, entries: Iterable[Entry]) -> None:
-        """Add rows, all or none; a row that is already there is replaced. Raises RunError on a full disk."""
+    def write(self, entries: Iterable[Entry], *, pass_name: str = PLAIN) -> None:
+        """Add rows, all or none, and take them out of flight; a row that is already there is replaced.
+
+        Raises RunError on a full disk.
+        """
         lines = [
             (
                 entry.id,
+                pass_name,
                 entry.tokens,
                 json.dumps(entry.cut),
                 None if entry.log_probabilities is None else json.dumps(entry.log_probabilities),
                 entry.mass,
+                json.dumps(entry.flags),
                 entry.problem,
             )
             for entry in entries
         ]
         try:
             with self._connection:
-                self._connection.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?)", lines)
+                self._connection.executemany(_WRITE, lines)
+                self._connection.executemany("DELETE FROM in_flight WHERE id = ?", [line[:1] for line in lines])
         except sqlite3.Error as error:
             raise RunError(f"the journal cannot be written: {error}") from error
 
-    def read(self) -> dict[str, Entry]:
-        """All rows so far, by id, in the order in which they came."""
-        lines = self._connection.execute("SELECT * FROM rows ORDER BY rowid").fetchall()
+    def begin(self, row_ids: Iterable[str]) -> None:
+        """Note the rows that the engine is about to be given: if it dies, one of them may be why.
+
+        Rows of an earlier note that were never written stay noted.
+        """
+        names = list(row_ids)
+        alone = int(len(names) == 1)
+        with self._connection:
+            self._connection.executemany(
+                "INSERT INTO in_flight VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET alone = alone + excluded.alone",
+                [(name, alone) for name in names],
+            )
+
+    def in_flight(self) -> dict[str, int]:
+        """The rows that the engine was given and that were never written: id → how often it was given the row alone."""
+        return dict(self._connection.execute("SELECT id, alone FROM in_flight").fetchall())
+
+    def read(self, *, pass_name: str = PLAIN) -> dict[str, Entry]:
+        """All rows of a pass so far, by id, in the order in which they came."""
+        lines = self._connection.execute(
+            "SELECT id, tokens, cut, log_probabilities, mass, flags, problem FROM rows WHERE pass = ? ORDER BY rowid",
+            (pass_name,),
+        ).fetchall()
         return {
             row_id: Entry(
                 row_id,
@@ -91,13 +129,18 @@ class Journal:
                 None if scores is None else tuple(json.loads(scores)),
                 mass,
                 problem,
+                tuple(json.loads(flags)),
             )
-            for row_id, tokens, cut, scores, mass, problem in lines
+            for row_id, tokens, cut, scores, mass, flags, problem in lines
         }
 
     def count(self) -> int:
-        """How many rows the journal holds."""
+        """How many rows the journal holds, those of each pass counted."""
         return int(self._connection.execute("SELECT COUNT(*) FROM rows").fetchone()[0])
+
+    def most_times(self) -> int:
+        """How often the most often written row was written; 1 where no row was scored twice, 0 for no rows."""
+        return int(self._connection.execute("SELECT COALESCE(MAX(times), 0) FROM rows").fetchone()[0])
 
     def close(self) -> None:
         """Close the file; what was written stays."""

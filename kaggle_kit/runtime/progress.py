@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SECONDS_BETWEEN_LINES = 5.0
+_MOST_POINTS = 400
 
 
 def duration(seconds: float) -> str:
@@ -17,46 +22,71 @@ def duration(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
+def _to_notebook(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 @dataclass
 class ProgressLine:
-    """Writes one line for each thing that the worker says, at most one in five seconds while it scores."""
+    """Writes one line for each thing that the worker says, at most one in five seconds while it scores.
+
+    `points` holds (seconds since the start, tokens done in all passes): the run's throughput, for a plot.
+    """
 
     deadline: float
     started: float = field(default_factory=time.monotonic)
-    scoring_since: float = 0.0
     last: float = 0.0
-    total_rows: int = 0
-    total_tokens: int = 0
+    points: list[tuple[float, int]] = field(default_factory=list)
+    write: Callable[[str], None] = field(default=_to_notebook)
+    before: int = 0
+    """Tokens of the stages that have ended, of all workers."""
+    since: dict[int, float] = field(default_factory=dict)
+    """When each worker's stage began."""
+    now: dict[int, int] = field(default_factory=dict)
+    """Tokens that each worker has done in its stage."""
 
     def show(self, event: dict[str, Any]) -> None:
         """Write what `event` says, if it is time to."""
         match event["event"]:
             case "stage":
-                if event["name"] == "scoring":
-                    self.scoring_since = time.monotonic()
+                worker = event.get("worker", 0)
+                self.since[worker] = time.monotonic()
+                self.before += self.now.pop(worker, 0)
                 self._write(str(event["name"]))
             case "rows":
-                self.total_rows, self.total_tokens = event["todo"], event["tokens"]
                 self._write(f"{event['todo']:,} rows to score, {event['tokens']:,} prompt tokens")
+            case "engine":
+                self._write(f"engine: {event['name']}")
             case "progress":
-                finished = event["rows"] == self.total_rows
+                self.now[event.get("worker", 0)] = event["tokens"]
+                self._keep()
+                finished = event["rows"] == event["all_rows"]
                 if finished or time.monotonic() - self.last >= _SECONDS_BETWEEN_LINES:
                     self.last = time.monotonic()
-                    self._write(self._progress(event["rows"], event["tokens"]))
+                    self._write(self._progress(event))
             case "restart":
                 self._write(f"the worker stopped ({event['message']}); starting it again, scored rows are kept")
             case "error":
                 self._write(f"error: {event['message']}")
 
-    def _progress(self, rows: int, tokens: int) -> str:
-        seconds = max(time.monotonic() - self.scoring_since, 1e-6)
-        rate = tokens / seconds
-        left = (self.total_tokens - tokens) / rate if rate else 0.0
+    def _keep(self) -> None:
+        tokens = self.before + sum(self.now.values())
+        self.points.append((round(time.monotonic() - self.started, 1), tokens))
+        if len(self.points) > _MOST_POINTS:
+            self.points = self.points[::2]
+
+    def _progress(self, event: dict[str, Any]) -> str:
+        rows, tokens = event["rows"], event["tokens"]
+        seconds = max(time.monotonic() - self.since.get(event.get("worker", 0), self.started), 1e-6)
+        now = time.time()
+        end = event.get("p95")
+        finish = f"  done in {duration(end - now)} at the latest (p95)" if end else ""
+        left = f"  deadline in {duration(self.deadline - now)}" if math.isfinite(self.deadline) else ""
         return (
-            f"{rows:,}/{self.total_rows:,} rows  {rows / seconds:,.1f} rows/s  {rate:,.0f} tokens/s  "
-            f"{duration(left)} to go, {duration(self.deadline - time.time())} to the deadline"
+            f"{rows:,}/{event['all_rows']:,} rows  {rows / seconds:,.1f} rows/s  {tokens / seconds:,.0f} tokens/s  "
+            f"budget {event['budget']:,}{finish}{left}"
         )
 
     def _write(self, text: str) -> None:
-        sys.stdout.write(f"[{duration(time.monotonic() - self.started):>7}] {text}\n")
-        sys.stdout.flush()
+        self.write(f"[{duration(time.monotonic() - self.started):>7}] {text}")

@@ -8,8 +8,9 @@ a short field does not use go to the others, and inside a field the last turns s
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from array import array
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from kaggle_kit.errors import DataError
@@ -19,35 +20,46 @@ if TYPE_CHECKING:
 
 CUT_MARK = " […] "
 TURN_SEPARATOR = "\n\n"
-_BATCH_ROWS = 512
+_LETTER = "x"
+_BATCH_ROWS = 256
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class Encoded(Protocol):
+    """One tokenised text: its ids, and the (start, end) characters of each token."""
+
+    @property
+    def ids(self) -> list[int]:
+        """The token ids, special tokens included."""
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        """For each token its characters; an empty range for a special token."""
 
 
 class Tokenizer(Protocol):
     """What this module needs of a tokenizer."""
 
-    def encode(self, text: str) -> list[int]:
-        """The token ids of `text`, with the special tokens that the model expects at its start."""
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` of each text, in parallel."""
-
-    def spans(self, text: str) -> list[tuple[int, int]]:
-        """The (start, end) characters of each token of `text`, without special tokens."""
+    def encode_batch(self, texts: Sequence[str]) -> Sequence[Encoded]:
+        """Each text tokenised, with the special tokens that the model expects at its start."""
 
 
 @dataclass(frozen=True)
 class Prompt:
     """One row, ready for the engine.
 
-    `token_ids` never exceeds the budget that it was made for; `cut` lists the fields that lost text.
+    `token_ids` (32-bit integers) never exceeds the budget that it was made for; `kept` holds what of each field's
+    turns stands in the text, so that another pass or a smaller budget starts from there; `cut` names the fields that
+    lost text.
     """
 
-    token_ids: tuple[int, ...]
-    text: str
+    token_ids: array[int]
+    kept: Mapping[str, tuple[str, ...]]
     cut: tuple[str, ...] = ()
-    kept: Mapping[str, str] = field(default_factory=dict)
-    """What of each field stands in the text: another pass fills it in anew without cutting again."""
+
+    def text(self, template: Template) -> str:
+        """The text that was tokenised."""
+        return template.fill({name: TURN_SEPARATOR.join(turns) for name, turns in self.kept.items()})
 
 
 @dataclass(frozen=True)
@@ -85,6 +97,11 @@ def parse_template(text: str, *, fields: Sequence[str]) -> Template:
         end = match.end()
     pieces[-1] += text[end:]
     placed = pieces[1::2]
+    if placed and not pieces[-1]:
+        raise DataError(
+            f"the prompt template ends with {{{placed[-1]}}}: end it with words of its own, such as a line that asks, "
+            f"so that a label never joins with a row's last word"
+        )
     for name in fields:
         if placed.count(name) != 1:
             times = placed.count(name)
@@ -107,58 +124,6 @@ def escape_special(text: str, special: Collection[str]) -> str:
     return text
 
 
-def build_prompts(
-    rows: Sequence[Mapping[str, Sequence[str]]],
-    *,
-    template: Template,
-    shares: Mapping[str, float],
-    budget: int,
-    tokenizer: Tokenizer,
-    threads: int = 2,
-) -> list[Prompt]:
-    """`build_prompt` of each row, in their order; tokenised in parallel, and cut only where it must be."""
-    fields = template.fields
-    prompts: list[Prompt] = []
-    with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(rows), _BATCH_ROWS):
-            batch = rows[start : start + _BATCH_ROWS]
-            kept = [{name: TURN_SEPARATOR.join(map(clean, row[name])) for name in fields} for row in batch]
-            texts = [template.fill(values) for values in kept]
-            encoded = tokenizer.encode_batch(texts)
-
-            def finish(number: int) -> Prompt:
-                ids = encoded[number]  # noqa: B023  done before the next batch begins
-                if len(ids) <= budget:
-                    return Prompt(tuple(ids), texts[number], (), kept[number])  # noqa: B023
-                return build_prompt(
-                    batch[number],  # noqa: B023
-                    template=template,
-                    shares=shares,
-                    budget=budget,
-                    tokenizer=tokenizer,
-                )
-
-            prompts += pool.map(finish, range(len(batch)))
-    return prompts
-
-
-def exchange(
-    prompts: Sequence[Prompt], *, template: Template, pairs: Mapping[str, str], tokenizer: Tokenizer
-) -> list[Prompt]:
-    """The prompts with the fields of each pair exchanged: what was kept of a row is used again, not cut anew.
-
-    Tokens join differently in the new places, so a prompt can be a few tokens longer than before.
-    """
-    mirrored = {**pairs, **{other: one for one, other in pairs.items()}}
-    kept = [{name: prompt.kept[mirrored.get(name, name)] for name in template.fields} for prompt in prompts]
-    texts = [template.fill(values) for values in kept]
-    encoded = tokenizer.encode_batch(texts)
-    return [
-        replace(prompt, token_ids=tuple(ids), text=text, kept=values)
-        for prompt, ids, text, values in zip(prompts, encoded, texts, kept, strict=True)
-    ]
-
-
 def build_prompt(
     row: Mapping[str, Sequence[str]],
     *,
@@ -167,45 +132,147 @@ def build_prompt(
     budget: int,
     tokenizer: Tokenizer,
 ) -> Prompt:
-    """The prompt of one row, at most `budget` tokens long, special tokens included.
+    """The prompt of one row: see `PromptBuilder`."""
+    return PromptBuilder(template, shares, budget, tokenizer).build([row])[0]
 
-    `row` maps each field to its turns; `shares` maps each field to its part of the budget (any scale).
-    Raises DataError where `budget` is too small for the template alone.
+
+class PromptBuilder:
+    """Makes prompts of at most `budget` tokens, special tokens included, by one template.
+
+    `shares` maps each field to its part of the budget (any scale).
     """
-    fields = template.fields
-    turns = {name: [clean(turn) for turn in row[name]] for name in fields}
-    whole = {name: TURN_SEPARATOR.join(turns[name]) for name in fields}
-    text = template.fill(whole)
-    # A token holds at least one byte, so a text this short needs no second look before it is encoded.
-    ids = tokenizer.encode(text)
-    if len(ids) <= budget:
-        return Prompt(tuple(ids), text, (), whole)
 
-    frame = len(tokenizer.encode(template.fill(dict.fromkeys(fields, ""))))
-    room = budget - frame
-    if room < len(fields):
-        raise DataError(
-            f"a budget of {budget} tokens is too small: the template alone takes {frame}; "
-            f"raise token_budget to {frame + 64} or more, or shorten the template"
+    def __init__(self, template: Template, shares: Mapping[str, float], budget: int, tokenizer: Tokenizer) -> None:
+        """Raises DataError where `budget` is too small for the template alone."""
+        self.template = template
+        self.budget = budget
+        self._shares = shares
+        self._tokenizer = tokenizer
+        frames = [template.fill(dict.fromkeys(template.fields, text)) for text in ("", _LETTER)]
+        parts = [_LETTER, f"{_LETTER}{CUT_MARK}{_LETTER}", f"{_LETTER}{TURN_SEPARATOR}{_LETTER}"]
+        empty, letter, mark, separator, frame, filled = (
+            len(encoded.ids) for encoded in tokenizer.encode_batch(["", *parts, *frames])
         )
-    lengths = {name: len(tokenizer.spans(whole[name])) for name in fields}
-    # Tokens join differently where pieces meet and around the cut mark, so the first try can be a few too long.
-    while True:
-        allowed = split_budget(room, lengths=lengths, shares=shares)
-        kept = {
-            name: whole[name]
-            if lengths[name] <= allowed[name]
-            else cut_turns(turns[name], limit=allowed[name], tokenizer=tokenizer)
-            for name in fields
+        letter -= empty
+        # Measured between letters: on its own, what stands around a field joins to fewer tokens than around its text,
+        # and nearly every first cut would come out a few tokens too long.
+        self._mark = max(mark - empty - 2 * letter, 0)
+        self._separator = max(separator - empty - 2 * letter, 0)
+        self._frame = frame
+        self._around = max(frame, filled - letter * len(template.fields))
+        if budget - frame < len(template.fields):
+            raise DataError(
+                f"a budget of {budget} tokens is too small: the template alone takes {frame}; "
+                f"raise token_budget to {frame + 64} or more, or shorten the template"
+            )
+
+    def build(self, rows: Sequence[Mapping[str, Sequence[str]]]) -> list[Prompt]:
+        """The prompt of each row, in their order; `rows` map each field to its turns.
+
+        Texts are tokenised in batches, on as many cores as the tokenizer uses. Only a row that is too long is cut.
+        """
+        prompts: list[Prompt] = []
+        for start in range(0, len(rows), _BATCH_ROWS):
+            prompts += self._build_batch(rows[start : start + _BATCH_ROWS])
+        return prompts
+
+    @property
+    def least(self) -> int:
+        """The smallest budget that this template can be given."""
+        return self._frame + len(self.template.fields)
+
+    def with_budget(self, budget: int) -> PromptBuilder:
+        """The same with another budget."""
+        return PromptBuilder(self.template, self._shares, budget, self._tokenizer)
+
+    def _build_batch(self, rows: Sequence[Mapping[str, Sequence[str]]]) -> list[Prompt]:
+        fields = self.template.fields
+        turns = [{name: tuple(map(clean, row[name])) for name in fields} for row in rows]
+        whole = [Prompt(array("i"), kept) for kept in turns]
+        encoded = self._tokenizer.encode_batch([prompt.text(self.template) for prompt in whole])
+        prompts: dict[int, Prompt] = {}
+        drafts: list[_Draft] = []
+        for number, (kept, one) in enumerate(zip(turns, encoded, strict=True)):
+            if len(one.ids) <= self.budget:
+                prompts[number] = Prompt(array("i", one.ids), kept)
+            else:
+                drafts.append(_Draft(number, _measure(self.template, kept, one.offsets), self.budget - self._around))
+        while drafts:
+            drafts = self._cut(drafts, turns, prompts)
+        return [prompts[number] for number in range(len(rows))]
+
+    def _cut(
+        self, drafts: Sequence[_Draft], turns: Sequence[Mapping[str, tuple[str, ...]]], prompts: dict[int, Prompt]
+    ) -> list[_Draft]:
+        """Cut each draft to its room: those that fit become prompts, the others come back with less room."""
+        kept = [self._cut_fields(draft) for draft in drafts]
+        texts = [Prompt(array("i"), values).text(self.template) for values in kept]
+        left: list[_Draft] = []
+        for draft, values, one in zip(drafts, kept, self._tokenizer.encode_batch(texts), strict=True):
+            over = len(one.ids) - self.budget
+            if over <= 0:
+                cut = tuple(name for name in values if values[name] != turns[draft.number][name])
+                prompts[draft.number] = Prompt(array("i", one.ids), values, cut)
+            elif draft.room <= 0:
+                raise DataError(f"no cut of a row fits into {self.budget} tokens; raise token_budget")
+            else:
+                # Tokens join differently where pieces meet and around the cut mark: a try can be a few too long.
+                left.append(replace(draft, room=max(draft.room - over - 1, 0)))
+        return left
+
+    def _cut_fields(self, draft: _Draft) -> dict[str, tuple[str, ...]]:
+        lengths = {
+            name: sum(len(turn.spans) for turn in turns) + self._separator * max(len(turns) - 1, 0)
+            for name, turns in draft.turns.items()
         }
-        text = template.fill(kept)
-        ids = tokenizer.encode(text)
-        if len(ids) <= budget:
-            cut = tuple(name for name in fields if kept[name] != whole[name])
-            return Prompt(tuple(ids), text, cut, kept)
-        if room == 0:
-            raise DataError(f"no cut of the row fits into {budget} tokens; raise token_budget")
-        room = max(0, room - max(1, len(ids) - budget))
+        allowed = split_budget(draft.room, lengths=lengths, shares=self._shares)
+        return {
+            name: tuple(turn.text for turn in turns)
+            if lengths[name] <= allowed[name]
+            else cut_turns(turns, limit=allowed[name], mark=self._mark, separator=self._separator)
+            for name, turns in draft.turns.items()
+        }
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a field, and the (start, end) characters of its tokens."""
+
+    text: str
+    spans: Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A row that is too long, and the tokens that its fields may have together."""
+
+    number: int
+    turns: Mapping[str, list[Turn]]
+    room: int
+
+
+def _measure(
+    template: Template, kept: Mapping[str, tuple[str, ...]], offsets: Sequence[tuple[int, int]]
+) -> dict[str, list[Turn]]:
+    """Each field's turns with their tokens, read off the whole text's offsets: nothing is tokenised twice."""
+    spans = [span for span in offsets if span[1] > span[0]]
+    starts = [start for start, _ in spans]
+    fields: dict[str, list[Turn]] = {}
+    position = 0
+    for number, piece in enumerate(template.pieces):
+        if number % 2 == 0:
+            position += len(piece)
+            continue
+        fields[piece] = []
+        for index, text in enumerate(kept[piece]):
+            position += len(TURN_SEPARATOR) if index else 0
+            first, last = bisect_left(starts, position), bisect_left(starts, position + len(text))
+            own = [(start - position, end - position) for start, end in spans[first:last]]
+            if own and own[-1][1] > len(text):  # its last token reaches into what follows
+                own[-1] = (own[-1][0], len(text))
+            fields[piece].append(Turn(text, own))
+            position += len(text)
+    return fields
 
 
 def split_budget(room: int, *, lengths: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, int]:
@@ -226,34 +293,33 @@ def split_budget(room: int, *, lengths: Mapping[str, int], shares: Mapping[str, 
     return allowed
 
 
-def cut_turns(turns: Sequence[str], *, limit: int, tokenizer: Tokenizer) -> str:
+def cut_turns(turns: Sequence[Turn], *, limit: int, mark: int, separator: int) -> tuple[str, ...]:
     """The last turns that fit into `limit` tokens; the first that does not is cut in its middle.
 
-    A cut mark stands where text was left out.
+    `mark` and `separator` are the tokens of the cut mark, which stands where text was left out, and of what stands
+    between turns.
     """
-    mark = len(tokenizer.spans(CUT_MARK))
-    separator = len(tokenizer.spans(TURN_SEPARATOR))
     left = limit
     kept: list[str] = []
     for turn in reversed(turns):
-        spans = tokenizer.spans(turn)
-        if len(spans) + separator <= left:
-            kept.append(turn)
-            left -= len(spans) + separator
+        gap = separator if kept else 0
+        if len(turn.spans) + gap <= left:
+            kept.append(turn.text)
+            left -= len(turn.spans) + gap
             continue
-        if (body := left - mark - separator) > 0:
-            kept.append(_head_and_tail(turn, spans=spans, limit=body))
+        if (body := left - mark - gap) > 0:
+            kept.append(_head_and_tail(turn, limit=body))
         elif left >= mark:
             kept.append(CUT_MARK.strip())
         break
-    return TURN_SEPARATOR.join(reversed(kept))
+    return tuple(reversed(kept))
 
 
-def _head_and_tail(text: str, *, spans: Sequence[tuple[int, int]], limit: int) -> str:
-    """The first and the last tokens' characters of `text`, `limit` tokens together, with a mark between."""
+def _head_and_tail(turn: Turn, *, limit: int) -> str:
+    """The first and the last tokens' characters of a turn, `limit` tokens together, with a mark between."""
     head = (limit + 1) // 2
     tail = limit - head
-    start = spans[head - 1][1] if head else 0
-    end = spans[-tail][0] if tail else len(text)
+    start = turn.spans[head - 1][1] if head else 0
+    end = turn.spans[-tail][0] if tail else len(turn.text)
     # Byte-level tokenizers can give several tokens the same character: never let the two parts overlap.
-    return text[:start] + CUT_MARK + text[max(start, end) :]
+    return turn.text[:start] + CUT_MARK + turn.text[max(start, end) :]

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from math import exp
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError, RunError
-from kaggle_kit.runtime import install
+from kaggle_kit.runtime.combine import answers, ensemble, read_calibration
+from kaggle_kit.runtime.engine_plan import EnginePlan, model_facts, plan_engine
+from kaggle_kit.runtime.engine_version import engine_version
+from kaggle_kit.runtime.figures import figures
+from kaggle_kit.runtime.gpus import find_gpus
+from kaggle_kit.runtime.install import Installed, install_engine
 from kaggle_kit.runtime.job import Job
-from kaggle_kit.runtime.journal import Entry, Journal
-from kaggle_kit.runtime.progress import ProgressLine, duration
+from kaggle_kit.runtime.journal import SWAPPED, Entry
+from kaggle_kit.runtime.progress import ProgressLine
+from kaggle_kit.runtime.run_job import read_entries, run_job, show_log
 from kaggle_kit.runtime.submission import Sample, dump_submission, put_submission, read_sample
-from kaggle_kit.runtime.supervisor import Outcome, log_tail, supervise
+from kaggle_kit.runtime.summary import summary_lines, throughput_plot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from kaggle_kit.runtime.supervisor import Outcome
     from kaggle_kit.runtime.task import Task
 
-_NAMED_PROBLEMS = 50
-"""Rows that the record names; the rest are counted."""
-_OFFLINE = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "USE_TF": "0",
-}
-_NOT_FOR_THE_WORKER = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "MPLBACKEND")
+_SECONDS_BETWEEN_SUBMISSIONS = 30.0
 
 
 @dataclass
@@ -41,7 +38,8 @@ class Session:
     """One run of a notebook.
 
     `data`, `model` and `wheelhouse` are the attached folders; `working` receives `submission.csv`; `scratch` holds
-    what nobody keeps. `deadline` is when the submission must stand (Unix time, seconds).
+    what nobody keeps. `deadline` is when the submission must stand (Unix time, seconds). `ensemble` pairs further
+    models with their weights beside `model`'s 1: they score after it, each in the time that is left.
     """
 
     task: Task
@@ -54,6 +52,8 @@ class Session:
     deadline: float
     engine_options: Mapping[str, Any]
     worker_environment: Mapping[str, str]
+    engine: str = "vllm"
+    ensemble: Sequence[tuple[Path, float]] = ()
     record: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,121 +64,134 @@ class Session:
                 f"sample_submission.csv has the columns {list(self.sample.columns)}, "
                 f"labels has {list(self.task.labels)}"
             )
-        self._python: Path | None = None
+        self._installed: Installed | None = None
+        self._plans: dict[Path, EnginePlan] = {}
+        self._submitted = time.monotonic()
 
     def install(self) -> None:
-        """Make the engine's environment from the wheelhouse. Raises WheelhouseError."""
-        self._python = install.install(self.wheelhouse, scratch=self.scratch)
+        """Make the engine's environment from the wheelhouse, and plan the engine.
+
+        Raises WheelhouseError, and UsageError where the model does not fit this machine.
+        """
+        self._installed = install_engine(self.wheelhouse, scratch=self.scratch)
+        self.record["installer"] = {"name": self._installed.installer, "seconds": dict(self._installed.seconds)}
+        for model, _ in self._members():
+            self._plans[model] = plan_engine(
+                gpus=find_gpus(),
+                model=model_facts(model),
+                longest=self.token_budget,
+                mean_tokens=self.token_budget,
+                vllm_version=engine_version([self.wheelhouse]),
+                given=self.engine_options,
+                given_environment=self.worker_environment,
+            )
+        self.record["plan"] = {model.name: list(plan.reasons) for model, plan in self._plans.items()}
 
     def score(self) -> None:
-        """Score every row through the worker, until done or until the deadline.
+        """Score every row through the workers, until done or until the deadline.
 
-        Raises RunError where the worker could not be helped; the rows that it had scored are kept.
+        `submission.csv` is rewritten while rows come in. Raises RunError where a worker could not be helped; the rows
+        that were scored are kept.
         """
-        if self._python is None:
+        if self._installed is None:
             raise RunError("install() comes before score()")
-        job = self._job()
-        path = self.scratch / "job.json"
-        job.write(path)
-        log = self.scratch / "worker.log"
         line = ProgressLine(deadline=self.deadline)
-        with Journal(job.journal, configuration=job.configuration()) as journal:
-            outcome = supervise(
-                [str(self._python), "-m", "kaggle_kit.runtime.worker", str(path)],
-                environment=self._environment(),
-                log=log,
-                deadline=self.deadline,
-                count=journal.count,
-                on_event=line.show,
+
+        def on_event(event: dict[str, Any]) -> None:
+            line.show(event)
+            if event["event"] == "engine":
+                self.record["engine"] = event["name"]
+            if event["event"] == "progress" and time.monotonic() - self._submitted > _SECONDS_BETWEEN_SUBMISSIONS:
+                self._put()
+
+        for model, _ in self._members():
+            plan = self._plans[model]
+            sys.stdout.write("".join(f"  {reason}\n" for reason in plan.reasons))
+            outcome = run_job(
+                self._job(model),
+                workers=plan.replicas,
+                python=self._installed.python,
+                scratch=self.scratch,
+                environment={**self._installed.environment, **plan.environment},
+                on_event=on_event,
             )
-        self._note_outcome(outcome)
-        if outcome.ended == "failed":
-            tail = log_tail(log)
-            sys.stdout.write(f"The end of the worker's log:\n{tail}\n")
-            raise RunError(f"scoring stopped: {outcome.message}")
+            self._note_outcome(outcome)
+            self.record["throughput"] = line.points
+            if outcome.ended == "failed":
+                show_log(outcome)
+                raise RunError(f"scoring stopped: {outcome.message}")
 
     def submit(self) -> None:
         """Put `submission.csv` in place from what the journal holds, the prior for the rest; note the figures.
 
         Raises RunError where it would not be valid; the submission that stood there is then kept.
         """
-        job = self._job()
-        with Journal(job.journal, configuration=job.configuration()) as journal:
-            entries = journal.read()
-        text = dump_submission(self.sample, self._probabilities(entries), prior=self.task.prior)
-        put_submission(self.working / "submission.csv", text, self.sample)
-        self._note_rows(entries)
+        plain, swapped = self._put()
+        self.record.update(figures(self.sample.ids, plain, swapped))
         rows = self.record["rows"]
         sys.stdout.write(
-            f"submission.csv: {rows['total']:,} rows, {rows['scored']:,} scored by the model, "
-            f"{rows['prior']:,} with the prior\n"
+            f"submission.csv: {rows['total']:,} rows, {rows['scored']:,} scored by the model "
+            f"({rows['swapped']:,} in both orders), {rows['ruled']:,} by a rule, {rows['prior']:,} with the prior\n"
         )
 
-    def _job(self) -> Job:
+    def _put(self) -> tuple[dict[str, Entry], dict[str, Entry]]:
+        """Write the submission that the journals allow now; the first model's entries of both passes."""
+        entries = {model: self._entries(model) for model, _ in self._members()}
+        columns = list(self.task.labels)
+        members = [
+            (answers(self.task, *entries[model], calibration=read_calibration(model, columns=columns)), weight)
+            for model, weight in self._members()
+        ]
+        final = ensemble(members)
+        scores = {row_id: dict(zip(columns, map(exp, values), strict=True)) for row_id, values in final.items()}
+        text = dump_submission(self.sample, scores, prior=self.task.prior)
+        put_submission(self.working / "submission.csv", text, self.sample)
+        self._submitted = time.monotonic()
+        return entries[self.model]
+
+    def _members(self) -> list[tuple[Path, float]]:
+        return [(self.model, 1.0), *self.ensemble]
+
+    def _entries(self, model: Path) -> tuple[dict[str, Entry], dict[str, Entry]]:
+        workers = self._plans[model].replicas if model in self._plans else 1
+        job = self._job(model)
+        return read_entries(job, workers=workers), read_entries(job, workers=workers, pass_name=SWAPPED)
+
+    def _job(self, model: Path) -> Job:
+        number = [member for member, _ in self._members()].index(model)
         return Job(
             task=self.task,
             test=self.data / "test.csv",
             id_column=self.sample.id_column,
-            model=self.model,
-            journal=self.scratch / "journal.sqlite",
+            model=model,
+            journal=self.scratch / f"journal-{number}.sqlite",
             token_budget=self.token_budget,
-            engine_options=self.engine_options,
+            engine_options=self._plans[model].options if model in self._plans else {},
+            engine=self.engine,
+            deadline=self.deadline,
         )
 
-    def _environment(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_THE_WORKER}
-        caches = {
-            name: str(self.scratch / "cache")
-            for name in (
-                "XDG_CACHE_HOME",
-                "XDG_CONFIG_HOME",
-                "VLLM_CACHE_ROOT",
-                "TRITON_CACHE_DIR",
-                "HF_HOME",
-            )
-        }
-        return kept | _OFFLINE | caches | dict(self.worker_environment)
-
-    def _probabilities(self, entries: Mapping[str, Entry]) -> dict[str, dict[str, float]]:
-        from math import exp
-
-        columns = list(self.task.labels)
-        return {
-            row_id: dict(zip(columns, map(exp, entry.log_probabilities), strict=True))
-            for row_id, entry in entries.items()
-            if entry.log_probabilities is not None
-        }
-
     def _note_outcome(self, outcome: Outcome) -> None:
+        """Keep how a model's workers ended, beside those of the models before it."""
+        before = self.record.get("worker", {})
+        stages = Counter(before.get("stages", {}))
+        stages.update({name: round(seconds, 3) for name, seconds in outcome.stages.items()})
         self.record["worker"] = {
             "ended": outcome.ended,
             "message": outcome.message,
-            "starts": outcome.starts,
-            "deaths": outcome.deaths,
-            "peak_bytes": outcome.peak_bytes,
-            "stages": {name: round(seconds, 3) for name, seconds in outcome.stages.items()},
+            "starts": max(outcome.starts, before.get("starts", 0)),
+            "deaths": [*before.get("deaths", []), *outcome.deaths],
+            "peak_bytes": max(outcome.peak_bytes, before.get("peak_bytes", 0)),
+            "stages": dict(stages),
         }
 
-    def _note_rows(self, entries: Mapping[str, Entry]) -> None:
-        scored = [entry for entry in entries.values() if entry.log_probabilities is not None]
-        problems = {entry.id: entry.problem for entry in entries.values() if entry.problem is not None}
-        in_sample = [row_id for row_id in self.sample.ids if row_id in entries]
-        masses = [entry.mass for entry in scored if entry.mass is not None]
-        scored_ids = {entry.id for entry in scored}
-        self.record["rows"] = {
-            "total": len(self.sample.ids),
-            "scored": sum(row_id in scored_ids for row_id in self.sample.ids),
-            "prior": sum(row_id not in scored_ids for row_id in self.sample.ids),
-            "unreadable": len(problems),
-            "unreadable_rows": dict(list(problems.items())[:_NAMED_PROBLEMS]),
-            "not_reached": len(self.sample.ids) - len(in_sample),
-            "cut": sum(bool(entry.cut) for entry in scored),
-            "cut_fields": dict(sorted(Counter(name for entry in scored for name in entry.cut).items())),
-        }
-        self.record["prompt_tokens"] = sum(entry.tokens for entry in scored)
-        self.record["longest_prompt"] = max((entry.tokens for entry in scored), default=0)
-        self.record["label_mass"] = {"mean": sum(masses) / len(masses), "lowest": min(masses)} if masses else None
-
-    def time_left(self) -> str:
-        """The time until the deadline, as a person reads it."""
-        return duration(self.deadline - time.time())
+    def summary(self) -> None:
+        """Print the run's figures as a table, and show its throughput as a small plot where the notebook can."""
+        sys.stdout.write("\n".join(summary_lines(self.record)) + "\n")
+        picture = throughput_plot(self.record.get("throughput", []))
+        try:
+            from IPython.display import SVG, display
+        except ImportError:
+            return
+        if picture:
+            display(SVG(picture))

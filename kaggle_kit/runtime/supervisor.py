@@ -35,6 +35,8 @@ class Outcome:
     """What ended each life that was followed by another."""
     stages: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
+    log: str = ""
+    """The end of the worker's log, where it failed."""
 
 
 def supervise(

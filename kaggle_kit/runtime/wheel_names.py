@@ -17,3 +17,8 @@ def kaggle_path(path: str) -> str:
     """The same for the last part of a path with `/`."""
     pure = PurePosixPath(path)
     return str(pure.with_name(kaggle_name(pure.name)))
+
+
+def kit_part_reference(reference: str) -> str:
+    """The dataset of the small part (the kit's own wheel) that goes with a wheelhouse's dataset `owner/slug`."""
+    return f"{reference}-kit"

@@ -126,8 +126,8 @@ def _check(project: Project, built: Build, options: Options) -> Checked:
     # The project's own solution belongs to the project's own data.
     if solution is None and options.data is None and notebook.solution is not None:
         solution = project.path(notebook.solution, key=f"{key}.solution")
-    model = project.path(project.models[notebook.model].path, key=f"models.{notebook.model}.path")
-    return check(built, model=model, model_name=notebook.model, data=data, solution=solution)
+    models = {name: project.path(project.models[name].path, key=f"models.{name}.path") for name in notebook.model_names}
+    return check(built, models=models, data=data, solution=solution)
 
 
 def _room(
@@ -141,7 +141,7 @@ def _room(
     target: Target,
     options: Options,
 ) -> Room:
-    model = project.models[project.notebook(built.name).model]
+    models = [project.models[name] for name in project.notebook(built.name).model_names]
     folders = {name: scratch / name for name in ("temp", "tmp", "out")}
     for folder in (*folders.values(), folders["tmp"] / "home"):
         folder.mkdir()
@@ -151,7 +151,7 @@ def _room(
             style=options.mounts,
             data=competition.folder,
             wheelhouse=(project.wheelhouses[target.name], wheelhouse.folder),
-            model=(model, project.root / model.path),
+            models=[(model, project.root / model.path) for model in models],
         ),
         *image.mounts,
         driver_mount(),

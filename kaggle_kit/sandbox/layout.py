@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kaggle_kit.errors import SandboxError
 from kaggle_kit.sandbox.seal_room import Mount
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from kaggle_kit.project import Model, Project
@@ -15,29 +17,35 @@ STYLES = ("2026", "flat")
 
 
 def input_mounts(
-    project: Project, *, style: str, data: Path, wheelhouse: tuple[str, Path], model: tuple[Model, Path]
+    project: Project,
+    *,
+    style: str,
+    data: Path,
+    wheelhouse: tuple[str, Path],
+    models: Sequence[tuple[Model, Path]],
 ) -> tuple[Mount, ...]:
     """The read-only mounts below /kaggle/input.
 
-    `wheelhouse` and `model` pair what Kaggle calls them with their folders here. Style "2026":
+    `wheelhouse` and `models` pair what Kaggle calls them with their folders here. Style "2026":
     `competitions/SLUG`, `datasets/OWNER/SLUG`, `models/OWNER/MODEL/FRAMEWORK/VARIATION/VERSION`; style "flat":
-    `SLUG`, and `MODEL/FRAMEWORK/VARIATION/VERSION`.
+    `SLUG`, and `MODEL/FRAMEWORK/VARIATION/VERSION`. Raises SandboxError where two sources would lie in one place.
     """
-    dataset, wheels = wheelhouse
-    checkpoint, weights = model
     new = style == "2026"
 
-    def slug(reference: str) -> str:
-        return reference.split("/", 1)[1]
+    def place(group: str, reference: str) -> str:
+        if new:
+            return f"{group}/{reference}"
+        return reference.split("/", 1)[1] if "/" in reference else reference
 
-    if checkpoint.kaggle_model:
-        weights_place = f"models/{checkpoint.kaggle_model}" if new else slug(checkpoint.kaggle_model)
-    else:
-        reference = str(checkpoint.dataset)
-        weights_place = f"datasets/{reference}" if new else slug(reference)
-    places = {
-        f"competitions/{project.competition}" if new else project.competition: data,
-        f"datasets/{dataset}" if new else slug(dataset): wheels,
-        weights_place: weights,
-    }
-    return tuple(Mount(folder, f"/kaggle/input/{place}") for place, folder in places.items())
+    places = [(place("competitions", project.competition), data), (place("datasets", wheelhouse[0]), wheelhouse[1])]
+    for checkpoint, weights in models:
+        if checkpoint.kaggle_model:
+            places.append((place("models", checkpoint.kaggle_model), weights))
+        else:
+            places.append((place("datasets", str(checkpoint.dataset)), weights))
+    names = [name for name, _ in places]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise SandboxError(
+            f"two sources would lie in /kaggle/input/{twice}; give one another name in kit.toml, or use --mounts 2026"
+        )
+    return tuple(Mount(folder, f"/kaggle/input/{name}") for name, folder in places)

@@ -41,9 +41,11 @@ def make_report(
     readable = len(sample.ids) - int(rows.get("unreadable", 0))
     stages: dict[str, float] = worker.get("stages", {})
     scoring = stages.get("scoring", 0.0)
+    passes = scoring + stages.get("swapped pass", 0.0)
+    ruled = int(rows.get("ruled", 0))
     tokens = int(record.get("prompt_tokens", 0))
     mass = record.get("label_mass") or {}
-    complete = failure is None and invalid is None and scored == readable
+    complete = failure is None and invalid is None and scored + ruled == readable
     return Report(
         notebook=built.name,
         target=built.target.name,
@@ -55,13 +57,15 @@ def make_report(
         unsealed=seal.unsealed,
         total_rows=len(sample.ids),
         scored_rows=scored,
-        prior_rows=len(sample.ids) - scored,
+        prior_rows=len(sample.ids) - scored - ruled,
+        ruled_rows=ruled,
+        swapped_rows=int(rows.get("swapped", 0)),
         unreadable_rows=rows.get("unreadable_rows", {}),
         unreadable_count=int(rows.get("unreadable", 0)),
         cut_rows=int(rows.get("cut", 0)),
         seconds=_seconds(record, stages, execution, preparing_seconds),
         rows_per_second=scored / scoring if scoring and scored else None,
-        tokens_per_second=tokens / scoring if scoring and scored else None,
+        tokens_per_second=tokens / passes if passes and scored else None,
         prompt_tokens=tokens,
         longest_prompt=int(record.get("longest_prompt", 0)),
         peak_bytes=max(execution.peak_bytes, int(worker.get("peak_bytes", 0))),
@@ -106,8 +110,8 @@ def _failure(built: Build, results: Path, execution: Execution, record: dict[str
     if execution.exit_code:
         where = _last_cell(built, results / "log.txt")
         return f"FAILED: the notebook ended with code {execution.exit_code} in the cell {where!r}; see log.txt"
-    if record.get("worker", {}).get("ended") == "deadline":
-        return "DEADLINE: the notebook's deadline was reached while it scored"
+    if record.get("worker", {}).get("ended") == "deadline" or record.get("rows", {}).get("not_reached"):
+        return "DEADLINE: the notebook's time did not suffice for every row"
     return None
 
 
@@ -125,8 +129,11 @@ def _outcome(
         if invalid
         else f"submission.csv is valid: {scored:,} of {total:,} rows scored by the model"
     )
-    if not invalid and scored < total:
-        stands += f", the prior for {total - scored:,}"
+    ruled = int(rows.get("ruled", 0))
+    if not invalid and ruled:
+        stands += f", {ruled:,} by a rule"
+    if not invalid and scored + ruled < total:
+        stands += f", the prior for {total - scored - ruled:,}"
     if failure:
         return f"{failure}; {stands}"
     if complete:
@@ -152,7 +159,7 @@ def _projected(stages: dict[str, float], execution: Execution, scored: int) -> f
     """What the hidden run's rows would take here: scoring and reading grow with the rows, the rest does not."""
     if not scored or "scoring" not in stages:
         return None
-    growing = stages["scoring"] + stages.get("prepare", 0.0)
+    growing = sum(stages.get(name, 0.0) for name in ("prepare", "scoring", "swapped pass"))
     return execution.seconds - growing + growing * PROJECTED_ROWS / scored
 
 

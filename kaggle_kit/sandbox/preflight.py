@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import DataError, ModelError
 from kaggle_kit.evaluation.solution import Solution, read_solution
-from kaggle_kit.runtime.labels import label_tokens
+from kaggle_kit.notebook.task import literal_task
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
-from kaggle_kit.runtime.prompts import parse_template
-from kaggle_kit.runtime.task import Task
-from kaggle_kit.runtime.tokenizers import load_tokenizer
+from kaggle_kit.runtime.prepare import open_prompt
 from kaggle_kit.sandbox.competition import Competition, check_competition
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from kaggle_kit.notebook.build import Build
-
-_TASK_PARTS = ("labels", "prior", "fields", "template", "row_format")
+    from kaggle_kit.runtime.task import Task
 
 
 @dataclass(frozen=True)
@@ -31,44 +29,32 @@ class Checked:
     task: Task | None
 
 
-def check(built: Build, *, model: Path, model_name: str, data: Path, solution: Path | None) -> Checked:
-    """Check what a dry run will meet.
+def check(built: Build, *, models: Mapping[str, Path], data: Path, solution: Path | None) -> Checked:
+    """Check what a dry run will meet; `models` maps each model's name in kit.toml to its folder.
 
     Raises ModelError for an incomplete or corrupt model, LabelError, DataError for the rest. Parts of the task
     that are not plain values in the source can only be checked by running it.
     """
-    manifest = read_manifest(model / MANIFEST)
-    if (manifest.kind, manifest.name) != ("model", model_name):
-        raise ModelError(
-            f"{model / MANIFEST} is that of the {manifest.kind} {manifest.name!r}, but kit.toml calls the model "
-            f"{model_name!r}, by which the notebook looks for it; name the table models.{manifest.name}"
-        )
-    verify_files(model, manifest)
-    values = built.literals()
-    task = _task({part: values[part] for part in _TASK_PARTS if part in values})
+    for name, model in models.items():
+        _check_model(name, model)
+    task = literal_task(built.source, built.literals())
     fields = list(task.fields) if task else []
     columns = list(task.labels) if task else []
     competition = check_competition(data, fields=fields, columns=columns)
     if task:
-        template = parse_template(task.template, fields=fields)
-        label_tokens(
-            list(task.labels.values()),
-            prompt=template.fill(dict.fromkeys(fields, "")),
-            tokenizer=load_tokenizer(model),
-        )
+        for model in models.values():
+            open_prompt(task, model)
     return Checked(competition, _solution(solution, competition), task)
 
 
-def _task(parts: dict[str, Any]) -> Task | None:
-    if len(parts) < len(_TASK_PARTS):
-        return None
-    try:
-        return Task(**parts)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"{', '.join(_TASK_PARTS)} make no task ({error}): labels, prior and fields are dicts by column, "
-            f"template and row_format are texts"
-        ) from error
+def _check_model(name: str, model: Path) -> None:
+    manifest = read_manifest(model / MANIFEST)
+    if (manifest.kind, manifest.name) != ("model", name):
+        raise ModelError(
+            f"{model / MANIFEST} is that of the {manifest.kind} {manifest.name!r}, but kit.toml calls the model "
+            f"{name!r}, by which the notebook looks for it; name the table models.{manifest.name}"
+        )
+    verify_files(model, manifest)
 
 
 def _solution(path: Path | None, competition: Competition) -> Solution | None:

@@ -26,6 +26,8 @@ class Report:
     total_rows: int
     scored_rows: int
     prior_rows: int
+    ruled_rows: int
+    swapped_rows: int
     unreadable_rows: dict[str, str]
     unreadable_count: int
     cut_rows: int
@@ -53,8 +55,9 @@ class Report:
         out += [
             f"{'seal':<18}{self.seal}" + (" (not sealed: see below)" if self.unsealed else ", no network"),
             (
-                f"{'rows':<18}{self.total_rows:,} in all, {self.scored_rows:,} scored by the model, "
-                f"{self.prior_rows:,} with the prior, {self.cut_rows:,} cut to the token budget"
+                f"{'rows':<18}{self.total_rows:,} in all: {self.scored_rows:,} scored by the model "
+                f"({self.swapped_rows:,} in both orders, {self.cut_rows:,} cut to the token budget), "
+                f"{self.ruled_rows:,} by a rule, {self.prior_rows:,} with the prior"
             ),
         ]
         out += [f"  unreadable      {row_id}: {reason}" for row_id, reason in self.unreadable_rows.items()]

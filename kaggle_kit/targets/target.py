@@ -3,38 +3,108 @@
 from __future__ import annotations
 
 import tomllib
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kaggle_kit.errors import ProjectError, UsageError
 from kaggle_kit.suggest import did_you_mean, first_problem
+from kaggle_kit.targets.freeze import read_freeze
 
 _SHIPPED = Path(__file__).parent
+_Python = Annotated[str, Field(pattern=r"^3\.\d+$")]
+_Dotted = Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
+
+
+class Fact(BaseModel):
+    """Where a target's value is from: the day it was seen, by whom, and how sure that makes it.
+
+    `confidence`: "measured" here, "read" in a primary source, "reported" by a third party, "inferred".
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    date: date
+    source: str
+    confidence: Literal["measured", "read", "reported", "inferred"]
 
 
 class Target(BaseModel):
-    """An image profile. Sizes in bytes, times in seconds, versions as text."""
+    """An image profile. Sizes in bytes, times in seconds, versions as text; None where nothing is known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     summary: str
-    python: str = Field(pattern=r"^3\.\d+$")
+    pythons: Annotated[tuple[_Python, ...], Field(min_length=1)]
+    """The Pythons of its images; one wheelhouse serves all of them. A file may say `python` for a single one."""
     glibc: str = Field(pattern=r"^2\.\d+$")
+    """The oldest glibc of its images."""
     machine: str = "x86_64"
     engine: str
+    mode: Literal["isolated", "overlay"] = "isolated"
+    """How its wheelhouse is installed: all of it in an empty environment, or what the image lacks over the image."""
     extras: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     torch_backend: str | None = None
     accelerator: str | None = None
     """Kaggle's `machine_shape`; None for a session without a GPU."""
     gpus: int = Field(default=0, ge=0)
+    gpu_name: str | None = None
+    gpu_memory_bytes: int | None = Field(default=None, gt=0)
+    """What one GPU offers to programs."""
+    compute_capability: _Dotted | None = None
+    driver: _Dotted | None = None
+    cuda: _Dotted | None = None
+    """The newest CUDA that the driver runs."""
+    cores: int | None = Field(default=None, gt=0)
+    memory_bytes: int | None = Field(default=None, gt=0)
+    scratch_bytes: int | None = Field(default=None, gt=0)
+    """Free space outside the working folder, where wheels are installed."""
     session_seconds: int = Field(gt=0)
     working_bytes: int = Field(gt=0)
+    mounts: tuple[str, ...] = ()
+    """The forms of path under which inputs are met."""
+    freeze: dict[_Python, str] = Field(default_factory=dict)
+    """Python → the file beside the target's that lists what the image has installed."""
+    installed: dict[_Python, dict[str, str]] = Field(default_factory=dict)
+    """Python → package → version of what the image has: the freeze, read."""
     engine_options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     worker_environment: dict[str, str] = Field(default_factory=dict)
+    facts: dict[str, Fact] = Field(default_factory=dict)
+    """Key of this table → where its value is from."""
+
+    @property
+    def python(self) -> str:
+        """The first of its Pythons."""
+        return self.pythons[0]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_python(cls, data: Any) -> Any:
+        """`python = "3.12"` is `pythons = ["3.12"]`."""
+        if not isinstance(data, dict):
+            return data
+        if "python" in data:
+            if "pythons" in data:
+                raise ValueError("say `python` or `pythons`, not both")
+            return {key: value for key, value in data.items() if key != "python"} | {"pythons": (data["python"],)}
+        if "pythons" not in data:
+            raise ValueError("the key 'python' is missing (or `pythons`, for images of several)")
+        return data
+
+    @model_validator(mode="after")
+    def _facts_are_of_keys(self) -> Target:
+        known = type(self).model_fields
+        for table, keys in (("facts", self.facts), ("freeze", self.freeze), ("installed", self.installed)):
+            for key in keys:
+                if table == "facts" and key not in known:
+                    raise ValueError(f"[facts] has no value of {key!r} to speak of{did_you_mean(key, known)}")
+                if table != "facts" and key not in self.pythons:
+                    raise ValueError(f"{table} is of Python {key}, and `pythons` does not list it")
+        return self
 
 
 def target_names(*, project: Path | None = None) -> list[str]:
@@ -65,8 +135,17 @@ def _read(path: Path) -> Target:
         body: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         if "name" in body:
             raise ProjectError(f"{path}: unknown key 'name'; a target is named by its file")
-        return Target.model_validate({"name": path.stem} | body)
+        target = Target.model_validate({"name": path.stem} | body)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProjectError(f"{path} is not valid TOML: {error}") from error
     except ValidationError as error:
         raise ProjectError(f"{path}: {first_problem(error, Target)}") from error
+    frozen = {python: _frozen(path.parent / file, python) for python, file in target.freeze.items()}
+    return target.model_copy(update={"installed": target.installed | frozen}) if frozen else target
+
+
+def _frozen(path: Path, python: str) -> dict[str, str]:
+    freeze = read_freeze(path)
+    if freeze.python not in {None, python}:
+        raise ProjectError(f"{path} is a freeze of Python {freeze.python}, and the target calls it {python}'s")
+    return dict(freeze.packages)

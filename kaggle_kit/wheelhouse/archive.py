@@ -11,7 +11,6 @@ import io
 import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -28,13 +27,16 @@ _UNLISTED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """A safe wheel: METADATA and WHEEL as texts, bytes when installed, and the names of its files."""
+    """A safe wheel: METADATA and WHEEL as texts, bytes when installed, the names of its files, and what its RECORD
+    says wrongly of them (installers do not mind; the lock's SHA-256 vouches for the whole).
+    """
 
     file: str
     metadata: str
     wheel: str
     installed_bytes: int
     members: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def tops(self) -> tuple[str, ...]:
@@ -61,17 +63,18 @@ def read_archive(path: Path, *, reader: Reader | None = None) -> Archive:
             _refuse_twice(archive.infolist(), file)
             _refuse_bomb(entries, path)
             info = _info_folder(entries, file)
-            record = _record(archive, entries, f"{info}/RECORD", file)
-            _compare_names(record, entries, info, file)
+            record = _record(_text(archive, f"{info}/RECORD", file), file)
+            warnings = _compare_names(record, entries, info, file)
             if reader:
                 for entry in entries:
-                    _read_through(archive, entry, record.get(entry.filename), file, reader)
+                    warnings += _read_through(archive, entry, record.get(entry.filename), file, reader)
             return Archive(
                 file=file,
                 metadata=_text(archive, f"{info}/METADATA", file),
                 wheel=_text(archive, f"{info}/WHEEL", file),
                 installed_bytes=sum(entry.file_size for entry in entries),
                 members=tuple(entry.filename for entry in entries),
+                warnings=tuple(warnings),
             )
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
         raise WheelhouseError(f"{file} is not a whole zip file ({error}): it cannot be a wheel") from error
@@ -122,41 +125,37 @@ def _info_folder(entries: list[zipfile.ZipInfo], file: str) -> str:
     return folders.pop()
 
 
-def _record(
-    archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], name: str, file: str
-) -> dict[str, tuple[str, str]]:
-    lines = csv.reader(io.StringIO(_text(archive, name, file)))
+def _record(text: str, file: str) -> dict[str, tuple[str, str]]:
+    """File name → hash ("sha256=…") and size, as RECORD lists them; either may be empty."""
     record: dict[str, tuple[str, str]] = {}
-    for line in lines:
-        if not line:
-            continue
-        if len(line) < 3:
+    for line in csv.reader(io.StringIO(text)):
+        if line and len(line) < 3:
             raise WheelhouseError(f"{file}: RECORD has the line {','.join(line)!r}, not a name, a hash and a size")
-        record[line[0]] = (line[1], line[2])
-    del entries
+        if line:
+            record[line[0]] = (line[1], line[2])
     return record
 
 
 def _compare_names(
     record: Mapping[str, tuple[str, str]], entries: list[zipfile.ZipInfo], info: str, file: str
-) -> None:
+) -> list[str]:
     free = {f"{info}/{name}" for name in _UNLISTED}
     sizes = {entry.filename: entry.file_size for entry in entries}
+    warnings = []
     for name in sizes:
         if name not in record and name not in free:
             raise WheelhouseError(f"{file} holds {name!r}, which its RECORD does not list: it was added later")
     for name, (_, size) in record.items():
-        if name not in sizes:
-            if name in free:
-                continue
+        if name not in sizes and name not in free:
             raise WheelhouseError(f"{file} lacks {name!r}, which its RECORD lists")
-        if size and size != str(sizes[name]):
-            raise WheelhouseError(f"{file}: {name!r} has {sizes[name]:,} bytes, its RECORD says {size}")
+        if name in sizes and size and size != str(sizes[name]):
+            warnings.append(f"{file}: {name!r} has {sizes[name]:,} bytes, its RECORD says {int(size):,}")
+    return warnings
 
 
 def _read_through(
     archive: zipfile.ZipFile, entry: zipfile.ZipInfo, told: tuple[str, str] | None, file: str, reader: Reader
-) -> None:
+) -> list[str]:
     """Give `entry`'s bytes to `reader`, and compare their hash with what RECORD tells."""
     algorithm, _, expected = (told[0] if told else "").partition("=")
     known = algorithm in {"sha256", "sha384", "sha512"}
@@ -173,7 +172,8 @@ def _read_through(
     for _ in rest:  # what the reader did not want
         pass
     if known and base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode() != expected.rstrip("="):
-        raise WheelhouseError(f"{file}: {entry.filename!r} does not have the {algorithm} that its RECORD lists")
+        return [f"{file}: {entry.filename!r} does not have the {algorithm} that its RECORD lists"]
+    return []
 
 
 def _text(archive: zipfile.ZipFile, name: str, file: str) -> str:
@@ -181,13 +181,3 @@ def _text(archive: zipfile.ZipFile, name: str, file: str) -> str:
         return archive.read(name).decode("utf-8", errors="replace")
     except KeyError:
         raise WheelhouseError(f"{file} holds no {name}: it is not a wheel") from None
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The zip `path`; raises WheelhouseError where it is none."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except zipfile.BadZipFile as error:
-        raise WheelhouseError(f"{path.name} is not a zip file ({error}): it cannot be a wheel") from error

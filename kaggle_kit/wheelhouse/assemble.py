@@ -22,8 +22,11 @@ from kaggle_kit.wheelhouse.download import disk_error
 from kaggle_kit.wheelhouse.fetch import cached_path, is_untouched
 from kaggle_kit.wheelhouse.kit_wheel import kit_wheel_bytes, kit_wheel_name
 from kaggle_kit.wheelhouse.lock import Lock
+from kaggle_kit.wheelhouse.names import kaggle_name
 
 KIND = "wheelhouse"
+PROOF = "proof.json"
+"""The one file beside the manifest that it does not list: what `kit wheels prove` found."""
 
 
 def wheelhouse_path(project: Path, target: str) -> Path:
@@ -42,16 +45,18 @@ def assemble(lock: Lock, *, cache: Path, out: Path) -> Path:
     manifest = _manifest(lock, kit_wheel)
     text = dump_manifest(manifest)
     wheels = {wheel.file: cached_path(cache, wheel) for wheel in lock.wheels}
+    own = {*wheels, kit_wheel_name(), MANIFEST, PROOF}
     try:
         out.mkdir(parents=True, exist_ok=True)
         with _alone(out):
             _refuse_other_folder(out)
-            stale = [path for path in out.iterdir() if path.name not in {*wheels, kit_wheel_name(), MANIFEST}]
+            stale = [path for path in out.iterdir() if path.name not in own]
             absent = {name: path for name, path in wheels.items() if not _is_placed(out / name, path)}
             kit_differs = _bytes_of(out / kit_wheel_name()) != kit_wheel
             if not (stale or absent or kit_differs) and _bytes_of(out / MANIFEST) == text.encode():
                 return out
-            (out / MANIFEST).unlink(missing_ok=True)
+            for name in (PROOF, MANIFEST):  # what was proved is no more
+                (out / name).unlink(missing_ok=True)
             _remove(stale)
             _place(absent, out)
             if kit_differs:
@@ -74,8 +79,9 @@ def verify(folder: Path, *, quick: bool = False) -> Manifest:
         if manifest.kind != KIND:
             raise WheelhouseError(f"{folder} is the folder of a {manifest.kind}, not of a wheelhouse")
         name = manifest.name
+        _refuse_renamed(folder, manifest)
         verify_files(folder, manifest, hashes=not quick)
-        known = {MANIFEST, *(entry.path for entry in manifest.files)}
+        known = {MANIFEST, PROOF, *(entry.path for entry in manifest.files)}
         for path in sorted(folder.rglob("*")):
             if not path.is_dir() and path.relative_to(folder).as_posix() not in known:
                 raise WheelhouseError(f"{path.name} in {folder} does not belong to the wheelhouse {name}")
@@ -88,7 +94,22 @@ def _manifest(lock: Lock, kit_wheel: bytes) -> Manifest:
     entries = [FileEntry(wheel.file, wheel.sha256, wheel.size) for wheel in lock.wheels]
     own = FileEntry(kit_wheel_name(), hashlib.sha256(kit_wheel).hexdigest(), len(kit_wheel))
     files = tuple(sorted([*entries, own], key=lambda entry: entry.path))
-    return Manifest(kind=KIND, name=lock.target, files=files, extra={"python": lock.python})
+    extra: dict[str, object] = {"pythons": list(lock.pythons)}
+    if only := {wheel.file: list(wheel.pythons) for wheel in lock.wheels if wheel.pythons}:
+        extra["only"] = only
+    if lock.mode != "isolated":
+        extra["mode"] = lock.mode
+    return Manifest(kind=KIND, name=lock.target, files=files, extra=extra)
+
+
+def _refuse_renamed(folder: Path, manifest: Manifest) -> None:
+    """A file that came back from Kaggle has lost some signs of its name: say so, rather than that it is missing."""
+    for entry in manifest.files:
+        shown = kaggle_name(Path(entry.path).name)
+        if not (folder / entry.path).exists() and (folder / entry.path).with_name(shown).exists():
+            raise WheelhouseError(
+                f"{entry.path} in {folder} is there as {shown}, the name that Kaggle shows: no installer takes it"
+            )
 
 
 @contextmanager

@@ -37,7 +37,11 @@ class Offer:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What to ask: requirements for CPython `python` on Linux `machine` with `glibc`, wheels only."""
+    """What to ask: requirements for CPython `python` on Linux `machine` with `glibc`, wheels only.
+
+    `constraints` limit versions without asking for anything. `preferences` (package, version) are taken wherever
+    they will do. `exclude_newer` is a moment as RFC 3339 writes it.
+    """
 
     requirements: tuple[str, ...]
     python: str
@@ -46,6 +50,8 @@ class Question:
     exclude: tuple[str, ...] = ()
     dependencies: bool = True
     exclude_newer: str | None = None
+    constraints: tuple[str, ...] = ()
+    preferences: tuple[tuple[str, str], ...] = ()
 
 
 def torch_sources(torch_backend: str | None) -> list[tuple[str, ...]]:
@@ -78,8 +84,13 @@ def _run_uv(question: Question, source: tuple[str, ...], folder: Path) -> str:
     # An override that no Python satisfies takes a package out, whoever asks for it.
     never = [f'{name}; python_version < "0"' for name in question.exclude]
     (folder / "overrides.txt").write_text("\n".join([*never, ""]), encoding="utf-8")
+    (folder / "constraints.txt").write_text("\n".join([*question.constraints, ""]), encoding="utf-8")
+    if question.preferences:
+        # uv keeps to the versions of a former answer wherever they still will do.
+        (folder / "pylock.toml").write_text(_former_answer(question.preferences), encoding="utf-8")
     command = [
-        *(_uv(), "pip", "compile", "requirements.in", "--override", "overrides.txt", "--no-header"),
+        *(_uv(), "pip", "compile", "requirements.in", "--no-header"),
+        *("--override", "overrides.txt", "--constraint", "constraints.txt"),
         # Wheels only, so any Python will do; left to itself uv would search for one of that version.
         *("--python", sys.executable, "--python-version", question.python),
         *("--python-platform", f"{question.machine}-manylinux_{question.glibc.replace('.', '_')}"),
@@ -110,6 +121,11 @@ def _run_uv(question: Question, source: tuple[str, ...], folder: Path) -> str:
             f"{question.machine}, glibc {question.glibc}:\n{_relevant(done.stderr)}"
         )
     return (folder / "pylock.toml").read_text(encoding="utf-8")
+
+
+def _former_answer(preferences: Sequence[tuple[str, str]]) -> str:
+    packages = [f'[[packages]]\nname = "{name}"\nversion = "{version}"' for name, version in preferences]
+    return "\n".join(['lock-version = "1.0"', 'created-by = "kit"', *packages, ""])
 
 
 def _uv() -> str:

@@ -6,7 +6,7 @@ serve several Pythons: a wheel that loads on all of them stands there once, any 
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,6 +24,7 @@ Mode = Literal["isolated", "overlay"]
 
 MODES: tuple[Mode, ...] = ("isolated", "overlay")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_PYTHON = re.compile(r"3\.\d+")
 _PLAIN = re.compile(r"[\w .,;:<>=!~+*()\[\]'/@-]*", re.ASCII)
 
 
@@ -137,8 +138,6 @@ def dump_lock(lock: Lock) -> str:
 
 def read_lock(path: Path) -> Lock:
     """Read a lock file. Raises WheelhouseError: missing, not TOML, a key or an entry that is wrong."""
-    from kaggle_kit.wheelhouse.lock_reading import parse_lock
-
     try:
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
@@ -157,18 +156,20 @@ def parse_lock(text: str, *, where: str = "lock") -> Lock:
     found = data.pop("format", None)
     if found != FORMAT:
         raise WheelhouseError(f"{where}: format = {found!r}, but this kit reads format = {FORMAT}. {_REMAKE}")
-    entries = data.pop("wheels", None)
-    if not isinstance(entries, list) or not entries:
+    wheels = tuple(_wheel(entry, where=at) for entry, at in _entries(data, "wheels", where=where))
+    if not wheels:
         raise WheelhouseError(f"{where}: `wheels` must be a list of at least one wheel. {_REMAKE}")
-    wheels = tuple(_wheel(entry, where=f"{where}: wheel {n}") for n, entry in enumerate(entries, start=1))
-    _refuse_twice(wheels, where=where)
+    preinstalled = tuple(_package(entry, where=at) for entry, at in _entries(data, "preinstalled", where=where))
     lock = Lock(
         wheels=tuple(sorted(wheels, key=lambda wheel: wheel.file)),
+        preinstalled=tuple(sorted(preinstalled, key=lambda package: (package.name, package.version))),
         target=_text(data, "target", where=where),
-        python=_text(data, "python", where=where),
+        pythons=_texts(data, "pythons", where=where),
         machine=_text(data, "machine", where=where),
         glibc=_text(data, "glibc", where=where),
         engine=_text(data, "engine", where=where),
+        mode=_mode(data, where=where),
+        engine_given=data.pop("engine_given", False) is True,
         extras=_texts(data, "extras", where=where),
         exclude=_texts(data, "exclude", where=where),
         torch_backend=_text(data, "torch_backend", where=where) if "torch_backend" in data else None,
@@ -176,6 +177,7 @@ def parse_lock(text: str, *, where: str = "lock") -> Lock:
     )
     if data:
         raise WheelhouseError(f"{where}: unknown key {min(data)!r}. {_REMAKE}")
+    _check_whole(lock, where=where)
     return lock
 
 
@@ -183,9 +185,7 @@ _REMAKE = "Take it from git again, or make it anew with: kit wheels lock --targe
 
 
 def _wheel(entry: object, *, where: str) -> LockedWheel:
-    if not isinstance(entry, dict):
-        raise WheelhouseError(f"{where} is {entry!r}, not a table. {_REMAKE}")
-    fields = dict(entry)
+    fields = _table(entry, where=where)
     file = _text(fields, "file", where=where)
     where = f"{where} ({file})"
     sha256 = _text(fields, "sha256", where=where)
@@ -200,9 +200,9 @@ def _wheel(entry: object, *, where: str) -> LockedWheel:
         file=file,
         sha256=sha256,
         size=size,
+        pythons=_texts(fields, "pythons", where=where),
     )
-    if fields:
-        raise WheelhouseError(f"{where}: unknown key {min(fields)!r}. {_REMAKE}")
+    _refuse_more(fields, where=where)
     _check_file_name(wheel, where=where)
     return wheel
 
@@ -220,12 +220,70 @@ def _check_file_name(wheel: LockedWheel, *, where: str) -> None:
         raise WheelhouseError(f"{where}: the file's name is not that of {wheel.name} {wheel.version}. {_REMAKE}")
 
 
-def _refuse_twice(wheels: tuple[LockedWheel, ...], *, where: str) -> None:
+def _package(entry: object, *, where: str) -> Preinstalled:
+    fields = _table(entry, where=where)
+    package = Preinstalled(
+        name=_text(fields, "name", where=where),
+        version=_text(fields, "version", where=where),
+        pythons=_texts(fields, "pythons", where=where),
+    )
+    _refuse_more(fields, where=where)
+    return package
+
+
+def _check_whole(lock: Lock, *, where: str) -> None:
+    """What no single entry shows: Pythons that the lock does not serve, files and packages that stand twice."""
+    if not lock.pythons or not all(_PYTHON.fullmatch(python) for python in lock.pythons):
+        raise WheelhouseError(f"{where}: `pythons` must list versions like 3.12, found {lock.pythons!r}. {_REMAKE}")
+    entries: tuple[LockedWheel | Preinstalled, ...] = (*lock.wheels, *lock.preinstalled)
+    for entry in entries:
+        if not set(entry.pythons) <= set(lock.pythons):
+            raise WheelhouseError(
+                f"{where}: {entry.name} is for Python {', '.join(entry.pythons)}, "
+                f"the lock for {', '.join(lock.pythons)}. {_REMAKE}"
+            )
+    if file := _first_twice(wheel.file for wheel in lock.wheels):
+        raise WheelhouseError(f"{where}: {file} is listed twice. {_REMAKE}")
+    for python in lock.pythons:
+        if name := _first_twice(wheel.name for wheel in lock.wheels_for(python)):
+            raise WheelhouseError(f"{where}: there are two wheels of {name} for Python {python}. {_REMAKE}")
+
+
+def _first_twice(names: Iterable[str]) -> str | None:
     seen: set[str] = set()
-    for wheel in wheels:
-        if wheel.file in seen:
-            raise WheelhouseError(f"{where}: {wheel.file} is listed twice. {_REMAKE}")
-        seen.add(wheel.file)
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def _entries(data: dict[str, object], key: str, *, where: str) -> list[tuple[object, str]]:
+    """The entries of the list `key`, each with its place for an error."""
+    entries = data.pop(key, [])
+    if not isinstance(entries, list):
+        raise WheelhouseError(f"{where}: `{key}` must be a list of tables, at least one wheel. {_REMAKE}")
+    one = key.removesuffix("s")
+    return [(entry, f"{where}: {one} {n}") for n, entry in enumerate(entries, start=1)]
+
+
+def _table(entry: object, *, where: str) -> dict[str, object]:
+    if not isinstance(entry, dict):
+        raise WheelhouseError(f"{where} is {entry!r}, not a table. {_REMAKE}")
+    return dict(entry)
+
+
+def _refuse_more(fields: dict[str, object], *, where: str) -> None:
+    if fields:
+        raise WheelhouseError(f"{where}: unknown key {min(fields)!r}. {_REMAKE}")
+
+
+def _mode(data: dict[str, object], *, where: str) -> Mode:
+    found = data.pop("mode", None)
+    for mode in MODES:
+        if found == mode:
+            return mode
+    raise WheelhouseError(f"{where}: mode = {found!r} is none of {', '.join(MODES)}. {_REMAKE}")
 
 
 def _text(data: dict[str, object], key: str, *, where: str) -> str:
@@ -242,6 +300,14 @@ def _texts(data: dict[str, object], key: str, *, where: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _command(lock: Lock) -> str:
+    parts = [f"kit wheels lock --target {lock.target}"]
+    parts += [f'--engine "{lock.engine}"'] if lock.engine_given else []
+    parts += [f"--mode {lock.mode}"] if lock.mode != "isolated" else []
+    parts += [f"--exclude-newer {lock.exclude_newer}"] if lock.exclude_newer else []
+    return " ".join(parts)
+
+
 def _wheel_line(wheel: LockedWheel) -> str:
     fields = {
         "name": _quoted(wheel.name),
@@ -250,7 +316,20 @@ def _wheel_line(wheel: LockedWheel) -> str:
         "size": str(wheel.size),
         "sha256": _quoted(wheel.sha256),
     }
-    return "    { " + ", ".join(f"{key} = {value}" for key, value in fields.items()) + " },"
+    return _line(fields, wheel.pythons)
+
+
+def _package_line(package: Preinstalled) -> str:
+    return _line({"name": _quoted(package.name), "version": _quoted(package.version)}, package.pythons)
+
+
+def _line(fields: dict[str, str], pythons: Sequence[str]) -> str:
+    said = fields | ({"pythons": _list(pythons)} if pythons else {})
+    return "    { " + ", ".join(f"{key} = {value}" for key, value in said.items()) + " },"
+
+
+def _list(items: Iterable[str]) -> str:
+    return f"[{', '.join(_quoted(item) for item in items)}]"
 
 
 def _quoted(text: str) -> str:

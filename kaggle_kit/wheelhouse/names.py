@@ -22,7 +22,7 @@ def stored_names(names: Iterable[str]) -> dict[str, str]:
             raise WheelhouseError(f"Kaggle takes no file named {name}; leave this package out of the wheelhouse")
         if (other := taken.setdefault(shown, name)) != name:
             raise WheelhouseError(
-                f"{other} and {name} would both be {shown} on Kaggle, which takes + and ~ out of names; keep one of them"
+                f"{other} and {name} would both be {shown} on Kaggle, which takes + and ~ out of names; keep one"
             )
         stored[name] = shown
     return stored

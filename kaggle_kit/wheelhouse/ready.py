@@ -73,10 +73,10 @@ def refuse_old_lock(lock: Lock, target: Target, *, path: Path) -> None:
     """Raise WheelhouseError where `lock`, read from `path`, is not for what `target` asks now."""
     asked = {
         "target": target.name,
-        "python": target.python,
+        "pythons": target.pythons,
         "machine": target.machine,
         "glibc": target.glibc,
-        "engine": target.engine,
+        "engine": lock.engine if lock.engine_given else target.engine,
         "extras": target.extras,
         "exclude": target.exclude,
         "torch_backend": target.torch_backend,
@@ -95,8 +95,8 @@ def _said(value: object) -> str:
 
 def _misfit(lock: Lock, host: Host) -> str | None:
     """Why `lock` does not serve `host`, as the first half of a sentence; None where it does."""
-    if host.python != lock.python:
-        return f"Python {host.python} here, the lock is for {lock.python}"
+    if host.python not in lock.pythons:
+        return f"Python {host.python} here, the lock is for {' and '.join(lock.pythons)}"
     if host.machine != lock.machine:
         return f"{host.machine} here, the lock is for {lock.machine}"
     if host.glibc is None or number_pair(host.glibc, what="glibc version") >= number_pair(
@@ -104,7 +104,7 @@ def _misfit(lock: Lock, host: Host) -> str | None:
     ):
         return None
     tags = target_tags(python=host.python, glibc=host.glibc, machine=host.machine)
-    for wheel in lock.wheels:
+    for wheel in lock.wheels_for(host.python):
         if best_wheel([wheel.file], tags) is None:
             return f"glibc {host.glibc} here, and the lock's {wheel.file} needs a newer one"
     return None

@@ -97,7 +97,7 @@ def test_kernel_and_language_are_written(notebook):
 def test_nothing_has_run(notebook):
     """Outputs are empty, and no cell has a number."""
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert len(code) == 8
+    assert len(code) == 9
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
 
 

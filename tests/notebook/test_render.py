@@ -12,6 +12,8 @@ CONTEXT = {
     "kit_version": "1",
     "wheelhouse": "local-cpu",
     "model": "small",
+    "ensemble": [["other", 0.5]],
+    "engine": "vllm",
     "engine_options": {"b": 1, "a": "x"},
     "worker_environment": {},
 }
@@ -34,7 +36,7 @@ def names(cells) -> list[str]:
     return [cell.name for cell in cells]
 
 
-FRAME = ["title", "parameters", "labels", "inputs", "fallback", "kit", "prompt", "install", "score"]
+FRAME = ["title", "parameters", "labels", "inputs", "fallback", "kit", "prompt", "install", "score", "summary"]
 
 
 def test_the_shipped_frame(rendered):
@@ -54,6 +56,30 @@ def test_a_block_is_overridden(rendered):
     cells = rendered(None)
     assert names(cells) == [name if name != "score" else "nothing" for name in FRAME]
     assert cells[8].text == "print('local-cpu')"
+
+
+OPTIONAL = {
+    "row_format": 'row_format = "text"',
+    "swap": 'swap = {"first": "second"}',
+    "rules": "rules = {}",
+    "chat": "chat = True",
+}
+
+
+@pytest.mark.parametrize("given", [(), ("row_format",), ("swap", "rules"), tuple(OPTIONAL)])
+def test_optional_parts_of_the_task_are_passed_where_the_source_defines_them(rendered, minimal, edit, given):
+    """The install cell hands over each optional part that an author's cell assigns, and names no other."""
+    source = minimal / "notebooks_src" / "answer.py"
+    edit(source, "", 'row_format = "text"\n')
+    edit(source, '# %% name="optional"\nx = 1\n' + "\n".join(OPTIONAL[part] for part in given))
+    text = next(cell.text for cell in rendered(None, name="offline.py.j2") if cell.name == "install")
+    assert [part for part in OPTIONAL if f"{part}={part}," in text] == list(given)
+
+
+def test_the_ensemble_is_found_by_its_names(rendered):
+    """The kit cell looks for each further model by its manifest's name, and keeps its weight."""
+    text = next(cell.text for cell in rendered(None, name="offline.py.j2") if cell.name == "kit")
+    assert "[['other', 0.5]]" in text.replace('"', "'")
 
 
 def test_a_block_is_added_to(rendered):

@@ -89,7 +89,7 @@ def lay_out(minimal: Path, tmp_path: Path, style: str) -> Kaggle:
         style=style,
         data=sources["data"],
         wheelhouse=(project.wheelhouses["local-cpu"], sources["wheels"]),
-        model=(project.models["small"], sources["weights"]),
+        models=[(project.models["small"], sources["weights"])],
     ):
         place = root / mount.target.removeprefix("/kaggle/")
         place.parent.mkdir(parents=True, exist_ok=True)

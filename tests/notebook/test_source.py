@@ -30,8 +30,8 @@ def source(tmp_path):
 def test_cells_are_read_in_order():
     """The reference source has its cells in the order of the file, each of its kind."""
     cells = read_source(LMSYS).cells
-    assert [cell.name for cell in cells] == ["title", "parameters", "labels", "prompt"]
-    assert [cell.kind for cell in cells] == ["markdown", "code", "code", "code"]
+    assert [cell.name for cell in cells] == ["title", "parameters", "labels", "rules", "prompt"]
+    assert [cell.kind for cell in cells] == ["markdown", "code", "code", "code", "code"]
     assert cells[1].tags == ("parameters",)
 
 
@@ -41,7 +41,13 @@ def test_the_reference_source_becomes_a_notebook(tmp_path):
     jupytext_program = Path(sys.executable).with_name("jupytext")
     subprocess.run([jupytext_program, "--to", "ipynb", LMSYS, "-o", out], check=True, capture_output=True)
     notebook = json.loads(out.read_text(encoding="utf-8"))
-    assert [cell["metadata"]["name"] for cell in notebook["cells"]] == ["title", "parameters", "labels", "prompt"]
+    assert [cell["metadata"]["name"] for cell in notebook["cells"]] == [
+        "title",
+        "parameters",
+        "labels",
+        "rules",
+        "prompt",
+    ]
     assert notebook["cells"][1]["metadata"]["tags"] == ["parameters"]
     assert notebook["metadata"]["jupytext"]["formats"] == "ipynb,py:percent"
 

@@ -6,8 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaggle_kit.errors import RunError
-from kaggle_kit.runtime.engine import renormalise
+from kaggle_kit.errors import RunError, UsageError
+from kaggle_kit.runtime.engine import (
+    LOW_MASS,
+    EngineDiedError,
+    EngineMemoryError,
+    check_labels,
+    check_lengths,
+    engine_error,
+    renormalise,
+)
 
 RAW = st.lists(st.floats(-1e6, 0), min_size=2, max_size=6)
 
@@ -50,3 +58,91 @@ def test_a_label_without_a_probability_is_an_error(wrong):
     """NaN and infinities are never turned into a guess."""
     with pytest.raises(RunError, match="not all are finite"):
         renormalise([-1.0, wrong, -2.0], with_mass=True)
+
+
+def test_a_row_where_the_labels_are_unlikely_is_flagged():
+    """A mass below one half is flagged; one above, or unknown, is not."""
+    likely, unlikely = [math.log(0.3), math.log(0.3)], [math.log(0.2), math.log(0.2)]
+    assert renormalise(unlikely, with_mass=True).flags == (LOW_MASS,)
+    assert renormalise(likely, with_mass=True).flags == ()
+    assert renormalise(unlikely, with_mass=False).flags == ()
+
+
+def test_logits_can_be_renormalised():
+    """Numbers above 0, as a classify head gives them, become probabilities too."""
+    scores = renormalise([1000.0, 1000.0], with_mass=False).log_probabilities
+    assert scores == pytest.approx((-math.log(2), -math.log(2)))
+
+
+@pytest.mark.parametrize("wrong", [[], [5], [5, 5], [-1, 5]])
+def test_labels_must_be_two_distinct_tokens(wrong):
+    """Fewer than two labels, the same twice, or no token number, are refused."""
+    with pytest.raises(UsageError, match="two or more distinct tokens"):
+        check_labels(wrong)
+
+
+@pytest.mark.parametrize("tokens", [0, 4])
+def test_no_wrong_prompt_reaches_the_engine(tokens):
+    """A prompt that is empty or too long is refused before the batch, by its place."""
+    check_lengths([[1], [1, 2, 3]], longest=3)
+    with pytest.raises(RunError, match=f"prompt 1 of the batch has {tokens} tokens; the engine was started for 1 to 3"):
+        check_lengths([[1], [1] * tokens], longest=3)
+
+
+def raised(error, cause=None):
+    """An error as it is after it was raised, from a cause or not."""
+    try:
+        raise error from cause
+    except type(error) as caught:
+        return caught
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names its own."""
+
+
+class EngineDeadError(Exception):
+    """As vLLM names its own."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfMemoryError("Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+        raised(RuntimeError("step failed"), OutOfMemoryError("Tried")),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: Cannot allocate memory"),
+        ValueError("No available memory for the cache blocks"),
+    ],
+    ids=repr,
+)
+def test_memory_running_out_has_an_error_of_its_own(error):
+    """However an engine says that it ran out of memory, the worker is told so, and may try a smaller batch."""
+    found = engine_error(error, doing="scoring 64 prompts")
+    assert isinstance(found, EngineMemoryError)
+    assert "ran out of memory while scoring 64 prompts" in str(found)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EngineDeadError("EngineCore encountered an issue. See stack trace (above) for the root cause."),
+        RuntimeError("Engine core initialization failed. See root cause above."),
+        raised(RuntimeError("generate"), EngineDeadError("EngineCore encountered an issue.")),
+    ],
+    ids=repr,
+)
+def test_a_dead_engine_has_an_error_of_its_own(error):
+    """Where the engine's process is gone, no batch is tried again: the worker must be started anew."""
+    found = engine_error(error, doing="scoring")
+    assert isinstance(found, EngineDiedError)
+    assert not isinstance(found, EngineMemoryError)
+    assert "start the worker again" in str(found)
+
+
+def test_an_unknown_error_stays_itself():
+    """What is neither is not renamed, and a ring of causes ends the search."""
+    first, second = ValueError("bad prompt"), KeyError("x")
+    first.__cause__, second.__cause__ = second, first
+    assert engine_error(first, doing="scoring") is None

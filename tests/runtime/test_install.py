@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -11,10 +12,11 @@ import uv
 
 from kaggle_kit.errors import KitError, WheelhouseError
 from kaggle_kit.files import write_atomic
-from kaggle_kit.runtime.install import install
+from kaggle_kit.runtime.install import install, install_engine
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 from kaggle_kit.wheelhouse.kit_wheel import build_kit_wheel, kit_wheel_name
 
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 UV_WHEEL = "uv-0.0.0-py3-none-manylinux_2_17_x86_64.whl"
 
 
@@ -39,9 +41,9 @@ def make_wheel(folder: Path, name: str, *, version: str = "1.0", requires: str =
     return path
 
 
-def seal(folder: Path) -> None:
+def seal(folder: Path, **extra: object) -> None:
     """Write the manifest of what the folder holds now."""
-    write_atomic(folder / MANIFEST, dump_manifest(make_manifest(folder, kind="wheelhouse", name="tiny")))
+    write_atomic(folder / MANIFEST, dump_manifest(make_manifest(folder, kind="wheelhouse", name="tiny", extra=extra)))
 
 
 @pytest.fixture
@@ -110,27 +112,91 @@ def test_the_wheelhouses_own_uv_is_used(wheelhouse, tmp_path, monkeypatch):
     assert ask(python, "import needy; print(needy.VALUE)") == "1.0"
 
 
-def test_no_uv_at_all_is_an_error(wheelhouse, tmp_path, monkeypatch):
-    """Neither the wheelhouse's nor the image's: the error says to lock again."""
+def test_without_uv_pip_installs(wheelhouse, tmp_path, monkeypatch):
+    """Where neither the wheelhouse nor the image has a uv, the image's pip makes the same environment."""
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(WheelhouseError, match="holds no uv, and the image has none"):
-        install(wheelhouse, scratch=tmp_path / "scratch")
+    done = install_engine(wheelhouse, scratch=tmp_path / "scratch")
+    assert done.installer == "pip"
+    assert ask(done.python, "import engine, needy; print(engine.VALUE, needy.VALUE)") == "2.0+cpu 1.0"
 
 
-def test_a_uv_wheel_without_the_program_is_an_error(wheelhouse, tmp_path):
-    """A wheel of that name that holds something else is named."""
+def test_a_uv_that_does_not_run_is_passed_over(wheelhouse, tmp_path, monkeypatch):
+    """A uv for another machine, or in a scratch where nothing may run, does not stop the install."""
+    with zipfile.ZipFile(make_wheel(wheelhouse, "uv"), "a") as wheel:
+        wheel.writestr("uv-1.0.data/scripts/uv", b"\x7fELF for another machine")
+    seal(wheelhouse)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert install_engine(wheelhouse, scratch=tmp_path / "scratch").installer == "pip"
+
+
+def test_a_uv_wheel_without_the_program_is_passed_over(wheelhouse, tmp_path):
+    """A wheel of that name that holds something else leaves the image's uv."""
     make_wheel(wheelhouse, "uv")
     seal(wheelhouse)
-    with pytest.raises(WheelhouseError, match=r"uv-1\.0-py3-none-any\.whl .* holds no uv program"):
+    assert install_engine(wheelhouse, scratch=tmp_path / "scratch").installer == "uv"
+
+
+def test_neither_uv_nor_pip(wheelhouse, tmp_path, monkeypatch):
+    """With no installer at all the error says to lock again with uv."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(WheelhouseError, match=r"no uv that runs here.* and no pip; lock the wheelhouse again with uv"):
         install(wheelhouse, scratch=tmp_path / "scratch")
 
 
-def test_a_uv_of_another_machine_is_an_error(wheelhouse, tmp_path):
-    """A program that this processor cannot run is a fault of the wheelhouse."""
-    with zipfile.ZipFile(wheelhouse / UV_WHEEL, "w") as wheel:
-        wheel.writestr("uv-0.0.0.data/scripts/uv", b"\x7fELF for another machine")
-    seal(wheelhouse)
-    with pytest.raises(WheelhouseError, match=r"uv cannot be run here: Exec format error"):
+def test_it_says_how_long_each_step_took(wheelhouse, tmp_path):
+    """The seconds of checking, preparing and installing are told."""
+    done = install_engine(wheelhouse, scratch=tmp_path / "scratch")
+    assert list(done.seconds) == ["verify", "prepare", "install"]
+    assert (done.wheels, done.environment) == (3, {})
+
+
+def test_only_the_wheels_for_this_python_are_installed(wheelhouse, tmp_path):
+    """Of wheels for several Pythons side by side, those of the running one are taken."""
+    make_wheel(wheelhouse, "needy", version="2.0")
+    seal(
+        wheelhouse,
+        pythons=[HERE, "3.99"],
+        only={"needy-1.0-py3-none-any.whl": ["3.99"], "needy-2.0-py3-none-any.whl": [HERE]},
+    )
+    python = install(wheelhouse, scratch=tmp_path / "scratch")
+    assert ask(python, "import needy; print(needy.VALUE)") == "2.0"
+
+
+def test_another_python_than_the_wheelhouses_is_refused(wheelhouse, tmp_path):
+    """An image that moved on is told in words, not by an installer's."""
+    seal(wheelhouse, pythons=["3.98", "3.99"])
+    with pytest.raises(WheelhouseError, match=rf"this is Python {HERE}; the wheelhouse tiny .* is for 3\.98, 3\.99"):
+        install(wheelhouse, scratch=tmp_path / "scratch")
+
+
+def test_a_name_that_kaggle_changed_is_put_right(wheelhouse, tmp_path):
+    """A wheel that lost the + of its name is installed under its true one."""
+    (wheelhouse / "engine-2.0+cpu-py3-none-any.whl").rename(wheelhouse / "engine-2.0cpu-py3-none-any.whl")
+    python = install(wheelhouse, scratch=tmp_path / "scratch")
+    assert ask(python, "from importlib.metadata import version; print(version('engine'))") == "2.0+cpu"
+
+
+@pytest.mark.parametrize("with_uv", [True, False])
+def test_an_overlay_lies_before_the_image(wheelhouse, tmp_path, monkeypatch, with_uv):
+    """In the overlay mode the wheels go to a folder of their own, which the image's Python is told of."""
+    seal(wheelhouse, mode="overlay")
+    if not with_uv:
+        monkeypatch.setenv("PATH", "/nowhere")
+    done = install_engine(wheelhouse, scratch=tmp_path / "scratch")
+    assert (done.python, done.environment) == (
+        Path(sys.executable),
+        {"PYTHONPATH": str(tmp_path / "scratch" / "overlay")},
+    )
+    code = "import engine; print(engine.__file__)"
+    found = subprocess.run([done.python, "-c", code], env=done.environment, capture_output=True, text=True, check=True)
+    assert found.stdout.startswith(str(tmp_path / "scratch" / "overlay"))
+
+
+def test_a_manifest_cannot_name_a_wheel_out_of_its_folder(wheelhouse, tmp_path):
+    """A true name that is a path is refused."""
+    seal(wheelhouse, true_names={"needy-1.0-py3-none-any.whl": "../needy-1.0-py3-none-any.whl"})
+    with pytest.raises(WheelhouseError, match=r"gives needy-1\.0-py3-none-any\.whl the name '\.\./needy"):
         install(wheelhouse, scratch=tmp_path / "scratch")
 
 
@@ -171,7 +237,7 @@ def test_a_file_that_is_no_wheel_is_told_in_uvs_own_words(wheelhouse, tmp_path):
     (wheelhouse / "broken-1.0-py3-none-any.whl").write_bytes(b"no zip")
     seal(wheelhouse)
     with pytest.raises(
-        WheelhouseError, match=r"(?s)uv pip failed \(exit code \d+\):.*broken has an invalid package format"
+        WheelhouseError, match=r"(?s)uv pip install failed \(exit code \d+\):.*broken has an invalid package format"
     ):
         install(wheelhouse, scratch=tmp_path / "scratch")
 

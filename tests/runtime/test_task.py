@@ -18,7 +18,7 @@ GOOD = {
 
 def test_a_task_comes_back_from_json_as_it_was():
     """to_json and back is the same task, its labels in the same order."""
-    task = Task(**GOOD | {"labels": {"b": "B", "a": "A"}, "row_format": "text"})
+    task = Task(**GOOD | {"labels": {"b": "B", "a": "A"}, "row_format": "text", "swap": {"b": "a"}, "chat": True})
     again = Task(**json.loads(json.dumps(task.to_json())))
     assert again == task
     assert list(again.labels) == ["b", "a"]
@@ -41,6 +41,16 @@ def test_a_task_comes_back_from_json_as_it_was():
         ({"fields": {"text": math.nan}}, "a finite share above 0"),
         ({"fields": {"text": math.inf}}, "a finite share above 0"),
         ({"row_format": "json"}, "use one of turns, text"),
+        ({"swap": {"a": "text"}}, "swap pairs 'a' with 'text'; a pair is of two fields"),
+        ({"swap": {"a": "nope"}}, "swap pairs 'a' with 'nope'"),
+        ({"swap": {"a": "b", "b": "a"}}, "a name stands in two pairs"),
+        ({"swap": {"a": "a"}}, "a name stands in two pairs"),
+        ({"rules": {"long": {"a": 0.5, "b": 0.5}}}, "known rules: empty, identical"),
+        ({"rules": {"empty": {"a": 0.5, "b": 0.5}}}, "swap pairs none"),
+        (
+            {"fields": {"x": 1, "y": 1}, "swap": {"x": "y"}, "rules": {"empty": {"a": 1.0}}},
+            r"rules\['empty'\] has the columns",
+        ),
     ],
 )
 def test_parts_that_do_not_agree_are_named(change, words):

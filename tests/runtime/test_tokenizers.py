@@ -9,15 +9,14 @@ from kaggle_kit.runtime.tokenizers import load_tokenizer
 
 
 def test_a_prompt_begins_with_the_special_token(tokenizer):
-    """encode() adds what the model expects in front; spans() does not."""
+    """encode() adds what the model expects in front."""
     assert tokenizer.pieces(tokenizer.encode("river"))[0] == "<s>"
-    assert len(tokenizer.spans("river")) == len(tokenizer.encode("river")) - 1
 
 
-def test_spans_count_characters_not_bytes(tokenizer):
+def test_offsets_count_characters_not_bytes(tokenizer):
     """The last token of a text ends at its number of characters, in any script."""
     for text in ("naïve", "你好", "🙂🙂", "पुल"):
-        assert tokenizer.spans(text)[-1][1] == len(text)
+        assert tokenizer.encode_batch([text])[0].offsets[-1][1] == len(text)
 
 
 def test_an_unknown_id_has_a_spelling(tokenizer):

@@ -30,7 +30,7 @@ def mounts(minimal: Path, style: str, model: str):
         style=style,
         data=Path("/d"),
         wheelhouse=("ada/wheels-cpu", Path("/w")),
-        model=(project.models[model], Path("/m")),
+        models=[(project.models[model], Path("/m"))],
     )
 
 

@@ -31,7 +31,7 @@ def checked(minimal, tmp_path):
             truth = data / "solution.csv"
             truth.write_text(solution)
         built = build(load_project(minimal), "answer", target=load_target("local-cpu"), out=tmp_path / "built")
-        return check(built, model=model, model_name=model_name, data=data, solution=truth)
+        return check(built, models={model_name: model}, data=data, solution=truth)
 
     return make
 

@@ -17,6 +17,8 @@ NOTHING = {
     "total_rows": 1_200,
     "scored_rows": 0,
     "prior_rows": 1_200,
+    "ruled_rows": 0,
+    "swapped_rows": 0,
     "unreadable_rows": {},
     "unreadable_count": 0,
     "cut_rows": 0,
@@ -55,7 +57,10 @@ def test_what_is_not_known_is_not_told():
     """A run that never scored has no speed, mass, loss or estimate in its text."""
     assert Report(**NOTHING).lines()[1:] == [
         "seal              bwrap, no network",
-        "rows              1,200 in all, 0 scored by the model, 1,200 with the prior, 0 cut to the token budget",
+        (
+            "rows              1,200 in all: 0 scored by the model (0 in both orders, 0 cut to the token budget), "
+            "0 by a rule, 1,200 with the prior"
+        ),
         "preparing         1.3 s",
     ]
 

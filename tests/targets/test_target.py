@@ -87,3 +87,74 @@ def test_a_target_that_is_no_text(own):
     (own / "targets" / "own.toml").write_bytes(b"\xff")
     with pytest.raises(ProjectError, match="not valid TOML"):
         load_target("own", project=own)
+
+
+MACHINE = (
+    *("pythons", "glibc", "driver", "cuda", "gpus", "gpu_memory_bytes", "compute_capability", "cores"),
+    *("memory_bytes", "scratch_bytes", "session_seconds", "working_bytes", "mounts", "freeze", "engine", "accelerator"),
+)
+
+
+@pytest.mark.parametrize("name", [name for name in target_names() if name != "local-cpu"])
+@pytest.mark.parametrize("key", MACHINE)
+def test_every_value_has_a_source(name, key):
+    """Whatever a shipped target states of its machine and image says when, where and how surely it was seen."""
+    target = load_target(name)
+    if getattr(target, key) in (None, (), {}):
+        assert key not in target.facts
+    else:
+        assert target.facts[key].source
+
+
+def test_two_pythons():
+    """Kaggle's images of Python 3.12 and 3.13 are one target, and `python` is the first."""
+    target = load_target("kaggle-t4x2")
+    assert (target.pythons, target.python) == (("3.12", "3.13"), "3.12")
+
+
+def test_a_single_python_is_a_list_of_one(own):
+    """A target's file may say `python` alone."""
+    assert load_target("own", project=own).pythons == ("3.12",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('pythons = ["3.13"]', "say `python` or `pythons`, not both"),
+        ('facts.glibe = {date = 2026-01-01, source = "x", confidence = "read"}', "no value of 'glibe'.*'glibc'"),
+        ('facts.glibc = {date = 2026-01-01, source = "x", confidence = "sure"}', r"facts\.glibc\.confidence"),
+        ('facts.glibc = {date = "soon", source = "x", confidence = "read"}', r"facts\.glibc\.date"),
+        ('mode = "beside"', "mode = 'beside'"),
+        ('freeze = {"3.11" = "x.txt"}', r"freeze is of Python 3\.11, and `pythons` does not list it"),
+        ('freeze = {"3.12" = "x.txt"}', r"x\.txt cannot be read"),
+        ('compute_capability = "sm_75"', "compute_capability = 'sm_75'"),
+    ],
+)
+def test_a_wrong_fact(own, text, message):
+    """The error names the file and what is wrong with the image's description."""
+    path = own / "targets" / "own.toml"
+    path.write_text(OWN + text)
+    with pytest.raises(ProjectError, match=message):
+        load_target("own", project=own)
+
+
+def test_a_freeze_of_ones_own(own):
+    """A project's target reads the freeze beside it."""
+    (own / "targets" / "own.txt").write_text("# python 3.12\nNumPy==2.4.6\n")
+    with (own / "targets" / "own.toml").open("a") as file:
+        file.write('freeze = {"3.12" = "own.txt"}')
+    assert load_target("own", project=own).installed == {"3.12": {"numpy": "2.4.6"}}
+
+
+def test_a_freeze_of_another_python(own):
+    """A freeze that names another Python than the target does is refused."""
+    (own / "targets" / "own.txt").write_text("# python 3.13\nnumpy==2.4.6\n")
+    with (own / "targets" / "own.toml").open("a") as file:
+        file.write('freeze = {"3.12" = "own.txt"}')
+    with pytest.raises(ProjectError, match=r"a freeze of Python 3\.13, and the target calls it 3\.12's"):
+        load_target("own", project=own)
+
+
+def test_the_offline_machine_has_torch():
+    """What is known of the H200's image holds the torch that vLLM is laid over."""
+    assert load_target("offline-h200").installed["3.12"]["torch"] == "2.11.0+cu130"

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import re
 import threading
 import zipfile
@@ -32,13 +33,17 @@ def make_wheel(file: str, *, requires: tuple[str, ...] = (), padding: int = 0) -
 
 @dataclass
 class Index:
-    """Serves `files`; `cuts` and `statuses` are taken from the front, one for each request of that file."""
+    """Serves `files`; `cuts` and `statuses` are taken from the front, one for each request of that file.
+
+    With `uploaded` (file to moment) its pages are JSON (PEP 691, 700), which alone can tell of upload times.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
     cuts: dict[str, list[int]] = field(default_factory=dict)
     statuses: dict[str, list[int]] = field(default_factory=dict)
     honours_range: bool = True
     told_hashes: dict[str, str] = field(default_factory=dict)
+    uploaded: dict[str, str] = field(default_factory=dict)
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     port: int = 0
 
@@ -61,6 +66,21 @@ class Index:
             if re.sub(r"[-_.]+", "-", file.split("-")[0]).lower() == package
         ]
         return f"<!DOCTYPE html><html><body>{''.join(links)}</body></html>" if links else None
+
+    def json_page(self, package: str) -> str | None:
+        files = [
+            {
+                "filename": file,
+                "url": self.url(file),
+                "hashes": {"sha256": hashlib.sha256(body).hexdigest()},
+                "size": len(body),
+                **({"upload-time": self.uploaded[file]} if file in self.uploaded else {}),
+            }
+            for file, body in self.files.items()
+            if re.sub(r"[-_.]+", "-", file.split("-")[0]).lower() == package
+        ]
+        body = {"meta": {"api-version": "1.1"}, "name": package, "versions": [], "files": files}
+        return json.dumps(body) if files else None
 
     def gets(self, file: str) -> list[str | None]:
         """The Range header of each GET of `file` so far."""
@@ -93,8 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
         name = unquote(name)
         self.index.requests.append((method, name, self.headers.get("Range")))
         if where == "simple":
-            page = self.index.page(name.strip("/"))
-            self._send(method, 200 if page else 404, (page or "").encode(), {"Content-Type": "text/html"})
+            told = bool(self.index.uploaded)
+            page = (self.index.json_page if told else self.index.page)(name.strip("/"))
+            kind = "application/vnd.pypi.simple.v1+json" if told else "text/html"
+            self._send(method, 200 if page else 404, (page or "").encode(), {"Content-Type": kind})
         elif method == "GET" and self.index.statuses.get(name):
             self._send(method, self.index.statuses[name].pop(0), b"", {})
         elif name in self.index.files:

@@ -50,7 +50,7 @@ def test_manifest_form(out: Path) -> None:
     assert {key: body[key] for key in body if key != "files"} == {
         "kind": "wheelhouse",
         "name": "tiny",
-        "python": "3.11",
+        "pythons": ["3.11"],
         "version": 1,
     }
     assert [entry["path"] for entry in body["files"]] == sorted(path.name for path in out.glob("*.whl"))

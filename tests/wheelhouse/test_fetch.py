@@ -26,7 +26,7 @@ def one(index: Index) -> Lock:
     """A lock of one wheel of about 3 MB."""
     body = index.add(_FILE, padding=3_000_000)
     wheel = LockedWheel(name="big", version="1.0", file=_FILE, sha256=hashlib.sha256(body).hexdigest(), size=len(body))
-    return Lock(target="tiny", python="3.11", machine="x86_64", glibc="2.35", engine="big==1.0", wheels=(wheel,))
+    return Lock(target="tiny", pythons=("3.11",), machine="x86_64", glibc="2.35", engine="big==1.0", wheels=(wheel,))
 
 
 def _fetch(lock: Lock, cache: Path, index: Index, **options: object) -> Path:

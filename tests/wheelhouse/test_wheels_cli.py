@@ -85,7 +85,7 @@ def test_outside_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         _kit("list", "--target", "tiny")
 
 
-@pytest.mark.parametrize("command", ["lock", "fetch", "verify", "list"])
+@pytest.mark.parametrize("command", ["lock", "fetch", "verify", "list", "sbom"])
 def test_unknown_target(project: Path, command: str) -> None:
     """A target that does not exist is wrong use in every command, with the name that was meant."""
     assert project.is_dir()
@@ -115,6 +115,96 @@ def test_fetch_repairs(project: Path) -> None:
         _kit("verify", "--target", "tiny")
     _kit("fetch", "--target", "tiny")
     assert _kit("verify", "--target", "tiny").exit_code == 0
+
+
+def test_lock_says_why(project: Path) -> None:
+    """`lock` prints the reasons of its choice."""
+    assert project.is_dir()
+    assert "the table of engines says nothing of engine==1.0" in _kit("lock", "--target", "tiny").stdout
+
+
+def test_lock_with_another_engine_can_be_fetched(project: Path, stocked: Index) -> None:
+    """A lock of an engine named on the command line is used though the target says another one."""
+    stocked.add("engine-0.9-py3-none-any.whl")
+    _kit("lock", "--target", "tiny", "--engine", "engine==0.9")
+    _kit("fetch", "--target", "tiny")
+    assert (project / "wheels" / "tiny" / "engine-0.9-py3-none-any.whl").is_file()
+
+
+def test_lock_an_overlay(project: Path) -> None:
+    """`--mode overlay` takes the target's freeze, and says what stays and what is laid over."""
+    (project / "targets" / "tiny.txt").write_text("child==0.1\nbinary==1.0\n")
+    (project / "targets" / "tiny.toml").write_text(f'{_TARGET}freeze = {{ "3.11" = "tiny.txt" }}\n')
+    said = _kit("lock", "--target", "tiny", "--mode", "overlay").stdout
+    assert "3 wheels" in said
+    assert "1 packages of the image will do as they are" in said
+    assert "binary 1.0 of the image will not do: 2.0 is laid over it" in said
+
+
+def test_list_counts_the_parts(project: Path) -> None:
+    """The list adds up what is locked and the kit's own wheel, and says how many licences nobody told."""
+    assert project.is_dir()
+    _kit("lock", "--target", "tiny")
+    said = _kit("list", "--target", "tiny").stdout
+    assert "engine part" in said
+    assert "kit part        1 wheels" in said
+    assert "4 licences are unknown" in said
+    body = json.loads(_kit("list", "--target", "tiny", "--json").stdout)
+    assert body["totals"]["engine part"]["wheels"] == 4
+    assert {wheel["licence"] for wheel in body["wheels"]} == {"unknown"}
+
+
+def test_diff_of_two_locks(project: Path, stocked: Index, tmp_path: Path) -> None:
+    """Two locks are compared by target or by file; a newer package breaks nothing, and the exit code is 0."""
+    _kit("lock", "--target", "tiny")
+    old = tmp_path / "old.lock"
+    (project / "wheels" / "tiny.lock").rename(old)
+    stocked.add("helper-1.6-py3-none-any.whl")
+    _kit("lock", "--target", "tiny")
+    result = _kit("diff", str(old), "tiny")
+    assert (result.exit_code, result.stdout) == (0, "helper 1.5 → 1.6\n1 difference, none of which breaks anything\n")
+
+
+def test_diff_with_an_image_that_moved(project: Path, tmp_path: Path) -> None:
+    """A freeze of another Python breaks the binary wheel: exit code 1, and JSON says the same."""
+    assert project.is_dir()
+    _kit("lock", "--target", "tiny")
+    freeze = tmp_path / "freeze.txt"
+    freeze.write_text("# python 3.13\nhelper==2.0\n")
+    result = _kit("diff", "tiny", str(freeze))
+    assert result.exit_code == 1
+    assert "breaks: 1 cp311 wheel will not load on 3.13: binary" in result.stdout
+    assert "helper 1.5 → 2.0 in the image" in result.stdout
+    body = json.loads(_kit("diff", "tiny", str(freeze), "--json").stdout)
+    assert body["breaks"] is True
+    assert {change["kind"] for change in body["changes"]} == {"python", "wheels", "package"}
+
+
+def test_diff_with_a_python_that_is_told(project: Path, tmp_path: Path) -> None:
+    """`--python` tells what a freeze does not."""
+    assert project.is_dir()
+    _kit("lock", "--target", "tiny")
+    (tmp_path / "freeze.txt").write_text("helper==1.5\n")
+    assert _kit("diff", "tiny", str(tmp_path / "freeze.txt"), "--python", "3.11").stdout == "nothing differs\n"
+
+
+def test_diff_with_a_targets_image(project: Path) -> None:
+    """`image:TARGET` compares with what is known of that target's images."""
+    assert project.is_dir()
+    _kit("lock", "--target", "tiny")
+    result = _kit("diff", "tiny", "image:kaggle-t4x2")
+    assert result.exit_code == 1
+    assert "1 cp311 wheel will not load on 3.13: binary" in result.stdout
+
+
+def test_sbom_to_a_file(project: Path, tmp_path: Path) -> None:
+    """`sbom` prints the bill, or writes the same text to a file."""
+    assert project.is_dir()
+    _kit("lock", "--target", "tiny")
+    printed = _kit("sbom", "--target", "tiny").stdout
+    _kit("sbom", "--target", "tiny", "--out", str(tmp_path / "tiny.cdx.json"))
+    assert (tmp_path / "tiny.cdx.json").read_text() == printed
+    assert json.loads(printed)["specVersion"] == "1.6"
 
 
 def test_importing_is_light() -> None:

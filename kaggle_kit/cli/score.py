@@ -1,0 +1,96 @@
+"""`kit score`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kaggle_kit.cli.options import open_project, parameter_option, project_option
+
+if TYPE_CHECKING:
+    from kaggle_kit.evaluation.score_file import Scoring
+    from kaggle_kit.project import Project
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("source", metavar="INPUT", type=_FILE)
+@click.option("-o", "--out", metavar="OUT", type=_FILE, required=True, help="Where the probabilities go.")
+@click.option("--notebook", "name", metavar="NAME", help="The notebook whose task and model are used (if several).")
+@click.option("--id", "id_column", metavar="COLUMN", help="The id column (default: id, else the row's number).")
+@click.option("--rows", metavar="N", type=click.IntRange(min=1), help="Only the first N rows.")
+@click.option("--engine", metavar="E", help="vllm, vllm-classify, or transformers (default: the notebook's).")
+@click.option("--python", metavar="FILE", type=_FILE, help="An environment's Python that has the engine already.")
+@click.option("--plain", is_flag=True, help="Without the swapped pass.")
+@parameter_option
+@click.option("--json", "as_json", is_flag=True, help="Print the run's figures as JSON.")
+@project_option
+def score(source: Path, out: Path, as_json: bool, project_folder: Path | None, **given: Any) -> None:
+    """Score the rows of a table on this machine, with a notebook's own prompt, model and worker.
+
+    INPUT and OUT are .csv, .jsonl or .parquet. OUT gets each row's id, the labels' probabilities, the label mass,
+    and what was cut or could not be read. A call that was interrupted goes on where it stopped.
+
+    \b
+    Examples:
+      kit score validation.csv -o scores.csv
+      kit score pseudo.jsonl -o labels.parquet --notebook lmsys --plain
+      kit score train.csv -o reference.csv --engine transformers --rows 200
+    """
+    from kaggle_kit.evaluation.score_file import score_file
+    from kaggle_kit.evaluation.tables import check_ending
+    from kaggle_kit.runtime.progress import ProgressLine
+
+    check_ending(source)
+    check_ending(out)
+    project = open_project(project_folder)
+    scoring = _scoring(project, given)
+    line = ProgressLine(deadline=float("inf"), write=lambda text: click.echo(text, err=True))
+    figures = score_file(
+        source, out, scoring=scoring, id_column=given["id_column"], rows=given["rows"], on_event=line.show
+    )
+    rows = figures["rows"]
+    if as_json:
+        click.echo(json.dumps({**figures, "out": str(out)}, indent=2, sort_keys=True))
+    else:
+        click.echo(
+            f"{out}: {rows['total']:,} rows, {rows['scored']:,} scored by the model ({rows['swapped']:,} in both "
+            f"orders), {rows['ruled']:,} by a rule, {rows['prior']:,} with the prior"
+        )
+
+
+def _scoring(project: Project, given: dict[str, Any]) -> Scoring:
+    from kaggle_kit.cli.wheels import fetch_progress
+    from kaggle_kit.errors import UsageError
+    from kaggle_kit.evaluation.score_file import Scoring
+    from kaggle_kit.notebook.task import notebook_task
+    from kaggle_kit.runtime.engine_version import engine_version
+    from kaggle_kit.targets import load_target
+    from kaggle_kit.wheelhouse.environment import kit_wheel, ready_environment
+    from kaggle_kit.wheelhouse.ready import ready_wheelhouse
+
+    name = given["name"] or (next(iter(project.notebooks)) if len(project.notebooks) == 1 else None)
+    if name is None:
+        raise UsageError(f"name the notebook with --notebook; the project has {', '.join(sorted(project.notebooks))}")
+    notebook = project.notebook(name)
+    task, parameters = notebook_task(project, name, assignments=given["assignments"])
+    target = load_target("local-cpu", project=project.root)
+    with fetch_progress() as progress:
+        wheelhouse = ready_wheelhouse(target, project=project.root, progress=progress)
+    if wheelhouse.note:
+        click.echo(wheelhouse.note, err=True)
+    return Scoring(
+        task=task,
+        model=project.path(project.models[notebook.model].path, key=f"models.{notebook.model}.path"),
+        python=(given["python"] or ready_environment(wheelhouse.folder)).absolute(),
+        engine=given["engine"] or notebook.engine,
+        vllm_version=engine_version([wheelhouse.folder]),
+        token_budget=int(parameters["token_budget"]),
+        engine_options=target.engine_options | notebook.engine_options,
+        environment=target.worker_environment | {"PYTHONPATH": str(kit_wheel(wheelhouse.folder))},
+        swapped=not given["plain"],
+    )

@@ -1,0 +1,169 @@
+"""`kit score`: a table's rows through the notebook's own worker, on this machine, with no notebook around it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import DataError, RunError
+from kaggle_kit.evaluation.tables import check_ending, dump_csv, read_table, write_table
+from kaggle_kit.files import write_atomic
+from kaggle_kit.runtime.combine import answers, read_calibration
+from kaggle_kit.runtime.engine_plan import model_facts, plan_engine
+from kaggle_kit.runtime.figures import figures
+from kaggle_kit.runtime.gpus import find_gpus
+from kaggle_kit.runtime.job import Job
+from kaggle_kit.runtime.journal import SWAPPED, Entry
+from kaggle_kit.runtime.prompts import clean
+from kaggle_kit.runtime.run_job import read_entries, run_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from kaggle_kit.runtime.task import Task
+
+ROW = "row"
+"""The id column of a table that has none: the row's number, from 0 on."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What to score with: the notebook's task, its model, and the engine with its environment's Python."""
+
+    task: Task
+    model: Path
+    python: Path
+    engine: str
+    vllm_version: tuple[int, int, int]
+    token_budget: int
+    engine_options: Mapping[str, Any]
+    environment: Mapping[str, str]
+    swapped: bool = True
+
+
+def score_file(
+    source: Path,
+    out: Path,
+    *,
+    scoring: Scoring,
+    id_column: str | None,
+    rows: int | None,
+    on_event: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """Score the rows of the table `source` into the table `out`; returns the run's figures.
+
+    What is scored so far stands in the folder `OUT.kit`; a call that finds it goes on from there, and removes it when
+    `out` is whole. Raises DataError where the table does not fit the task, RunError where the worker failed.
+    """
+    check_ending(out)
+    state = out.with_name(f"{out.name}.kit")
+    records = read_table(source)[:rows]
+    name, ids = _ids(records, id_column, source)
+    columns = _checked_columns(records, scoring.task, source)
+    state.mkdir(parents=True, exist_ok=True)
+    numbered = [{**record, name: row_id} for record, row_id in zip(records, ids, strict=True)]
+    text = dump_csv(numbered, columns=[name, *columns])
+    # Its name is a part of the journal's configuration: other rows of the same size are never taken for these.
+    test = state / f"rows-{hashlib.sha256(text.encode()).hexdigest()[:12]}.csv"
+    write_atomic(test, text)
+    plan = plan_engine(
+        gpus=find_gpus(),
+        model=model_facts(scoring.model),
+        longest=scoring.token_budget,
+        mean_tokens=scoring.token_budget,
+        vllm_version=scoring.vllm_version,
+        given=scoring.engine_options,
+        given_environment=scoring.environment,
+    )
+    job = Job(
+        task=scoring.task,
+        test=test,
+        id_column=name,
+        model=scoring.model,
+        journal=state / "journal.sqlite",
+        token_budget=scoring.token_budget,
+        engine_options=plan.options if scoring.engine.startswith("vllm") else {},
+        engine=scoring.engine,
+        swapped=scoring.swapped,
+    )
+    since = time.monotonic()
+    outcome = run_job(
+        job,
+        workers=plan.replicas,
+        python=scoring.python,
+        scratch=state,
+        environment=plan.environment,
+        on_event=on_event,
+    )
+    if outcome.ended != "done":
+        raise RunError(f"scoring stopped: {outcome.message}; the log is in {state}; call again to go on from there")
+    plain = read_entries(job, workers=plan.replicas)
+    swapped = read_entries(job, workers=plan.replicas, pass_name=SWAPPED)
+    write_table(out, _results(name, ids, scoring, plain, swapped))
+    shutil.rmtree(state, ignore_errors=True)
+    return {**figures(ids, plain, swapped), "seconds": round(time.monotonic() - since, 3), "stages": outcome.stages}
+
+
+def _ids(records: Sequence[Mapping[str, Any]], id_column: str | None, source: Path) -> tuple[str, list[str]]:
+    """The id column's name and each row's id."""
+    if not records:
+        raise DataError(f"{source} has no rows")
+    if id_column is not None and id_column not in records[0]:
+        raise DataError(f"{source} has no column {id_column!r}; it has: {', '.join(map(str, records[0]))}")
+    name = id_column or ("id" if "id" in records[0] else None)
+    ids = (
+        [clean(str(record.get(name))) for record in records]
+        if name
+        else [str(number) for number in range(len(records))]
+    )
+    if len(set(ids)) < len(ids):
+        repeated = Counter(ids).most_common(1)[0][0]
+        raise DataError(f"{source} has two rows with the {name} {repeated!r}; name another column with --id")
+    return name or ROW, ids
+
+
+def _checked_columns(records: Sequence[Mapping[str, Any]], task: Task, source: Path) -> list[str]:
+    for name in task.fields:
+        if name not in records[0]:
+            raise DataError(f"{source} has no column {name!r}; it has: {', '.join(map(str, records[0]))}")
+    return list(task.fields)
+
+
+def _results(
+    name: str,
+    ids: Sequence[str],
+    scoring: Scoring,
+    plain: Mapping[str, Entry],
+    swapped: Mapping[str, Entry],
+) -> list[dict[str, Any]]:
+    """One line a row: its id, the labels' probabilities (the prior where there is none), and how they came about."""
+    task = scoring.task
+    calibration = read_calibration(scoring.model, columns=list(task.labels))
+    final = answers(task, plain, swapped, calibration=calibration)
+    lines = []
+    for row_id in ids:
+        entry = plain.get(row_id, Entry(row_id, problem="not scored"))
+        values = final.get(row_id)
+        shares = (
+            dict(zip(task.labels, map(math.exp, values), strict=True))
+            if values
+            else {c: task.prior[c] for c in task.labels}
+        )
+        lines.append(
+            {
+                name: row_id,
+                **shares,
+                "label_mass": entry.mass,
+                "tokens": entry.tokens,
+                "cut": ",".join(entry.cut),
+                "flags": ",".join(entry.flags),
+                "problem": entry.problem,
+            }
+        )
+    return lines

@@ -1,0 +1,135 @@
+"""Passes and models become one answer: averaged in log space, then calibrated."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from kaggle_kit.runtime.journal import Entry
+    from kaggle_kit.runtime.task import Task
+
+CALIBRATION = "calibration.json"
+
+
+def normalised(values: Sequence[float]) -> tuple[float, ...]:
+    """Log-probabilities shifted so that their probabilities sum to 1."""
+    top = max(values)
+    total = top + math.log(sum(math.exp(value - top) for value in values))
+    return tuple(value - total for value in values)
+
+
+def average(answers: Sequence[Sequence[float]], *, weights: Sequence[float] | None = None) -> tuple[float, ...]:
+    """The weighted mean of log-probabilities by label, renormalised: a weighted geometric mean of the answers.
+
+    `answers`: one sequence of K log-probabilities for each pass or model; `weights`: as many positive numbers.
+    """
+    used = weights or [1.0] * len(answers)
+    total = math.fsum(used)
+    return normalised(
+        [
+            math.fsum(weight * value for weight, value in zip(used, column, strict=True)) / total
+            for column in zip(*answers, strict=True)
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The calibration of prompts of at most `up_to_tokens` tokens: divide by `temperature`, then add `bias`."""
+
+    up_to_tokens: float
+    temperature: float
+    bias: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is done to a row's log-probabilities, by its prompt's length; `bins` by ascending length."""
+
+    bins: tuple[Bin, ...]
+
+    def apply(self, log_probabilities: Sequence[float], *, columns: Sequence[str], tokens: int) -> tuple[float, ...]:
+        """Calibrated log-probabilities by label; `columns` are the labels' columns, in the same order."""
+        chosen = next((one for one in self.bins if tokens <= one.up_to_tokens), self.bins[-1])
+        return normalised(
+            [
+                value / chosen.temperature + chosen.bias.get(column, 0.0)
+                for column, value in zip(columns, log_probabilities, strict=True)
+            ]
+        )
+
+
+def read_calibration(model: Path, *, columns: Sequence[str]) -> Calibration | None:
+    """The calibration that a model folder carries, if it does.
+
+    The file: `{"bins": [{"up_to_tokens": 512, "temperature": 1.2, "bias": {"column": 0.1}}, …]}`, the last bin without
+    `up_to_tokens`. Raises ModelError where it is not of that form or names another column.
+    """
+    path = model / CALIBRATION
+    if not path.is_file():
+        return None
+    try:
+        bins = tuple(_bin(one) for one in json.loads(path.read_text(encoding="utf-8"))["bins"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path} is no calibration: {error!r}; fit it anew") from error
+    limits = [one.up_to_tokens for one in bins]
+    if not bins or limits != sorted(set(limits)):
+        raise ModelError(f"{path} needs bins of ascending length; it has {limits}")
+    for one in bins:
+        if not (0 < one.temperature < math.inf):
+            raise ModelError(f"{path} has the temperature {one.temperature}; it must be above 0")
+        if not all(map(math.isfinite, one.bias.values())):
+            raise ModelError(f"{path} has the bias {dict(one.bias)}; each must be a finite number")
+        if unknown := set(one.bias) - set(columns):
+            raise ModelError(f"{path} has a bias for {sorted(unknown)}; the columns are {', '.join(columns)}")
+    return Calibration(bins)
+
+
+def _bin(body: Mapping[str, Any]) -> Bin:
+    limit = body.get("up_to_tokens")
+    bias = {str(name): float(value) for name, value in body.get("bias", {}).items()}
+    return Bin(math.inf if limit is None else float(limit), float(body["temperature"]), bias)
+
+
+def answers(
+    task: Task, plain: Mapping[str, Entry], swapped: Mapping[str, Entry], *, calibration: Calibration | None
+) -> dict[str, tuple[float, ...]]:
+    """Each row's final log-probabilities by label: the mean of its passes, calibrated; rows without scores left out.
+
+    A row that a rule answered is not calibrated: its distribution is the author's.
+    """
+    columns = list(task.labels)
+    found: dict[str, tuple[float, ...]] = {}
+    for row_id, entry in plain.items():
+        if entry.log_probabilities is None:
+            continue
+        passes = [entry.log_probabilities]
+        other = swapped.get(row_id)
+        if other is not None and other.log_probabilities is not None:
+            passes.append(task.mirrored(other.log_probabilities))
+        answer = average(passes)
+        if calibration is not None and entry.tokens:
+            answer = calibration.apply(answer, columns=columns, tokens=entry.tokens)
+        found[row_id] = answer
+    return found
+
+
+def ensemble(members: Sequence[tuple[Mapping[str, Sequence[float]], float]]) -> dict[str, tuple[float, ...]]:
+    """Each row's answer: the weighted mean, in log space, of the members that have one.
+
+    `members` pairs each model's answers (row id → log-probabilities by label) with its weight above 0.
+    """
+    ids = dict.fromkeys(row_id for answered, _ in members for row_id in answered)
+    found = {}
+    for row_id in ids:
+        have = [(answered[row_id], weight) for answered, weight in members if row_id in answered]
+        found[row_id] = average([values for values, _ in have], weights=[weight for _, weight in have])
+    return found

@@ -1,0 +1,126 @@
+"""From a job to rows ready for the engine: read, sorted out, cut."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from kaggle_kit.errors import DataError, ModelError
+from kaggle_kit.runtime.chat import wrap_in_chat
+from kaggle_kit.runtime.journal import Entry
+from kaggle_kit.runtime.labels import label_tokens
+from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
+from kaggle_kit.runtime.prompts import Prompt, PromptBuilder, Template, escape_special, parse_template
+from kaggle_kit.runtime.rows import read_rows
+from kaggle_kit.runtime.tokenizers import ModelTokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from kaggle_kit.runtime.job import Job
+    from kaggle_kit.runtime.rows import Row
+    from kaggle_kit.runtime.task import Task
+
+_BATCH_ROWS = 1024
+"""Rows whose texts are in memory at once."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows ready for the engine (`prompts`), and the entries of those that it will not see (`settled`)."""
+
+    label_ids: tuple[int, ...]
+    prompts: dict[str, Prompt]
+    settled: tuple[Entry, ...]
+    builder: PromptBuilder
+
+
+def open_prompt(task: Task, model: Path) -> tuple[Template, ModelTokenizer, tuple[int, ...]]:
+    """The template, the tokenizer, and the labels' tokens right after the template's end.
+
+    Raises DataError, LabelError or ModelError where they do not fit together.
+    """
+    text = wrap_in_chat(task.template, model) if task.chat else task.template
+    tokenizer = load_tokenizer(model, special_tokens=not task.chat)
+    fields = tuple(task.fields)
+    template = parse_template(text, fields=fields)
+    frame = template.fill(dict.fromkeys(fields, ""))
+    labels = list(task.labels.values())
+    return template, tokenizer, label_tokens(labels, prompt=frame, tokenizer=tokenizer)
+
+
+def prepare(job: Job) -> Prepared:
+    """Read and cut all rows.
+
+    Raises DataError, LabelError or ModelError where the job cannot be done as it is.
+    """
+    verify_files(job.model, read_manifest(job.model / MANIFEST), hashes=False)
+    template, tokenizer, label_ids = open_prompt(job.task, job.model)
+    _check_budget(job)
+    builder = PromptBuilder(template, job.task.fields, job.token_budget, tokenizer)
+    special = tokenizer.special
+    prompts: dict[str, Prompt] = {}
+    settled: list[Entry] = []
+    waiting: list[Row] = []
+
+    def build() -> None:
+        turns = [
+            {name: [escape_special(turn, special) for turn in row.turns[name]] for name in row.turns} for row in waiting
+        ]
+        prompts.update(zip((row.id for row in waiting), builder.build(turns), strict=True))
+        waiting.clear()
+
+    fields = tuple(job.task.fields)
+    rows = read_rows(job.test, id_column=job.id_column, fields=fields, row_format=job.task.row_format)
+    number, workers = job.share
+    for row in islice(rows, number, None, workers):
+        entry = settle(row, job.task)
+        if entry is not None:
+            settled.append(entry)
+            continue
+        waiting.append(row)
+        if len(waiting) >= _BATCH_ROWS:
+            build()
+    build()
+    return Prepared(label_ids, prompts, tuple(settled), builder)
+
+
+def settle(row: Row, task: Task) -> Entry | None:
+    """The entry of a row that needs no model: one that cannot be read, or one for which a rule stands."""
+    if row.problem is not None:
+        return Entry(row.id, problem=row.problem)
+    if (rule := _rule_of(row.turns, task)) is None:
+        return None
+    distribution = task.rules[rule]
+    scores = tuple(math.log(distribution[column]) for column in task.labels)
+    return Entry(row.id, log_probabilities=scores, flags=(f"rule: {rule}",))
+
+
+def _rule_of(turns: Mapping[str, tuple[str, ...]], task: Task) -> str | None:
+    if not task.rules:
+        return None
+    pairs = [tuple("\n".join(turns[name]).strip() for name in pair) for pair in task.field_pairs.items()]
+    if "empty" in task.rules and not any(text for pair in pairs for text in pair):
+        return "empty"
+    if "identical" in task.rules and all(one == other for one, other in pairs):
+        return "identical"
+    return None
+
+
+def _check_budget(job: Job) -> None:
+    """Raise DataError where a prompt as long as the budget would not leave the model room for its answer."""
+    path = job.model / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        limit = config.get("max_position_embeddings")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path} cannot be read: {error}; upload the model again, whole") from error
+    if isinstance(limit, int) and job.token_budget >= limit:
+        raise DataError(
+            f"token_budget = {job.token_budget}, but the model takes {limit} tokens, its answer included; "
+            f"lower token_budget to {limit - 1} or less"
+        )

@@ -1,0 +1,119 @@
+"""A job, run by one worker or by several side by side, each with a share of the rows and a card of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.runtime.journal import PLAIN, Entry, Journal
+from kaggle_kit.runtime.supervisor import Outcome, log_tail, supervise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from kaggle_kit.runtime.job import Job
+
+_OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "USE_TF": "0",
+}
+_NOT_FOR_THE_WORKER = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "MPLBACKEND")
+_CACHES = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "HF_HOME")
+
+
+def share(job: Job, number: int, workers: int) -> Job:
+    """The part of a job that worker `number` of `workers` does, with a journal of its own."""
+    if workers == 1:
+        return job
+    journal = job.journal.with_name(f"{job.journal.stem}-{number}{job.journal.suffix}")
+    return replace(job, journal=journal, share=(number, workers))
+
+
+def read_entries(job: Job, *, workers: int, pass_name: str = PLAIN) -> dict[str, Entry]:
+    """All rows of a pass that any of the workers has answered so far."""
+    found: dict[str, Entry] = {}
+    for number in range(workers):
+        part = share(job, number, workers)
+        with Journal(part.journal, configuration=part.configuration()) as journal:
+            found |= journal.read(pass_name=pass_name)
+    return found
+
+
+def run_job(
+    job: Job,
+    *,
+    workers: int,
+    python: Path,
+    scratch: Path,
+    environment: Mapping[str, str],
+    on_event: Callable[[dict[str, Any]], None],
+) -> Outcome:
+    """Run all parts of a job to their ends; `on_event` gets each event with the number of its `worker`.
+
+    `environment` is added to this process's, which is cleaned of what would lead the worker astray. The worker's own
+    words go to `scratch`/worker-N.log; where it failed, their end is in the outcome's `log`.
+    """
+    told = threading.Lock()
+
+    def one(number: int) -> Outcome:
+        part = share(job, number, workers)
+        path = scratch / f"job-{number}.json"
+        part.write(path)
+        log = scratch / f"worker-{number}.log"
+        own = {"CUDA_VISIBLE_DEVICES": str(number)} if workers > 1 else {}
+
+        def tell(event: dict[str, Any]) -> None:
+            with told:
+                on_event({**event, "worker": number})
+
+        with Journal(part.journal, configuration=part.configuration()) as journal:
+            outcome = supervise(
+                [str(python), "-m", "kaggle_kit.runtime.worker", str(path)],
+                environment={**_environment(scratch), **environment, **own},
+                log=log,
+                deadline=job.deadline,
+                count=journal.count,
+                on_event=tell,
+            )
+        return replace(outcome, log=log_tail(log)) if outcome.ended == "failed" else outcome
+
+    if workers == 1:
+        return one(0)
+    with ThreadPoolExecutor(workers) as pool:
+        return _together(list(pool.map(partial(one), range(workers))))
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_THE_WORKER}
+    return kept | _OFFLINE | {name: str(scratch / "cache") for name in _CACHES}
+
+
+def _together(outcomes: list[Outcome]) -> Outcome:
+    """The outcome of all workers: the worst end, the longest of each stage, the sum of the rest."""
+    worst = max(outcomes, key=lambda outcome: ("done", "deadline", "failed").index(outcome.ended))
+    stages: dict[str, float] = {}
+    for outcome in outcomes:
+        for name, seconds in outcome.stages.items():
+            stages[name] = max(stages.get(name, 0.0), seconds)
+    return replace(
+        worst,
+        starts=max(outcome.starts for outcome in outcomes),
+        deaths=[death for outcome in outcomes for death in outcome.deaths],
+        stages=stages,
+        peak_bytes=sum(outcome.peak_bytes for outcome in outcomes),
+    )
+
+
+def show_log(outcome: Outcome) -> None:
+    """Write the end of a failed worker's log where the notebook shows it."""
+    if outcome.log:
+        sys.stdout.write(f"The end of the worker's log:\n{outcome.log}\n")

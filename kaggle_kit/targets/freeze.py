@@ -1,0 +1,57 @@
+"""A freeze: what an image has installed, as `pip freeze` writes it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from kaggle_kit.errors import ProjectError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_PIN = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)(\[[\w,. -]*\])?===?(?P<version>[^\s;#]+)")
+_PYTHON = re.compile(r"#\s*python[:\s]+(?P<python>3\.\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Freeze:
+    """Packages by canonical name, and the Python ("3.13") that a comment `# python 3.13` names, else None."""
+
+    packages: Mapping[str, str]
+    python: str | None
+
+
+def read_freeze(path: Path) -> Freeze:
+    """Read a freeze file. Raises ProjectError: missing, not text, or without a single `name==version`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProjectError(f"{path} cannot be read: {error}") from error
+    return parse_freeze(text, where=str(path))
+
+
+def parse_freeze(text: str, *, where: str = "freeze") -> Freeze:
+    """The freeze that `text` holds. Lines without a version (`name @ file://…`, `-e …`) tell nothing and are passed
+    over. Raises ProjectError for a version that is none, or where no line has one.
+    """
+    packages: dict[str, str] = {}
+    python = None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if (said := _PYTHON.match(line.strip())) and python is None:
+            python = said["python"]
+        if not (pin := _PIN.match(line.strip())):
+            continue
+        try:
+            Version(pin["version"])
+        except InvalidVersion as error:
+            raise ProjectError(f"{where}, line {number}: {error}") from error
+        packages[canonicalize_name(pin["name"])] = pin["version"]
+    if not packages:
+        raise ProjectError(f"{where} names no package as `name==version`; write it with: pip freeze > FILE")
+    return Freeze(packages=packages, python=python)

@@ -1,0 +1,205 @@
+"""A wheelhouse as the two datasets in which Kaggle gets it.
+
+`engine` holds the locked wheels, gigabytes that change with the lock only; `kit` holds the kit's own wheel, which
+changes with every line of the runtime. The names are those that Kaggle will show; the manifests know the true ones.
+"""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from kaggle_kit.errors import UsageError, WheelhouseError
+from kaggle_kit.files import write_atomic
+from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest
+from kaggle_kit.runtime.wheel_names import kit_part_reference
+from kaggle_kit.wheelhouse.archive import read_archive
+from kaggle_kit.wheelhouse.assemble import KIND, verify
+from kaggle_kit.wheelhouse.download import disk_error
+from kaggle_kit.wheelhouse.kit_wheel import DISTRIBUTION
+from kaggle_kit.wheelhouse.names import stored_names
+
+METADATA = "dataset-metadata.json"
+README = "README.md"
+WHEELS = "wheels"
+"""The sub-folder of the engine's part: Kaggle counts files at the top (50), not below."""
+_SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_LENGTHS = range(6, 51)
+"""Letters of a dataset's slug, and of its title, as Kaggle's client and server check them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One dataset to upload: `name` "engine" or "kit", `reference` owner/slug, its folder, files and bytes."""
+
+    name: str
+    reference: str
+    folder: Path
+    files: int
+    size: int
+
+
+def make_dataset(wheelhouse: Path, *, reference: str, out: Path) -> tuple[Part, Part]:
+    """Write the parts of `wheelhouse` to `out`/engine and `out`/kit, as hard links where the file system allows.
+
+    The same wheelhouse gives the same bytes, and a new wheel of the kit leaves the engine's part as it was.
+    Raises WheelhouseError where the wheelhouse is not whole or two files would have one name on Kaggle; UsageError for
+    a reference that Kaggle would refuse, or an `out` that is something else.
+    """
+    references = {"engine": reference, "kit": kit_part_reference(reference)}
+    for checked in references.values():
+        _check_reference(checked)
+    manifest = verify(wheelhouse)
+    own = tuple(entry for entry in manifest.files if entry.path.startswith(f"{DISTRIBUTION}-"))
+    locked = tuple(entry for entry in manifest.files if entry not in own)
+    if not own:
+        raise WheelhouseError(f"{wheelhouse} lacks the kit's own wheel; fetch the wheelhouse again")
+    engine = _part_manifest(manifest, locked, wheelhouse, part="engine", below=f"{WHEELS}/")
+    text = dump_manifest(engine)
+    kit = _part_manifest(manifest, own, wheelhouse, part="kit", below="", engine=sha256(text.encode()).hexdigest())
+    try:
+        return (
+            _write(engine, wheelhouse, out / "engine", references["engine"]),
+            _write(kit, wheelhouse, out / "kit", references["kit"]),
+        )
+    except OSError as error:
+        raise disk_error(error, out) from error
+
+
+def _check_reference(reference: str) -> None:
+    owner, _, slug = reference.partition("/")
+    if not owner or not _SLUG.fullmatch(slug) or len(slug) not in _LENGTHS:
+        raise UsageError(
+            f"{reference!r} ({len(slug)} letters after the owner) is no dataset for Kaggle: owner/slug, the slug "
+            f"of {_LENGTHS[0]} to {_LENGTHS[-1]} small letters, digits and single hyphens"
+        )
+
+
+def _part_manifest(
+    whole: Manifest,
+    entries: tuple[FileEntry, ...],
+    wheelhouse: Path,
+    *,
+    part: str,
+    below: str,
+    engine: str | None = None,
+) -> Manifest:
+    """The manifest of one part: stored names as paths, the true ones where they differ."""
+    stored = stored_names(entry.path for entry in entries)
+    only = whole.extra.get("only")
+    told: Mapping[str, list[str]] = only if isinstance(only, dict) else {}
+    pythons = whole.extra.get("pythons")
+    extra: dict[str, object] = {
+        **{key: value for key, value in whole.extra.items() if key != "only"},
+        "part": part,
+        "parts": ["engine", "kit"],
+        "installed_bytes": _installed(entries, wheelhouse, told, pythons if isinstance(pythons, list) else []),
+    }
+    if names := {f"{below}{stored[entry.path]}": entry.path for entry in entries if stored[entry.path] != entry.path}:
+        extra["true_names"] = names
+    if chosen := {f"{below}{stored[entry.path]}": told[entry.path] for entry in entries if entry.path in told}:
+        extra["only"] = chosen
+    if engine:
+        extra["engine_manifest"] = engine
+    files = tuple(FileEntry(f"{below}{stored[entry.path]}", entry.sha256, entry.size) for entry in entries)
+    return Manifest(KIND, whole.name, files, extra)
+
+
+def _installed(
+    entries: tuple[FileEntry, ...], wheelhouse: Path, only: Mapping[str, list[str]], pythons: list[str]
+) -> dict[str, int]:
+    """Bytes when installed, for each Python."""
+    sizes = {entry.path: read_archive(wheelhouse / entry.path).installed_bytes for entry in entries}
+    return {
+        python: sum(size for path, size in sizes.items() if python in (only.get(path) or [python]))
+        for python in pythons
+    }
+
+
+def _write(manifest: Manifest, wheelhouse: Path, folder: Path, reference: str) -> Part:
+    true_names = manifest.extra.get("true_names")
+    told: Mapping[str, str] = true_names if isinstance(true_names, dict) else {}
+    with _swapped_in(folder) as fresh:
+        for entry in manifest.files:
+            source = wheelhouse / told.get(entry.path, Path(entry.path).name)
+            target = fresh / entry.path
+            target.parent.mkdir(exist_ok=True)
+            try:
+                target.hardlink_to(source)
+            except OSError:  # another file system, or one without hard links
+                shutil.copy2(source, target)
+        write_atomic(fresh / METADATA, _metadata(manifest, reference))
+        write_atomic(fresh / README, _readme(manifest, reference))
+        write_atomic(fresh / MANIFEST, dump_manifest(manifest))
+    size = sum(entry.size for entry in manifest.files)
+    return Part(
+        name=str(manifest.extra["part"]), reference=reference, folder=folder, files=len(manifest.files), size=size
+    )
+
+
+@contextmanager
+def _swapped_in(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `folder`, which must be an earlier part or not be there."""
+    if folder.exists() and not (folder / METADATA).is_file() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is no part of a wheelhouse's dataset; name an empty or a new folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield fresh
+        fresh.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        fresh.replace(folder)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+
+
+def _metadata(manifest: Manifest, reference: str) -> str:
+    """`dataset-metadata.json`: Kaggle makes a dataset private unless told; `isPrivate` says it to readers."""
+    slug = reference.split("/", 1)[1]
+    body = {
+        "id": reference,
+        "title": slug.replace("-", " "),
+        "subtitle": f"Wheels for offline notebooks, part {manifest.extra['part']}"[:80],
+        "licenses": [{"name": "other"}],
+        "isPrivate": True,
+        "keywords": [],
+    }
+    return json.dumps(body, indent=2, ensure_ascii=True) + "\n"
+
+
+def _readme(manifest: Manifest, reference: str) -> str:
+    """The dataset's description: what it is, what goes with it, what each file is."""
+    pythons = manifest.extra.get("pythons")
+    served = ", ".join(map(str, pythons)) if isinstance(pythons, list) else "any"
+    part = str(manifest.extra["part"])
+    other = (
+        f"It goes with the dataset `{kit_part_reference(reference)}`, which holds the kit's own wheel."
+        if part == "engine"
+        else f"It goes with the dataset `{reference.removesuffix('-kit')}`, which holds the engine's wheels."
+    )
+    size = sum(entry.size for entry in manifest.files)
+    true_names = manifest.extra.get("true_names")
+    renamed = len(true_names) if isinstance(true_names, dict) else 0
+    return "\n".join(
+        [
+            f"# Wheels for the target {manifest.name}, part {part}",
+            "",
+            f"{len(manifest.files)} wheels, {size / 1e6:,.0f} MB, for Python {served}. {other}",
+            "",
+            "A notebook finds this folder by `manifest.json`, checks the SHA-256 of each file that it installs, and",
+            "installs with no index. Made by `kit wheels dataset`; do not edit it: upload a new version instead.",
+            "",
+            f"Kaggle shows {renamed} of the files without the + of their names; `true_names` in the manifest has them."
+            if renamed
+            else "All files have their own names.",
+            "Each wheel is under the licence in its own metadata.",
+            "",
+        ]
+    )

@@ -1,0 +1,49 @@
+"""An environment of this machine from a wheelhouse, kept in the user's cache: made once, used by many runs."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+from pathlib import Path
+
+from kaggle_kit.errors import WheelhouseError
+from kaggle_kit.files import user_cache, write_atomic
+from kaggle_kit.runtime.install import install
+from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
+
+_COMPLETE = ".complete"
+KIT_WHEEL = "kaggle_kit_runtime-"
+
+
+def kit_wheel(wheelhouse: Path) -> Path:
+    """The kit's own wheel in a wheelhouse, from which Python imports as it is. Raises WheelhouseError for none."""
+    for entry in read_manifest(wheelhouse / MANIFEST).files:
+        if entry.path.startswith(KIT_WHEEL):
+            return wheelhouse / entry.path
+    raise WheelhouseError(f"{wheelhouse} lacks the kit's own wheel; fetch the wheelhouse again")
+
+
+def ready_environment(wheelhouse: Path, *, cache: Path | None = None) -> Path:
+    """The Python of an environment that holds the engine of `wheelhouse`, made on first use.
+
+    The kit's own wheel in it may be an older one: put `kit_wheel(wheelhouse)` before it on PYTHONPATH.
+    One that was cut off is made anew; of two processes that need it at once one makes it while the other waits.
+    Raises WheelhouseError where the wheelhouse is not whole or does not install.
+    """
+    hashes = "".join(
+        entry.sha256 for entry in read_manifest(wheelhouse / MANIFEST).files if not entry.path.startswith(KIT_WHEEL)
+    )
+    key = hashlib.sha256(hashes.encode()).hexdigest()[:16]
+    folder = (cache or user_cache()) / "environments" / key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{key}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        mark = folder / _COMPLETE
+        if mark.is_file():
+            return Path(mark.read_text(encoding="utf-8").strip())
+        shutil.rmtree(folder, ignore_errors=True)
+        python = install(wheelhouse, scratch=folder)
+        shutil.rmtree(folder / "uv-cache", ignore_errors=True)
+        write_atomic(mark, f"{python}\n")
+        return python

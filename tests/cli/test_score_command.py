@@ -1,0 +1,51 @@
+"""`kit score`: wrong uses end with 2 and a sentence, before anything is fetched."""
+
+import pytest
+
+from kaggle_kit.cli.main import run
+
+
+@pytest.fixture
+def here(minimal, monkeypatch):
+    """The minimal project, with a table, as the current folder."""
+    (minimal / "in.csv").write_text("id,question\n1,x\n", encoding="utf-8")
+    monkeypatch.chdir(minimal)
+    return minimal
+
+
+WRONG = {
+    "no out": (["in.csv"], "Missing option '-o'"),
+    "no input": (["-o", "out.csv"], "Missing argument 'INPUT'"),
+    "input's ending": (["in.txt", "-o", "out.csv"], "in.txt must end in one of .csv, .jsonl, .parquet"),
+    "out's ending": (["in.csv", "-o", "out.xlsx"], "out.xlsx must end in one of"),
+    "no rows": (["in.csv", "-o", "out.csv", "--rows", "0"], "--rows"),
+    "unknown notebook": (["in.csv", "-o", "out.csv", "--notebook", "anser"], "anser"),
+    "unknown parameter": (["in.csv", "-o", "out.csv", "-p", "nope=1"], "nope"),
+    "no project": (["in.csv", "-o", "out.csv", "--project", "nope"], "nope/kit.toml is missing"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_use(here, capsys, case):
+    """Each says what is wrong, and no file is written."""
+    arguments, words = WRONG[case]
+    assert run(["score", *arguments]) == 2
+    assert words in capsys.readouterr().err
+    assert not list(here.glob("out*"))
+
+
+def test_a_computed_task_is_refused(here, edit, capsys):
+    """A task that only a run of the notebook could tell cannot be scored without it."""
+    edit(here / "notebooks_src" / "answer.py", "fields = dict(question=1)", 'fields = {"question": 1}')
+    assert run(["score", "in.csv", "-o", "out.csv"]) == 2
+    assert "computes a part of its task" in capsys.readouterr().err
+
+
+def test_of_several_notebooks_one_must_be_named(here, edit, capsys):
+    """Which task is meant is never guessed."""
+    edit(
+        here / "kit.toml",
+        '[notebooks.other]\nsource = "notebooks_src/answer.py"\ntitle = "Other"\nmodel = "small"\ntarget = "local-cpu"\n',
+    )
+    assert run(["score", "in.csv", "-o", "out.csv"]) == 2
+    assert "name the notebook with --notebook; the project has answer, other" in capsys.readouterr().err

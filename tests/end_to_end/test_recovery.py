@@ -1,0 +1,50 @@
+"""kill -9 of the worker at random moments: nothing is lost, nothing is done twice, the result stays the same.
+
+The moments are drawn as `benchmarks/recovery.py` says, which does it 20 times over 3,100 rows.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import recovery
+
+KILLS, ROWS = 5, 400
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run killed five times, and an undisturbed one: the killer, the first's outcome, and the comparison."""
+    folder = tmp_path_factory.mktemp("recovery")
+    job, whole = recovery.jobs(folder, rows=ROWS)
+    killer = recovery.Killer(job, kills=KILLS, passes=2 * ROWS, seed=3)
+    outcome = recovery.run_whole(job, job.journal.parent, killer=killer)
+    assert recovery.run_whole(whole, whole.journal.parent).ended == "done"
+    return killer, outcome, recovery.compare(job, whole)
+
+
+def test_a_worker_killed_again_and_again_comes_to_its_end(runs):
+    """Every kill was a real one, before and during scoring, and each was followed by another start."""
+    killer, outcome, _ = runs
+    assert outcome.ended == "done", outcome.log
+    assert len(killer.done) == KILLS
+    assert outcome.starts == KILLS + 1
+    assert {kill.stage for kill in killer.done} & {"scoring", "swapped pass"}
+
+
+def test_every_row_is_there_once_in_both_passes(runs):
+    """No id is missing, none has lost its scores, and no row was scored twice."""
+    found = runs[2]
+    assert (found.missing, found.without_scores, found.most_times) == (0, 0, 1)
+
+
+def test_the_result_is_that_of_an_undisturbed_run(runs):
+    """Each probability is within the stated tolerance of the undisturbed run's."""
+    found = runs[2]
+    assert found.largest < recovery.TOLERANCE
+    assert found.mean < recovery.TOLERANCE / 10

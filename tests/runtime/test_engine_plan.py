@@ -1,0 +1,229 @@
+"""Engine arguments from cards and checkpoint, each with its reason."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kaggle_kit.errors import ModelError, UsageError
+from kaggle_kit.runtime.engine_plan import (
+    GIB,
+    Gpu,
+    ModelFacts,
+    bytes_per_card,
+    kv_bytes_per_token,
+    model_facts,
+    plan_engine,
+)
+
+DEMO = Path(__file__).parents[1] / "demo" / "model"
+T4, L4, H200 = Gpu(int(14.56 * GIB), (7, 5)), Gpu(22 * GIB, (8, 9)), Gpu(139 * GIB, (9, 0))
+# Qwen2.5-7B and -32B, a 34B Yi and a 70B Llama, in AWQ: sizes of their repositories, shapes of their config.json.
+QWEN_7B = ModelFacts(int(5.6e9), 28, 3584, 18944, 28, 4, 128, 152_064, 32_768, "float16", "awq", 128)
+QWEN_32B = ModelFacts(int(19.3e9), 64, 5120, 27_648, 40, 8, 128, 152_064, 32_768, "float16", "awq", 128)
+YI_34B = ModelFacts(int(19.2e9), 60, 7168, 20_480, 56, 8, 128, 64_000, 4096, "float16", "awq", 128)
+LLAMA_70B = ModelFacts(int(39.8e9), 80, 8192, 28_672, 64, 8, 128, 128_256, 131_072, "float16", "awq", 128)
+GEMMA_9B = ModelFacts(int(18.5e9), 42, 3584, 14_336, 16, 8, 256, 256_000, 8192, "bfloat16", None, None)
+
+
+def plan(gpus, model, **more):
+    """A plan for prompts of up to 1,024 tokens, 600 on average, in the current vLLM."""
+    told = {"gpus": gpus, "model": model, "longest": 1024, "mean_tokens": 600, "vllm_version": (0, 32, 0)}
+    return plan_engine(**(told | more))
+
+
+def reason(found, start):
+    """The reason that begins so."""
+    return next(text for text in found.reasons if text.startswith(start))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "model", "parallel", "replicas", "dtype"),
+    [
+        ([T4, T4], QWEN_7B, 1, 2, "half"),
+        ([T4], QWEN_7B, 1, 1, "half"),
+        ([T4, T4], QWEN_32B, 2, 1, "half"),
+        ([T4, T4], YI_34B, 2, 1, "half"),
+        ([L4] * 4, QWEN_32B, 1, 4, "half"),
+        ([L4] * 4, LLAMA_70B, 2, 2, "half"),
+        ([L4] * 4, GEMMA_9B, 1, 4, "bfloat16"),
+        ([T4, T4], GEMMA_9B, 2, 1, "half"),
+        ([H200], YI_34B, 1, 1, "half"),
+        ([H200] * 2, GEMMA_9B, 1, 2, "bfloat16"),
+    ],
+)
+def test_a_model_that_fits_one_card_runs_once_a_card(gpus, model, parallel, replicas, dtype):
+    """As many engines as cards where one card suffices, else the fewest cards an engine; half where bfloat16 is not."""
+    found = plan(gpus, model)
+    assert (found.options["tensor_parallel_size"], found.replicas) == (parallel, replicas)
+    assert found.options["dtype"] == dtype
+
+
+def test_a_model_that_fits_nowhere_is_refused_with_sizes():
+    """The error tells what each way would take and what is there."""
+    with pytest.raises(UsageError, match=r"does not fit the target's 1 cards \(1 a model: \d+\.\d GiB a card, 13\.\d"):
+        plan([T4], QWEN_32B)
+
+
+def test_layers_that_cannot_be_shared_are_not():
+    """Three cards do not share 40 heads, so two are used where three stand."""
+    found = plan([T4] * 3, QWEN_32B)
+    assert (found.options["tensor_parallel_size"], found.replicas) == (2, 1)
+
+
+def test_unlike_cards_are_refused():
+    """Memory and kernels are planned for one kind of card."""
+    with pytest.raises(UsageError, match="the cards differ"):
+        plan([T4, L4], QWEN_7B)
+
+
+def test_given_options_win_and_say_so():
+    """What the target gives stays, other arguments are planned around it, and unknown ones are passed on."""
+    given = {"tensor_parallel_size": 2, "max_num_seqs": 32, "gpu_memory_utilization": 0.9, "seed": 5}
+    found = plan([T4, T4], QWEN_7B, given=given)
+    assert given.items() <= found.options.items()
+    assert found.replicas == 1
+    for key, value in given.items():
+        assert reason(found, key) == f"{key} = {value}: given"
+
+
+def test_given_variables_win_and_say_so():
+    """The target's variables stay, those that the plan does not know are passed on."""
+    found = plan([T4], QWEN_7B, given_environment={"VLLM_WORKER_MULTIPROC_METHOD": "fork", "A": "b"})
+    assert found.environment["VLLM_WORKER_MULTIPROC_METHOD"] == "fork"
+    assert (found.environment["A"], reason(found, "A=")) == ("b", "A=b: given")
+
+
+def test_every_argument_has_its_reason():
+    """No option and no variable without a sentence."""
+    found = plan([T4, T4], QWEN_32B, given={"seed": 1})
+    for key in found.options:
+        assert reason(found, f"{key} = ")
+    for key in found.environment:
+        assert reason(found, f"{key}=")
+
+
+def test_the_length_is_the_prompts_own():
+    """The longest prompt and one token; a shorter given length, or a model that reads less, is refused."""
+    assert plan([H200], YI_34B).options["max_model_len"] == 1025
+    with pytest.raises(UsageError, match="max_model_len = 1024 is given; 1025 are needed"):
+        plan([H200], YI_34B, given={"max_model_len": 1024})
+    with pytest.raises(UsageError, match="the model reads 4096; cut them"):
+        plan([H200], YI_34B, longest=4096)
+
+
+def test_small_memory_takes_smaller_steps():
+    """The step shrinks before another card is used."""
+    large, small = plan([H200], YI_34B), plan([Gpu(21 * GIB, (9, 0))], YI_34B)
+    assert large.options["max_num_batched_tokens"] == 8192
+    assert small.options["max_num_batched_tokens"] < 8192
+
+
+def test_sequences_fill_two_steps():
+    """Short prompts need more of them in flight."""
+    assert plan([H200], YI_34B, mean_tokens=100).options["max_num_seqs"] == 164
+    assert plan([H200], YI_34B, mean_tokens=4000).options["max_num_seqs"] == 8
+
+
+@pytest.mark.parametrize(
+    ("version", "option", "variable"),
+    [
+        ((0, 11, 0), None, None),
+        ((0, 12, 0), None, "TRITON_ATTN"),
+        ((0, 19, 1), "TRITON_ATTN", None),
+        ((0, 24, 0), None, None),
+    ],
+)
+def test_a_t4_is_kept_from_flashinfer(version, option, variable):
+    """From 0.11.1 to 0.23 a T4 would get an attention that is broken there."""
+    found = plan([T4, T4], QWEN_32B, vllm_version=version)
+    assert found.options.get("attention_backend") == option
+    assert found.environment.get("VLLM_ATTENTION_BACKEND") == variable
+
+
+def test_the_kernel_is_chosen_with_its_reason():
+    """Hopper's Machete by itself; a measured rate turns it; a full checkpoint has none."""
+    assert reason(plan([H200], YI_34B), "4-bit kernel machete: on an H200")
+    turned = plan([H200], YI_34B, rates={"marlin": 9.0, "machete": 1.0})
+    assert "MacheteLinearKernel" in turned.environment["VLLM_DISABLED_KERNELS"]
+    assert not any("kernel" in text for text in plan([H200], GEMMA_9B).reasons)
+
+
+def test_a_given_quantization_settles_the_kernel():
+    """Then nothing is chosen on top of it; a kernel by name that cannot be had is refused."""
+    found = plan([T4, T4], QWEN_32B, vllm_version=(0, 23, 0), given={"quantization": "awq"})
+    assert found.options["quantization"] == "awq"
+    assert not any("4-bit kernel" in text for text in found.reasons)
+    with pytest.raises(UsageError, match="the kernel plain cannot be used"):
+        plan([T4, T4], QWEN_32B, kernel="plain")
+
+
+def test_the_plain_kernel_takes_half():
+    """A bfloat16 checkpoint in AWQ runs in half where the plain kernel is chosen."""
+    model = dataclasses.replace(YI_34B, dtype="bfloat16")
+    assert plan([H200], model, vllm_version=(0, 18, 1)).options["dtype"] == "half"
+    assert plan([H200], model).options["dtype"] == "bfloat16"
+
+
+def test_without_cards_the_cpu_is_planned():
+    """One engine, bfloat16, and enough space for keys and values."""
+    found = plan([], model_facts(DEMO))
+    assert (found.replicas, found.options["dtype"]) == (1, "bfloat16")
+    assert found.environment["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    assert "tensor_parallel_size" not in found.options
+
+
+def test_keys_and_values_of_a_token():
+    """A Yi-34B keeps 240 KiB a token: 2 · 60 layers · 8 heads · 128 · 2 bytes."""
+    assert kv_bytes_per_token(YI_34B) == 240 * 1024
+
+
+def test_sharing_halves_the_weights_at_least():
+    """Two cards take less each, but what is held by every card is not shared."""
+    told = {"batch": 4096, "sequences": 32, "longest": 1024}
+    one, two = (bytes_per_card(YI_34B, parallel=cards, **told) for cards in (1, 2))
+    assert one / 2 < two < one
+
+
+def test_facts_come_from_the_checkpoint():
+    """The demo model's shapes from its config.json, its bytes from its manifest."""
+    found = model_facts(DEMO)
+    assert found == ModelFacts(2_288_696, 4, 256, 512, 4, 2, 64, 2048, 2048, "float16", "awq", 128)
+
+
+@pytest.mark.parametrize(
+    ("told", "method"),
+    [
+        (None, None),
+        ({"quant_method": "fp8"}, None),
+        ({"quant_method": "gptq", "bits": 8}, None),
+        ({"quant_method": "awq", "w_bit": 4, "group_size": 128}, "awq"),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 128}}},
+            },
+            "compressed-tensors",
+        ),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8}}}},
+            None,
+        ),
+    ],
+)
+def test_only_four_bits_need_a_kernel(tmp_path, told, method):
+    """The method of a 4-bit checkpoint, in whichever way it is written down; none for others."""
+    folder = shutil.copytree(DEMO, tmp_path / "model")
+    body = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(body | {"quantization_config": told}))
+    assert model_facts(folder).quantisation == method
+
+
+def test_a_config_without_sizes_is_an_error(tmp_path):
+    """The missing key is in the text."""
+    folder = shutil.copytree(DEMO, tmp_path / "model")
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="num_attention_heads"):
+        model_facts(folder)
