@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,7 +188,7 @@ def _ours(engine: VllmEngine, job: Job, folder: Path) -> dict[str, float]:
     stages = [
         (event.get("name", event["event"]), event["time"]) for event in told if event["event"] in ("stage", "done")
     ]
-    parts = {name: after - at for (name, at), (_, after) in zip(stages, stages[1:], strict=False)}
+    parts = {name: after - at for (name, at), (_, after) in pairwise(stages)}
     begun = time.perf_counter()
     session.submit()
     parts["submission"] = time.perf_counter() - begun
@@ -215,8 +216,8 @@ def line(case: Case, found: list[dict[str, Any]]) -> tuple[str, float]:
     return (
         f"| {case.name} | {rows:,} × {found[0]['tokens'] / rows:.0f} | {middle('bare', 'seconds'):.1f} | "
         f"{middle('ours', 'seconds'):.1f} | {rows / middle('bare', 'seconds'):.1f} | "
-        f"{rows / middle('ours', 'seconds'):.1f} | **{ratio:.3f}** ({min(ratios):.3f} to {max(ratios):.3f}) | {cpu:.3f} "
-        f"| {shown}; {told['chunks']:.0f} chunks | {max(each['load'] for each in found):.1f} |"
+        f"{rows / middle('ours', 'seconds'):.1f} | **{ratio:.3f}** ({min(ratios):.3f} to {max(ratios):.3f}) | "
+        f"{cpu:.3f} | {shown}; {told['chunks']:.0f} chunks | {max(each['load'] for each in found):.1f} |"
     ), ratio
 
 
@@ -243,10 +244,9 @@ def main() -> int:
         f"over bare, the median of the pairs, and their range; to reach: {LEAST}. CPU ratio:\nthe same in CPU seconds, "
         f"which other work on the machine disturbs less. Times are medians."
     )
-    table = (
-        "| model | rows × tokens | bare, s | ours, s | bare, rows/s | ours, rows/s | ratio | CPU ratio | ours, in parts "
-        "| load |\n|---|---|---|---|---|---|---|---|---|---|\n"
-    )
+    columns = ("model", "rows × tokens", "bare, s", "ours, s", "bare, rows/s", "ours, rows/s", "ratio", "CPU ratio")
+    columns += ("ours, in parts", "load")
+    table = f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|\n"
     page = head("Our pipeline against a bare generate call", text, runs=f"{args.runs} runs of each way")
     write_atomic(RESULTS / "pipeline.md", page + table + "\n".join(lines) + "\n")
     return 0 if min(ratios) >= LEAST else 1

@@ -103,8 +103,9 @@ def measured(job: Job, folder: Path) -> dict[str, float]:
 def line(budget: int, found: dict[str, float]) -> str:
     """One line of the table."""
     return (
-        f"| {budget:,} | {found['rows']:,} | {found['tokens'] / found['rows']:,.0f} | {found['cut'] / found['rows']:.0%} "
-        f"| {found['seconds']:.1f} | {found['cpu_seconds']:.1f} | {found['bytes'] / 1e9:.2f} | {found['load']:.1f} |"
+        f"| {budget:,} | {found['rows']:,} | {found['tokens'] / found['rows']:,.0f} | "
+        f"{found['cut'] / found['rows']:.0%} | {found['seconds']:.1f} | {found['cpu_seconds']:.1f} | "
+        f"{found['bytes'] / 1e9:.2f} | {found['load']:.1f} |"
     )
 
 

@@ -69,6 +69,7 @@ class Killer:
         targets = iter(sorted(self._rng.uniform(0, 0.97) * self.passes for _ in range(self.kills - len(early))))
         self._targets = [None if number in early else next(targets) for number in range(self.kills)]
         self._armed = threading.Event()
+        self._timer: threading.Timer | None = None
         self._stage, self._since, self._idle, self._before = "", 0.0, 0, 0
 
     def watch(self, event: dict[str, Any]) -> None:
@@ -95,9 +96,14 @@ class Killer:
 
     def _arm(self, seconds: float) -> None:
         self._armed.set()
-        timer = threading.Timer(seconds, self._kill)
-        timer.daemon = True
-        timer.start()
+        self._timer = threading.Timer(seconds, self._kill)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def stop(self) -> None:
+        """Kill no more: the run has ended."""
+        if self._timer:
+            self._timer.cancel()
 
     def _kill(self) -> None:
         for pid in descendants(os.getpid()):
@@ -131,7 +137,10 @@ def run_whole(job: Job, folder: Path, *, killer: Killer | None = None) -> Outcom
     python, environment = engine_python()
     folder.mkdir(exist_ok=True)
     watch = killer.watch if killer else lambda _: None
-    return run_job(job, workers=1, python=python, scratch=folder, environment=environment, on_event=watch)
+    outcome = run_job(job, workers=1, python=python, scratch=folder, environment=environment, on_event=watch)
+    if killer:
+        killer.stop()
+    return outcome
 
 
 def compare(job: Job, whole: Job) -> Found:

@@ -11,29 +11,38 @@ from kaggle_kit.cli.options import open_project, parameter_option, project_optio
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kaggle_kit.targets import Target
+
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME…]")
 @click.option("--target", "target_name", metavar="T", help="Build for this target instead of kit.toml's.")
+@click.option("--unproved", is_flag=True, help="Build although the target's wheelhouse was not proved.")
 @parameter_option
 @project_option
 def build(
-    names: tuple[str, ...], target_name: str | None, assignments: tuple[str, ...], project_folder: Path | None
+    names: tuple[str, ...],
+    target_name: str | None,
+    unproved: bool,
+    assignments: tuple[str, ...],
+    project_folder: Path | None,
 ) -> None:
     """Render notebooks into build/NAME: the notebook, kernel-metadata.json and manifest.json.
 
-    Without a NAME, every notebook of the project. The same inputs give the same bytes.
+    Without a NAME, every notebook of the project. The same inputs give the same bytes. A target whose wheelhouse
+    was not proved (kit wheels prove) is refused, unless you say --unproved.
 
     \b
     Examples:
       kit build
       kit build lmsys --target kaggle-t4x2
-      kit build lmsys -p token_budget=768
+      kit build lmsys --unproved -p token_budget=768
     """
-    from kaggle_kit.errors import UsageError
+    from kaggle_kit.errors import UsageError, WheelhouseError
     from kaggle_kit.notebook.build import build as build_notebook
     from kaggle_kit.project.config import CONFIG
     from kaggle_kit.targets import load_target
+    from kaggle_kit.wheelhouse.prove import proof_problem
 
     project = open_project(project_folder)
     if not names and not project.notebooks:
@@ -42,6 +51,11 @@ def build(
         name: load_target(target_name or project.notebook(name).target, project=project.root)
         for name in names or sorted(project.notebooks)
     }
+
+    def refuse_unproved(target: Target) -> None:
+        if not unproved and (problem := proof_problem(project.root, target.name)):
+            raise WheelhouseError(f"{problem}; or build as it is with --unproved")
+
     for name, target in chosen.items():
-        built = build_notebook(project, name, target=target, assignments=assignments)
+        built = build_notebook(project, name, target=target, assignments=assignments, gate=refuse_unproved)
         click.echo(f"{built.folder}  for {target.name}")

@@ -14,10 +14,11 @@ from kaggle_kit.notebook.render import render
 from kaggle_kit.notebook.source import Cell, Source, read_source
 from kaggle_kit.project.config import CONFIG
 from kaggle_kit.runtime.manifest import MANIFEST, Manifest, dump_manifest, file_entry
+from kaggle_kit.runtime.wheel_names import kit_part_reference
 from kaggle_kit.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from kaggle_kit.project import Notebook, Project
@@ -53,10 +54,12 @@ def build(
     target: Target,
     assignments: Sequence[str] = (),
     out: Path | None = None,
+    gate: Callable[[Target], None] | None = None,
 ) -> Build:
     """Render the notebook `name` for `target` into `out` (`build/NAME` of the project by default).
 
-    `assignments` are `name=value` texts that override parameters. Raises KitError before anything is written.
+    `assignments` are `name=value` texts that override parameters; `gate` may raise to refuse the target.
+    Raises KitError before anything is written.
     """
     notebook = project.notebook(name)
     key = f"notebooks.{name}"
@@ -82,6 +85,8 @@ def build(
             "worker_environment": target.worker_environment,
         },
     )
+    if gate is not None:
+        gate(target)
     folder = out or project.root / "build" / name
     write_atomic(folder / f"{name}.ipynb", _notebook_text(cells))
     metadata = _metadata(project, name, notebook, target, wheelhouse)
@@ -136,7 +141,9 @@ def _metadata(project: Project, name: str, notebook: Notebook, target: Target, w
         "enable_internet": False,
         "machine_shape": target.accelerator or "",
         "competition_sources": [project.competition],
-        "dataset_sources": sorted({wheelhouse, *(model.dataset for model in models if model.dataset)}),
+        "dataset_sources": sorted(
+            {wheelhouse, kit_part_reference(wheelhouse), *(model.dataset for model in models if model.dataset)}
+        ),
         "model_sources": sorted({model.kaggle_model for model in models if model.kaggle_model}),
         "kernel_sources": [],
     }

@@ -53,8 +53,10 @@ class Entry:
 class Journal:
     """A SQLite file in WAL mode: one writer (the worker), any number of readers (the notebook)."""
 
-    def __init__(self, path: Path, *, configuration: str) -> None:
+    def __init__(self, path: Path, *, configuration: str, begin: bool = True) -> None:
         """Open or make the journal; one that was written for another configuration is begun anew.
+
+        Without `begin` such a one is left as it is, and reads as empty.
 
         Raises RunError where the file cannot be opened or written.
         """
@@ -66,7 +68,8 @@ class Journal:
             self._connection.executescript(_TABLES)
             with self._connection:
                 found = self._connection.execute("SELECT hash FROM configuration").fetchone()
-                if found != (configuration,):
+                self._foreign = found != (configuration,) and not begin
+                if found != (configuration,) and begin:
                     for table in ("configuration", "rows", "in_flight"):
                         self._connection.execute(f"DELETE FROM {table}")  # noqa: S608  three names of our own
                     self._connection.execute("INSERT INTO configuration VALUES (?)", (configuration,))
@@ -117,6 +120,8 @@ class Journal:
 
     def read(self, *, pass_name: str = PLAIN) -> dict[str, Entry]:
         """All rows of a pass so far, by id, in the order in which they came."""
+        if self._foreign:
+            return {}
         lines = self._connection.execute(
             "SELECT id, tokens, cut, log_probabilities, mass, flags, problem FROM rows WHERE pass = ? ORDER BY rowid",
             (pass_name,),

@@ -43,7 +43,7 @@ def read_entries(job: Job, *, workers: int, pass_name: str = PLAIN) -> dict[str,
     found: dict[str, Entry] = {}
     for number in range(workers):
         part = share(job, number, workers)
-        with Journal(part.journal, configuration=part.configuration()) as journal:
+        with Journal(part.journal, configuration=part.configuration(), begin=False) as journal:
             found |= journal.read(pass_name=pass_name)
     return found
 

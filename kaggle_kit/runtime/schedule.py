@@ -27,17 +27,17 @@ def copies(prompts: Mapping[str, Prompt]) -> dict[str, tuple[str, ...]]:
     return {row_id: tuple(others) for row_id, others in found.items()}
 
 
-def scoring_order(prompts: Mapping[str, Prompt]) -> tuple[list[list[str]], list[str]]:
+def scoring_order(prompts: Mapping[str, Prompt], *, probing: bool = True) -> tuple[list[list[str]], list[str]]:
     """The ids of `prompts` in the order of scoring: the chunks of a probe of all lengths, then the rest.
 
-    The probe lets the time of long rows be known before they come; then the shortest first, so that if the time runs
-    out the most rows have been scored and the longest are left to be cut. Prompts that begin alike beyond the
-    template's head stay together, where a prefix cache still holds what they share; short of that, ids decide.
+    The probe (none unless `probing`) lets the time of long rows be known before they come; then the shortest first, so
+    that if the time runs out the most rows have been scored and the longest are left to be cut. Prompts that begin
+    alike beyond the template's head stay together, where a prefix cache still holds what they share; short of that,
+    ids decide.
     """
     ordered = sorted(prompts, key=lambda row_id: (len(prompts[row_id].token_ids), row_id))
-    chunks = [
-        [ordered[index] for index in chunk] for chunk in probe([len(prompts[name].token_ids) for name in ordered])
-    ]
+    picked = probe([len(prompts[name].token_ids) for name in ordered]) if probing else []
+    chunks = [[ordered[index] for index in chunk] for chunk in picked]
     chosen = {row_id for chunk in chunks for row_id in chunk}
     return chunks, _by_prefix([row_id for row_id in ordered if row_id not in chosen], prompts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from kaggle_kit.runtime.prompts import Prompt, PromptBuilder
     from kaggle_kit.runtime.task import Task
 
-_CHUNK_SECONDS = 6.0
+_CHUNK_SECONDS = 10.0
 """What a chunk should take: the most work that a kill can cost, while the engine's batches stay full."""
 _FIRST_CHUNK_ROWS, _LARGEST_CHUNK_ROWS = 64, 2048
 _TRIES_ALONE = 2
@@ -69,7 +70,8 @@ class Scorer:
         )
         alone = [row_id for row_id in suspects if flown[row_id] < _TRIES_ALONE]
         sure = {row_id: prompts[row_id] for row_id in shared if row_id not in flown}
-        probes, rest = scoring_order(sure)
+        # Without a deadline nobody asks the cost model: small chunks of a probe would only leave batches half empty.
+        probes, rest = scoring_order(sure, probing=math.isfinite(self.governor.deadline))
         queue = [*(row_id for chunk in probes for row_id in chunk), *rest, *alone]
         lengths = [len(prompts[row_id].token_ids) for row_id in queue]
         place = 0
@@ -91,10 +93,10 @@ class Scorer:
         """Score rows again with the fields exchanged, the most promising first, while there is time.
 
         `prompts`: the rows that have an answer of the model and no swapped pass yet; `done`: their entries. Rows over
-        which an engine died are left out: a second opinion is not worth another death.
+        which an engine died come last and alone; one that it died over alone as well is left out.
         """
         flown = self.journal.in_flight()
-        prompts = {row_id: prompt for row_id, prompt in prompts.items() if row_id not in flown}
+        prompts = {row_id: one for row_id, one in prompts.items() if flown.get(row_id, 0) < _TRIES_ALONE}
         columns = list(task.labels)
         pairs = [(one, other) for one, other in task.swap.items() if one in task.labels]
         if not pairs or not prompts:
@@ -103,12 +105,15 @@ class Scorer:
         exchanged = (columns.index(pairs[0][0]), columns.index(pairs[0][1]))
         probabilities = [_probabilities(done[row_id]) for row_id in ids]
         costs = [float(len(prompts[row_id].token_ids)) for row_id in ids]
-        queue = [ids[int(index)] for index in swap_order(probabilities, exchanged=exchanged, costs=costs)]
+        ordered = [ids[int(index)] for index in swap_order(probabilities, exchanged=exchanged, costs=costs)]
+        queue = sorted(ordered, key=lambda row_id: row_id in flown)
+        sure = sum(row_id not in flown for row_id in queue)
         lengths = [len(prompts[row_id].token_ids) for row_id in queue]
         mirrored = {**task.field_pairs, **{other: one for one, other in task.field_pairs.items()}}
         place = 0
         while place < len(queue):
-            size = min(self.chunk_rows, self._affordable(lengths[place:]))
+            most = min(self.chunk_rows, sure - place) if place < sure else 1
+            size = min(most, self._affordable(lengths[place:]))
             if not size:
                 return
             chunk = queue[place : place + size]

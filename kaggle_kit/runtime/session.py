@@ -37,15 +37,15 @@ _SECONDS_BETWEEN_SUBMISSIONS = 30.0
 class Session:
     """One run of a notebook.
 
-    `data`, `model` and `wheelhouse` are the attached folders; `working` receives `submission.csv`; `scratch` holds
-    what nobody keeps. `deadline` is when the submission must stand (Unix time, seconds). `ensemble` pairs further
-    models with their weights beside `model`'s 1: they score after it, each in the time that is left.
+    `data`, `model` and the parts of the `wheelhouse` are the attached folders; `working` receives `submission.csv`;
+    `scratch` holds what nobody keeps. `deadline` is when the submission must stand (Unix time, seconds). `ensemble`
+    pairs further models with their weights beside `model`'s 1: they score after it, each in the time that is left.
     """
 
     task: Task
     data: Path
     model: Path
-    wheelhouse: Path
+    wheelhouse: Sequence[Path]
     working: Path
     scratch: Path
     token_budget: int
@@ -81,7 +81,7 @@ class Session:
                 model=model_facts(model),
                 longest=self.token_budget,
                 mean_tokens=self.token_budget,
-                vllm_version=engine_version([self.wheelhouse]),
+                vllm_version=engine_version(self.wheelhouse),
                 given=self.engine_options,
                 given_environment=self.worker_environment,
             )
@@ -112,7 +112,7 @@ class Session:
                 workers=plan.replicas,
                 python=self._installed.python,
                 scratch=self.scratch,
-                environment={**self._installed.environment, **plan.environment},
+                environment={**plan.environment, **self._installed.environment},
                 on_event=on_event,
             )
             self._note_outcome(outcome)

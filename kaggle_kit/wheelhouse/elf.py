@@ -4,7 +4,7 @@ Libraries and symbol versions come from `.dynamic` and `.gnu.version_r` (pyelfto
 containers (magic 0xBA55ED50: u16 version, u16 header size, u64 bytes that follow) of entries, each with a header (u16
 kind: 1 PTX, 2 machine code; u32 header size at 4, u64 payload size at 8, u32 compute capability at 28) before a payload
 that may be compressed; the header never is. No CUDA documentation describes this layout; it is what the binaries of
-CUDA 11 to 13 show, and `cuobjdump --list-elf` agrees with it.
+CUDA 11 to 13 show.
 """
 
 import mmap

@@ -23,7 +23,7 @@ def two(here, edit):
 
 def test_every_notebook(here, capsys):
     """Without a name all notebooks are built, and their folders told."""
-    assert run(["build"]) == 0
+    assert run(["build", "--unproved"]) == 0
     assert capsys.readouterr().out == f"{here}/build/answer  for kaggle-t4x2\n"
     assert (here / "build" / "answer" / "answer.ipynb").is_file()
 
@@ -31,34 +31,34 @@ def test_every_notebook(here, capsys):
 def test_from_a_folder_below(here, monkeypatch):
     """A project is found from any folder in it."""
     monkeypatch.chdir(here / "templates")
-    assert run(["build", "answer"]) == 0
+    assert run(["build", "--unproved", "answer"]) == 0
     assert (here / "build" / "answer").is_dir()
 
 
 def test_from_elsewhere(minimal, tmp_path, monkeypatch):
     """--project names the folder."""
     monkeypatch.chdir(tmp_path)
-    assert run(["build", "--project", "minimal"]) == 0
+    assert run(["build", "--unproved", "--project", "minimal"]) == 0
     assert (minimal / "build" / "answer").is_dir()
 
 
 @pytest.mark.usefixtures("here")
 def test_another_target(capsys):
     """--target builds for another than kit.toml's."""
-    assert run(["build", "--target", "local-cpu"]) == 0
+    assert run(["build", "--unproved", "--target", "local-cpu"]) == 0
     assert capsys.readouterr().out.endswith("for local-cpu\n")
 
 
 @pytest.mark.usefixtures("here")
 def test_a_name_twice(capsys):
     """A name given twice is built once."""
-    assert run(["build", "answer", "answer"]) == 0
+    assert run(["build", "--unproved", "answer", "answer"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_parameters(here):
     """-p overrides parameters."""
-    assert run(["build", "-p", "token_budget=77", "-p", "verbose=true"]) == 0
+    assert run(["build", "--unproved", "-p", "token_budget=77", "-p", "verbose=true"]) == 0
     assert "token_budget = 77" in (here / "build" / "answer" / "answer.ipynb").read_text()
 
 
@@ -111,7 +111,7 @@ def test_a_wrong_template_writes_nothing(here, edit, listing, capsys, case):
 def test_a_template_of_the_projects_own(here, edit):
     """kit.toml names a template of the project's, which overrides one cell."""
     edit(here / "kit.toml", 'template = "own.py.j2"')
-    assert run(["build"]) == 0
+    assert run(["build", "--unproved"]) == 0
     assert "print('kaggle-t4x2')" in (here / "build" / "answer" / "answer.ipynb").read_text()
 
 
@@ -146,7 +146,7 @@ def test_a_dry_run_takes_no_foreign_place(here, case, listing, capsys, monkeypat
 
 def test_a_broken_source_is_named(two, capsys):
     """The error of one notebook names its source and line."""
-    assert run(["build"]) == 2
+    assert run(["build", "--unproved"]) == 2
     assert "notebooks_src/broken.py:1: the source is not valid Python" in capsys.readouterr().err
     assert not (two / "build" / "broken").exists()
 
@@ -154,5 +154,15 @@ def test_a_broken_source_is_named(two, capsys):
 def test_a_file_where_the_build_should_go(here, capsys):
     """A file named `build` is an error with its place, no crash."""
     (here / "build").touch()
-    assert run(["build"]) == 1
+    assert run(["build", "--unproved"]) == 1
     assert capsys.readouterr().err.startswith(f"error: {here}/build")
+
+
+def test_an_unproved_wheelhouse_is_refused(here, capsys, listing):
+    """A target whose wheelhouse was never proved is not built for, and the error names the commands to come."""
+    before = listing(here)
+    assert run(["build"]) == 1
+    said = capsys.readouterr().err
+    assert "kit wheels fetch --target kaggle-t4x2" in said
+    assert "--unproved" in said
+    assert listing(here) == before

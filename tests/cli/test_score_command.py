@@ -45,7 +45,8 @@ def test_of_several_notebooks_one_must_be_named(here, edit, capsys):
     """Which task is meant is never guessed."""
     edit(
         here / "kit.toml",
-        '[notebooks.other]\nsource = "notebooks_src/answer.py"\ntitle = "Other"\nmodel = "small"\ntarget = "local-cpu"\n',
+        '[notebooks.other]\nsource = "notebooks_src/answer.py"\n'
+        'title = "Other"\nmodel = "small"\ntarget = "local-cpu"\n',
     )
     assert run(["score", "in.csv", "-o", "out.csv"]) == 2
     assert "name the notebook with --notebook; the project has answer, other" in capsys.readouterr().err

@@ -64,7 +64,7 @@ def test_a_build_does_not_depend_on_place_or_process(minimal, tmp_path):
     found = []
     for seed in ("0", "1", "4711"):
         project = shutil.copytree(minimal, tmp_path / f"elsewhere {seed}")
-        command = [sys.executable, "-c", "from kaggle_kit.cli.main import main; main()", "build"]
+        command = [sys.executable, "-c", "from kaggle_kit.cli.main import main; main()", "build", "--unproved"]
         environment = {**os.environ, "PYTHONHASHSEED": seed, "TZ": f"UTC+{len(seed)}", "LC_ALL": "C"}
         subprocess.run(command, cwd=project, env=environment, check=True, capture_output=True)
         found.append(contents(project / "build" / "answer"))
@@ -149,7 +149,7 @@ def test_the_sources_of_a_dataset_model(metadata):
     """Competition, wheelhouse and model are attached."""
     found = metadata()
     assert found["competition_sources"] == ["best-answer"]
-    assert found["dataset_sources"] == ["ada/small-model", "ada/wheels-t4"]
+    assert found["dataset_sources"] == ["ada/small-model", "ada/wheels-t4", "ada/wheels-t4-kit"]
     assert (found["model_sources"], found["kernel_sources"]) == ([], [])
 
 
@@ -157,7 +157,7 @@ def test_the_sources_of_a_kaggle_model(metadata, minimal, edit):
     """A version of a Kaggle Model is a model source, and no dataset."""
     edit(minimal / "kit.toml", 'model = "published"', 'model = "small"')
     found = metadata()
-    assert found["dataset_sources"] == ["ada/wheels-t4"]
+    assert found["dataset_sources"] == ["ada/wheels-t4", "ada/wheels-t4-kit"]
     assert found["model_sources"] == ["ada/small/pyTorch/awq/3"]
 
 

@@ -128,7 +128,7 @@ def test_names_that_are_defined_in_time(rendered, minimal, edit, code):
 
 
 WRONG = {
-    "undefined": ("{{ cells() }}{{ oops }}", "template own.py.j2: 'oops' is undefined; .*engine_options, kit_version"),
+    "undefined": ("{{ cells() }}{{ oops }}", "template own.py.j2: 'oops' is undefined; .*ensemble, kit_version"),
     "undefined part": ("{{ cells() }}{{ target.x }}", "own.py.j2: .* has no attribute 'x'"),
     "unknown cell": ('{{ cell("promt") }}', "places a cell 'promt', .*did you mean 'prompt'.*; its cells: title"),
     "twice": ('{{ cell("title") }}{{ cell("title") }}', "places the cell 'title' twice"),

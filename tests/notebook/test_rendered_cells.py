@@ -193,7 +193,7 @@ def no_kit_wheel(kaggle: Kaggle) -> None:
 BROKEN = {
     no_wheelhouse: "no wheelhouse 'local-cpu' below .*: attach its dataset to the notebook",
     no_model: "no model 'small' below .*: attach its dataset to the notebook",
-    corrupt_wheel: r"kaggle_kit_runtime-.*\.whl in .* is corrupt: upload the wheelhouse again",
+    corrupt_wheel: r"kaggle_kit_runtime-.*\.whl is corrupt: upload the wheelhouse again",
     missing_wheel: r"kaggle_kit_runtime-.*\.whl",
     no_kit_wheel: "lacks the kit's own wheel",
 }

@@ -122,7 +122,7 @@ FIRST_LINES = {
     ),
     "the deadline": (
         {"record": TWO_SCORED | {"worker": RECORD["worker"] | {"ended": "deadline"}}},
-        f"DEADLINE: the notebook's deadline was reached while it scored; {VALID_TWO}",
+        f"DEADLINE: the notebook's time did not suffice for every row; {VALID_TWO}",
     ),
     "the limit": (
         {"limit": True, "code": 143, "last": "score", "record": TWO_SCORED},
