@@ -50,7 +50,7 @@ class Case:
 
 CASES = {
     "demo": Case("demo model (hidden 256, 4 layers)", rows=2000, large=False),
-    "large": Case("random AWQ Llama (hidden 1,024, 8 layers)", rows=300, large=True),
+    "large": Case("random AWQ Llama (hidden 1,024, 8 layers)", rows=1200, large=True),
 }
 
 

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import recovery
 
-KILLS, ROWS = 5, 400
+KILLS, ROWS = 5, 1500
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,13 @@ def runs(tmp_path_factory):
 
 
 def test_a_worker_killed_again_and_again_comes_to_its_end(runs):
-    """Every kill was a real one, before and during scoring, and each was followed by another start."""
+    """Every kill fell into the run, most into scoring, and each was followed by another start."""
     killer, outcome, _ = runs
     assert outcome.ended == "done", outcome.log
-    assert len(killer.done) == KILLS
-    assert outcome.starts == KILLS + 1
-    assert {kill.stage for kill in killer.done} & {"scoring", "swapped pass"}
+    # The last moment drawn may come when all is done.
+    assert len(killer.done) >= KILLS - 1
+    assert outcome.starts == len(killer.done) + 1
+    assert sum(kill.stage in ("scoring", "swapped pass") for kill in killer.done) >= 2
 
 
 def test_every_row_is_there_once_in_both_passes(runs):

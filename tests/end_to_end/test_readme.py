@@ -1,0 +1,62 @@
+"""Every command of the README does what a reader expects of it: it ends with exit code 0."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COPIED = ("kit.toml", "notebooks_src", "templates", "wheels/local-cpu.lock", "tests/demo")
+
+
+def commands() -> list[str]:
+    """The lines of the README's code blocks that begin with kit, without their comments."""
+    blocks = re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("kit ")]
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    """One reader's copy of the project, in which the commands follow each other."""
+    folder = tmp_path_factory.mktemp("reader")
+    for name in COPIED:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile)(ROOT / name, target)
+    return folder
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_command_of_the_readme_works(reader, line):
+    """Run in the README's order in a copy of the project, it ends with exit code 0 and no traceback."""
+    program = Path(sys.executable).with_name("kit")
+    done = subprocess.run(
+        [program, *shlex.split(line)[1:]], cwd=reader, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.strip()
+
+
+def test_make_demo_works():
+    """`make demo` scores the sample and says so in its first line."""
+    done = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "OK: submission.csv is valid" in done.stdout
+
+
+def test_every_command_is_in_the_readme():
+    """No command of kit is left out of the README."""
+    from kaggle_kit.cli.main import kit
+
+    names = {f"kit {name}" for name in kit.commands if name != "wheels"}
+    names |= {f"kit wheels {name}" for name in kit.commands["wheels"].commands}
+    assert {name for name in names if not any(line.startswith(name) for line in commands())} == set()
