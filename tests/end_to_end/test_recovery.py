@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import recovery
 
-KILLS, ROWS = 5, 1500
+KILLS, ROWS = 5, 700
 
 
 @pytest.fixture(scope="module")
