@@ -18,7 +18,7 @@ from kaggle_kit.runtime.rows import read_rows
 from kaggle_kit.runtime.tokenizers import ModelTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from kaggle_kit.runtime.job import Job
@@ -53,14 +53,31 @@ def open_prompt(task: Task, model: Path) -> tuple[Template, ModelTokenizer, tupl
     return template, tokenizer, label_tokens(labels, prompt=frame, tokenizer=tokenizer)
 
 
+def open_job(job: Job) -> tuple[Template, ModelTokenizer, tuple[int, ...]]:
+    """`open_prompt` of a job whose model is whole and takes prompts of its budget.
+
+    Raises DataError, LabelError or ModelError where it cannot be done as it is; reads no row.
+    """
+    verify_files(job.model, read_manifest(job.model / MANIFEST), hashes=False)
+    opened = open_prompt(job.task, job.model)
+    _check_budget(job)
+    return opened
+
+
+def needs_engine(job: Job) -> bool:
+    """Whether any row of the job is for the model.
+
+    All rows are read (25,000 in a second), so that a DataError for the file as a whole comes before the engine starts.
+    """
+    return sum(settle(row, job.task) is None for row in _rows(job)) > 0
+
+
 def prepare(job: Job) -> Prepared:
     """Read and cut all rows.
 
     Raises DataError, LabelError or ModelError where the job cannot be done as it is.
     """
-    verify_files(job.model, read_manifest(job.model / MANIFEST), hashes=False)
-    template, tokenizer, label_ids = open_prompt(job.task, job.model)
-    _check_budget(job)
+    template, tokenizer, label_ids = open_job(job)
     builder = PromptBuilder(template, job.task.fields, job.token_budget, tokenizer)
     special = tokenizer.special
     prompts: dict[str, Prompt] = {}
@@ -74,10 +91,7 @@ def prepare(job: Job) -> Prepared:
         prompts.update(zip((row.id for row in waiting), builder.build(turns), strict=True))
         waiting.clear()
 
-    fields = tuple(job.task.fields)
-    rows = read_rows(job.test, id_column=job.id_column, fields=fields, row_format=job.task.row_format)
-    number, workers = job.share
-    for row in islice(rows, number, None, workers):
+    for row in _rows(job):
         entry = settle(row, job.task)
         if entry is not None:
             settled.append(entry)
@@ -87,6 +101,14 @@ def prepare(job: Job) -> Prepared:
             build()
     build()
     return Prepared(label_ids, prompts, tuple(settled), builder)
+
+
+def _rows(job: Job) -> Iterator[Row]:
+    """The rows of this worker's share."""
+    fields = tuple(job.task.fields)
+    rows = read_rows(job.test, id_column=job.id_column, fields=fields, row_format=job.task.row_format)
+    number, workers = job.share
+    return islice(rows, number, None, workers)
 
 
 def settle(row: Row, task: Task) -> Entry | None:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -23,7 +24,7 @@ from kaggle_kit.runtime.engines import open_engine
 from kaggle_kit.runtime.governor import Governor
 from kaggle_kit.runtime.job import Job, read_job
 from kaggle_kit.runtime.journal import SWAPPED, Journal
-from kaggle_kit.runtime.prepare import Prepared, prepare
+from kaggle_kit.runtime.prepare import Prepared, needs_engine, open_job, prepare
 from kaggle_kit.runtime.scoring import Scorer
 
 if TYPE_CHECKING:
@@ -51,21 +52,47 @@ class Events:
 def run(job: Job, events: Events) -> None:
     """Do the whole job, going on from what the journal already holds."""
     events.send("stage", name="prepare")
-    prepared = prepare(job)
     with Journal(job.journal, configuration=job.configuration()) as journal:
         done = journal.read()
+        engine = None
+        if done or not needs_engine(job):
+            prepared = prepare(job)
+        else:
+            prepared, engine = _prepare_beside_start(job, events)
         journal.write(entry for entry in prepared.settled if entry.id not in done)
         todo = {row_id: prompt for row_id, prompt in prepared.prompts.items() if row_id not in done}
         tokens = sum(len(prompt.token_ids) for prompt in todo.values())
         events.send("rows", total=len(prepared.prompts), todo=len(todo), tokens=tokens)
         if todo or _unswapped(job, prepared, journal):
-            _score(job, prepared, todo, journal, events)
+            _score(job, prepared, todo, journal, events, engine)
     events.send("done", peak_bytes=_peak_bytes())
 
 
-def _score(job: Job, prepared: Prepared, todo: dict[str, Prompt], journal: Journal, events: Events) -> None:
+def _prepare_beside_start(job: Job, events: Events) -> tuple[Prepared, Engine]:
+    """Prepare the rows while the engine loads: at 25,000 rows that saves most of a minute.
+
+    What is wrong with the model, the labels or the budget is said before the engine starts.
+    """
+    label_ids = open_job(job)[2]
     events.send("stage", name="engine start")
-    engine = _start_engine(job, prepared)
+    preparing = ThreadPoolExecutor(1).submit(prepare, job)
+    engine = _start_engine(job, label_ids, job.token_budget)
+    if not preparing.done():
+        events.send("stage", name="prepare")
+    return preparing.result(), engine
+
+
+def _score(
+    job: Job,
+    prepared: Prepared,
+    todo: dict[str, Prompt],
+    journal: Journal,
+    events: Events,
+    engine: Engine | None,
+) -> None:
+    if engine is None:
+        events.send("stage", name="engine start")
+        engine = _start_engine(job, prepared.label_ids, _longest(job, prepared))
     events.send("engine", name=engine.name)
     scorer = Scorer(
         engine=engine,
@@ -103,14 +130,16 @@ def _unswapped(job: Job, prepared: Prepared, journal: Journal) -> dict[str, Prom
     }
 
 
-def _start_engine(job: Job, prepared: Prepared) -> Engine:
-    longest = max(len(prompt.token_ids) for prompt in prepared.prompts.values())
-    # An exchanged prompt may be longer than the plain one, up to the budget.
-    longest = job.token_budget if job.swapped and job.task.field_pairs else longest
+def _longest(job: Job, prepared: Prepared) -> int:
+    """Tokens of the longest prompt to come; an exchanged prompt may be longer than the plain one, up to the budget."""
+    if job.swapped and job.task.field_pairs:
+        return job.token_budget
+    return max(len(prompt.token_ids) for prompt in prepared.prompts.values())
+
+
+def _start_engine(job: Job, label_ids: Sequence[int], longest: int) -> Engine:
     try:
-        return open_engine(
-            job.engine, job.model, label_ids=prepared.label_ids, longest=longest, options=job.engine_options
-        )
+        return open_engine(job.engine, job.model, label_ids=label_ids, longest=longest, options=job.engine_options)
     except KitError:
         traceback.print_exc()
         raise

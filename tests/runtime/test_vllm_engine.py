@@ -1,4 +1,4 @@
-"""How vLLM is asked, version by version; the real engine is in tests/end_to_end/test_engines.py."""
+"""How vLLM is asked, version by version; the real engine is in tests/end_to_end/test_conformance.py."""
 
 from pathlib import Path
 

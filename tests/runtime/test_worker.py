@@ -58,16 +58,18 @@ def test_a_run_tells_its_stages_and_scores_every_row(make_job):
     """From prepare to done, with the bad row in the journal under its problem."""
     job = make_job([["1", GOOD, GOOD, GOOD], ["2", "oops", GOOD, GOOD], ["3", GOOD, GOOD, GOOD]])
     events = run(job)
-    assert [e.get("name", e["event"]) for e in events] == [
+    # "prepare" is told again where the engine is up before the rows are ready: which is first is a race.
+    assert list(dict.fromkeys(e.get("name", e["event"]) for e in events)) == [
         "prepare",
-        "rows",
         "engine start",
+        "rows",
         "counting 1.0",
         "scoring",
         "progress",
         "done",
     ]
-    assert (events[1]["total"], events[1]["todo"]) == (2, 2)
+    told = next(event for event in events if event["event"] == "rows")
+    assert (told["total"], told["todo"]) == (2, 2)
     with Journal(job.journal, configuration=job.configuration()) as journal:
         entries = journal.read()
     assert {row_id: bool(entry.log_probabilities) for row_id, entry in entries.items()} == {
