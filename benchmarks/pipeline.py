@@ -248,7 +248,8 @@ def main() -> int:
         ratios.append(ratio)
     text = (
         f"Bare: one `LLM.generate` call over token ids that are there already. Ours: from opening the CSV to "
-        f"`submission.csv`, tokenising\nincluded, the engine's start excluded (the worker prepares rows during it, as in a run). One engine, one process, in turn (which goes "
+        f"`submission.csv`, tokenising\nincluded, the engine's start excluded (rows are prepared during it, as in "
+        f"a run). One engine, one process, in turn (which goes "
         f"first changes), prefix caching on in both and emptied\nbefore each; no swapped pass. Ratio: rows/s of ours "
         f"over bare, the median of the pairs, and their range; to reach: {LEAST}. CPU ratio:\nthe same in CPU seconds, "
         f"which other work on the machine disturbs less. Times are medians."

@@ -29,11 +29,9 @@ margin_minutes: float = 5.0
 labels = {"winner_model_a": "A", "winner_model_b": "B", "winner_tie": "tie"}
 prior = {"winner_model_a": 0.349, "winner_model_b": 0.342, "winner_tie": 0.309}
 
-# %% name="rules"
-# When time is left, the rows nearest to undecided are scored again with the answers exchanged, and averaged.
+# %% name="swap"
+# When time is left, rows are scored again with the answers exchanged, the nearest to undecided first, and averaged.
 swap = {"response_a": "response_b", "winner_model_a": "winner_model_b"}
-# Rows that need no model: how often identical answers end in each outcome (of the demo rows; look it up in yours).
-rules = {"identical": {"winner_model_a": 0.14, "winner_model_b": 0.14, "winner_tie": 0.72}}
 
 # %% name="prompt"
 # A cell of test.csv is a JSON list of turns. The fields share what the template leaves of the token budget.

@@ -30,7 +30,7 @@ def source(tmp_path):
 def test_cells_are_read_in_order():
     """The reference source has its cells in the order of the file, each of its kind."""
     cells = read_source(LMSYS).cells
-    assert [cell.name for cell in cells] == ["title", "parameters", "labels", "rules", "prompt"]
+    assert [cell.name for cell in cells] == ["title", "parameters", "labels", "swap", "prompt"]
     assert [cell.kind for cell in cells] == ["markdown", "code", "code", "code", "code"]
     assert cells[1].tags == ("parameters",)
 
@@ -45,7 +45,7 @@ def test_the_reference_source_becomes_a_notebook(tmp_path):
         "title",
         "parameters",
         "labels",
-        "rules",
+        "swap",
         "prompt",
     ]
     assert notebook["cells"][1]["metadata"]["tags"] == ["parameters"]
