@@ -181,7 +181,7 @@ def test_in_the_hidden_run_a_failure_ends_in_the_submission_that_stands(workshop
 def test_an_interrupt_leaves_nothing_half_written(workshop, moment):
     """Ctrl-C at any stage: exit code 130, no results folder, no process left, and the last run's files untouched."""
     workshop.results.mkdir(parents=True)
-    (workshop.results / "report.txt").write_text("the last run\n")
+    (workshop.results / "report.json").write_text("the last run\n")
     with workshop.start() as process:
         for line in process.stdout:
             if moment in line:
@@ -192,7 +192,7 @@ def test_an_interrupt_leaves_nothing_half_written(workshop, moment):
     assert process.returncode == 130, rest
     assert "Traceback" not in rest
     assert [path.name for path in workshop.results.parent.iterdir()] == ["lmsys"]
-    assert (workshop.results / "report.txt").read_text() == "the last run\n"
+    assert (workshop.results / "report.json").read_text() == "the last run\n"
     mine = f"{workshop.folder}".encode()
     for entry in os.scandir("/proc"):
         if entry.name.isdigit() and int(entry.name) != os.getpid():
