@@ -124,6 +124,17 @@ def test_the_kit_is_found_in_every_layout(minimal, tmp_path, style):
     assert set(kaggle.record()["stages"]) == {"inputs", "fallback", "kit"}
 
 
+def test_the_kit_is_found_in_a_part_of_its_own(kaggle, tmp_path):
+    """A wheelhouse in two datasets, engine and kit: the kit's wheel is taken from the part that holds it."""
+    engine = tmp_path / "engine"
+    engine.mkdir()
+    (engine / "torch.whl").write_text("a wheel of the engine")
+    seal(engine, kind="wheelhouse", name="local-cpu")
+    (kaggle.root / "input" / "a-first-part").symlink_to(engine)
+    done = kaggle.run(until="kit")
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_record_says_what_ran(kaggle):
     """The record names the target, and that this was no hidden run."""
     kaggle.run(until="inputs")
