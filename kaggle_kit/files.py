@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -27,6 +28,18 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_aside(folder: Path) -> None:
+    """Remove `folder` without waiting: the 40,000 files of an environment can take minutes on some disks."""
+    subprocess.run(
+        ["sh", "-c", 'rm -rf -- "$1" &', "sh", str(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        check=False,
+    )
 
 
 def sha256_file(path: Path) -> str:

@@ -75,13 +75,14 @@ class Session:
         """
         self._installed = install_engine(self.wheelhouse, scratch=self.scratch)
         self.record["installer"] = {"name": self._installed.installer, "seconds": dict(self._installed.seconds)}
+        gpus, version = find_gpus(), engine_version(self.wheelhouse)
         for model, _ in self._members():
             self._plans[model] = plan_engine(
-                gpus=find_gpus(),
+                gpus=gpus,
                 model=model_facts(model),
                 longest=self.token_budget,
                 mean_tokens=self.token_budget,
-                vllm_version=engine_version(self.wheelhouse),
+                vllm_version=version,
                 given=self.engine_options,
                 given_environment=self.worker_environment,
             )

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.files import user_cache, write_atomic
+from kaggle_kit.files import remove_aside, user_cache, write_atomic
 from kaggle_kit.notebook.build import Build, build
 from kaggle_kit.sandbox.competition import Competition, cut_competition
 from kaggle_kit.sandbox.execute import execute
@@ -196,12 +195,12 @@ def _room_folder() -> Iterator[Path]:
     base.mkdir(parents=True, exist_ok=True)
     for left in base.iterdir():
         if not _is_alive(left):
-            _remove_aside(left)
+            _retire(left)
     folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
     try:
         yield folder
     finally:
-        _remove_aside(folder)
+        _retire(folder)
 
 
 def _is_alive(folder: Path) -> bool:
@@ -210,22 +209,12 @@ def _is_alive(folder: Path) -> bool:
     return pid.isdigit() and Path(f"/proc/{pid}").exists()
 
 
-def _remove_aside(folder: Path) -> None:
-    """Remove a folder without waiting: an environment's 40,000 files can take a minute on some disks.
-
-    A removal that is cut off is taken up by the next dry run.
-    """
+def _retire(folder: Path) -> None:
+    """Mark a room's folder as dead and remove it aside: a removal that is cut off is taken up by the next dry run."""
     dead = folder.with_name(f"dead-{folder.name.removeprefix('dead-')}")
     with contextlib.suppress(OSError):
         folder.replace(dead)
-    subprocess.run(
-        ["sh", "-c", 'rm -rf -- "$1" &', "sh", str(dead)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        check=False,
-    )
+    remove_aside(dead)
 
 
 def _refuse_foreign(out: Path) -> None:

@@ -89,7 +89,7 @@ def _run_uv(question: Question, source: tuple[str, ...], folder: Path) -> str:
         # uv keeps to the versions of a former answer wherever they still will do.
         (folder / "pylock.toml").write_text(_former_answer(question.preferences), encoding="utf-8")
     command = [
-        *(_uv(), "pip", "compile", "requirements.in", "--no-header"),
+        *(uv_program(), "pip", "compile", "requirements.in", "--no-header"),
         *("--override", "overrides.txt", "--constraint", "constraints.txt"),
         # Wheels only, so any Python will do; left to itself uv would search for one of that version.
         *("--python", sys.executable, "--python-version", question.python),
@@ -128,7 +128,8 @@ def _former_answer(preferences: Sequence[tuple[str, str]]) -> str:
     return "\n".join(['lock-version = "1.0"', 'created-by = "kit"', *packages, ""])
 
 
-def _uv() -> str:
+def uv_program() -> str:
+    """The program of the Python package uv. Raises WheelhouseError where it is missing."""
     import uv
 
     try:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from kaggle_kit.errors import WheelhouseError
+from kaggle_kit.files import remove_aside
+from kaggle_kit.wheelhouse.index import uv_program
 from kaggle_kit.wheelhouse.kit_wheel import kit_wheel_name
 from kaggle_kit.wheelhouse.prove_report import Check, judged, not_run
 
@@ -96,18 +97,6 @@ def rehearsed(folder: Path, *, python: str, base: Path) -> Iterator[Rehearsal | 
         remove_aside(scratch)
 
 
-def remove_aside(folder: Path) -> None:
-    """Remove `folder` without waiting: the 40,000 files of an environment can take minutes on some disks."""
-    subprocess.run(
-        ["sh", "-c", 'rm -rf -- "$1" &', "sh", str(folder)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        check=False,
-    )
-
-
 def _rehearse(folder: Path, program: Path, scratch: Path, python: str) -> Rehearsal | Check:
     before, how = no_network()
     command = [*before, str(program), "-I", "-c", _REHEARSAL]
@@ -135,7 +124,7 @@ def check_installed(made: Rehearsal, *, python: str, exclude: Sequence[str], mis
     """
     if made.environment:
         return not_run("pip check", "an overlay lies over the image's packages, which are not here", python=python)
-    command = [_uv(), "pip", "check", "--offline", "--python", str(made.python)]
+    command = [uv_program(), "pip", "check", "--offline", "--python", str(made.python)]
     done = subprocess.run(command, env=_clean(), capture_output=True, text=True, check=False)
     left_out = {canonicalize_name(name) for name in exclude}
     inside = {parse_wheel_filename(file)[0] for file in mismatched}
@@ -192,19 +181,10 @@ def _pythons(version: str) -> Iterator[Path]:
     for place in ("/usr/bin", "/usr/local/bin", f"/opt/python{version}/bin"):
         yield Path(place) / f"python{version}"
     for how in ("--system", "--managed-python"):
-        command = [_uv(), "python", "find", "--offline", "--no-python-downloads", how, version]
+        command = [uv_program(), "python", "find", "--offline", "--no-python-downloads", how, version]
         done = subprocess.run(command, env=_clean(), capture_output=True, text=True, check=False)
         if done.returncode == 0 and done.stdout.strip():
             yield Path(done.stdout.strip())
-
-
-def _uv() -> str:
-    import uv
-
-    try:
-        return uv.find_uv_bin()
-    except FileNotFoundError as error:
-        raise WheelhouseError(f"the program of the Python package uv is missing ({error}); install uv again") from error
 
 
 def _clean() -> dict[str, str]:
