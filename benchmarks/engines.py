@@ -124,14 +124,15 @@ def score_here(told: Path, out: Path) -> None:
 
 
 def _score_case(kind: str, case: Case) -> Scored:
+    from kaggle_kit.runtime.engine import score_all
     from kaggle_kit.runtime.engines import open_engine
 
     longest = max(map(len, case.prompts))
     engine = open_engine(kind, DEMO / "model", label_ids=case.label_ids, longest=longest, options=case.options)
     # The first batch of a shape is slow. The same prompts would come out of the prefix cache: others warm up.
-    engine.score([prompt[:1] + prompt[:0:-1] for prompt in case.prompts])
+    score_all(engine, [prompt[:1] + prompt[:0:-1] for prompt in case.prompts])
     begun = time.perf_counter(), time.process_time()
-    scores = engine.score(case.prompts)
+    scores = score_all(engine, case.prompts)
     took = time.perf_counter() - begun[0], time.process_time() - begun[1]
     return Scored(
         name=engine.name,

@@ -134,6 +134,7 @@ def ours_here(labels: list[str]) -> list[dict[str, Any]]:
 def _ours(labels: list[str], budget: int) -> dict[str, Any]:
     import task
 
+    from kaggle_kit.runtime.engine import score_all
     from kaggle_kit.runtime.engines import open_engine
     from kaggle_kit.runtime.tokenizers import load_tokenizer
 
@@ -148,7 +149,7 @@ def _ours(labels: list[str], budget: int) -> dict[str, Any]:
 
     def run(rows: list[dict[str, str]]) -> list[Any]:
         prompts = [task.prompt_of(row, tokenizer=tokenizer, budget=budget) for row in rows]
-        return engine.score([prompt.token_ids for prompt in prompts])
+        return score_all(engine, [prompt.token_ids for prompt in prompts])
 
     run(rows_of("train"))
     begun = time.perf_counter(), time.process_time()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from kaggle_kit.errors import RunError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 LOW_MASS = "low-mass"
 """The flag of a row in which the model would rather say something else than a label: its mass is below one half."""
@@ -46,12 +46,22 @@ class Engine(Protocol):
     name: str
     """The engine, its version, and the way in which it reads the labels: for the log and the report."""
 
-    def score(self, prompts: Sequence[Sequence[int]]) -> list[LabelScores]:
-        """Score token-id prompts, each within the length that the engine was started for; one answer a prompt.
+    def stream(self, chunks: Iterable[Sequence[Sequence[int]]]) -> Iterator[list[LabelScores]]:
+        """Score chunks of token-id prompts, each prompt within the length that the engine was started for.
+
+        Yields one list a chunk, in the chunks' order, with one answer a prompt. The next chunk may be taken from
+        `chunks` before the last one's answers are there, so that no batch runs half empty at a chunk's end. After an
+        error the chunks taken and not answered have to be given again; the engine itself can go on.
 
         Raises EngineMemoryError where a smaller batch may pass, EngineDiedError where only a new engine helps, and
         RunError where a prompt is too long or an answer is not whole.
         """
+
+
+def score_all(engine: Engine, prompts: Sequence[Sequence[int]]) -> list[LabelScores]:
+    """The answers to `prompts` as one chunk; raises what `Engine.stream` does."""
+    [scores] = engine.stream([prompts])
+    return scores
 
 
 def renormalise(raw: Sequence[float], *, with_mass: bool) -> LabelScores:
@@ -87,6 +97,12 @@ def check_lengths(prompts: Sequence[Sequence[int]], *, longest: int) -> None:
                 f"prompt {place} of the batch has {len(prompt)} tokens; the engine was started for 1 to {longest}: "
                 f"cut it before scoring"
             )
+
+
+def check_answer(asked: Sequence[int], prompt: Sequence[int]) -> None:
+    """Raise RunError where an answer is to another prompt than the one that was asked."""
+    if list(asked) != list(prompt):
+        raise RunError("the engine answered another prompt than the one that it was asked")
 
 
 def engine_error(error: BaseException, *, doing: str) -> RunError | None:

@@ -5,12 +5,12 @@ Sizes are in bytes, lengths in tokens.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError, UsageError
+from kaggle_kit.runtime.checkpoint import read_config
 from kaggle_kit.runtime.kernels import choose_kernel
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
 
@@ -74,9 +74,8 @@ def model_facts(model: Path) -> ModelFacts:
 
     Raises ModelError where config.json cannot be read or lacks a size, KitError for the manifest.
     """
-    path = model / "config.json"
+    body = read_config(model)
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
         told = body.get("text_config") or body
         heads = int(told["num_attention_heads"])
         method, group_size = _four_bits(body.get("quantization_config") or {})
@@ -96,7 +95,7 @@ def model_facts(model: Path) -> ModelFacts:
             group_size=group_size,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path} cannot be read as a model's configuration: {error!r}") from error
+        raise ModelError(f"{model / 'config.json'} cannot be read as a model's configuration: {error!r}") from error
 
 
 def _four_bits(found: Mapping[str, Any]) -> tuple[str | None, int | None]:

@@ -156,6 +156,8 @@ class Governor:
     floor: int | None = None
     model: CostModel = field(default_factory=CostModel)
 
+    _ahead: float = 0.0
+
     def __post_init__(self) -> None:
         """Raise UsageError where the budgets make no sense."""
         if self.full < 1:
@@ -172,8 +174,13 @@ class Governor:
 
     @property
     def left(self) -> float:
-        """Seconds until the deadline."""
-        return self.deadline - self.clock()
+        """Seconds until the deadline, less those of the work that the engine already has."""
+        return self.deadline - self.clock() - self._ahead
+
+    def ahead(self, lengths: Lengths, *, since: float) -> None:
+        """Reckon with prompts of `lengths` tokens that the engine has been at for `since` seconds."""
+        known = len(lengths) > 0 and self.model.count > 0
+        self._ahead = max(0.0, self.model.estimate(load_of(lengths)).seconds - since) if known else 0.0
 
     def observe(self, lengths: Lengths, seconds: float) -> None:
         """Learn that a chunk of prompts of `lengths` tokens took `seconds`, its writing to disk included."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from kaggle_kit.errors import DataError, ModelError
+from kaggle_kit.errors import DataError
 from kaggle_kit.runtime.chat import wrap_in_chat
+from kaggle_kit.runtime.checkpoint import read_config
 from kaggle_kit.runtime.journal import Entry
 from kaggle_kit.runtime.labels import label_tokens
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
@@ -135,12 +135,7 @@ def _rule_of(turns: Mapping[str, tuple[str, ...]], task: Task) -> str | None:
 
 def _check_budget(job: Job) -> None:
     """Raise DataError where a prompt as long as the budget would not leave the model room for its answer."""
-    path = job.model / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        limit = config.get("max_position_embeddings")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{path} cannot be read: {error}; upload the model again, whole") from error
+    limit = read_config(job.model).get("max_position_embeddings")
     if isinstance(limit, int) and job.token_budget >= limit:
         raise DataError(
             f"token_budget = {job.token_budget}, but the model takes {limit} tokens, its answer included; "

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import RunError
-from kaggle_kit.runtime.engine import EngineDiedError
+from kaggle_kit.runtime.engine import EngineDiedError, score_all
 from kaggle_kit.runtime.governor import Allowance, swap_order
 from kaggle_kit.runtime.journal import PLAIN, SWAPPED, Entry
 from kaggle_kit.runtime.schedule import copies, scoring_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from kaggle_kit.runtime.engine import Engine, LabelScores
     from kaggle_kit.runtime.governor import Governor
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from kaggle_kit.runtime.prompts import Prompt, PromptBuilder
     from kaggle_kit.runtime.task import Task
 
-_CHUNK_SECONDS = 10.0
-"""What a chunk should take: the most work that a kill can cost, while the engine's batches stay full."""
+    Chunk = list[tuple[str, Prompt]]
+
+_CHUNK_SECONDS = 5.0
+"""What a chunk should take: how often rows are written, and about half of the work that a kill can cost."""
 _FIRST_CHUNK_ROWS, _LARGEST_CHUNK_ROWS = 64, 2048
 _TRIES_ALONE = 2
 """Times that the engine may die over a row on its own before the row is taken to be the reason."""
@@ -43,6 +46,23 @@ class Progress:
 
 
 @dataclass
+class _Pass:
+    """One pass on its way: the rows in their order, and how many were given to the engine and came back.
+
+    `lengths` are the prompts' tokens; `shared` names each row's copies. `stopped`: no time is left for the rest.
+    """
+
+    name: str
+    queue: Sequence[str]
+    lengths: Sequence[int]
+    budget: int
+    shared: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    given: int = 0
+    done: int = 0
+    stopped: bool = False
+
+
+@dataclass
 class Scorer:
     """Scores rows until they are done or the governor says that the time is."""
 
@@ -53,6 +73,8 @@ class Scorer:
     report: Callable[[Progress], None]
     chunk_rows: int = _FIRST_CHUNK_ROWS
     clock: Callable[[], float] = field(default=time.monotonic)
+    _with_engine: deque[tuple[Chunk, float]] = field(default_factory=deque)
+    _last_filed: float = -math.inf
 
     def first_pass(self, prompts: Mapping[str, Prompt]) -> None:
         """Score every row of `prompts` once; rows with the same prompt share one scoring.
@@ -74,20 +96,12 @@ class Scorer:
         probes, rest = scoring_order(sure, probing=math.isfinite(self.governor.deadline))
         queue = [*(row_id for chunk in probes for row_id in chunk), *rest, *alone]
         lengths = [len(prompts[row_id].token_ids) for row_id in queue]
-        place = 0
-        while place < len(queue):
-            size = 1 if place >= len(sure) else min(self.chunk_rows, len(sure) - place)
-            probing = len(probes.pop(0)) if probes else 0
-            allowance = self._allowance(lengths[place:], probing=probing)
-            size = min(probing or size, allowance.rows)
-            chunk = [(row_id, prompts[row_id]) for row_id in queue[place : place + size]]
-            chunk = self._within(chunk, allowance.tokens)
-            chunk = chunk[: self._affordable([len(prompt.token_ids) for _, prompt in chunk])]
-            if not chunk:
-                return
-            self._score_chunk(chunk, pass_name=PLAIN, shared=shared)
-            place += len(chunk)
-            self._tell(PLAIN, lengths, place, allowance.tokens)
+        run = _Pass(PLAIN, queue, lengths, self.governor.full, shared)
+        for chunk in probes:
+            self._flow(self._plain_chunks(run, prompts, until=run.given + len(chunk), probing=True), run)
+        self._flow(self._plain_chunks(run, prompts, until=len(sure)), run)
+        while run.given < len(queue) and not run.stopped:
+            self._flow(self._plain_chunks(run, prompts, until=run.given + 1), run)
 
     def swapped_pass(self, prompts: Mapping[str, Prompt], task: Task, *, done: Mapping[str, Entry]) -> None:
         """Score rows again with the fields exchanged, the most promising first, while there is time.
@@ -110,21 +124,52 @@ class Scorer:
         sure = sum(row_id not in flown for row_id in queue)
         lengths = [len(prompts[row_id].token_ids) for row_id in queue]
         mirrored = {**task.field_pairs, **{other: one for one, other in task.field_pairs.items()}}
-        place = 0
-        while place < len(queue):
-            most = min(self.chunk_rows, sure - place) if place < sure else 1
-            size = min(most, self._affordable(lengths[place:]))
-            if not size:
+        run = _Pass(SWAPPED, queue, lengths, self.builder.budget)
+        self._flow(self._swapped_chunks(run, prompts, mirrored, until=sure), run)
+        while run.given < len(queue) and not run.stopped:
+            self._flow(self._swapped_chunks(run, prompts, mirrored, until=run.given + 1), run)
+
+    def _plain_chunks(
+        self, run: _Pass, prompts: Mapping[str, Prompt], *, until: int, probing: bool = False
+    ) -> Iterator[Chunk]:
+        """The rows up to `until`, each chunk as large and its prompts as long as the time allows when it is taken."""
+        while run.given < until:
+            self._reckon_with_what_the_engine_has()
+            size = until - run.given if probing else min(self.chunk_rows, until - run.given)
+            allowance = self._allowance(run.lengths[run.given :], probing=size if probing else 0)
+            ids = run.queue[run.given : run.given + min(size, allowance.rows)]
+            chunk = self._within([(row_id, prompts[row_id]) for row_id in ids], allowance.tokens)
+            chunk = chunk[: self._affordable([len(prompt.token_ids) for _, prompt in chunk])]
+            if not chunk:
+                run.stopped = True
                 return
-            chunk = queue[place : place + size]
+            run.given += len(chunk)
+            run.budget = allowance.tokens
+            yield chunk
+
+    def _swapped_chunks(
+        self, run: _Pass, prompts: Mapping[str, Prompt], mirrored: Mapping[str, str], *, until: int
+    ) -> Iterator[Chunk]:
+        while run.given < until:
+            self._reckon_with_what_the_engine_has()
+            most = min(self.chunk_rows, until - run.given)
+            size = min(most, self._affordable(run.lengths[run.given :]))
+            if not size:
+                run.stopped = True
+                return
+            ids = run.queue[run.given : run.given + size]
             kept = [
                 {name: prompts[row_id].kept[mirrored.get(name, name)] for name in prompts[row_id].kept}
-                for row_id in chunk
+                for row_id in ids
             ]
-            swapped = self.builder.build(kept)
-            self._score_chunk(list(zip(chunk, swapped, strict=True)), pass_name=SWAPPED, shared={})
-            place += size
-            self._tell(SWAPPED, lengths, place, self.builder.budget)
+            run.given += size
+            yield list(zip(ids, self.builder.build(kept), strict=True))
+
+    def _reckon_with_what_the_engine_has(self) -> None:
+        """Tell the governor of the work that is given and not done: time that a further chunk has to wait."""
+        lengths = [len(prompt.token_ids) for chunk, _ in self._with_engine for _, prompt in chunk]
+        begun = max(self._last_filed, self._with_engine[0][1]) if lengths else 0.0
+        self.governor.ahead(lengths, since=self.clock() - begun if lengths else 0.0)
 
     def _allowance(self, lengths: Sequence[int], *, probing: int) -> Allowance:
         """What may come next: a chunk of the probe uncut, for it is there to tell the time of long prompts."""
@@ -138,7 +183,7 @@ class Scorer:
             return len(lengths)
         return self.governor.affordable(lengths)
 
-    def _within(self, chunk: Sequence[tuple[str, Prompt]], budget: int) -> list[tuple[str, Prompt]]:
+    def _within(self, chunk: Chunk, budget: int) -> Chunk:
         """The chunk with every prompt within `budget` tokens, cut again where it is not."""
         long = [(row_id, prompt) for row_id, prompt in chunk if len(prompt.token_ids) > budget]
         if not long:
@@ -149,50 +194,108 @@ class Scorer:
         )
         return [(row_id, _with_cuts(again[row_id], prompt) if row_id in again else prompt) for row_id, prompt in chunk]
 
-    def _score_chunk(
-        self, chunk: Sequence[tuple[str, Prompt]], *, pass_name: str, shared: Mapping[str, Sequence[str]]
-    ) -> None:
-        since = self.clock()
-        self.journal.begin(row_id for row_id, _ in chunk)
-        entries = [
-            entry
-            for scored in self._score_or_halve(chunk)
-            for entry in (scored, *(_copy(scored, other) for other in shared.get(scored.id, ())))
-        ]
-        self.journal.write(entries, pass_name=pass_name)
-        seconds = max(self.clock() - since, 1e-6)
-        self.governor.observe([len(prompt.token_ids) for _, prompt in chunk], seconds)
-        fitting = int(len(chunk) * _CHUNK_SECONDS / seconds)
-        if len(chunk) == self.chunk_rows:
-            self.chunk_rows = max(1, min(fitting, 2 * self.chunk_rows, _LARGEST_CHUNK_ROWS))
+    def _flow(self, chunks: Iterator[Chunk], run: _Pass) -> None:
+        """Stream `chunks` through the engine and file what comes back; a chunk that it refuses is halved."""
+        feed = _Guarded(chunks)
+        while True:
+            answers = self.engine.stream(self._noted(feed))
+            refusal: Exception | None = None
+            while True:
+                try:
+                    scores = next(answers, None)
+                except EngineDiedError:
+                    raise
+                except (ValueError, RunError) as error:
+                    refusal = error
+                    break
+                if scores is None:
+                    break
+                chunk, _ = self._with_engine[0]
+                self._file([_entry(*row, score) for row, score in zip(chunk, scores, strict=True)], run)
+            if feed.problem is not None:
+                raise feed.problem
+            if refusal is None:
+                return
+            if not self._with_engine:
+                raise refusal
+            one = len(self._with_engine) == 1
+            for chunk, _ in list(self._with_engine):
+                self._file(self._halves(chunk, refusal) if one else self._whole(chunk), run)
 
-    def _score_or_halve(self, chunk: Sequence[tuple[str, Prompt]]) -> list[Entry]:
-        """Score a chunk; where the engine refuses it, its halves, down to the one row that is at fault."""
+    def _noted(self, chunks: Iterator[Chunk]) -> Iterator[list[Sequence[int]]]:
+        """The chunks' token ids; each chunk is in the journal before the engine has it."""
+        for chunk in chunks:
+            self.journal.begin(row_id for row_id, _ in chunk)
+            self._with_engine.append((chunk, self.clock()))
+            yield [prompt.token_ids for _, prompt in chunk]
+
+    def _file(self, entries: Sequence[Entry], run: _Pass) -> None:
+        """Write the oldest chunk's entries and those of their copies; learn what it took; tell how far the pass is."""
+        chunk, begun = self._with_engine[0]
+        copied = [_copy(entry, other) for entry in entries for other in run.shared.get(entry.id, ())]
+        self.journal.write([*entries, *copied], pass_name=run.name)
+        self._with_engine.popleft()
+        now = self.clock()
+        # While the engine still had the chunk before it, this one waited.
+        seconds = max(now - max(begun, self._last_filed), 1e-6)
+        self._last_filed = now
+        self.governor.observe([len(prompt.token_ids) for _, prompt in chunk], seconds)
+        if len(chunk) == self.chunk_rows:
+            fitting = int(len(chunk) * _CHUNK_SECONDS / seconds)
+            self.chunk_rows = max(1, min(fitting, 2 * self.chunk_rows, _LARGEST_CHUNK_ROWS))
+        run.done += len(chunk)
+        self._tell(run)
+
+    def _whole(self, chunk: Chunk) -> list[Entry]:
+        """Score a chunk on its own; where the engine refuses it, its halves, down to the one row that is at fault."""
         try:
-            scores = self.engine.score([prompt.token_ids for _, prompt in chunk])
+            scores = score_all(self.engine, [prompt.token_ids for _, prompt in chunk])
         except EngineDiedError:
             raise
         except (ValueError, RunError) as error:
-            if len(chunk) == 1:
-                row_id, prompt = chunk[0]
-                return [Entry(row_id, len(prompt.token_ids), prompt.cut, problem=f"the engine refused it: {error}")]
-            half = len(chunk) // 2
-            return self._score_or_halve(chunk[:half]) + self._score_or_halve(chunk[half:])
-        return [_entry(row_id, prompt, score) for (row_id, prompt), score in zip(chunk, scores, strict=True)]
+            return self._halves(chunk, error)
+        return [_entry(*row, score) for row, score in zip(chunk, scores, strict=True)]
 
-    def _tell(self, pass_name: str, lengths: Sequence[int], place: int, budget: int) -> None:
-        finish = self.governor.finish(lengths[place:], tokens=budget)
+    def _halves(self, chunk: Chunk, refusal: Exception) -> list[Entry]:
+        if len(chunk) == 1:
+            row_id, prompt = chunk[0]
+            return [Entry(row_id, len(prompt.token_ids), prompt.cut, problem=f"the engine refused it: {refusal}")]
+        half = len(chunk) // 2
+        return self._whole(chunk[:half]) + self._whole(chunk[half:])
+
+    def _tell(self, run: _Pass) -> None:
+        finish = self.governor.finish(run.lengths[run.done :], tokens=run.budget)
         self.report(
             Progress(
-                pass_name,
-                place,
-                len(lengths),
-                sum(lengths[:place]),
-                sum(lengths),
-                budget,
+                run.name,
+                run.done,
+                len(run.lengths),
+                sum(run.lengths[: run.done]),
+                sum(run.lengths),
+                run.budget,
                 finish.p95 if finish else None,
             )
         )
+
+
+class _Guarded:
+    """An iterator whose own failure ends it quietly and is kept: the engine must not take it for a bad prompt."""
+
+    def __init__(self, chunks: Iterator[Chunk]) -> None:
+        self._chunks = chunks
+        self.problem: Exception | None = None
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self
+
+    def __next__(self) -> Chunk:
+        try:
+            return next(self._chunks)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.problem = error
+            raise StopIteration from error
 
 
 def _entry(row_id: str, prompt: Prompt, score: LabelScores) -> Entry:

@@ -6,14 +6,14 @@ transformers' own way needs a GPU's kernels.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError, UsageError
+from kaggle_kit.runtime.checkpoint import read_config
 from kaggle_kit.runtime.engine import LabelScores, check_labels, check_lengths, engine_error, renormalise
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -57,8 +57,11 @@ class TransformersEngine:
                 raise known from error
             raise
 
-    def score(self, prompts: Sequence[Sequence[int]]) -> list[LabelScores]:
-        """One answer a prompt, in their order. Raises EngineMemoryError where a batch does not fit."""
+    def stream(self, chunks: Iterable[Sequence[Sequence[int]]]) -> Iterator[list[LabelScores]]:
+        """One list of answers a chunk. Raises EngineMemoryError where a batch does not fit."""
+        return map(self._score, chunks)
+
+    def _score(self, prompts: Sequence[Sequence[int]]) -> list[LabelScores]:
         check_lengths(prompts, longest=self._longest)
         scores: dict[int, LabelScores] = {}
         for batch in batches([len(prompt) for prompt in prompts], batch_tokens=self._batch_tokens):
@@ -178,18 +181,14 @@ def _load(model: Path, *, dtype: str, device: str) -> Any:
 
 def _quantisation(model: Path) -> dict[str, Any] | None:
     """The AWQ settings in config.json, or None for a checkpoint in full. Raises ModelError for any other kind."""
-    path = model / "config.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")).get("quantization_config")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{path} cannot be read as a model's configuration: {error}") from error
+    found = read_config(model).get("quantization_config")
     if found is None:
         return None
     told = {key: found.get(key) for key in ("quant_method", "version", "bits", "zero_point")}
     if told != {"quant_method": "awq", "version": "gemm", "bits": 4, "zero_point": True}:
         raise ModelError(
-            f"{path}: quantization_config is {told}; the engine transformers reads full checkpoints and AWQ's gemm "
-            f"format of 4 bits with zero points"
+            f"{model / 'config.json'}: quantization_config is {told}; the engine transformers reads full checkpoints "
+            f"and AWQ's gemm format of 4 bits with zero points"
         )
     return dict(found)
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import ModelError, RunError, UsageError
-from kaggle_kit.runtime.engine import LabelScores, check_labels, check_lengths, engine_error, renormalise
+from kaggle_kit.errors import RunError, UsageError
+from kaggle_kit.runtime.checkpoint import label_pieces, read_config
+from kaggle_kit.runtime.engine import LabelScores, check_answer, check_labels, check_lengths, engine_error, renormalise
+from kaggle_kit.runtime.feed import Feed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 Version = tuple[int, int, int]
@@ -22,6 +23,10 @@ _MAX_LOGPROBS = 20
 """vLLM's own default of `max_logprobs`, in every version."""
 _MAX_LABELS = 128
 """MAX_LOGPROB_TOKEN_IDS in vLLM's sampling_params.py, 0.21 to 0.32."""
+_STEPS_AHEAD = 4
+"""Work that the engine always has before it, in full steps: enough that none runs half empty, little enough that few
+rows are lost with a killed worker."""
+_USUAL_STEP_TOKENS = 8192
 _FULL_HEAD = (0, 27, 1)
 """From here on generating models know `head_dtype` (read in layers/logits_processor.py; 0.25.1 has not got it)."""
 
@@ -238,25 +243,20 @@ class _Vllm:
         self._llm = llm
         self._longest = longest
 
-    def _ask(self, ask: Callable[[list[Any]], Sequence[Any]], prompts: Sequence[Sequence[int]]) -> Sequence[Any]:
-        check_lengths(prompts, longest=self._longest)
-        if not prompts:
-            return []
+    @contextmanager
+    def _explained(self, doing: str) -> Iterator[None]:
+        """An engine's failure as a clear error, and nothing of the failed batch left behind in the engine."""
         try:
-            outputs = ask([{"prompt_token_ids": list(prompt)} for prompt in prompts])
-        except Exception as error:
+            yield
+        except BaseException as error:
             self._forget()
-            if known := engine_error(error, doing=f"scoring {len(prompts)} prompts"):
+            if isinstance(error, RunError) or not isinstance(error, Exception):
+                raise
+            if known := engine_error(error, doing=doing):
                 raise known from error
             if isinstance(error, ValueError) or type(error).__name__ == "VLLMValidationError":
                 raise RunError(f"the engine refused the batch: {error}") from error
             raise
-        # After a failure, requests left in the engine would come back among the next batch's.
-        if len(outputs) != len(prompts) or any(
-            list(output.prompt_token_ids) != list(prompt) for output, prompt in zip(outputs, prompts, strict=True)
-        ):
-            raise RunError(f"the engine answered {len(outputs)} prompts, not the {len(prompts)} that it was asked")
-        return outputs
 
     def _forget(self) -> None:
         """Take what is left of a failed batch out of the engine, where the version lets us."""
@@ -269,6 +269,13 @@ class _Vllm:
                 engine.abort_request(list(states), internal=True)
             except TypeError:  # older versions know one kind of id only
                 engine.abort_request(list(states))
+
+
+def _step_tokens(llm: Any) -> int:
+    """Tokens that the engine takes in one step at most; its configuration's place changed with V1."""
+    engine = llm.llm_engine
+    config = getattr(getattr(engine, "vllm_config", engine), "scheduler_config", None)
+    return int(getattr(config, "max_num_batched_tokens", None) or _USUAL_STEP_TOKENS)
 
 
 class VllmEngine(_Vllm):
@@ -290,6 +297,8 @@ class VllmEngine(_Vllm):
         os.environ.update(self._strategy.environment)
         super().__init__(_start(model, chosen), longest=longest)
         self._sampling = self._sampling_params()
+        self._requests = 0
+        self._tokens_ahead = _STEPS_AHEAD * _step_tokens(self._llm)
 
     def _sampling_params(self) -> Any:
         from vllm import SamplingParams
@@ -299,10 +308,33 @@ class VllmEngine(_Vllm):
             more["logits_processors"] = [keep_only(self._label_ids)]
         return SamplingParams(temperature=0.0, max_tokens=1, detokenize=False, logprobs=len(self._label_ids), **more)
 
-    def score(self, prompts: Sequence[Sequence[int]]) -> list[LabelScores]:
-        """One answer a prompt, in their order. Raises RunError where the engine gives no probability for a label."""
-        outputs = self._ask(lambda asked: self._llm.generate(asked, self._sampling, use_tqdm=False), prompts)
-        return [self._read(output) for output in outputs]
+    def stream(self, chunks: Iterable[Sequence[Sequence[int]]]) -> Iterator[list[LabelScores]]:
+        """One list of answers a chunk. Raises RunError where the engine gives no probability for a label.
+
+        The loop of `LLM.generate`, which takes no prompt until it has answered the last: here the next chunk joins
+        while the engine still has a few steps of work.
+        """
+        feed = Feed(chunks, longest=self._longest)
+        with self._explained("scoring"):
+            while feed.fill(self._tokens_ahead, self._add):
+                if feed.asked:
+                    self._step(feed)
+                while (answers := feed.answered()) is not None:
+                    yield answers
+
+    def _step(self, feed: Feed) -> None:
+        engine = self._llm.llm_engine
+        if not engine.has_unfinished_requests():
+            raise RunError(f"the engine has dropped {feed.asked} prompts without an answer")
+        for output in engine.step():
+            if output.finished:
+                feed.answer(output, self._read(output))
+
+    def _add(self, prompt: list[int]) -> str:
+        self._requests += 1
+        request_id = str(self._requests)
+        self._llm.llm_engine.add_request(request_id, {"prompt_token_ids": prompt}, self._sampling)
+        return request_id
 
     def _read(self, output: Any) -> LabelScores:
         given = output.outputs[0].logprobs[0]
@@ -334,11 +366,22 @@ class VllmClassifier(_Vllm):
         super().__init__(_start(model, chosen), longest=longest)
         self._logits = _pooling_params()
 
-    def score(self, prompts: Sequence[Sequence[int]]) -> list[LabelScores]:
-        """One answer a prompt, in their order."""
-        outputs = self._ask(
-            lambda asked: self._llm.classify(asked, pooling_params=self._logits, use_tqdm=False), prompts
-        )
+    def stream(self, chunks: Iterable[Sequence[Sequence[int]]]) -> Iterator[list[LabelScores]]:
+        """One list of answers a chunk."""
+        return map(self._score, chunks)
+
+    def _score(self, prompts: Sequence[Sequence[int]]) -> list[LabelScores]:
+        check_lengths(prompts, longest=self._longest)
+        if not prompts:
+            return []
+        asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+        with self._explained(f"scoring {len(prompts)} prompts"):
+            outputs = self._llm.classify(asked, pooling_params=self._logits, use_tqdm=False)
+            # Requests that a failure left in the engine would come back among the next batch's.
+            if len(outputs) != len(prompts):
+                raise RunError(f"the engine answered {len(outputs)} prompts, not the {len(prompts)} that it was asked")
+            for output, prompt in zip(outputs, prompts, strict=True):
+                check_answer(output.prompt_token_ids, prompt)
         return [renormalise(output.outputs.probs, with_mass=False) for output in outputs]
 
 
@@ -348,36 +391,3 @@ def _pooling_params() -> Any:
 
     names = getattr(PoolingParams, "__struct_fields__", ())
     return PoolingParams(**{"use_activation" if "use_activation" in names else "activation": False})
-
-
-def read_config(model: Path) -> dict[str, Any]:
-    """The checkpoint's config.json. Raises ModelError where it cannot be read."""
-    path = model / "config.json"
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as a model's configuration: {error}") from error
-    if not isinstance(body, dict):
-        raise ModelError(f"{path} cannot be read as a model's configuration: it holds no object")
-    return body
-
-
-def label_pieces(model: Path, label_ids: Sequence[int]) -> list[str]:
-    """The vocabulary's exact spellings of the label tokens: what vLLM turns back into the same ids.
-
-    Raises ModelError where a token has no spelling, or its spelling is another token's.
-    """
-    import tokenizers
-
-    path = model / "tokenizer.json"
-    try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the Rust library raises bare Exception
-        raise ModelError(f"{path} cannot be read as a tokenizer: {error}") from error
-    pieces = []
-    for token in label_ids:
-        piece = tokenizer.id_to_token(token)
-        if piece is None or tokenizer.token_to_id(piece) != token:
-            raise ModelError(f"{path} has no spelling of its own for the label token {token}")
-        pieces.append(piece)
-    return pieces

@@ -136,7 +136,7 @@ from pathlib import Path
 import engines
 from kaggle_kit.errors import RunError
 from kaggle_kit.runtime import vllm_engine
-from kaggle_kit.runtime.engine import EngineMemoryError
+from kaggle_kit.runtime.engine import EngineMemoryError, score_all
 from kaggle_kit.runtime.engines import open_engine
 
 prompts = engines.demo_prompts(12)[1]
@@ -145,7 +145,19 @@ engine = open_engine(
     "vllm", engines.DEMO / "model", label_ids=engines.demo_labels(), longest=longest,
     options=engines.CPU | {"max_num_seqs": 4},
 )
-before = engine.score(prompts)
+before = score_all(engine, prompts)
+# Chunks of all sizes, one of them empty, and a chunk that is taken before the last one is answered.
+cuts, flow = [0, 1, 1, 6, 12], []
+
+def chunks():
+    for first, end in zip(cuts, cuts[1:]):
+        flow.append("taken")
+        yield prompts[first:end]
+
+streamed = []
+for answers in engine.stream(chunks()):
+    flow.append("answered")
+    streamed.append(answers)
 llm_engine, told = engine._llm.llm_engine, []
 step, steps = llm_engine.step, [0]
 
@@ -157,15 +169,15 @@ def failing():
 
 llm_engine.step = failing
 try:
-    engine.score(prompts)
+    score_all(engine, prompts)
 except EngineMemoryError as error:
     told.append(str(error))
 llm_engine.step = step
 try:
-    engine.score([prompts[0], [5] * (longest + 1)])
+    score_all(engine, [prompts[0], [5] * (longest + 1)])
 except RunError as error:
     told.append(str(error))
-after = engine.score(prompts[3:7])
+after = score_all(engine, prompts[3:7])
 
 def apart(found, want):
     return max(abs(x - y) for p, q in zip(found, want, strict=True)
@@ -175,8 +187,10 @@ vllm_engine.vllm_version = lambda: (0, 19, 1)
 older = open_engine(
     "vllm", engines.DEMO / "model", label_ids=engines.demo_labels(), longest=longest, options=engines.CPU
 )
-processed = older.score(prompts)
+processed = score_all(older, prompts)
 Path(sys.argv[1]).write_text(json.dumps({
+    "flow": flow, "sizes": [len(answers) for answers in streamed],
+    "streamed_apart": apart([scores for answers in streamed for scores in answers], before),
     "told": told, "rows": len(after), "apart": apart(after, before[3:7]),
     "older": older.name, "older_apart": apart(processed, before), "older_mass": processed[0].mass,
 }))
@@ -205,10 +219,17 @@ def test_a_failed_batch_leaves_nothing_behind(probed):
 
     The failure is thrown into the real engine's second step, with requests waiting in it.
     """
-    assert probed["told"][0].startswith("the engine ran out of memory while scoring 12 prompts")
+    assert probed["told"][0].startswith("the engine ran out of memory while scoring")
     assert probed["told"][1].startswith("prompt 1 of the batch has")
     assert probed["rows"] == 4
     assert probed["apart"] < 0.02
+
+
+def test_the_engine_takes_the_next_chunk_before_it_has_answered_the_last(probed):
+    """Chunks of any size come back whole and in order, and no step waits half empty for a chunk's end."""
+    assert probed["sizes"] == [1, 0, 5, 6]
+    assert probed["streamed_apart"] < 0.02
+    assert probed["flow"][:2] == ["taken", "taken"]
 
 
 def test_the_way_of_older_versions_gives_the_same(probed):

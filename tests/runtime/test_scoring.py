@@ -48,6 +48,10 @@ class Engine:
         self.faults = faults or {}
         self.batches = []
 
+    def stream(self, chunks):
+        for chunk in chunks:
+            yield self.score(chunk)
+
     def score(self, prompts):
         self.batches.append(["".join(map(chr, prompt)) for prompt in prompts])
         self.clock.now += self.second_a_token * sum(map(len, prompts))
@@ -358,3 +362,66 @@ def test_chunks_grow_with_the_engines_speed(room):
     room.live(second_a_token=1e-6)
     room.scorer.first_pass(room.prompts(rows(900)))
     assert max(map(len, room.engine.batches)) > 128
+
+
+class Ahead(Engine):
+    """Takes one chunk more than it has answered, as vLLM does."""
+
+    def stream(self, chunks):
+        held = None
+        for chunk in chunks:
+            if held is not None:
+                yield self.score(held)
+            held = chunk
+        if held is not None:
+            yield self.score(held)
+
+
+def with_ahead(room, **engine):
+    room.engine = room.scorer.engine = Ahead(room.clock, **engine)
+    return room
+
+
+def test_an_engine_that_takes_chunks_ahead_scores_each_row_once(room):
+    """Every row has its own answer, and the chunks' times add up to the whole."""
+    with_ahead(room)
+    prompts = room.prompts(rows(400))
+    seen = []
+    observe = room.governor.observe
+    room.governor.observe = lambda lengths, seconds: (seen.append(seconds), observe(lengths, seconds))
+    room.scorer.first_pass(prompts)
+    entries = room.journal.read()
+    assert {name: entry.log_probabilities[0] for name, entry in entries.items()} == {
+        name: -float(len(prompt.token_ids)) for name, prompt in prompts.items()
+    }
+    assert room.journal.most_times() == 1
+    assert sum(seen) == pytest.approx(room.clock.now)
+
+
+@pytest.mark.parametrize("refused", [(0,), (70,), (10, 130)])
+def test_a_refusal_of_one_chunk_costs_no_row_of_the_one_that_was_taken_ahead(room, refused):
+    """Both chunks are given again, and the stream goes on behind them."""
+    prompts = room.prompts(rows(300))
+    with_ahead(room, faults={tuple(prompts[str(i)].token_ids): ValueError("x") for i in refused})
+    room.scorer.first_pass(prompts)
+    entries = room.journal.read()
+    assert len(entries) == 300
+    assert {int(name) for name, entry in entries.items() if entry.problem} == set(refused)
+
+
+def test_work_taken_ahead_counts_against_the_deadline(room):
+    """A chunk that waits behind another does not make the run late."""
+    room.live(deadline=20.0, floor=900)
+    with_ahead(room)
+    room.scorer.first_pass(room.prompts(rows(400)))
+    assert 0 < len(room.journal.read()) < 400
+    assert room.clock.now <= 20
+
+
+def test_a_fault_of_our_own_is_not_taken_for_a_bad_prompt(room):
+    """What fails while a chunk is being made is raised, and costs no row an answer."""
+    room.scorer.governor.affordable = lambda _: 1 // 0
+    room.governor.observe([10] * 64, 1.0)
+    with pytest.raises(ZeroDivisionError):
+        room.scorer.first_pass(room.prompts(rows(10)))
+    assert room.journal.count() == 0

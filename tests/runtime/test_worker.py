@@ -23,9 +23,10 @@ class CountingEngine:
     def __init__(self):
         self.batches = []
 
-    def score(self, prompts):
-        self.batches.append(len(prompts))
-        return [LabelScores((-1.0, -1.5, -0.5), 0.9) for _ in prompts]
+    def stream(self, chunks):
+        for prompts in chunks:
+            self.batches.append(len(prompts))
+            yield [LabelScores((-1.0, -1.5, -0.5), 0.9) for _ in prompts]
 
 
 GOOD = '["a river"]'
