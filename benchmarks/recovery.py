@@ -133,12 +133,12 @@ class Found:
     mean: float
 
 
-def run_whole(job: Job, folder: Path, *, killer: Killer | None = None) -> Outcome:
+def run_whole(job: Job, folder: Path, *, killer: Killer | None = None, workers: int = 1) -> Outcome:
     """One run of the job through the supervisor, killed or not."""
     python, environment = engine_python()
     folder.mkdir(exist_ok=True)
     watch = killer.watch if killer else lambda _: None
-    outcome = run_job(job, workers=1, python=python, scratch=folder, environment=environment, on_event=watch)
+    outcome = run_job(job, workers=workers, python=python, scratch=folder, environment=environment, on_event=watch)
     if killer:
         killer.stop()
     return outcome

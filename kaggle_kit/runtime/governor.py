@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import UsageError
 from kaggle_kit.runtime.cost_model import CostModel, Estimate, Load, load_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -36,8 +36,6 @@ LEAST_TOKENS = 128
 LEAST_SHARE = 1 / 8
 """Least useful budget: this share of the full one, LEAST_TOKENS at least. Low on purpose: the first tokens kept say the
 most, so many short prompts beat few long ones and the prior for the rest. A long template wants a higher `floor`."""
-PUBLIC_ROWS = 100
-"""A public test set holds a handful of rows (LMSYS: 3)."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +68,6 @@ def deadline(
     if not margin_seconds < limit:
         raise UsageError(f"a margin of {margin_seconds:g} s leaves nothing of a limit of {limit:g} s; lower the margin")
     return started + limit - margin_seconds
-
-
-def run_kind(
-    environment: Mapping[str, str], rows: int, *, public_rows: int = PUBLIC_ROWS
-) -> Literal["hidden", "public"]:
-    """Tell the hidden scoring run from a public one.
-
-    KAGGLE_IS_COMPETITION_RERUN is set in the hidden run alone. Should Kaggle drop it one day, a test set of more than
-    `public_rows` rows in a run that is not interactive counts as hidden: there, to be careful costs nothing.
-    """
-    if environment.get("KAGGLE_IS_COMPETITION_RERUN", "").strip().lower() not in ("", "0", "false"):
-        return "hidden"
-    if environment.get("KAGGLE_KERNEL_RUN_TYPE", "").lower() == "interactive":
-        return "public"
-    return "hidden" if rows > public_rows else "public"
 
 
 def probe(lengths: Lengths, *, rows: int = 256, chunks: int = 8) -> list[list[int]]:

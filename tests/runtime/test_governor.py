@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.runtime.governor import Allowance, Governor, deadline, probe, run_kind, swap_order
+from kaggle_kit.runtime.governor import Allowance, Governor, deadline, probe, swap_order
 
 RATE = 600.0
 FULL = 1024
@@ -42,24 +42,6 @@ def test_a_margin_must_leave_time(margin):
     """A margin that eats the limit, or a negative one, is refused."""
     with pytest.raises(UsageError, match="margin"):
         deadline(started=0, session_seconds=3600, margin_seconds=margin)
-
-
-@pytest.mark.parametrize(
-    ("environment", "rows", "kind"),
-    [
-        ({"KAGGLE_IS_COMPETITION_RERUN": "1"}, 3, "hidden"),
-        ({"KAGGLE_IS_COMPETITION_RERUN": "True"}, 25_000, "hidden"),
-        ({"KAGGLE_IS_COMPETITION_RERUN": ""}, 3, "public"),
-        ({"KAGGLE_IS_COMPETITION_RERUN": "0"}, 3, "public"),
-        ({}, 3, "public"),
-        ({}, 25_000, "hidden"),
-        ({"KAGGLE_KERNEL_RUN_TYPE": "Interactive"}, 25_000, "public"),
-        ({"KAGGLE_KERNEL_RUN_TYPE": "Batch"}, 25_000, "hidden"),
-    ],
-)
-def test_the_kind_of_run(environment, rows, kind):
-    """The variable decides; without it, many rows in a run that nobody watches count as hidden."""
-    assert run_kind(environment, rows) == kind
 
 
 # --------------------------------------------------------------------------------------------------------- probe
