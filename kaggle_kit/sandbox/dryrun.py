@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -14,16 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.files import remove_aside, user_cache, write_atomic
+from kaggle_kit.files import write_atomic
 from kaggle_kit.notebook.build import Build, build
-from kaggle_kit.sandbox.competition import Competition, cut_competition
-from kaggle_kit.sandbox.execute import execute
-from kaggle_kit.sandbox.image import Image, ready_image
+from kaggle_kit.sandbox.competition import cut_competition
+from kaggle_kit.sandbox.execute import EXECUTED, LOG, execute
+from kaggle_kit.sandbox.image import ready_image
+from kaggle_kit.sandbox.kaggle_room import kaggle_room, room_folder
 from kaggle_kit.sandbox.layout import input_mounts
 from kaggle_kit.sandbox.outcome import make_report
 from kaggle_kit.sandbox.preflight import Checked, check
-from kaggle_kit.sandbox.seal import Mount, Room, choose_seal, driver_mount, offline_environment
-from kaggle_kit.wheelhouse.ready import Wheelhouse, ready_wheelhouse
+from kaggle_kit.sandbox.seal import choose_seal
+from kaggle_kit.wheelhouse.ready import ready_wheelhouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from kaggle_kit.targets import Target
     from kaggle_kit.wheelhouse.fetch import Progress
 
-EXECUTED = "executed.ipynb"
-LOG = "log.txt"
 SUBMISSION = "submission.csv"
 REPORT_TEXT = "report.txt"
 REPORT_JSON = "report.json"
@@ -76,7 +74,7 @@ def dry_run(project: Project, name: str, *, target: Target, options: Options, ou
     since = time.monotonic()
     if target.gpus:
         raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a dry run here is for local-cpu")
-    with _room_folder() as scratch, _swapped_in(out) as results:
+    with room_folder() as scratch, _swapped_in(out) as results:
         built = build(project, name, target=target, assignments=options.assignments, out=scratch / "build")
         checked = _check(project, built, options)
         competition = checked.competition
@@ -89,7 +87,23 @@ def dry_run(project: Project, name: str, *, target: Target, options: Options, ou
             listener.say(wheelhouse.note)
         image = ready_image(progress=listener.say)
         prepared = time.monotonic() - since
-        room = _room(project, built, competition, wheelhouse, image, scratch, results, target, options)
+        models = [project.models[model] for model in project.notebook(name).model_names]
+        inputs = input_mounts(
+            project,
+            style=options.mounts,
+            data=competition.folder,
+            wheelhouse=(project.wheelhouses[target.name], wheelhouse.folder),
+            models=[(model, project.root / model.path) for model in models],
+        )
+        room = kaggle_room(
+            built.notebook,
+            inputs=inputs,
+            image=image,
+            scratch=scratch,
+            results=results,
+            working_bytes=target.working_bytes,
+            hidden=options.hidden,
+        )
         listener.say(f"{name}: {len(competition.sample.ids):,} rows, in a sealed Kaggle")
         execution = execute(
             seal,
@@ -129,92 +143,11 @@ def _check(project: Project, built: Build, options: Options) -> Checked:
     return check(built, models=models, data=data, solution=solution)
 
 
-def _room(
-    project: Project,
-    built: Build,
-    competition: Competition,
-    wheelhouse: Wheelhouse,
-    image: Image,
-    scratch: Path,
-    results: Path,
-    target: Target,
-    options: Options,
-) -> Room:
-    models = [project.models[name] for name in project.notebook(built.name).model_names]
-    folders = {name: scratch / name for name in ("temp", "tmp", "out")}
-    for folder in (*folders.values(), folders["tmp"] / "home"):
-        folder.mkdir()
-    mounts = (
-        *input_mounts(
-            project,
-            style=options.mounts,
-            data=competition.folder,
-            wheelhouse=(project.wheelhouses[target.name], wheelhouse.folder),
-            models=[(model, project.root / model.path) for model in models],
-        ),
-        *image.mounts,
-        driver_mount(),
-        Mount(built.notebook, "/kit/notebook.ipynb"),
-        Mount(folders["out"], "/kit/out", writable=True),
-        Mount(folders["temp"], "/kaggle/temp", writable=True),
-        Mount(folders["tmp"], "/tmp", writable=True),  # noqa: S108  the room's own
-        Mount(results, "/kaggle/out", writable=True),
-    )
-    return Room(
-        mounts=mounts,
-        working_bytes=target.working_bytes,
-        environment=_environment(image, hidden=options.hidden),
-        workdir="/kaggle/working",
-    )
-
-
-def _environment(image: Image, *, hidden: bool) -> dict[str, str]:
-    """The variables of a Kaggle session that a notebook may look at, and a home of its own."""
-    return {
-        **offline_environment(),
-        "PATH": f"{image.python.parent}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": "/tmp/home",  # noqa: S108  the room's own
-        "TMPDIR": "/tmp",  # noqa: S108
-        "LANG": "C.UTF-8",
-        "KAGGLE_KERNEL_RUN_TYPE": "Batch",
-        **({"KAGGLE_IS_COMPETITION_RERUN": "1"} if hidden else {}),
-    }
-
-
 def _collect(scratch: Path, results: Path) -> None:
     """The executed notebook, as far as it came; the journal and the environment stay behind."""
     executed = scratch / "out" / EXECUTED
     if executed.is_file():
         shutil.copyfile(executed, results / EXECUTED)
-
-
-@contextmanager
-def _room_folder() -> Iterator[Path]:
-    """A folder on disk for what the sealed notebook writes, removed whatever happens."""
-    base = user_cache() / "dryruns"
-    base.mkdir(parents=True, exist_ok=True)
-    for left in base.iterdir():
-        if not _is_alive(left):
-            _retire(left)
-    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
-    try:
-        yield folder
-    finally:
-        _retire(folder)
-
-
-def _is_alive(folder: Path) -> bool:
-    """Whether the kit that made a room's folder still runs."""
-    pid = folder.name.split("-")[0]
-    return pid.isdigit() and Path(f"/proc/{pid}").exists()
-
-
-def _retire(folder: Path) -> None:
-    """Mark a room's folder as dead and remove it aside: a removal that is cut off is taken up by the next dry run."""
-    dead = folder.with_name(f"dead-{folder.name.removeprefix('dead-')}")
-    with contextlib.suppress(OSError):
-        folder.replace(dead)
-    remove_aside(dead)
 
 
 def _refuse_foreign(out: Path) -> None:

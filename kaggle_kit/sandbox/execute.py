@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from kaggle_kit.sandbox.seal import Room, Seal
 
+EXECUTED = "executed.ipynb"
+LOG = "log.txt"
 _CELL = re.compile(r"Executing Cell (\d+)-+")
 
 
@@ -46,7 +48,7 @@ def execute(
     Every line that it prints goes to `log`, with the seconds since the start, and to `show`. What stands in
     /kaggle/working at the end, or when the limit is reached, is brought to /kaggle/out.
     """
-    command = [str(python), "-m", "papermill", "/kit/notebook.ipynb", "/kit/out/executed.ipynb"]
+    command = [str(python), "-m", "papermill", "/kit/notebook.ipynb", f"/kit/out/{EXECUTED}"]
     command += ["--kernel", "python3", "--cwd", "/kaggle/working", "--log-output", "--no-progress-bar"]
     started = time.monotonic()
     limit_reached = threading.Event()

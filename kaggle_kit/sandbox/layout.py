@@ -30,19 +30,24 @@ def input_mounts(
     `competitions/SLUG`, `datasets/OWNER/SLUG`, `models/OWNER/MODEL/FRAMEWORK/VARIATION/VERSION`; style "flat":
     `SLUG`, and `MODEL/FRAMEWORK/VARIATION/VERSION`. Raises SandboxError where two sources would lie in one place.
     """
-    new = style == "2026"
+    places = [(("competitions", project.competition), data), (("datasets", wheelhouse[0]), wheelhouse[1])]
+    for checkpoint, weights in models:
+        if checkpoint.kaggle_model:
+            places.append((("models", checkpoint.kaggle_model), weights))
+        else:
+            places.append((("datasets", str(checkpoint.dataset)), weights))
+    return mounts_of(places, style=style)
+
+
+def mounts_of(sources: Sequence[tuple[tuple[str, str], Path]], *, style: str = "2026") -> tuple[Mount, ...]:
+    """The mounts of sources: each its group ("competitions", "datasets", "models") and reference, and its folder."""
 
     def place(group: str, reference: str) -> str:
-        if new:
+        if style == "2026":
             return f"{group}/{reference}"
         return reference.split("/", 1)[1] if "/" in reference else reference
 
-    places = [(place("competitions", project.competition), data), (place("datasets", wheelhouse[0]), wheelhouse[1])]
-    for checkpoint, weights in models:
-        if checkpoint.kaggle_model:
-            places.append((place("models", checkpoint.kaggle_model), weights))
-        else:
-            places.append((place("datasets", str(checkpoint.dataset)), weights))
+    places = [(place(*what), folder) for what, folder in sources]
     names = [name for name, _ in places]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise SandboxError(
