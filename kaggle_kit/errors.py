@@ -46,3 +46,13 @@ class SandboxError(KitError):
 
 class RunError(KitError):
     """Something failed while a notebook or its worker ran."""
+
+
+class RemoteError(KitError):
+    """Kaggle refused, failed, or did something else than it was asked."""
+
+
+class CredentialsError(RemoteError):
+    """There is no login for Kaggle, it is not complete, or Kaggle does not know it."""
+
+    exit_code = 2

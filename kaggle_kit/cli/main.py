@@ -11,6 +11,11 @@ import click
 from kaggle_kit import __version__
 from kaggle_kit.cli.build import build
 from kaggle_kit.cli.dryrun import dryrun
+from kaggle_kit.cli.plan import plan
+from kaggle_kit.cli.pull import pull
+from kaggle_kit.cli.push import push
+from kaggle_kit.cli.rehearse import rehearse
+from kaggle_kit.cli.runs import history, logs, output, quota, status, submit
 from kaggle_kit.cli.score import score
 from kaggle_kit.cli.simulate import simulate
 from kaggle_kit.cli.targets import targets
@@ -33,10 +38,29 @@ def kit() -> None:
       kit build                  render every notebook of the project
       kit wheels fetch --target local-cpu
       kit dryrun lmsys           run a notebook in a sealed Kaggle on this machine
+      kit rehearse lmsys         the whole release against a Kaggle on this machine
+      kit push lmsys --wait      push what changed, and wait for the run
     """
 
 
-for command in (build, dryrun, score, simulate, targets, wheels):
+for command in (
+    build,
+    dryrun,
+    history,
+    logs,
+    output,
+    plan,
+    pull,
+    push,
+    quota,
+    rehearse,
+    score,
+    simulate,
+    status,
+    submit,
+    targets,
+    wheels,
+):
     kit.add_command(command)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import __version__
@@ -13,13 +15,13 @@ from kaggle_kit.notebook.parameters import Value, override, parse_assignments
 from kaggle_kit.notebook.render import render
 from kaggle_kit.notebook.source import Cell, Source, read_source
 from kaggle_kit.project.config import CONFIG
-from kaggle_kit.runtime.manifest import MANIFEST, Manifest, dump_manifest, file_entry
+from kaggle_kit.runtime.manifest import MANIFEST, Manifest, dump_manifest, file_entry, read_manifest
 from kaggle_kit.runtime.wheel_names import kit_part_reference
 from kaggle_kit.suggest import did_you_mean
+from kaggle_kit.targets import load_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from kaggle_kit.project import Notebook, Project
     from kaggle_kit.targets import Target
@@ -91,7 +93,7 @@ def build(
     write_atomic(folder / f"{name}.ipynb", _notebook_text(cells))
     metadata = _metadata(project, name, notebook, target, wheelhouse)
     write_atomic(folder / METADATA, json.dumps(metadata, indent=2, ensure_ascii=False) + "\n")
-    _write_manifest(folder, name, target)
+    _write_manifest(folder, name, target, assignments)
     return Build(name, folder, target, source, parameters)
 
 
@@ -149,7 +151,26 @@ def _metadata(project: Project, name: str, notebook: Notebook, target: Target, w
     }
 
 
-def _write_manifest(folder: Path, name: str, target: Target) -> None:
+def stale(project: Project, name: str, folder: Path) -> str | None:
+    """Why the build in `folder` is not what its sources give now, by content; None where it is.
+
+    Raises KitError where it cannot be rendered again, or `folder` holds no build.
+    """
+    manifest = read_manifest(folder / MANIFEST)
+    target = load_target(str(manifest.extra.get("target")), project=project.root)
+    given = manifest.extra.get("assignments")
+    assignments = [str(one) for one in given] if isinstance(given, list) else []
+    with tempfile.TemporaryDirectory() as scratch:
+        build(project, name, target=target, assignments=assignments, out=Path(scratch))
+        now = read_manifest(Path(scratch) / MANIFEST)
+    if now.extra != manifest.extra:
+        return f"{folder} was built by another version of kit"
+    before = {entry.path: entry for entry in manifest.files}
+    changed = [entry.path for entry in now.files if before.get(entry.path) != entry]
+    return f"{folder / changed[0]} is older than its sources" if changed else None
+
+
+def _write_manifest(folder: Path, name: str, target: Target, assignments: Sequence[str]) -> None:
     files = tuple(file_entry(folder / file, folder) for file in (f"{name}.ipynb", METADATA))
-    extra = {"target": target.name, "kit": __version__}
+    extra = {"target": target.name, "kit": __version__, "assignments": list(assignments)}
     write_atomic(folder / MANIFEST, dump_manifest(Manifest("build", name, files, extra)))

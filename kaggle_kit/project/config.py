@@ -19,6 +19,7 @@ Slug = Annotated[str, Field(pattern=rf"^{_SLUG}$")]
 Owner = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
 DatasetRef = Annotated[str, Field(pattern=rf"^[a-z0-9_-]+/{_SLUG}$")]
 ModelRef = Annotated[str, Field(pattern=rf"^[a-z0-9_-]+/{_SLUG}/[A-Za-z]+/{_SLUG}/\d+$")]
+_IMAGE = r"(?:original|latest|[a-z0-9.-]+(?:/[a-z0-9._-]+)+@sha256:[0-9a-f]{64})"
 
 
 def _finite(value: bool | float | str) -> bool | int | float | str:
@@ -51,6 +52,10 @@ class Model(_Table):
     path: str
     dataset: DatasetRef | None = None
     kaggle_model: ModelRef | None = None
+    title: Annotated[str, Field(min_length=6, max_length=50)] | None = None
+    """What Kaggle shows above the dataset or model; by default made of the slug."""
+    licence: str | None = None
+    """A licence as Kaggle names it (`apache-2.0`); a dataset without one is under `unknown`."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -76,6 +81,10 @@ class Notebook(_Table):
     """Further models with their weights beside `model`'s 1: averaged in log space."""
     engine: Literal["vllm", "vllm-classify", "transformers"] = "vllm"
     engine_options: dict[str, Value] = Field(default_factory=dict)
+    image: Annotated[str, Field(pattern=rf"^{_IMAGE}$")] = "original"
+    """Kaggle's image: the one of the notebook's first version, `latest`, or a reference with its digest."""
+    session_hours: Annotated[float, Field(gt=0, le=12, strict=False)] | None = None
+    """After how many hours Kaggle ends the run; by default the target's session."""
 
     @property
     def model_names(self) -> tuple[str, ...]:

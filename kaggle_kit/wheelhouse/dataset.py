@@ -8,15 +8,15 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from kaggle_kit.errors import UsageError, WheelhouseError
+from kaggle_kit.errors import KitError, UsageError, WheelhouseError
 from kaggle_kit.files import write_atomic
-from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest
+from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest, read_manifest
 from kaggle_kit.runtime.wheel_names import kit_part_reference
 from kaggle_kit.wheelhouse.archive import read_archive
 from kaggle_kit.wheelhouse.assemble import KIND, verify
@@ -26,6 +26,7 @@ from kaggle_kit.wheelhouse.names import stored_names
 
 METADATA = "dataset-metadata.json"
 README = "README.md"
+MADE_OF = "made-of.json"
 WHEELS = "wheels"
 """The sub-folder of the engine's part: Kaggle counts files at the top (50), not below."""
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
@@ -69,6 +70,33 @@ def make_dataset(wheelhouse: Path, *, reference: str, out: Path) -> tuple[Part, 
         )
     except OSError as error:
         raise disk_error(error, out) from error
+
+
+def ready_parts(wheelhouse: Path, *, reference: str, out: Path) -> dict[str, Path]:
+    """The parts of `wheelhouse` by reference, the engine's first; made in `out` only where it has not got them yet.
+
+    Raises what `make_dataset` raises.
+    """
+    made_of = out / MADE_OF
+    stamp = json.dumps([sha256((wheelhouse / MANIFEST).read_bytes()).hexdigest(), reference]) + "\n"
+    folders = {reference: out / "engine", kit_part_reference(reference): out / "kit"}
+    if not (made_of.is_file() and made_of.read_text(encoding="utf-8") == stamp and _are_whole(folders.values())):
+        made_of.unlink(missing_ok=True)
+        make_dataset(wheelhouse, reference=reference, out=out)
+        write_atomic(made_of, stamp)
+    return folders
+
+
+def _are_whole(folders: Iterable[Path]) -> bool:
+    """Whether each folder has the files of its manifest, by name and size."""
+    try:
+        return all(
+            (folder / entry.path).stat().st_size == entry.size
+            for folder in folders
+            for entry in read_manifest(folder / MANIFEST).files
+        )
+    except (OSError, KitError):
+        return False
 
 
 def _check_reference(reference: str) -> None:

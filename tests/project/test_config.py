@@ -18,6 +18,31 @@ def test_a_project_is_read(minimal):
     assert project.notebook("answer").private
 
 
+def test_the_image_is_the_first_versions_by_default(minimal):
+    """A notebook keeps the image of its first version unless kit.toml says another."""
+    notebook = load_project(minimal).notebook("answer")
+    assert (notebook.image, notebook.session_hours) == ("original", None)
+
+
+def test_an_image_is_pinned_by_its_digest(minimal, edit):
+    """An image of Kaggle's is named with its digest; hours may be whole or parts."""
+    image = f"gcr.io/kaggle-images/python@sha256:{'0' * 64}"
+    edit(minimal / "kit.toml", f'image = "{image}"\nsession_hours = 9')
+    notebook = load_project(minimal).notebook("answer")
+    assert (notebook.image, notebook.session_hours) == (image, 9.0)
+
+
+def test_a_model_has_a_title_and_a_licence(minimal, edit):
+    """What Kaggle shows of a model is said beside its place."""
+    edit(
+        minimal / "kit.toml",
+        'dataset = "ada/small-model"\ntitle = "Small model"\nlicence = "apache-2.0"',
+        'dataset = "ada/small-model"',
+    )
+    model = load_project(minimal).models["small"]
+    assert (model.title, model.licence) == ("Small model", "apache-2.0")
+
+
 def test_a_project_is_frozen(minimal):
     """A loaded project cannot be changed."""
     with pytest.raises(ValueError, match="frozen"):
@@ -108,6 +133,18 @@ WRONG = {
     "unknown parameter": (None, "parameters.token_buget = 1", ["answer.parameters", "did you mean 'token_budget'?"]),
     "parameter of another type": (None, "parameters.token_budget = 1.5", ["answer.parameters", "type int", "1.5"]),
     "text for a bool": (None, 'parameters.verbose = "true"', ["answer.parameters", "type bool", "'true'"]),
+    "a title of a model that Kaggle refuses": (
+        'path = "model"\nd',
+        'path = "model"\ntitle = "abc"\nd',
+        ["small.title", "6"],
+    ),
+    "licence in another spelling": (
+        'path = "model"\nd',
+        'path = "model"\nlicense = "GPL-3.0"\nd',
+        ["'models.small.license'", "did you mean 'licence'?"],
+    ),
+    "an image without a digest": (None, 'image = "gcr.io/kaggle-images/python:v160"', ["notebooks.answer.image"]),
+    "a session longer than Kaggle's": (None, "session_hours = 13", ["notebooks.answer.session_hours = 13", "12"]),
     "no wheelhouse": ('kaggle-t4x2 = "ada/wheels-t4"\n', "", ["no dataset for the target 'kaggle-t4x2'", "add: "]),
 }
 

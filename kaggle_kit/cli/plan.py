@@ -1,0 +1,88 @@
+"""`kit plan`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from kaggle_kit.cli.options import open_project, project_option
+from kaggle_kit.cli.remote_options import PlanOptions, json_option, open_door, plan_of, plan_options, records_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kaggle_kit.remote.plan import Plan
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME…]")
+@plan_options
+@json_option
+@records_option
+@project_option
+def plan(
+    names: tuple[str, ...],
+    unproved: bool,
+    overwrite: bool,
+    accept: tuple[str, ...],
+    as_json: bool,
+    records: Path | None,
+    project_folder: Path | None,
+) -> int:
+    """Show what kit push would do to each dataset, model and notebook. Nothing is sent.
+
+    Compares the builds, wheelhouses and models here with the last push and with what Kaggle has now, by content.
+    Whatever forbids a push is listed with its way out.
+
+    \b
+    Examples:
+      kit plan
+      kit plan lmsys --json
+
+    Exit code 0 where a push may begin, 1 where something forbids it.
+    """
+    project = open_project(project_folder)
+    options = PlanOptions(unproved, overwrite, accept)
+    with open_door() as door:
+        found, _ = plan_of(project, names, door=door, records=records or project.root, options=options)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+    else:
+        show_plan(found)
+    return 0 if found.allowed else 1
+
+
+def show_plan(found: Plan) -> None:
+    """The plan as a table, and below it what speaks against it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, soft_wrap=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("what", "action", "version", "to send", "why"):
+        table.add_column(column, justify="right" if column == "to send" else "left", overflow="fold")
+    for key, action, versions, reason, size, seconds in found.rows():
+        table.add_row(key, action, versions, _amount(size, seconds), reason)
+    console.print(table)
+    for title, problems in (("This forbids a push:", found.refusals), ("Worth knowing:", found.warnings)):
+        if problems:
+            click.echo(f"\n{title}")
+            for problem in problems:
+                click.echo(f"- {problem}")
+    if found.allowed:
+        whole = _amount(found.send_bytes, found.seconds())
+        click.echo(f"\nTo send: {whole or 'nothing'}" if found.sent else "\nNothing to push.")
+
+
+def _amount(size: int, seconds: float | None) -> str:
+    if not size:
+        return ""
+    amount = f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size:,} B"
+    return f"{amount}, about {_time(seconds)}" if seconds and seconds >= 1 else amount
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

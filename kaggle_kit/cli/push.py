@@ -1,0 +1,171 @@
+"""`kit push`."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from kaggle_kit.cli.options import open_project, project_option
+from kaggle_kit.cli.plan import show_plan
+from kaggle_kit.cli.remote_options import PlanOptions, open_door, plan_of, plan_options, records_option, say
+from kaggle_kit.cli.run_end import finish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from kaggle_kit.project import Project
+    from kaggle_kit.remote.door import Door
+    from kaggle_kit.remote.plan import Plan
+    from kaggle_kit.remote.push import Applied, Listener
+    from kaggle_kit.remote.receipt import Receipt
+    from kaggle_kit.remote.resources import Resource
+
+
+@click.command()
+@click.argument("name")
+@plan_options
+@click.option("--wait", is_flag=True, help="Wait for the run's end; bring its log and output here.")
+@click.option("--submit", is_flag=True, help="Then hand in its submission.csv, and wait for the score.")
+@click.option("-m", "--message", metavar="TEXT", help="The versions' notes and the submission's description.")
+@records_option
+@project_option
+def push(
+    name: str,
+    unproved: bool,
+    overwrite: bool,
+    accept: tuple[str, ...],
+    wait: bool,
+    submit: bool,
+    message: str | None,
+    records: Path | None,
+    project_folder: Path | None,
+) -> int:
+    """Push a built notebook and all that it needs: only what changed is uploaded.
+
+    Uploads go on where they were cut off. The notebook is pushed when exactly the versions that it needs are ready,
+    with these versions pinned. Then it is read back from Kaggle and compared; receipts/ keeps the result.
+
+    \b
+    Examples:
+      kit push lmsys
+      kit push lmsys --wait
+      kit push lmsys --submit -m "budget 768"
+
+    Exit code 0 where all came out as asked, 1 where not. Run it again after a failure: nothing is made twice.
+    """
+    from kaggle_kit.remote.push import apply
+    from kaggle_kit.remote.state import push_lock
+
+    project = open_project(project_folder)
+    place = records or project.root
+    with push_lock(project.root), open_door() as door:
+        plan, resources = plan_of(
+            project, (name,), door=door, records=place, options=PlanOptions(unproved, overwrite, accept)
+        )
+        show_plan(plan)
+        if not plan.allowed:
+            return 1
+        notes = message or f"kit push {name}"
+        with _uploads() as listener:
+            applied = apply(plan, door=door, records=place, notes=notes, listener=listener)
+        notebook = next(resource for resource in resources if resource.kind == "notebook")
+        receipt = _receipt(project, plan, applied, notebook, door=door, records=place)
+        if receipt is None:
+            return 1
+        if wait or submit:
+            return finish(project, receipt, door=door, records=place, message=notes if submit else None)
+    return 0
+
+
+def _receipt(
+    project: Project, plan: Plan, applied: Applied, notebook: Resource, *, door: Door, records: Path
+) -> Receipt | None:
+    """The receipt of the notebook's version, new or kept; None, with the reason said, where Kaggle has it otherwise."""
+    from datetime import UTC, datetime
+
+    from kaggle_kit.remote.receipt import load_receipt, read_back, save_receipt
+
+    step = plan.step(notebook.key)
+    version = applied.versions.get(notebook.key, step.becomes if step else None)
+    kept = load_receipt(records, notebook.name, version) if version and notebook.key not in applied.notebooks else None
+    receipt = kept or read_back(
+        plan,
+        applied,
+        notebook,
+        version=version or 1,
+        door=door,
+        pushed=datetime.now(UTC).isoformat(timespec="seconds"),
+        made_by=_commit(project.root),
+    )
+    path = save_receipt(records, receipt)
+    say(f"receipt: {path}")
+    for check in receipt.differing:
+        say(f"{notebook.key} version {version}: {check.what} is {check.found!r} on Kaggle, asked was {check.asked!r}")
+    if receipt.differing:
+        say(f"Kaggle did not take what was asked; see {receipt.url}, mend it and push again")
+        return None
+    return receipt
+
+
+def _commit(root: Path) -> str | None:
+    """The project's commit, with + where files differ from it; None outside of git."""
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+        if head.returncode:
+            return None
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+@contextmanager
+def _uploads() -> Iterator[Listener]:
+    """Bars for the uploads on a terminal, with rate and time to go; elsewhere a line where one begins."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    from kaggle_kit.remote.push import Listener
+
+    console = Console(stderr=True, highlight=False)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        task = TaskID(0)
+        sent: dict[object, int] = {}
+
+        def begin(resource: Resource) -> None:
+            nonlocal task
+            sent.clear()
+            task = bars.add_task(resource.key, total=resource.size)
+            if not console.is_terminal:
+                say(f"{resource.key}: sending {len(resource.files)} files, {resource.size / 1e6:,.1f} MB")
+
+        def moved(path: object, size: int) -> None:
+            sent[path] = size
+            bars.update(task, completed=sum(sent.values()))
+
+        yield Listener(say=lambda text: console.print(text, markup=False, soft_wrap=True), begin=begin, sent=moved)

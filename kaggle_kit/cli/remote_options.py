@@ -1,0 +1,162 @@
+"""What the commands that speak to Kaggle share: the login, the plan, and what a person sees meanwhile."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from kaggle_kit.project import Project
+    from kaggle_kit.remote.door import Door
+    from kaggle_kit.remote.plan import Plan
+    from kaggle_kit.remote.resources import Resource
+
+_FOLDER = click.Path(path_type=Path)
+records_option = click.option(
+    "--records",
+    metavar="DIR",
+    type=_FOLDER,
+    help="Where kit.state.json, receipts/ and runs/ are kept (default: the project's folder).",
+)
+version_option = click.option(
+    "--version", "version", metavar="N", type=click.IntRange(min=1), help="Another version than the last pushed one."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of `kit plan` and `kit push`."""
+    options = (
+        click.option("--unproved", is_flag=True, help="Also with a wheelhouse that kit wheels prove has not passed."),
+        click.option("--overwrite", is_flag=True, help="Send over what was changed on Kaggle since the last push."),
+        click.option(
+            "--accept",
+            metavar="REF",
+            multiple=True,
+            help="Take what Kaggle has under this reference for what is here; may be given several times.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def say(text: str) -> None:
+    """A line for the person who waits, beside the command's own output."""
+    click.echo(text, err=True)
+
+
+@contextmanager
+def open_door(tell: Callable[[str], None] = say) -> Iterator[Door]:
+    """The door to Kaggle with the login that the official client would use here. Raises CredentialsError."""
+    from kaggle_kit.remote.credentials import log_in
+    from kaggle_kit.remote.door import Door
+
+    login = log_in()
+    for note in login.notes:
+        tell(note)
+    door = Door(login, tell=tell)
+    try:
+        yield door
+    finally:
+        door.close()
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What a user chooses for a plan."""
+
+    unproved: bool = False
+    overwrite: bool = False
+    accept: tuple[str, ...] = ()
+
+
+def plan_of(
+    project: Project, names: Sequence[str], *, door: Door, records: Path, options: PlanOptions
+) -> tuple[Plan, tuple[Resource, ...]]:
+    """The plan for `names` (all notebooks where none is given), and what it is about.
+
+    Raises UsageError for an unknown name, ProjectError where a notebook is not built, RemoteError.
+    """
+    from kaggle_kit.notebook.build import stale
+    from kaggle_kit.remote.checks import check
+    from kaggle_kit.remote.hashes import open_cache
+    from kaggle_kit.remote.on_kaggle import OnKaggle
+    from kaggle_kit.remote.plan import make_plan
+    from kaggle_kit.remote.rate import measured_rate
+    from kaggle_kit.remote.resources import merge, notebook_resources
+    from kaggle_kit.remote.state import load_state
+    from kaggle_kit.wheelhouse.prove import proof_problem
+
+    state = load_state(records)
+    cache = open_cache()
+    found: list[Resource] = []
+    for name in names or sorted(project.notebooks):
+        project.notebook(name)
+        folder = project.root / "build" / name
+        found += notebook_resources(project, name, build=folder, parts=_parts(project, folder), cache=cache)
+    cache.save()
+    resources = merge(found)
+    secrets = [secret.reveal() for secret in (door.login.token, door.login.key) if secret is not None]
+    problems = check(
+        resources,
+        unproved=lambda target: None if options.unproved else proof_problem(project.root, target),
+        stale=lambda resource: stale(project, resource.name, project.root / "build" / resource.name),
+        known_secrets=secrets,
+        passed={entry.split()[0] for pushed in state.datasets.values() for entry in pushed.files.values()},
+        rehearsal=door.loopback,
+    )
+    plan = make_plan(
+        resources,
+        state=state,
+        remote=OnKaggle(door),
+        problems=problems,
+        login=door.username,
+        rate=measured_rate(),
+        overwrite=options.overwrite,
+        accept=options.accept,
+    )
+    return plan, resources
+
+
+def _parts(project: Project, build: Path) -> dict[str, Path]:
+    """The parts of the wheelhouse that a build uses; none where it is not on this machine."""
+    from kaggle_kit.errors import ProjectError
+    from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
+    from kaggle_kit.wheelhouse.assemble import wheelhouse_path
+    from kaggle_kit.wheelhouse.dataset import ready_parts
+
+    if not (build / MANIFEST).is_file():
+        raise ProjectError(f"{build} holds no build; make it with: kit build {build.name}")
+    target = str(read_manifest(build / MANIFEST).extra.get("target"))
+    wheelhouse = wheelhouse_path(project.root, target)
+    if not (wheelhouse / MANIFEST).is_file() or target not in project.wheelhouses:
+        return {}
+    return ready_parts(
+        wheelhouse, reference=project.wheelhouses[target], out=project.root / "build" / f"wheels-{target}"
+    )
+
+
+def pushed_version(project: Project, name: str, *, records: Path, version: int | None) -> tuple[str, int]:
+    """The reference of the notebook `name`, and `version` or the last one pushed from here.
+
+    Raises UsageError where it was never pushed.
+    """
+    from kaggle_kit.errors import UsageError
+    from kaggle_kit.remote.state import load_state
+
+    notebook = project.notebook(name)
+    reference = f"{project.owner}/{notebook.slug}"
+    known = load_state(records).notebooks.get(reference)
+    if version is None and known is None:
+        raise UsageError(
+            f"{name} was not pushed from here: push it with kit push {name}, find it with kit plan {name}, or name a "
+            "version with --version"
+        )
+    return reference, version or (known.version if known else 1)

@@ -1,0 +1,103 @@
+"""From a pushed version to its end: wait, bring the files here, say why it failed, hand it in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from kaggle_kit.cli.remote_options import say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from kaggle_kit.project import Project
+    from kaggle_kit.remote.competitions import Submission
+    from kaggle_kit.remote.door import Door
+    from kaggle_kit.remote.failures import Finding
+    from kaggle_kit.remote.kernels import RunState
+    from kaggle_kit.remote.receipt import Receipt
+    from kaggle_kit.remote.runs import Fetched
+
+_SCORE_SECONDS = 12 * 3600.0
+"""A submission's hidden run may take as long as a session."""
+_QUEUE_SECONDS = 3600.0
+
+
+def finish(project: Project, receipt: Receipt, *, door: Door, records: Path, message: str | None) -> int:
+    """Wait for the run of the receipt's version; with a `message`, hand it in too. Returns the exit code."""
+    from kaggle_kit.remote.runs import wait_ended
+    from kaggle_kit.targets import load_target
+
+    limit = 12 * 3600.0
+    if receipt.target is not None:
+        limit = load_target(receipt.target, project=project.root).session_seconds
+    deadline = door.clock() + limit + _QUEUE_SECONDS
+    state = wait_ended(
+        door, receipt.notebook, receipt.version, deadline=deadline, tell=lambda state: say(_told(receipt, state))
+    )
+    receipt = bring(receipt, state, door=door, records=records)
+    if not state.complete:
+        return 1
+    return hand_in(project, receipt, door=door, records=records, message=message) if message is not None else 0
+
+
+def bring(receipt: Receipt, state: RunState, *, door: Door, records: Path) -> Receipt:
+    """Log and output of an ended run into runs/NAME-vN, into the receipt what they are, and why it failed if it did."""
+    from kaggle_kit.remote.receipt import save_receipt, with_run
+    from kaggle_kit.remote.runs import fetch, output_facts, why_failed
+
+    receipt = with_run(receipt, state)
+    fetched = fetch(door, receipt.notebook, receipt.version, run_folder(records, receipt.name, receipt.version))
+    receipt = replace(receipt, output=output_facts(fetched))
+    save_receipt(records, receipt)
+    say(f"log and output: {fetched.folder}")
+    if not state.complete:
+        show_findings(why_failed(fetched, state), fetched)
+    return receipt
+
+
+def run_folder(records: Path, name: str, version: int) -> Path:
+    """Where the files of a version's run are kept."""
+    return records / "runs" / f"{name}-v{version}"
+
+
+def hand_in(project: Project, receipt: Receipt, *, door: Door, records: Path, message: str, wait: bool = True) -> int:
+    """Hand in the version's submission.csv and, with `wait`, stay until it is scored. Returns the exit code."""
+    from kaggle_kit.remote.receipt import save_receipt
+    from kaggle_kit.remote.runs import submit
+
+    def tell(made: Submission) -> None:
+        say(f"submission {made.ref}: {made.state}" + (f", {made.error}" if made.error else ""))
+
+    receipt = submit(
+        door,
+        project.competition,
+        receipt,
+        message=message,
+        deadline=door.clock() + _SCORE_SECONDS if wait else None,
+        tell=tell,
+    )
+    save_receipt(records, receipt)
+    score = receipt.submission["public_score"]
+    if wait:
+        click.echo(f"{receipt.name} version {receipt.version}: score {score if score is not None else 'not told'}")
+    return 0
+
+
+def show_findings(findings: Sequence[Finding], fetched: Fetched) -> None:
+    """The causes of a failure, the likeliest first, each with the line that shows it."""
+    for finding in findings[:3]:
+        where = f"{fetched.log}:{finding.line}" if finding.line and finding.place == "log" else finding.place
+        say(f"cause: {finding.cause}\n  next: {finding.next_step}\n  {where}: {finding.text}")
+        if finding.block:
+            say("\n".join(f"    {line}" for line in finding.block))
+    if not findings:
+        say(f"nothing in the log tells why; read {fetched.log}")
+
+
+def _told(receipt: Receipt, state: RunState) -> str:
+    failure = f": {state.failure}" if state.failure else ""
+    return f"{receipt.name} version {receipt.version}: {state.state.lower().replace('_', ' ')}{failure}"

@@ -1,0 +1,281 @@
+"""`kit status`, `kit logs`, `kit output`, `kit submit`, `kit quota`, `kit history`: what became of a pushed version."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kaggle_kit.cli.options import open_project, project_option
+from kaggle_kit.cli.remote_options import (
+    json_option,
+    open_door,
+    pushed_version,
+    records_option,
+    say,
+    version_option,
+)
+
+if TYPE_CHECKING:
+    from kaggle_kit.project import Project
+    from kaggle_kit.remote.receipt import Receipt
+
+RUNNING, UNKNOWN = 3, 4
+
+
+@click.command()
+@click.argument("name")
+@version_option
+@json_option
+@records_option
+@project_option
+def status(name: str, version: int | None, as_json: bool, records: Path | None, project_folder: Path | None) -> int:
+    """Tell how the run of the last pushed version stands; never that of another version.
+
+    \b
+    Examples:
+      kit status lmsys
+      kit status lmsys --version 3 --json
+
+    Exit code 0 complete, 1 failed, 3 still queued or running, 4 unknown.
+    """
+    from kaggle_kit.remote import kernels
+    from kaggle_kit.remote.receipt import load_receipt, save_receipt, with_run
+
+    project = open_project(project_folder)
+    place = records or project.root
+    reference, number = pushed_version(project, name, records=place, version=version)
+    with open_door() as door:
+        state = kernels.status(door, reference, number)
+    receipt = load_receipt(place, name, number)
+    if receipt is not None and state.ended:
+        save_receipt(place, with_run(receipt, state))
+    if as_json:
+        told = {"notebook": reference, "version": number, "state": state.state, "failure": state.failure}
+        click.echo(json.dumps(told, indent=2))
+    else:
+        failure = f": {state.failure}" if state.failure else ""
+        click.echo(f"{reference} version {number}: {state.state.lower().replace('_', ' ')}{failure}")
+    if state.state == kernels.UNKNOWN:
+        return UNKNOWN
+    return (0 if state.complete else 1) if state.ended else RUNNING
+
+
+@click.command()
+@click.argument("name")
+@click.option("--follow", is_flag=True, help="Go on until the run ends.")
+@version_option
+@records_option
+@project_option
+def logs(name: str, follow: bool, version: int | None, records: Path | None, project_folder: Path | None) -> int:
+    """Print the log of the last pushed version's run; of a failed one also what it means.
+
+    \b
+    Examples:
+      kit logs lmsys
+      kit logs lmsys --follow
+
+    Exit code 1 where the run has failed.
+    """
+    from kaggle_kit.remote import kernels, outputs
+    from kaggle_kit.remote.failures import decode
+    from kaggle_kit.remote.log_stream import follow_log
+    from kaggle_kit.remote.log_text import mask, read_log
+
+    project = open_project(project_folder)
+    reference, number = pushed_version(project, name, records=records or project.root, version=version)
+    with open_door() as door:
+        if follow:
+            for line in follow_log(door, reference, number):
+                click.echo(mask(line.text), nl=not line.text.endswith("\n"))
+        raw = outputs.log(door, reference, number)
+        if not follow:
+            click.echo(mask(read_log(raw).text).rstrip("\n"))
+        state = kernels.status(door, reference, number)
+    if not state.ended or state.complete:
+        return 0
+    for finding in decode(raw, failure_message=state.failure or "")[:3]:
+        say(f"cause: {finding.cause}\n  next: {finding.next_step}")
+    return 1
+
+
+@click.command()
+@click.argument("name")
+@click.option("-o", "--out", metavar="DIR", type=click.Path(path_type=Path), help="Default: runs/NAME-vN.")
+@click.option("--pattern", "patterns", metavar="GLOB", multiple=True, help="Only files of this name; several times.")
+@version_option
+@records_option
+@project_option
+def output(
+    name: str,
+    out: Path | None,
+    patterns: tuple[str, ...],
+    version: int | None,
+    records: Path | None,
+    project_folder: Path | None,
+) -> int:
+    """Fetch the output and the log of the last pushed version's run.
+
+    A file comes whole or not at all, over an older one of its name. What a failed run left is fetched too.
+
+    \b
+    Examples:
+      kit output lmsys
+      kit output lmsys --pattern submission.csv -o out
+
+    Exit code 1 where the run has not completed.
+    """
+    from kaggle_kit.cli.run_end import run_folder, show_findings
+    from kaggle_kit.remote import kernels
+    from kaggle_kit.remote.runs import fetch, why_failed
+
+    project = open_project(project_folder)
+    place = records or project.root
+    reference, number = pushed_version(project, name, records=place, version=version)
+    with open_door() as door:
+        state = kernels.status(door, reference, number)
+        fetched = fetch(door, reference, number, out or run_folder(place, name, number), patterns=patterns or ("*",))
+    for file in (fetched.log, *fetched.files):
+        click.echo(f"{file}  {file.stat().st_size:,} bytes")
+    if state.complete:
+        return 0
+    say(f"{reference} version {number}: {state.state.lower()}; these files are what it has left so far")
+    if state.ended:
+        show_findings(why_failed(fetched, state), fetched)
+    return 1
+
+
+@click.command()
+@click.argument("name")
+@click.option("--wait", is_flag=True, help="Stay until the submission is scored.")
+@click.option("-m", "--message", metavar="TEXT", help="The submission's description (default: kit push NAME).")
+@version_option
+@records_option
+@project_option
+def submit(
+    name: str,
+    wait: bool,
+    message: str | None,
+    version: int | None,
+    records: Path | None,
+    project_folder: Path | None,
+) -> int:
+    """Hand in the submission.csv of the last pushed version; the same version and message never twice.
+
+    \b
+    Examples:
+      kit submit lmsys --wait
+      kit submit lmsys --version 3 -m "budget 768"
+
+    Exit code 1 where the run is not complete, no submission is left today, or Kaggle says that it failed.
+    """
+    from kaggle_kit.cli.run_end import hand_in
+
+    project = open_project(project_folder)
+    place = records or project.root
+    _, number = pushed_version(project, name, records=place, version=version)
+    receipt = _receipt(project, name, number, records=place)
+    with open_door() as door:
+        return hand_in(project, receipt, door=door, records=place, message=message or f"kit push {name}", wait=wait)
+
+
+def _receipt(project: Project, name: str, version: int, *, records: Path) -> Receipt:
+    from kaggle_kit.errors import UsageError
+    from kaggle_kit.remote.receipt import load_receipt
+
+    receipt = load_receipt(records, name, version)
+    if receipt is None:
+        known = f"{project.owner}/{project.notebook(name).slug}"
+        raise UsageError(
+            f"there is no receipt of {known} version {version} in {records / 'receipts'}: it was not pushed from here"
+        )
+    return receipt
+
+
+@click.command()
+@json_option
+def quota(as_json: bool) -> None:
+    """Show how much of the week's accelerator time is used.
+
+    \b
+    Example:
+      kit quota
+    """
+    from dataclasses import asdict
+
+    from kaggle_kit.remote import kernels
+
+    with open_door() as door:
+        found = kernels.quota(door)
+        name = door.username
+    if as_json:
+        click.echo(json.dumps({"account": name, **asdict(found)}, indent=2))
+        return
+    for what, used, allowed in (
+        ("GPU", found.gpu_used_s, found.gpu_allowed_s),
+        ("TPU", found.tpu_used_s, found.tpu_allowed_s),
+    ):
+        if used is not None or allowed is not None:
+            click.echo(f"{what}: {_hours(used)} of {_hours(allowed)} used")
+    if found.renewed:
+        click.echo(f"renewed: {found.renewed}")
+
+
+def _hours(seconds: float | None) -> str:
+    return "unknown" if seconds is None else f"{seconds / 3600:.1f} h"
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+@records_option
+@project_option
+def history(name: str | None, as_json: bool, records: Path | None, project_folder: Path | None) -> None:
+    """List what was pushed from here, by its receipts: version, time, commit, run, score.
+
+    \b
+    Examples:
+      kit history
+      kit history lmsys --json
+    """
+    from kaggle_kit.remote.receipt import load_receipts
+
+    project = open_project(project_folder)
+    if name is not None:
+        project.notebook(name)
+    receipts = load_receipts(records or project.root, name)
+    if as_json:
+        click.echo(json.dumps([receipt.to_json() for receipt in receipts], indent=2, ensure_ascii=False))
+        return
+    if not receipts:
+        click.echo("nothing was pushed from here yet")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("notebook", "version", "pushed", "commit", "run", "score"):
+        table.add_column(column, overflow="fold")
+    for receipt in receipts:
+        table.add_row(*_line(receipt))
+    Console(highlight=False, markup=False).print(table)
+
+
+def _line(receipt: Receipt) -> tuple[str, ...]:
+    def told(value: Any) -> str:
+        return "–" if value is None else str(value)
+
+    run = told(receipt.run.get("state")).lower()
+    if receipt.differing:
+        run = f"not as asked: {', '.join(check.what for check in receipt.differing)}"
+    commit = (receipt.made_by or "–")[:9] + ("+" if (receipt.made_by or "").endswith("+") else "")
+    return (
+        receipt.name,
+        str(receipt.version),
+        receipt.pushed,
+        commit,
+        run,
+        told(receipt.submission.get("public_score")),
+    )

@@ -1,0 +1,252 @@
+"""`kit pull`: what was edited in the browser comes back as a patch to the source, and shows what cannot.
+
+Three texts meet: the notebook as it was pushed, as Kaggle gives it back, and the source as it is now. Only contents
+decide, never the times of files. A cell that was changed in the browser alone is taken; one that was changed on both
+sides, or that the template owns, is shown and left.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kaggle_kit.errors import KitError, SourceError
+from kaggle_kit.files import write_atomic
+from kaggle_kit.notebook.build import build
+from kaggle_kit.notebook.parameters import parse_parameters
+from kaggle_kit.notebook.pull_merge import Change, Conflict, Merged, Sides, merge, text_diff
+from kaggle_kit.notebook.pulled_cells import INJECTED, NotebookCell, match_cells, read_cells
+from kaggle_kit.notebook.pulled_parameters import Overrides, ParameterEdit, edit_config, parameter_edits, read_values
+from kaggle_kit.notebook.source_text import cut_source
+from kaggle_kit.project.config import CONFIG
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from kaggle_kit.project import Project
+    from kaggle_kit.targets import Target
+
+__all__ = ["Change", "Conflict", "Pull", "apply", "pull", "pull_notebook", "rebuilder"]
+
+
+@dataclass(frozen=True)
+class Pull:
+    """What a pull found. `before` and `after`: the source's text now, and with every clean change in it; the same for
+    `kit.toml` in `config_before` and `config_after`.
+
+    `path`: the source's place below the project, with `/`. `broken`: why the notebook would no longer build; else "".
+    """
+
+    path: str
+    before: str
+    after: str
+    changes: tuple[Change, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+    parameters: tuple[ParameterEdit, ...] = ()
+    config_before: str = ""
+    config_after: str = ""
+    broken: str = ""
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether nothing was edited in the browser that is not here already."""
+        return not (self.changes or self.conflicts or self.parameters)
+
+    @property
+    def clean(self) -> bool:
+        """Whether all of it can be taken as it is."""
+        return not self.conflicts and not self.broken
+
+    @property
+    def patch(self) -> str:
+        """The clean changes as a unified diff, for `git apply` or `patch -p1` in the project's folder."""
+        config = text_diff(self.config_before, self.config_after, before=f"a/{CONFIG}", after=f"b/{CONFIG}")
+        return text_diff(self.before, self.after, before=f"a/{self.path}", after=f"b/{self.path}") + config
+
+
+def pull(
+    *,
+    pulled: str,
+    pushed: str,
+    source: str,
+    path: str,
+    author: Collection[str] | None = None,
+    overrides: Overrides | None = None,
+    rebuild: Callable[[str], str] | None = None,
+) -> Pull:
+    """Compare a pulled notebook with the pushed one and with the source (texts of all three).
+
+    `author`: the names of the author's cells at the push (by default those of the source as it is now). `rebuild`
+    makes the notebook's text from a source's text, as `kit build` would; with it, a change that the template would
+    place elsewhere, or that would come out differently, is found. Raises SourceError where a text cannot be read.
+    """
+    overrides = overrides or Overrides()
+    base = read_cells(pushed, where="the pushed notebook")
+    theirs = read_cells(pulled, where="the pulled notebook")
+    ours = cut_source(source, where=path)
+    now, broken = _rebuilt(rebuild, source)
+    frame = _frame(base, now, ours.names, author)
+    sides = Sides(base, theirs, tuple(match_cells(base, theirs)), ours, frame, {cell.name: cell.text for cell in now})
+    merged = merge(sides)
+    if not merged.reads and not broken:
+        broken = "the source with these changes would be read as other cells"
+    if rebuild is not None and not broken and merged.changes:
+        merged, broken = _checked(sides, merged, rebuild)
+    edits, refused = _parameters(sides, merged, overrides)
+    config = _config(overrides, edits)
+    return Pull(
+        path=path,
+        before=source,
+        after=merged.text,
+        changes=merged.changes,
+        conflicts=(*merged.conflicts, *refused),
+        parameters=tuple(edits),
+        config_before=overrides.text or "",
+        config_after=config or overrides.text or "",
+        broken=broken,
+    )
+
+
+def _rebuilt(rebuild: Callable[[str], str] | None, source: str) -> tuple[tuple[NotebookCell, ...], str]:
+    if rebuild is None:
+        return (), ""
+    try:
+        return read_cells(rebuild(source), where="the built notebook"), ""
+    except KitError as error:
+        return (), str(error)
+
+
+def _frame(
+    base: Sequence[NotebookCell], now: Sequence[NotebookCell], names: Sequence[str], author: Collection[str] | None
+) -> frozenset[str]:
+    """The names of the template's own cells in the pushed notebook."""
+    every = {cell.name for cell in base if INJECTED not in cell.tags}
+    if author is not None:
+        return frozenset(every - set(author))
+    rendered = {cell.name for cell in now}
+    # A cell that neither the source nor the template has any more was the author's: it was renamed or taken out.
+    return frozenset(name for name in every - set(names) if not rendered or name in rendered)
+
+
+def _checked(sides: Sides, merged: Merged, rebuild: Callable[[str], str]) -> tuple[Merged, str]:
+    """The merge without the changes that would not come out of a build as they stand in the browser."""
+    for _ in range(len(sides.theirs) + 1):
+        now, broken = _rebuilt(rebuild, merged.text)
+        if broken:
+            return merged, broken
+        wrong = sides.wrong(merged, now)
+        if not wrong:
+            return merged, ""
+        merged = merge(sides, refused={**merged.refused, **wrong})
+    return merged, "the source and the template do not give the notebook that was edited"
+
+
+def _parameters(sides: Sides, merged: Merged, overrides: Overrides) -> tuple[list[ParameterEdit], tuple[Conflict, ...]]:
+    before, after = sides.injected()
+    if before == after:
+        return [], ()
+    old, new = read_values(before), read_values(after)
+    diff = text_diff(f"{before}\n", f"{after}\n", before="pushed", after="browser")
+    if old is None or new is None:
+        reason = "it holds more than name = value lines"
+        return [], (Conflict(INJECTED, reason, "write code into a cell of your own", diff),)
+    code = next((one.cell.text for one in merged.segments.values() if "parameters" in one.cell.tags), "")
+    try:
+        known = parse_parameters(code, where="the parameters cell")
+    except (KitError, SyntaxError) as error:
+        return [], (Conflict(INJECTED, str(error), "correct the parameters cell first", diff),)
+    edits, refused = parameter_edits(old, new, parameters=known, overrides=overrides)
+    conflicts = [
+        Conflict(f"parameter {name}", reason, f"set {name} in kit.toml, or give it with -p", diff)
+        for name, reason in refused
+    ]
+    return edits, tuple(conflicts)
+
+
+def _config(overrides: Overrides, edits: Sequence[ParameterEdit]) -> str | None:
+    own = [edit for edit in edits if edit.place == CONFIG]
+    if overrides.text is None or not own:
+        return None
+    return edit_config(overrides.text, overrides.notebook, own)
+
+
+def apply(result: Pull, *, root: Path, clean_only: bool = False) -> tuple[Path, ...]:
+    """Write the source, and `kit.toml` where a parameter was edited, below the project's folder; the files written.
+
+    Raises SourceError, with nothing written, where there are conflicts and not only the clean cells are asked for, or
+    where a file is not the one that was compared.
+    """
+    if not clean_only and not result.clean:
+        named = ", ".join(conflict.name for conflict in result.conflicts)
+        why = f"{len(result.conflicts)} conflicts ({named})" if result.conflicts else result.broken
+        raise SourceError(f"nothing was written to {result.path}: {why}; resolve them, or take the clean cells only")
+    texts = [(result.path, result.before, result.after), (CONFIG, result.config_before, result.config_after)]
+    wanted = [(root / name, before, after) for name, before, after in texts if before != after]
+    for path, before, _ in wanted:
+        if path.read_bytes() != before.encode():
+            raise SourceError(f"{path} was changed since it was compared: nothing was written; pull again")
+    for path, _, after in wanted:
+        write_atomic(path, after)
+    return tuple(path for path, _, _ in wanted)
+
+
+def rebuilder(project: Project, name: str, *, target: Target, assignments: Sequence[str] = ()) -> Callable[[str], str]:
+    """A function from a source's text to the text of the notebook that `kit build` makes of it; KitErrors pass."""
+    notebook = project.notebook(name)
+
+    def rebuild(text: str) -> str:
+        with tempfile.TemporaryDirectory(prefix="kit-pull-") as folder:
+            path = Path(folder) / Path(notebook.source).name
+            path.write_bytes(text.encode())
+            changed = notebook.model_copy(update={"source": str(path)})
+            other = project.model_copy(update={"notebooks": {**project.notebooks, name: changed}})
+            try:
+                done = build(other, name, target=target, assignments=assignments, out=Path(folder) / "build")
+            except KitError as error:
+                raise type(error)(str(error).replace(str(path), notebook.source)) from error
+            return done.notebook.read_text(encoding="utf-8")
+
+    return rebuild
+
+
+def pull_notebook(
+    project: Project,
+    name: str,
+    *,
+    pulled: str,
+    pushed: str,
+    target: Target,
+    assignments: Sequence[str] = (),
+    author: Collection[str] | None = None,
+) -> Pull:
+    """`pull` for a project's notebook, the source and `kit.toml` read from their files.
+
+    `target`, `assignments` (name=value texts) and `author` are those of the push.
+    """
+    notebook = project.notebook(name)
+    source = project.path(notebook.source, key=f"notebooks.{name}.source")
+    values: Mapping[str, bool | int | float | str] = notebook.parameters
+    return pull(
+        pulled=pulled,
+        pushed=pushed,
+        source=_text(source),
+        path=notebook.source,
+        author=author,
+        overrides=Overrides(
+            notebook=name,
+            values=values,
+            assigned=[assignment.partition("=")[0] for assignment in assignments],
+            text=_text(project.root / CONFIG),
+        ),
+        rebuild=rebuilder(project, name, target=target, assignments=assignments),
+    )
+
+
+def _text(path: Path) -> str:
+    """A file's text with its own line ends."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,158 @@
+"""A source's text cut at its cells, so that one cell can change while every other byte stays."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tokenize
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kaggle_kit.errors import SourceError
+from kaggle_kit.notebook.pulled_cells import plain
+from kaggle_kit.notebook.source import Cell, parse_cells, parse_python
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MARKER = re.compile(r"# ?%%(?!%)")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A cell's part of the text: from its marker line to the next marker. `touched`: not as it stands in the file."""
+
+    cell: Cell
+    raw: str
+    touched: bool = False
+
+
+@dataclass(frozen=True)
+class SourceText:
+    """A whole source: what stands before the first cell, and the cells; `newline` is the file's own line end."""
+
+    head: str
+    segments: tuple[Segment, ...]
+    newline: str
+
+    @property
+    def names(self) -> list[str]:
+        """The cells' names in the file's order."""
+        return [segment.cell.name for segment in self.segments]
+
+    def joined(self, segments: Sequence[Segment]) -> str:
+        """The text with these segments; between two cells that did not follow each other stands a blank line."""
+        text = self.head
+        before = {one.cell.name: other.cell.name for one, other in zip(self.segments, self.segments[1:], strict=False)}
+        names = set(self.names)
+        for number, segment in enumerate(segments):
+            last = number == len(segments) - 1
+            after = None if last else segments[number + 1].cell.name
+            together = segment.cell.name in names and before.get(segment.cell.name) == after
+            if not segment.touched and together:
+                text += segment.raw
+            else:
+                text += self._spaced(segment.raw, last=last, together=together)
+        return text
+
+    def _spaced(self, raw: str, *, last: bool, together: bool) -> str:
+        body = raw.rstrip("\r\n")
+        gap = raw[len(body) :]
+        if together and (gap.count("\n") or last):
+            return raw
+        return body + self.newline * (1 if last else max(2, gap.count("\n")))
+
+
+def cut_source(text: str, *, where: str) -> SourceText:
+    """Cut a source's text at its cells. Raises SourceError where it is no valid source, or mixes line ends."""
+    newline = "\r\n" if "\r\n" in text else "\n"
+    unix = text.replace("\r\n", "\n")
+    if "\r" in unix:
+        raise SourceError(f"{where}: a line ends on a lone carriage return; save the file with one kind of line ends")
+    cells = parse_cells(unix, where=where)
+    lines = text.split("\n")
+    places = _marker_lines(unix, where)
+    if len(places) != len(cells):
+        raise SourceError(f"{where}: {len(places)} cell markers, but {len(cells)} cells; write each as # %% name=…")
+    ends = [*places[1:], len(lines)]
+    keep = [f"{line}\n" for line in lines[:-1]] + lines[-1:]
+    segments = [Segment(cell, "".join(keep[start:end])) for cell, start, end in zip(cells, places, ends, strict=True)]
+    head = "".join(keep[: places[0]]) if places else text
+    return SourceText(head, tuple(segments), newline)
+
+
+def reads_as(text: str, cells: Sequence[Cell]) -> bool:
+    """Whether a whole source is read as these cells: an open ``` of one markdown cell may swallow those after it."""
+    try:
+        found = parse_cells(text.replace("\r\n", "\n"), where="the source")
+    except SourceError:
+        return False
+    return [_plain(cell) for cell in found] == [_plain(cell) for cell in cells]
+
+
+def _plain(cell: Cell) -> tuple[str, str, str, tuple[str, ...]]:
+    return cell.name, cell.kind, plain(cell.text), cell.tags
+
+
+def _marker_lines(text: str, where: str) -> list[int]:
+    """The lines (from 0) with a cell marker; one inside of a text is none."""
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    except (tokenize.TokenError, SyntaxError) as error:
+        raise SourceError(f"{where}: the source is not valid Python: {error}") from error
+    return [
+        token.start[0] - 1
+        for token in tokens
+        if token.type == tokenize.COMMENT and token.start[1] == 0 and _MARKER.match(token.string)
+    ]
+
+
+def changed_segment(segment: Segment, *, kind: str, text: str, newline: str) -> Segment | str:
+    """The segment with another text, its marker line and the blank lines after it kept; or why it cannot be."""
+    marker, rest = _first_line(segment.raw)
+    if kind != segment.cell.kind:
+        marker = _marker(segment.cell.name, kind, segment.cell.tags)
+    gap = rest[len(rest.rstrip("\r\n")) :]
+    ending = gap if rest.strip() else newline + gap
+    cell = Cell(segment.cell.name, kind, text, segment.cell.tags)
+    quoted = kind == segment.cell.kind == "markdown" and rest.lstrip().startswith('"""')
+    return _written(cell, marker, ending, newline, quoted=quoted)
+
+
+def new_segment(name: str, *, kind: str, text: str, tags: tuple[str, ...], newline: str) -> Segment | str:
+    """A segment for a new cell; or why there can be none."""
+    return _written(Cell(name, kind, text, tags), _marker(name, kind, tags), newline * 2, newline)
+
+
+def _first_line(raw: str) -> tuple[str, str]:
+    line, found, rest = raw.partition("\n")
+    return line.removesuffix("\r"), rest if found else ""
+
+
+def _marker(name: str, kind: str, tags: tuple[str, ...]) -> str:
+    markdown = " [markdown]" if kind == "markdown" else ""
+    return f'# %%{markdown} name="{name}"' + (f" tags={json.dumps(list(tags))}" if tags else "")
+
+
+def _written(cell: Cell, marker: str, ending: str, newline: str, *, quoted: bool = False) -> Segment | str:
+    if cell.kind not in ("code", "markdown"):
+        return f"it is of the kind {cell.kind!r}; a source has code and markdown"
+    if cell.kind == "code":
+        try:
+            parse_python(cell.text)
+        except (SyntaxError, ValueError) as error:
+            line = (getattr(error, "text", None) or "").strip()
+            return f"it is not plain Python ({line or error}); magics and cells in progress stay in the browser"
+    bodies = [cell.text] if cell.kind == "code" else [_commented(cell.text)]
+    if quoted:
+        bodies.insert(0, f'"""\n{cell.text}\n"""')
+    for body in bodies:
+        lines = [marker, *body.split("\n")] if body else [marker]
+        if reads_as("\n".join(lines) + "\n", [cell]):
+            return Segment(cell, newline.join(lines) + ending, touched=True)
+    return "it cannot be written in a py:percent source: a line of it reads as a cell marker or as a magic there"
+
+
+def _commented(text: str) -> str:
+    return "\n".join(f"# {line}" if line else "#" for line in text.split("\n"))

@@ -1,0 +1,106 @@
+"""A built notebook as Kaggle gets it: its source by content, and the settings of its runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import ProjectError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+METADATA = "kernel-metadata.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """How a notebook runs on Kaggle. References are owner/slug, of models with the version; tuples are sorted."""
+
+    title: str
+    code_file: str
+    private: bool
+    gpu: bool
+    tpu: bool
+    internet: bool
+    accelerator: str | None
+    competitions: tuple[str, ...]
+    datasets: tuple[str, ...]
+    models: tuple[str, ...]
+    kernels: tuple[str, ...]
+    docker_image: str | None
+    """A reference with its digest, where `kit.toml` names one."""
+    image_pinning: str | None
+    """`original` or `latest`, where it does not."""
+    session_seconds: int
+
+    def hash(self) -> str:
+        """SHA-256 over all settings."""
+        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def read_kernel(folder: Path, *, image: str, session_seconds: int) -> tuple[str, Kernel]:
+    """The reference owner/slug and the settings of the notebook built in `folder`.
+
+    `image` is `kit.toml`'s. What the metadata leaves out is what Kaggle's client makes of it, internet on included.
+    Raises ProjectError where there is no whole build.
+    """
+    path = folder / METADATA
+    try:
+        body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        reference, code_file = str(body["id"]), str(body["code_file"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ProjectError(f"{path} cannot be read ({error!r}); build the notebook again with: kit build") from error
+    pinning = image if image in {"original", "latest"} else None
+    return reference, Kernel(
+        title=str(body.get("title", "")),
+        code_file=code_file,
+        private=bool(body.get("is_private", True)),
+        gpu=bool(body.get("enable_gpu", False)),
+        tpu=bool(body.get("enable_tpu", False)),
+        internet=bool(body.get("enable_internet", True)),
+        accelerator=body.get("machine_shape") or None,
+        competitions=_sources(body, "competition_sources"),
+        datasets=_sources(body, "dataset_sources"),
+        models=_sources(body, "model_sources"),
+        kernels=_sources(body, "kernel_sources"),
+        docker_image=None if pinning else image,
+        image_pinning=pinning,
+        session_seconds=session_seconds,
+    )
+
+
+def _sources(body: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    return tuple(sorted(str(source) for source in body.get(key) or ()))
+
+
+def source_hash(text: str) -> str:
+    """SHA-256 of what a notebook says: kind and text of each cell, and the kernel's name.
+
+    Outputs, ids, metadata, line ends and the form of the JSON do not count: Kaggle and its client rewrite them. A text
+    that is no notebook is hashed as it is.
+    """
+    try:
+        body = json.loads(text)
+        cells = [[cell["cell_type"], _text(cell.get("source", ""))] for cell in body["cells"]]
+        said: object = [kernel_name(text), cells]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        said = _text(text)
+    return sha256(json.dumps(said).encode()).hexdigest()
+
+
+def _text(source: object) -> str:
+    whole = "".join(map(str, source)) if isinstance(source, list) else str(source)
+    return whole.replace("\r\n", "\n").rstrip("\n")
+
+
+def kernel_name(text: str) -> str | None:
+    """The kernel's name in a notebook's metadata, without which Kaggle runs nothing; None where it is missing."""
+    try:
+        name = json.loads(text)["metadata"]["kernelspec"]["name"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return str(name) if name else None

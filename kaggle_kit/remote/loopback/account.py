@@ -1,0 +1,40 @@
+"""The one user that the loopback Kaggle knows."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from typing import TYPE_CHECKING
+
+from kaggle_kit.remote.loopback.replies import Refusal
+
+if TYPE_CHECKING:
+    from kaggle_kit.remote.loopback.replies import Json
+    from kaggle_kit.remote.loopback.service import Handler, Service
+
+INTROSPECT = "security.OAuthService/IntrospectToken"
+
+
+def introspect_token(service: Service, request: Json) -> Json:
+    """Whose token this is: the answer by which the client learns its user name."""
+    if not secrets.compare_digest(str(request.get("token") or ""), service.settings.token):
+        return {"active": False}
+    return {"active": True, "username": service.settings.username, "userId": 1, "scope": "resources.admin:*"}
+
+
+def check_login(service: Service, authorization: str) -> None:
+    """Raise Refusal unless the header carries the user's token, as bearer or as the key of a legacy login."""
+    kind, _, value = authorization.partition(" ")
+    expected = service.settings.token
+    if kind.lower() == "basic":
+        try:
+            value = base64.b64decode(value, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            value = ""
+        expected = f"{service.settings.username}:{expected}"
+    if not secrets.compare_digest(value.encode(), expected.encode()):
+        raise Refusal(401, "Unauthenticated")
+
+
+ROUTES: dict[str, Handler] = {INTROSPECT: introspect_token}

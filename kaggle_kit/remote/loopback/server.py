@@ -1,0 +1,200 @@
+"""The loopback Kaggle: a server on 127.0.0.1 in a thread of this process, its memory in a folder."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+from kaggle_kit.errors import RemoteError, UsageError
+from kaggle_kit.remote.loopback.environment import environment
+from kaggle_kit.remote.loopback.faults import ActiveFaults
+from kaggle_kit.remote.loopback.records import Competition, Dataset, Model, StoredFile, Variation, Version
+from kaggle_kit.remote.loopback.rules import framework_of
+from kaggle_kit.remote.loopback.runs import Runner, Runs
+from kaggle_kit.remote.loopback.service import Judge, Service
+from kaggle_kit.remote.loopback.settings import Settings
+from kaggle_kit.remote.loopback.store import Store
+from kaggle_kit.remote.loopback.traffic import Traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from kaggle_kit.remote.loopback.app import Application
+    from kaggle_kit.remote.loopback.faults import Fault
+
+_START_SECONDS = 20.0
+
+
+class LoopbackKaggle:
+    """A Kaggle for rehearsals. Use it as a context manager, or call `start` and `stop`.
+
+    `folder` holds all that it remembers; a server made again on it goes on. `runner` runs pushed notebooks, `judge`
+    scores submissions. `port` 0 takes any free one. `keep_bytes=False` keeps only hashes and sizes of uploads.
+    Raises RemoteError where another server uses the folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        runner: Runner,
+        judge: Judge,
+        settings: Settings | None = None,
+        faults: Iterable[Fault] = (),
+        port: int = 0,
+        keep_bytes: bool = True,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.settings = settings or Settings()
+        self.traffic = Traffic()
+        self.faults = ActiveFaults(faults)
+        self._store = Store(folder, keep_bytes=keep_bytes)
+        runs = Runs(self._store, self.faults, runner, queued_polls=self.settings.queued_polls)
+        self._service = Service(self._store, self.settings, self.faults, runs, judge)
+        self._port = port
+        self._server: Any = None
+        self._thread: threading.Thread | None = None
+        self._application: Application | None = None
+
+    def __enter__(self) -> Self:
+        """Start the server."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the server."""
+        self.stop()
+
+    @property
+    def port(self) -> int:
+        """The port on which it listens; 0 before `start`, unless one was asked for."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """Its address, http://127.0.0.1:PORT."""
+        return self._service.url
+
+    @property
+    def mistakes(self) -> tuple[BaseException, ...]:
+        """Failures of the server's own code. Anything here is a fault of kit, not of what was rehearsed."""
+        return tuple(self._application.mistakes) if self._application else ()
+
+    def start(self) -> None:
+        """Listen, in a thread. Runs and submissions that an earlier server left unfinished begin again.
+
+        Raises RemoteError where the port is taken.
+        """
+        import uvicorn
+
+        from kaggle_kit.remote.loopback.app import Application
+        from kaggle_kit.remote.loopback.competitions import judge_again
+        from kaggle_kit.remote.loopback.protocol import CuttableProtocol
+
+        listener = self._listener()
+        self._application = Application(self._service, self.traffic)
+        config = uvicorn.Config(
+            self._application.asgi(),
+            http=CuttableProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            timeout_graceful_shutdown=2,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="loopback", daemon=True)
+        self._thread.start()
+        end = time.monotonic() + _START_SECONDS
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > end:
+                raise RemoteError(f"the loopback Kaggle did not start on port {self._port}")
+            time.sleep(0.005)
+        self._service.runs.resume()
+        judge_again(self._service)
+
+    def stop(self, *, seconds: float = 5.0) -> None:
+        """Stop listening, tell the runs to stop, wait so long for them, and close the memory. Twice is no error."""
+        if self._application:
+            self._application.closing.set()
+        if self._server and self._thread:
+            self._server.should_exit = True
+            self._thread.join(seconds)
+        self._service.runs.stop(seconds=seconds)
+        self._store.close()
+
+    def environment(self, home: Path, tmp: Path, *, base: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The environment in which the official client speaks to this server only; see `environment`."""
+        return environment(self.port, home, tmp, token=self.settings.token, base=base)
+
+    def add_competition(
+        self,
+        slug: str,
+        folder: Path,
+        *,
+        daily_submissions: int = 5,
+        code_only: bool = True,
+        internet_allowed: bool = False,
+    ) -> None:
+        """Make a competition known, whose data are the files below `folder`."""
+        competition = Competition(slug, str(folder.resolve()), daily_submissions, code_only, internet_allowed)
+        self._store.put(slug, competition)
+
+    def add_dataset(self, ref: str, folder: Path, *, private: bool = False) -> None:
+        """Make a dataset known, ready, with the files below `folder`: another user's, or one of long ago."""
+        known = self._store.get(Dataset, ref)
+        version = self._version(folder, len(known.versions) + 1 if known else 1)
+        if known:
+            dataset = replace(known, versions=(*known.versions, version))
+        else:
+            title = ref.split("/")[1]
+            dataset = Dataset(self._store.next_id(), ref, title, "other", private, versions=(version,))
+        self._store.put(ref, dataset)
+
+    def add_model(self, ref: str, folder: Path) -> None:
+        """Make a public model's variation known, by OWNER/MODEL/FRAMEWORK/VARIATION, ready, with the files of `folder`.
+
+        Raises UsageError where `ref` is not of this form.
+        """
+        parts = ref.split("/")
+        framework = framework_of(parts[2]) if len(parts) == 4 else ""
+        if not framework:
+            raise UsageError(f"{ref!r} is not of the form OWNER/MODEL/FRAMEWORK/VARIATION")
+        owner, model, _, slug = parts
+        if self._store.get(Model, f"{owner}/{model}") is None:
+            self._store.put(f"{owner}/{model}", Model(self._store.next_id(), f"{owner}/{model}", model, private=False))
+        key = f"{owner}/{model}/{framework}/{slug}"
+        known = self._store.get(Variation, key)
+        version = self._version(folder, len(known.versions) + 1 if known else 1)
+        earlier = known.versions if known else ()
+        number = known.id if known else self._store.next_id()
+        self._store.put(key, Variation(number, key, framework, "other", versions=(*earlier, version)))
+
+    def _version(self, folder: Path, number: int) -> Version:
+        files: list[StoredFile] = [
+            self._store.adopt(path, path.relative_to(folder).as_posix())
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        ]
+        return Version(number, tuple(files), "", self._service.now())
+
+    def _listener(self) -> socket.socket:
+        # With its protocol named, asyncio turns Nagle's algorithm off: without that, each reply takes 40 ms.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", self._port))
+        except OSError as error:
+            listener.close()
+            raise RemoteError(f"port {self._port} of 127.0.0.1 cannot be used: {error.strerror}") from None
+        self._port = listener.getsockname()[1]
+        self._service.url = f"http://127.0.0.1:{self._port}"
+        return listener

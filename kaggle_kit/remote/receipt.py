@@ -1,0 +1,197 @@
+"""A receipt: what a push made, read back from Kaggle and compared; later how its run ended, and its score."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import ProjectError, RemoteError
+from kaggle_kit.files import write_atomic
+from kaggle_kit.remote import kernels
+from kaggle_kit.remote.kernel_build import source_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from kaggle_kit.remote.door import Door
+    from kaggle_kit.remote.plan import Plan
+    from kaggle_kit.remote.push import Applied
+    from kaggle_kit.remote.resources import Resource
+
+FOLDER = "receipts"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that was asked, and what Kaggle says of it: `found` None where it says nothing."""
+
+    what: str
+    asked: Any
+    found: Any
+
+    @property
+    def agrees(self) -> bool:
+        """Whether Kaggle says what was asked; where it says nothing, nothing is known."""
+        return self.found is None or self.found == self.asked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """One version of a notebook. Times are UTC in ISO form; `made_by` is the project's commit.
+
+    `inputs`: each dataset's and model's reference, version, digest and bytes. `run`, `output` and `submission` are
+    filled in when they are known.
+    """
+
+    name: str
+    notebook: str
+    version: int
+    url: str
+    source: str
+    build: str
+    pushed: str
+    made_by: str | None
+    target: str | None
+    inputs: tuple[dict[str, Any], ...]
+    checks: tuple[Check, ...]
+    server: str
+    run: dict[str, Any] = field(default_factory=dict)
+    output: tuple[dict[str, Any], ...] = ()
+    submission: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def differing(self) -> tuple[Check, ...]:
+        """What Kaggle has otherwise than it was asked."""
+        return tuple(check for check in self.checks if not check.agrees)
+
+    @property
+    def file_name(self) -> str:
+        """`NAME-v3.json`."""
+        return f"{self.name}-v{self.version}.json"
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        body = asdict(self)
+        body["checks"] = [asdict(check) | {"agrees": check.agrees} for check in self.checks]
+        return {"format": FORMAT, **body}
+
+
+def read_back(
+    plan: Plan,
+    applied: Applied,
+    resource: Resource,
+    *,
+    version: int,
+    door: Door,
+    pushed: str,
+    made_by: str | None,
+) -> Receipt:
+    """Ask Kaggle for the `version` that was pushed, and note beside each thing that was asked what it has.
+
+    `pushed` is the time of the push, `made_by` the project's commit. Raises RemoteError where Kaggle does not show
+    the version.
+    """
+    made, kernel = applied.notebooks.get(resource.key), resource.kernel
+    url = made.url if made else f"https://www.kaggle.com/code/{resource.reference}"
+    found = door.settle(lambda: kernels.read(door, resource.reference, version=version))
+    if found is None or kernel is None:
+        raise RemoteError(
+            f"notebook {resource.reference} version {version} was pushed, but Kaggle does not show it yet: "
+            f"see {url}, and run kit plan to see what is there"
+        )
+    inputs = plan.inputs(resource)
+    pinned = [one for one in inputs if one.count("/") == 2]
+    checks = (
+        Check(what="source", asked=resource.source, found=source_hash(found.source)),
+        Check(what="internet", asked=kernel.internet, found=found.internet),
+        Check(what="accelerator", asked=kernel.accelerator or "", found=_machine(found.machine_shape, kernel.gpu)),
+        Check(what="private", asked=kernel.private, found=found.private),
+        Check(what="datasets", asked=_as_told(pinned, found.dataset_sources), found=sorted(found.dataset_sources)),
+        Check(what="models", asked=sorted(kernel.models), found=sorted(found.model_sources)),
+        Check(what="competitions", asked=sorted(kernel.competitions), found=sorted(found.competition_sources)),
+    )
+    return Receipt(
+        name=resource.name,
+        notebook=resource.reference,
+        version=version,
+        url=url,
+        source=resource.source,
+        build=resource.digest,
+        pushed=pushed,
+        made_by=made_by,
+        target=resource.target,
+        inputs=tuple(_input(plan, applied, one) for one in inputs),
+        checks=checks,
+        server=door.login.endpoint.name,
+    )
+
+
+def _machine(shape: str | None, gpu: bool) -> str | None:
+    """The accelerator that Kaggle names. A CPU session's has several names, or none."""
+    if shape is None or gpu:
+        return shape
+    return "" if not shape.startswith(("Nvidia", "Tpu")) else shape
+
+
+def _as_told(asked: Iterable[str], told: Iterable[str]) -> list[str]:
+    """The references with their versions where Kaggle tells versions at all, else without."""
+    versioned = {one.rpartition("/")[0] for one in told if one.count("/") == 2}
+    return sorted(one if one.rpartition("/")[0] in versioned else one.rpartition("/")[0] for one in asked)
+
+
+def _input(plan: Plan, applied: Applied, reference: str) -> dict[str, Any]:
+    bare, _, version = reference.rpartition("/")
+    kind = "dataset" if bare.count("/") == 1 else "model"
+    step = plan.step(f"{kind} {bare}")
+    number = applied.versions.get(f"{kind} {bare}", int(version))
+    resource = step.resource if step else None
+    return {
+        "kind": kind,
+        "reference": bare,
+        "version": number,
+        "digest": resource.digest if resource else "",
+        "bytes": resource.size if resource else 0,
+    }
+
+
+def save_receipt(records: Path, receipt: Receipt) -> Path:
+    """Write `records`/receipts/NAME-vN.json whole, in place of an earlier state of it."""
+    path = records / FOLDER / receipt.file_name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(receipt.to_json(), indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    return path
+
+
+def load_receipts(records: Path, name: str | None = None) -> tuple[Receipt, ...]:
+    """All receipts, of one notebook or of all, by name and version. Raises ProjectError for a damaged one."""
+    found = [_load(path) for path in (records / FOLDER).glob("*.json")]
+    chosen = [receipt for receipt in found if name in (None, receipt.name)]
+    return tuple(sorted(chosen, key=lambda receipt: (receipt.name, receipt.version)))
+
+
+def load_receipt(records: Path, name: str, version: int) -> Receipt | None:
+    """The receipt of one version, None where it was not pushed from here."""
+    path = records / FOLDER / f"{name}-v{version}.json"
+    return _load(path) if path.is_file() else None
+
+
+def _load(path: Path) -> Receipt:
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        if body.pop("format") != FORMAT:
+            raise ProjectError(f"{path} was written by another version of kit; update kaggle-kit")
+        checks = tuple(Check(what=one["what"], asked=one["asked"], found=one["found"]) for one in body.pop("checks"))
+        inputs, output = tuple(body.pop("inputs")), tuple(body.pop("output"))
+        return Receipt(checks=checks, inputs=inputs, output=output, **body)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProjectError(f"{path} is no receipt of kit ({error!r}); take it out of the folder") from error
+
+
+def with_run(receipt: Receipt, state: kernels.RunState) -> Receipt:
+    """The receipt with what Kaggle says of the run; a failure's words are kept to one line."""
+    failure = re.sub(r"\s+", " ", state.failure).strip()[:500] if state.failure else None
+    return replace(receipt, run={**receipt.run, "state": state.state, "failure": failure})

@@ -1,0 +1,149 @@
+"""The run of one pushed version: waiting for its end, bringing its log and output here, handing it in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import RemoteError
+from kaggle_kit.files import sha256_file, write_atomic
+from kaggle_kit.remote import competitions, kernels, outputs
+from kaggle_kit.remote.failures import Finding, decode
+from kaggle_kit.remote.log_text import read_log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kaggle_kit.remote.door import Door
+    from kaggle_kit.remote.outputs import Progress
+    from kaggle_kit.remote.receipt import Receipt
+
+LOG = "log.txt"
+SUBMISSION = "submission.csv"
+_UNKNOWN_SECONDS = 600.0
+"""How long a run may be in no state that kit knows before that is an error; a new version is not found at first."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a run left, in a folder here: its log, and the files of its output."""
+
+    folder: Path
+    log: Path
+    files: tuple[Path, ...]
+
+
+def wait_ended(
+    door: Door, ref: str, version: int, *, deadline: float, tell: Callable[[kernels.RunState], None]
+) -> kernels.RunState:
+    """The state in which the run of `version` ended; `tell` hears each state before it.
+
+    `deadline` is a moment of `door.clock()` (seconds). Raises RemoteError where it passes, or where Kaggle says
+    nothing of the version for ten minutes.
+    """
+    said: kernels.RunState | None = None
+    known = door.clock()
+    page = f"https://www.kaggle.com/code/{ref}"
+    while True:
+        state = kernels.status(door, ref, version)
+        if state != said:
+            tell(state)
+            said = state
+        if state.ended:
+            return state
+        now = door.clock()
+        if state.state != kernels.UNKNOWN:
+            known = now
+        silent = min(_UNKNOWN_SECONDS, 10 * door.patience.settle_s)
+        if now - known > silent:
+            raise RemoteError(
+                f"notebook {ref} version {version}: Kaggle has said nothing of its run for {silent:.0f} s "
+                f"({state.said or 'no status'}); see {page}, then ask again with kit status"
+            )
+        if now >= deadline:
+            raise RemoteError(
+                f"notebook {ref} version {version} has not ended in time (last seen: {state.state}); it goes on at "
+                f"Kaggle, and cannot be stopped from here: see {page}, then ask again with kit status"
+            )
+        door.sleep(door.patience.poll_s)
+
+
+def fetch(
+    door: Door,
+    ref: str,
+    version: int,
+    folder: Path,
+    *,
+    patterns: Sequence[str] = ("*",),
+    progress: Progress | None = None,
+) -> Fetched:
+    """Bring the log and the output's files that match `patterns` into `folder`. Raises RemoteError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / LOG
+    write_atomic(log, read_log(outputs.log(door, ref, version)).text)
+    files = outputs.output(door, ref, version, folder, patterns=patterns, progress=progress)
+    return Fetched(folder, log, tuple(Path(file) for file in files))
+
+
+def output_facts(fetched: Fetched) -> tuple[dict[str, Any], ...]:
+    """Path, size in bytes and SHA-256 of each file, for the receipt."""
+    return tuple(
+        {
+            "path": file.relative_to(fetched.folder).as_posix(),
+            "size": file.stat().st_size,
+            "sha256": sha256_file(file),
+        }
+        for file in sorted(fetched.files)
+    )
+
+
+def why_failed(fetched: Fetched, state: kernels.RunState) -> list[Finding]:
+    """What the log and Kaggle's own message say of a failed run, the likeliest cause first."""
+    return decode(fetched.log.read_text(encoding="utf-8"), failure_message=state.failure or "")
+
+
+def submit(
+    door: Door,
+    competition: str,
+    receipt: Receipt,
+    *,
+    message: str,
+    deadline: float | None,
+    tell: Callable[[competitions.Submission], None],
+) -> Receipt:
+    """Hand in the submission.csv of the receipt's version, and with a `deadline` wait for its score.
+
+    A version that was handed in with this message already is not handed in again. Raises RemoteError where its run is
+    not complete, its output holds no submission.csv, no submission is left today, or Kaggle says ERROR.
+    """
+    ref, version = receipt.notebook, receipt.version
+    state = kernels.status(door, ref, version)
+    if not state.complete:
+        raise RemoteError(
+            f"notebook {ref} version {version} cannot be handed in: its run is {state.state}; see kit status"
+        )
+    if not any(file.name == SUBMISSION for file in outputs.list_output(door, ref, version)):
+        raise RemoteError(f"notebook {ref} version {version} left no {SUBMISSION}; see its log with kit logs")
+    description = competitions.describe(message, kernel=ref, version=version)
+    there = competitions.find(door, competition, description)
+    if there is None and competitions.limits(door, competition).allowed_now == 0:
+        raise RemoteError(f"{competition}: no submission is left today; hand it in tomorrow with kit submit")
+    made = competitions.submit_code(
+        door, competition, kernel=ref, version=version, file_name=SUBMISSION, message=message
+    )
+    tell(made)
+    if deadline is not None:
+        made = competitions.wait_scored(door, made.ref, deadline=deadline, tell=tell)
+    return replace(receipt, submission={"competition": competition, **_told(made)})
+
+
+def _told(made: competitions.Submission) -> dict[str, Any]:
+    return {
+        "ref": made.ref,
+        "state": made.state,
+        "description": made.description,
+        "public_score": made.public_score,
+        "private_score": made.private_score,
+        "error": made.error,
+    }

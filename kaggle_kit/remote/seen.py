@@ -1,0 +1,60 @@
+"""What a plan asks Kaggle, and no more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenDataset:
+    """A dataset as Kaggle has it now: newest version, its status in capitals, path → bytes of its files."""
+
+    version: int
+    status: str
+    files: Mapping[str, int]
+    title: str
+    private: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenModel:
+    """A variation of a Kaggle model: its newest version."""
+
+    version: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenKernel:
+    """A notebook as Kaggle has it now: newest version, its text, and what it runs with."""
+
+    version: int
+    source: str
+    datasets: tuple[str, ...]
+    """References, with the version (owner/slug/3) where Kaggle says it."""
+    models: tuple[str, ...]
+    internet: bool
+    accelerator: str | None
+    private: bool
+
+
+class Remote(Protocol):
+    """Kaggle, for reading. None means that it is not there; whatever else goes wrong raises RemoteError."""
+
+    def dataset(self, reference: str) -> SeenDataset | None:
+        """The dataset owner/slug."""
+
+    def dataset_file(self, reference: str, version: int, path: str) -> bytes | None:
+        """A small file of one version of a dataset."""
+
+    def model(self, reference: str) -> SeenModel | None:
+        """The variation owner/model/framework/variation."""
+
+    def model_file(self, reference: str, version: int, path: str) -> bytes | None:
+        """A small file of one version of a variation."""
+
+    def kernel(self, reference: str) -> SeenKernel | None:
+        """The notebook owner/slug."""

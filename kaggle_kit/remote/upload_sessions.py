@@ -1,0 +1,102 @@
+"""Which uploads were begun or finished, kept privately between two runs, so that the next one goes on from there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import stat
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kaggle_kit.errors import RemoteError
+from kaggle_kit.files import user_cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+KEPT_S = 6 * 24 * 3600
+"""An upload's address lives for about a week at Kaggle; the official client keeps it for 6 days (facts, section 3)."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """One begun upload: the token that names its content to Kaggle, and the address that takes its bytes."""
+
+    token: str
+    url: str
+
+    def __repr__(self) -> str:
+        """Neither: both let their holder act."""
+        return "<upload session>"
+
+
+class Sessions:
+    """The begun uploads of one account at one server, in a file that only its user can read.
+
+    Several processes and threads may use it at once.
+    """
+
+    def __init__(self, *, server: str, account: str, now: Callable[[], float] = time.time) -> None:
+        """Open or make the file. `now` is in seconds since 1970. Raises RemoteError where the folder is not private."""
+        self._now = now
+        folder = user_cache() / "uploads"
+        _private_folder(folder)
+        name = hashlib.sha256(f"{server}\n{account}".encode()).hexdigest()[:16]
+        self.path = folder / f"{name}.sqlite3"
+        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        self.path.chmod(0o600)
+        with self._open() as store:
+            store.execute(
+                "CREATE TABLE IF NOT EXISTS session (file TEXT PRIMARY KEY, token TEXT, url TEXT, begun REAL)"
+            )
+            store.execute("DELETE FROM session WHERE begun < ?", (self._now() - KEPT_S,))
+
+    def get(self, file: str) -> Session | None:
+        """The session of a file's key, if it is young enough."""
+        with self._open() as store:
+            query = "SELECT token, url FROM session WHERE file = ? AND begun >= ?"
+            row = store.execute(query, (file, self._now() - KEPT_S)).fetchone()
+        return Session(*row) if row else None
+
+    def keep(self, file: str, session: Session) -> None:
+        """Remember a session that has just begun."""
+        with self._open() as store:
+            row = (file, session.token, session.url, self._now())
+            store.execute("INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?)", row)
+
+    def forget(self, file: str) -> None:
+        """Drop a session: its content is part of a version now, or it is of no more use."""
+        with self._open() as store:
+            store.execute("DELETE FROM session WHERE file = ?", (file,))
+
+    def _open(self) -> _Transaction:
+        return _Transaction(self.path)
+
+
+class _Transaction:
+    """A connection for one block: committed and closed at its end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._connection = sqlite3.connect(self._path, timeout=30)
+        return self._connection
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        with closing(self._connection) as connection:
+            if kind is None:
+                connection.commit()
+
+
+def _private_folder(folder: Path) -> None:
+    """Make a folder that only its user can read, or check that it is one."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise RemoteError(f"{folder} belongs to somebody else: begun uploads are not kept there. Set KIT_CACHE_DIR")
+    folder.chmod(0o700)
