@@ -100,8 +100,8 @@ class _Screen:
         """A line of papermill's log: which cell runs becomes the status, what the notebook prints is shown."""
         if "Executing Cell" in line:
             self._status.update(line.strip("- "))
-        elif line and not line.startswith(_PAPERMILL):
+        elif line and not line.startswith(PAPERMILL):
             self._console.print(f"  {line}", soft_wrap=True)
 
 
-_PAPERMILL = ("Input Notebook:", "Output Notebook:", "Executing notebook", "Ending Cell", "Black is")
+PAPERMILL = ("Input Notebook:", "Output Notebook:", "Executing notebook", "Ending Cell", "Black is")

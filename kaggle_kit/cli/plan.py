@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from kaggle_kit.cli.options import open_project, project_option
-from kaggle_kit.cli.remote_options import PlanOptions, json_option, open_door, plan_of, plan_options, records_option
+from kaggle_kit.cli.remote_options import (
+    PlanOptions,
+    builds_option,
+    json_option,
+    open_door,
+    plan_of,
+    plan_options,
+    records_option,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1, metavar="[NAME…]")
 @plan_options
 @json_option
+@builds_option
 @records_option
 @project_option
 def plan(
@@ -28,6 +37,7 @@ def plan(
     overwrite: bool,
     accept: tuple[str, ...],
     as_json: bool,
+    builds: Path | None,
     records: Path | None,
     project_folder: Path | None,
 ) -> int:
@@ -44,7 +54,7 @@ def plan(
     Exit code 0 where a push may begin, 1 where something forbids it.
     """
     project = open_project(project_folder)
-    options = PlanOptions(unproved, overwrite, accept)
+    options = PlanOptions(unproved, overwrite, accept, builds)
     with open_door() as door:
         found, _ = plan_of(project, names, door=door, records=records or project.root, options=options)
     if as_json:

@@ -10,7 +10,15 @@ import click
 
 from kaggle_kit.cli.options import open_project, project_option
 from kaggle_kit.cli.plan import show_plan
-from kaggle_kit.cli.remote_options import PlanOptions, open_door, plan_of, plan_options, records_option, say
+from kaggle_kit.cli.remote_options import (
+    PlanOptions,
+    builds_option,
+    open_door,
+    plan_of,
+    plan_options,
+    records_option,
+    say,
+)
 from kaggle_kit.cli.run_end import finish
 
 if TYPE_CHECKING:
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
 @click.option("--wait", is_flag=True, help="Wait for the run's end; bring its log and output here.")
 @click.option("--submit", is_flag=True, help="Then hand in its submission.csv, and wait for the score.")
 @click.option("-m", "--message", metavar="TEXT", help="The versions' notes and the submission's description.")
+@builds_option
 @records_option
 @project_option
 def push(
@@ -41,6 +50,7 @@ def push(
     wait: bool,
     submit: bool,
     message: str | None,
+    builds: Path | None,
     records: Path | None,
     project_folder: Path | None,
 ) -> int:
@@ -64,7 +74,7 @@ def push(
     place = records or project.root
     with push_lock(project.root), open_door() as door:
         plan, resources = plan_of(
-            project, (name,), door=door, records=place, options=PlanOptions(unproved, overwrite, accept)
+            project, (name,), door=door, records=place, options=PlanOptions(unproved, overwrite, accept, builds)
         )
         show_plan(plan)
         if not plan.allowed:
@@ -114,47 +124,33 @@ def _receipt(
 def _commit(root: Path) -> str | None:
     """The project's commit, with + where files differ from it; None outside of git."""
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
-        if head.returncode:
-            return None
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=False,
+        head, changed = (
+            subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
         )
-    except OSError:
+    except (OSError, subprocess.CalledProcessError):
         return None
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+    return f"{head}+" if changed else head
 
 
 @contextmanager
 def _uploads() -> Iterator[Listener]:
     """Bars for the uploads on a terminal, with rate and time to go; elsewhere a line where one begins."""
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
 
     from kaggle_kit.remote.push import Listener
 
     console = Console(stderr=True, highlight=False)
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        task = TaskID(0)
+    with progress.Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        task = progress.TaskID(0)
         sent: dict[object, int] = {}
 
         def begin(resource: Resource) -> None:

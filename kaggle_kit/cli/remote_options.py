@@ -24,6 +24,9 @@ records_option = click.option(
     type=_FOLDER,
     help="Where kit.state.json, receipts/ and runs/ are kept (default: the project's folder).",
 )
+builds_option = click.option(
+    "--builds", metavar="DIR", type=_FOLDER, help="Where kit build has put the notebooks (default: build/)."
+)
 version_option = click.option(
     "--version", "version", metavar="N", type=click.IntRange(min=1), help="Another version than the last pushed one."
 )
@@ -75,6 +78,7 @@ class PlanOptions:
     unproved: bool = False
     overwrite: bool = False
     accept: tuple[str, ...] = ()
+    builds: Path | None = None
 
 
 def plan_of(
@@ -97,9 +101,10 @@ def plan_of(
     state = load_state(records)
     cache = open_cache()
     found: list[Resource] = []
+    builds = options.builds or project.root / "build"
     for name in names or sorted(project.notebooks):
         project.notebook(name)
-        folder = project.root / "build" / name
+        folder = builds / name
         found += notebook_resources(project, name, build=folder, parts=_parts(project, folder), cache=cache)
     cache.save()
     resources = merge(found)
@@ -107,7 +112,7 @@ def plan_of(
     problems = check(
         resources,
         unproved=lambda target: None if options.unproved else proof_problem(project.root, target),
-        stale=lambda resource: stale(project, resource.name, project.root / "build" / resource.name),
+        stale=lambda resource: stale(project, resource.name, builds / resource.name),
         known_secrets=secrets,
         passed={entry.split()[0] for pushed in state.datasets.values() for entry in pushed.files.values()},
         rehearsal=door.loopback,
@@ -130,17 +135,17 @@ def _parts(project: Project, build: Path) -> dict[str, Path]:
     from kaggle_kit.errors import ProjectError
     from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
     from kaggle_kit.wheelhouse.assemble import wheelhouse_path
-    from kaggle_kit.wheelhouse.dataset import ready_parts
+    from kaggle_kit.wheelhouse.dataset import made_parts, ready_parts
 
     if not (build / MANIFEST).is_file():
         raise ProjectError(f"{build} holds no build; make it with: kit build {build.name}")
     target = str(read_manifest(build / MANIFEST).extra.get("target"))
-    wheelhouse = wheelhouse_path(project.root, target)
-    if not (wheelhouse / MANIFEST).is_file() or target not in project.wheelhouses:
+    if target not in project.wheelhouses:
         return {}
-    return ready_parts(
-        wheelhouse, reference=project.wheelhouses[target], out=project.root / "build" / f"wheels-{target}"
-    )
+    wheelhouse, parts = wheelhouse_path(project.root, target), build.parent / f"wheels-{target}"
+    if (wheelhouse / MANIFEST).is_file():
+        return ready_parts(wheelhouse, reference=project.wheelhouses[target], out=parts)
+    return made_parts(project.wheelhouses[target], parts)
 
 
 def pushed_version(project: Project, name: str, *, records: Path, version: int | None) -> tuple[str, int]:

@@ -76,7 +76,7 @@ def dry_run(project: Project, name: str, *, target: Target, options: Options, ou
         raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a dry run here is for local-cpu")
     with room_folder() as scratch, _swapped_in(out) as results:
         built = build(project, name, target=target, assignments=options.assignments, out=scratch / "build")
-        checked = _check(project, built, options)
+        checked = check_build(project, built, options)
         competition = checked.competition
         if options.rows is not None and options.rows < len(competition.sample.ids):
             competition = cut_competition(competition, rows=options.rows, out=scratch / "data")
@@ -129,7 +129,8 @@ def dry_run(project: Project, name: str, *, target: Target, options: Options, ou
     return report
 
 
-def _check(project: Project, built: Build, options: Options) -> Checked:
+def check_build(project: Project, built: Build, options: Options) -> Checked:
+    """The competition's files and the solution that a run of `built` needs, checked with its models."""
     notebook = project.notebook(built.name)
     key = f"notebooks.{built.name}"
     if options.data is None and notebook.data is None:

@@ -26,7 +26,7 @@ from kaggle_kit.wheelhouse.names import stored_names
 
 METADATA = "dataset-metadata.json"
 README = "README.md"
-MADE_OF = "made-of.json"
+_MADE_OF = "made-of.json"
 WHEELS = "wheels"
 """The sub-folder of the engine's part: Kaggle counts files at the top (50), not below."""
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
@@ -77,14 +77,24 @@ def ready_parts(wheelhouse: Path, *, reference: str, out: Path) -> dict[str, Pat
 
     Raises what `make_dataset` raises.
     """
-    made_of = out / MADE_OF
+    made_of = out / _MADE_OF
     stamp = json.dumps([sha256((wheelhouse / MANIFEST).read_bytes()).hexdigest(), reference]) + "\n"
-    folders = {reference: out / "engine", kit_part_reference(reference): out / "kit"}
+    folders = _folders(reference, out)
     if not (made_of.is_file() and made_of.read_text(encoding="utf-8") == stamp and _are_whole(folders.values())):
         made_of.unlink(missing_ok=True)
         make_dataset(wheelhouse, reference=reference, out=out)
         write_atomic(made_of, stamp)
     return folders
+
+
+def made_parts(reference: str, out: Path) -> dict[str, Path]:
+    """The parts that `out` has already, as `ready_parts` tells them; none where they are not whole."""
+    folders = _folders(reference, out)
+    return folders if _are_whole(folders.values()) else {}
+
+
+def _folders(reference: str, out: Path) -> dict[str, Path]:
+    return {reference: out / "engine", kit_part_reference(reference): out / "kit"}
 
 
 def _are_whole(folders: Iterable[Path]) -> bool:

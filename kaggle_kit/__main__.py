@@ -1,0 +1,5 @@
+"""`python -m kaggle_kit`: the command `kit`."""
+
+from kaggle_kit.cli.main import main
+
+main()

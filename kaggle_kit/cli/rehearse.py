@@ -1,0 +1,208 @@
+"""`kit rehearse`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kaggle_kit.cli.options import open_project, parameter_option, project_option
+from kaggle_kit.cli.remote_options import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kaggle_kit.project import Project
+    from kaggle_kit.remote.loopback.faults import Fault
+    from kaggle_kit.remote.loopback.runs import KernelRun, Runner, RunOutcome
+    from kaggle_kit.remote.loopback.server import LoopbackKaggle
+    from kaggle_kit.sandbox.preflight import Checked
+    from kaggle_kit.targets import Target
+
+_FOLDER = click.Path(path_type=Path)
+
+
+def _list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    from kaggle_kit.remote.loopback.faults import FAULTS
+
+    for fault in FAULTS.values():
+        click.echo(f"{fault.name:<32}{fault.does}")
+    context.exit()
+
+
+@click.command()
+@click.argument("name")
+@click.option("--rows", metavar="N", type=click.IntRange(min=1), help="Only the first N rows of the sample.")
+@click.option("--data", metavar="DIR", type=_FOLDER, help="A folder with test.csv and sample_submission.csv.")
+@click.option("--solution", metavar="FILE", type=_FOLDER, help="The true outcomes, for the score.")
+@click.option("--target", "target_name", metavar="T", default="local-cpu", show_default=True, help="The target.")
+@parameter_option
+@click.option(
+    "--fault", "faults", metavar="FAULT", multiple=True, help="Let this go wrong; may be given several times."
+)
+@click.option(
+    "--faults", is_flag=True, is_eager=True, expose_value=False, callback=_list_faults, help="List what can go wrong."
+)
+@click.option("--again", is_flag=True, help="Go on with the Kaggle of the last rehearsal instead of an empty one.")
+@click.option("--out", metavar="DIR", type=_FOLDER, help="Where the rehearsal lies (default: runs/rehearsal-NAME).")
+@project_option
+def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, **given: Any) -> int:
+    """Rehearse a whole release on this machine: push, ready, run, output, submission, score.
+
+    Starts a Kaggle of its own on 127.0.0.1, and pushes to it with kit push and the official client, as to the real
+    one. The pushed notebook runs in the sealed /kaggle with the inputs that were attached. Nothing leaves the machine.
+
+    \b
+    Examples:
+      kit rehearse lmsys
+      kit rehearse lmsys --rows 20 --again
+      kit rehearse lmsys --fault reply-lost-version --again
+
+    Exit code 0 where the release went through to its score.
+    """
+    from kaggle_kit.remote.loopback.faults import find_fault
+    from kaggle_kit.targets import load_target
+
+    project = open_project(given["project_folder"])
+    project.notebook(name)
+    target = load_target(given["target_name"], project=project.root)
+    folder = (out or project.root / "runs" / f"rehearsal-{name}").absolute()
+    asked = [find_fault(fault) for fault in faults]
+    _make_room(folder, again=again)
+    checked = _prepare(project, name, target, folder, given)
+    with _kaggle(project, checked, target, folder, asked) as kaggle:
+        code = _push(project, name, kaggle, folder)
+        for fault in asked:
+            times = kaggle.faults.fired[fault.name]
+            say(f"fault {fault.name}: " + (f"struck {times} times" if times else "never came to strike"))
+        if kaggle.mistakes:
+            raise kaggle.mistakes[0]
+    return _end(folder, name, code)
+
+
+def _make_room(folder: Path, *, again: bool) -> None:
+    """An empty folder, or with `again` the last rehearsal's. Raises UsageError where something else lies there."""
+    from kaggle_kit.errors import UsageError
+    from kaggle_kit.files import remove_aside
+
+    if folder.exists() and any(folder.iterdir()) and not (folder / "kaggle").is_dir():
+        raise UsageError(f"--out {folder} exists and is not a rehearsal's folder; name a new one, or an empty one")
+    if folder.exists() and not again:
+        remove_aside(folder)
+    for part in ("kaggle", "home", "tmp"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+
+
+def _prepare(project: Project, name: str, target: Target, folder: Path, given: dict[str, Any]) -> Checked:
+    """Build the notebook, lay out the wheelhouse's parts, check the data; returns what the run will see."""
+    from kaggle_kit.cli.wheels import fetch_progress
+    from kaggle_kit.errors import UsageError
+    from kaggle_kit.notebook.build import build
+    from kaggle_kit.sandbox.competition import cut_competition
+    from kaggle_kit.sandbox.dryrun import Options, check_build
+    from kaggle_kit.wheelhouse.dataset import ready_parts
+    from kaggle_kit.wheelhouse.ready import ready_wheelhouse
+
+    if target.gpus:
+        raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a rehearsal here is for local-cpu")
+    built = build(project, name, target=target, assignments=given["assignments"], out=folder / "build" / name)
+    checked = check_build(project, built, Options(data=given["data"], solution=given["solution"]))
+    if checked.solution is None:
+        raise UsageError(f"no solution: name the true outcomes with --solution FILE, or as notebooks.{name}.solution")
+    with fetch_progress() as fetching:
+        wheelhouse = ready_wheelhouse(target, project=project.root, progress=fetching)
+    parts = folder / "build" / f"wheels-{target.name}"
+    ready_parts(wheelhouse.folder, reference=project.wheelhouses[target.name], out=parts)
+    rows = given["rows"]
+    if rows is not None and rows < len(checked.competition.sample.ids):
+        shutil.rmtree(folder / "data", ignore_errors=True)
+        return replace(checked, competition=cut_competition(checked.competition, rows=rows, out=folder / "data"))
+    return checked
+
+
+def _kaggle(project: Project, checked: Checked, target: Target, folder: Path, faults: list[Fault]) -> LoopbackKaggle:
+    """The Kaggle of this rehearsal, which knows the competition, and the project's owner as its user."""
+    from kaggle_kit.evaluation.solution import log_loss
+    from kaggle_kit.remote.loopback.server import LoopbackKaggle
+    from kaggle_kit.remote.loopback.settings import Settings
+
+    solution = checked.solution
+    assert solution is not None  # noqa: S101  _prepare has refused that
+    kaggle = LoopbackKaggle(
+        folder / "kaggle",
+        runner=_runner(target),
+        judge=lambda _, submission: log_loss(submission, solution),
+        settings=Settings(username=project.owner),
+        faults=faults,
+    )
+    kaggle.add_competition(project.competition, checked.competition.folder)
+    return kaggle
+
+
+def _runner(target: Target) -> Runner:
+    """Runs what was pushed, in the sealed /kaggle, with what was attached."""
+    from kaggle_kit.remote.loopback.runs import RunOutcome
+    from kaggle_kit.sandbox.pushed import run_pushed
+
+    groups = {"dataset": "datasets", "model": "models", "competition": "competitions"}
+
+    def reference(one: Any) -> str:
+        return f"{one.reference}/{one.version}" if one.kind == "model" else str(one.reference)
+
+    def run(asked: KernelRun) -> RunOutcome:
+        sources = [((groups[one.kind], reference(one)), one.folder) for one in asked.inputs if one.kind in groups]
+        limit = min(asked.timeout or target.session_seconds, target.session_seconds)
+        ended = run_pushed(
+            asked.notebook,
+            sources=sources,
+            out=asked.out,
+            working_bytes=target.working_bytes,
+            limit_seconds=limit,
+            say=_both(asked.say),
+        )
+        return RunOutcome("ERROR", ended.problem) if ended.problem else RunOutcome("COMPLETE")
+
+    return run
+
+
+def _both(log: Callable[[str], None]) -> Callable[[str], None]:
+    """Into the run's log; the notebook's own lines also to the person who waits."""
+    from kaggle_kit.cli.dryrun import PAPERMILL
+
+    def tell(line: str) -> None:
+        log(line)
+        if line and "Executing Cell" not in line and not line.startswith(PAPERMILL):
+            say(f"  {line}")
+
+    return tell
+
+
+def _push(project: Project, name: str, kaggle: LoopbackKaggle, folder: Path) -> int:
+    """`kit push NAME --submit` in a process of its own, which can reach this Kaggle and nothing else."""
+    command = [sys.executable, "-m", "kaggle_kit", "push", name, "--submit", "--unproved"]
+    command += ["--project", str(project.root), "--records", str(folder), "--builds", str(folder / "build")]
+    say(f"a Kaggle for {project.owner} at {kaggle.url}")
+    return subprocess.run(command, env=kaggle.environment(folder / "home", folder / "tmp"), check=False).returncode
+
+
+def _end(folder: Path, name: str, code: int) -> int:
+    """Say how the release ended, by its newest receipt."""
+    receipts = sorted((folder / "receipts").glob(f"{name}-v*.json"), key=lambda path: path.stat().st_mtime_ns)
+    if code == 0 and receipts:
+        body = json.loads(receipts[-1].read_text(encoding="utf-8"))
+        click.echo(f"receipt: {receipts[-1]}")
+        click.echo(
+            f"rehearsed: {body['notebook']} version {body['version']}, score {body['submission']['public_score']}"
+        )
+    else:
+        say(f"the release did not come to its end (kit push ended with {code}); what there is lies in {folder}")
+        say("go on with: kit rehearse " + name + " --again")
+    return code
