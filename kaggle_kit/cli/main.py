@@ -108,3 +108,7 @@ def _system_error(error: OSError) -> int:
     place = error.filename or Path.cwd()
     click.echo(f"error: {place}: {error.strerror}", err=True)
     return 1
+
+
+if __name__ == "__main__":
+    main()

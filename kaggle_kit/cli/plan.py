@@ -21,7 +21,7 @@ from kaggle_kit.cli.remote_options import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kaggle_kit.remote.plan import Plan
+    from kaggle_kit.remote.plan.plan import Plan
 
 
 @click.command()

@@ -38,7 +38,7 @@ def pull(name: str, take: bool, clean_only: bool, records: Path | None, project_
     """
     from kaggle_kit.errors import RemoteError
     from kaggle_kit.notebook.pull import apply, pull_notebook
-    from kaggle_kit.remote import kernels
+    from kaggle_kit.remote.door import kernels
     from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
     from kaggle_kit.targets import load_target
 

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kaggle_kit.project import Project
-    from kaggle_kit.remote.door import Door
-    from kaggle_kit.remote.plan import Plan
+    from kaggle_kit.remote.door.door import Door
+    from kaggle_kit.remote.plan.plan import Plan
+    from kaggle_kit.remote.plan.resources import Resource
     from kaggle_kit.remote.push import Applied, Listener
     from kaggle_kit.remote.receipt import Receipt
-    from kaggle_kit.remote.resources import Resource
 
 
 @click.command()
@@ -67,8 +67,8 @@ def push(
 
     Exit code 0 where all came out as asked, 1 where not. Run it again after a failure: nothing is made twice.
     """
+    from kaggle_kit.remote.plan.state import push_lock
     from kaggle_kit.remote.push import apply
-    from kaggle_kit.remote.state import push_lock
 
     project = open_project(project_folder)
     place = records or project.root

@@ -187,7 +187,7 @@ def _both(log: Callable[[str], None]) -> Callable[[str], None]:
 
 def _push(project: Project, name: str, kaggle: LoopbackKaggle, folder: Path) -> int:
     """`kit push NAME --submit` in a process of its own, which can reach this Kaggle and nothing else."""
-    command = [sys.executable, "-m", "kaggle_kit", "push", name, "--submit", "--unproved"]
+    command = [sys.executable, "-m", "kaggle_kit.cli.main", "push", name, "--submit", "--unproved"]
     command += ["--project", str(project.root), "--records", str(folder), "--builds", str(folder / "build")]
     say(f"a Kaggle for {project.owner} at {kaggle.url}")
     return subprocess.run(command, env=kaggle.environment(folder / "home", folder / "tmp"), check=False).returncode

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from kaggle_kit.project import Project
-    from kaggle_kit.remote.door import Door
-    from kaggle_kit.remote.plan import Plan
-    from kaggle_kit.remote.resources import Resource
+    from kaggle_kit.remote.door.door import Door
+    from kaggle_kit.remote.plan.plan import Plan
+    from kaggle_kit.remote.plan.resources import Resource
 
 _FOLDER = click.Path(path_type=Path)
 records_option = click.option(
@@ -58,8 +58,8 @@ def say(text: str) -> None:
 @contextmanager
 def open_door(tell: Callable[[str], None] = say) -> Iterator[Door]:
     """The door to Kaggle with the login that the official client would use here. Raises CredentialsError."""
-    from kaggle_kit.remote.credentials import log_in
-    from kaggle_kit.remote.door import Door
+    from kaggle_kit.remote.door.credentials import log_in
+    from kaggle_kit.remote.door.door import Door
 
     login = log_in()
     for note in login.notes:
@@ -89,13 +89,13 @@ def plan_of(
     Raises UsageError for an unknown name, ProjectError where a notebook is not built, RemoteError.
     """
     from kaggle_kit.notebook.build import stale
-    from kaggle_kit.remote.checks import check
-    from kaggle_kit.remote.hashes import open_cache
-    from kaggle_kit.remote.on_kaggle import OnKaggle
-    from kaggle_kit.remote.plan import make_plan
-    from kaggle_kit.remote.rate import measured_rate
-    from kaggle_kit.remote.resources import merge, notebook_resources
-    from kaggle_kit.remote.state import load_state
+    from kaggle_kit.remote.plan.checks import check
+    from kaggle_kit.remote.plan.hashes import open_cache
+    from kaggle_kit.remote.plan.on_kaggle import OnKaggle
+    from kaggle_kit.remote.plan.plan import make_plan
+    from kaggle_kit.remote.plan.rate import measured_rate
+    from kaggle_kit.remote.plan.resources import merge, notebook_resources
+    from kaggle_kit.remote.plan.state import load_state
     from kaggle_kit.wheelhouse.prove import proof_problem
 
     state = load_state(records)
@@ -154,7 +154,7 @@ def pushed_version(project: Project, name: str, *, records: Path, version: int |
     Raises UsageError where it was never pushed.
     """
     from kaggle_kit.errors import UsageError
-    from kaggle_kit.remote.state import load_state
+    from kaggle_kit.remote.plan.state import load_state
 
     notebook = project.notebook(name)
     reference = f"{project.owner}/{notebook.slug}"

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kaggle_kit.project import Project
-    from kaggle_kit.remote.competitions import Submission
-    from kaggle_kit.remote.door import Door
-    from kaggle_kit.remote.failures import Finding
-    from kaggle_kit.remote.kernels import RunState
+    from kaggle_kit.remote.door.competitions import Submission
+    from kaggle_kit.remote.door.door import Door
+    from kaggle_kit.remote.door.kernels import RunState
+    from kaggle_kit.remote.failed.failures import Finding
     from kaggle_kit.remote.receipt import Receipt
     from kaggle_kit.remote.runs import Fetched
 

@@ -41,7 +41,7 @@ def status(name: str, version: int | None, as_json: bool, records: Path | None, 
 
     Exit code 0 complete, 1 failed, 3 still queued or running, 4 unknown.
     """
-    from kaggle_kit.remote import kernels
+    from kaggle_kit.remote.door import kernels
     from kaggle_kit.remote.receipt import load_receipt, save_receipt, with_run
 
     project = open_project(project_folder)
@@ -79,10 +79,10 @@ def logs(name: str, follow: bool, version: int | None, records: Path | None, pro
 
     Exit code 1 where the run has failed.
     """
-    from kaggle_kit.remote import kernels, outputs
-    from kaggle_kit.remote.failures import decode
-    from kaggle_kit.remote.log_stream import follow_log
-    from kaggle_kit.remote.log_text import mask, read_log
+    from kaggle_kit.remote.door import kernels, outputs
+    from kaggle_kit.remote.door.log_stream import follow_log
+    from kaggle_kit.remote.failed.failures import decode
+    from kaggle_kit.remote.failed.log_text import mask, read_log
 
     project = open_project(project_folder)
     reference, number = pushed_version(project, name, records=records or project.root, version=version)
@@ -128,7 +128,7 @@ def output(
     Exit code 1 where the run has not completed.
     """
     from kaggle_kit.cli.run_end import run_folder, show_findings
-    from kaggle_kit.remote import kernels
+    from kaggle_kit.remote.door import kernels
     from kaggle_kit.remote.runs import fetch, why_failed
 
     project = open_project(project_folder)
@@ -205,7 +205,7 @@ def quota(as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from kaggle_kit.remote import kernels
+    from kaggle_kit.remote.door import kernels
 
     with open_door() as door:
         found = kernels.quota(door)

@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.remote import datasets, kernels, models
-from kaggle_kit.remote.kernel_build import METADATA
-from kaggle_kit.remote.model_ref import parse_ref
-from kaggle_kit.remote.rate import remember_rate
-from kaggle_kit.remote.state import save_state
-from kaggle_kit.remote.upload import DATASET, MODEL, Upload, forget, upload_files
+from kaggle_kit.remote.door import datasets, kernels, models
+from kaggle_kit.remote.door.model_ref import parse_ref
+from kaggle_kit.remote.door.upload import DATASET, MODEL, Upload, forget, upload_files
+from kaggle_kit.remote.plan.kernel_build import METADATA
+from kaggle_kit.remote.plan.rate import remember_rate
+from kaggle_kit.remote.plan.state import save_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from kaggle_kit.remote.compare import Step
-    from kaggle_kit.remote.door import Door
-    from kaggle_kit.remote.plan import Plan
-    from kaggle_kit.remote.resources import Resource
-    from kaggle_kit.remote.state import State
-    from kaggle_kit.remote.upload import Sent
+    from kaggle_kit.remote.door.door import Door
+    from kaggle_kit.remote.door.upload import Sent
+    from kaggle_kit.remote.plan.compare import Step
+    from kaggle_kit.remote.plan.plan import Plan
+    from kaggle_kit.remote.plan.resources import Resource
+    from kaggle_kit.remote.plan.state import State
 
 READY_SECONDS = 3600.0
 """How long a version may be processed before kit gives up waiting; it goes on at Kaggle."""

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ProjectError, RemoteError
 from kaggle_kit.files import write_atomic
-from kaggle_kit.remote import kernels
-from kaggle_kit.remote.kernel_build import source_hash
+from kaggle_kit.remote.door import kernels
+from kaggle_kit.remote.plan.kernel_build import source_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from kaggle_kit.remote.door import Door
-    from kaggle_kit.remote.plan import Plan
+    from kaggle_kit.remote.door.door import Door
+    from kaggle_kit.remote.plan.plan import Plan
+    from kaggle_kit.remote.plan.resources import Resource
     from kaggle_kit.remote.push import Applied
-    from kaggle_kit.remote.resources import Resource
 
 FOLDER = "receipts"
 FORMAT = 1

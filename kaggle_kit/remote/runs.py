@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError
 from kaggle_kit.files import sha256_file, write_atomic
-from kaggle_kit.remote import competitions, kernels, outputs
-from kaggle_kit.remote.failures import Finding, decode
-from kaggle_kit.remote.log_text import read_log
+from kaggle_kit.remote.door import competitions, kernels, outputs
+from kaggle_kit.remote.failed.failures import Finding, decode
+from kaggle_kit.remote.failed.log_text import read_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kaggle_kit.remote.door import Door
-    from kaggle_kit.remote.outputs import Progress
+    from kaggle_kit.remote.door.door import Door
+    from kaggle_kit.remote.door.outputs import Progress
     from kaggle_kit.remote.receipt import Receipt
 
 LOG = "log.txt"

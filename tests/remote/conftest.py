@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from scripted import TOKEN, Scripted
 
-from kaggle_kit.remote.credentials import Login, Secret, log_in
-from kaggle_kit.remote.door import REHEARSAL, Door
-from kaggle_kit.remote.endpoint import endpoint_from_environment
+from kaggle_kit.remote.door.credentials import Login, Secret, log_in
+from kaggle_kit.remote.door.door import REHEARSAL, Door
+from kaggle_kit.remote.door.endpoint import endpoint_from_environment
 from kaggle_kit.remote.loopback.faults import FAULTS
 from kaggle_kit.remote.loopback.runs import KernelRun, RunOutcome
 from kaggle_kit.remote.loopback.server import LoopbackKaggle

@@ -1,0 +1,1 @@
+"""The one door to Kaggle: the login, calls that are repeated or made once, uploads, and each service."""

@@ -1,0 +1,208 @@
+"""Code submissions: hand in a run's output once, and see what it scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import RemoteError, UsageError
+from kaggle_kit.remote.door.door import enum_name, number
+from kaggle_kit.remote.door.kernels import split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kaggle_kit.remote.door.door import Door
+
+PENDING, COMPLETE, ERROR, UNKNOWN = "PENDING", "COMPLETE", "ERROR", "UNKNOWN"
+_PAGE = 100
+_PAGES = 50
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A submission as Kaggle has it. Scores are None until there are some; `found`: not made by this call."""
+
+    ref: int
+    state: str
+    description: str
+    date: str | None
+    file_name: str | None
+    public_score: float | None
+    private_score: float | None
+    error: str | None
+    found: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How often the team may still submit; None where Kaggle does not say."""
+
+    allowed_now: int | None
+    today: int | None
+    total: int | None
+
+
+def submit_code(
+    door: Door,
+    competition: str,
+    *,
+    kernel: str,
+    version: int,
+    file_name: str,
+    message: str,
+) -> Submission:
+    """Hand in `file_name` of the output of `kernel` (`owner/slug`) version `version`.
+
+    The description becomes `message [owner/slug vN]`. A submission with this very description is never made a second
+    time: it is returned with `found` True. After a lost reply the list is looked at before it is sent again, at most
+    once. Raises UsageError, RefusedError (rules not accepted, limit reached, run not complete), RemoteError.
+    """
+    from kagglesdk.competitions.types.competition_api_service import ApiCreateCodeSubmissionRequest
+
+    owner, slug = split(kernel)
+    if version < 1:
+        raise UsageError(f"notebook {kernel}: {version} is no version number; submit a version that ran")
+    description = describe(message, kernel=kernel, version=version)
+    if (there := find(door, competition, description)) is not None and there.state != ERROR:
+        return there
+    failed = there.ref if there is not None else None
+    request = ApiCreateCodeSubmissionRequest()
+    request.competition_name = competition
+    request.kernel_owner, request.kernel_slug, request.kernel_version = owner, slug, version
+    request.file_name, request.submission_description = file_name, description
+    what = f"notebook {kernel} version {version} in {competition}"
+
+    def send() -> Submission:
+        method = door.client.competitions.competition_api_client.create_code_submission
+        reply = door.make(method, request, what=what)
+        said = f" ({reply['message']})" if reply.get("message") else ""
+        advice = f"Kaggle's word{said}. Look at the competition's submissions before trying again"
+        ref = number(reply, "ref", call="CreateCodeSubmission", what=what, advice=advice)
+        return Submission(ref, PENDING, description, None, file_name, None, None, None)
+
+    def look() -> Submission | None:
+        seen = find(door, competition, description)
+        return None if seen is None or seen.ref == failed else seen
+
+    return door.make_once(send, look, what=what)
+
+
+def describe(message: str, *, kernel: str, version: int) -> str:
+    """A submission's description, by which it is known again."""
+    mark = f"[{kernel} v{version}]"
+    return message if message.endswith(mark) else f"{message} {mark}".strip()
+
+
+def find(door: Door, competition: str, description: str) -> Submission | None:
+    """The newest submission with exactly this description, or None."""
+    from dataclasses import replace
+
+    ours = [one for one in submissions(door, competition) if one.description == description]
+    return replace(max(ours, key=lambda one: one.ref), found=True) if ours else None
+
+
+def submission(door: Door, ref: int) -> Submission:
+    """One submission. A 404 is PENDING: Kaggle may take a moment to show a new one (facts, section 3)."""
+    from kagglesdk.competitions.types.competition_api_service import ApiGetSubmissionRequest
+
+    request = ApiGetSubmissionRequest()
+    request.ref = ref
+    method = door.client.competitions.competition_api_client.get_submission
+    reply = door.find(method, request, what=f"submission {ref}")
+    if reply is None:
+        return Submission(ref, PENDING, "", None, None, None, None, None)
+    return _submission(door, reply, ref=ref)
+
+
+def wait_scored(
+    door: Door, ref: int, *, deadline: float, tell: Callable[[Submission], None] | None = None
+) -> Submission:
+    """Wait until a submission is COMPLETE; its score is None where Kaggle says none.
+
+    `deadline` is a moment of `door.clock()`, in seconds. Raises RemoteError: Kaggle says ERROR, or time is up.
+    """
+    said = ""
+    while True:
+        now = submission(door, ref)
+        if now.state == COMPLETE:
+            return now
+        if now.state == ERROR:
+            reason = f': "{now.error}"' if now.error else ", without a reason"
+            raise RemoteError(f"submission {ref}: Kaggle could not score it{reason}. Correct it, then submit again")
+        if tell is not None and now.state != said:
+            tell(now)
+            said = now.state
+        if door.clock() >= deadline:
+            raise RemoteError(
+                f"submission {ref} is not scored in time (last seen: {now.state}). It goes on at Kaggle: "
+                "run `kit submit --wait` again, nothing is submitted twice"
+            )
+        door.sleep(door.patience.poll_s)
+
+
+def submissions(door: Door, competition: str) -> tuple[Submission, ...]:
+    """All submissions of one's own team, newest first, over all pages."""
+    from kagglesdk.competitions.types.competition_api_service import ApiListSubmissionsRequest
+
+    found: dict[int, Submission] = {}
+    token = ""
+    method = door.client.competitions.competition_api_client.list_submissions
+    for _ in range(_PAGES):
+        request = ApiListSubmissionsRequest()
+        request.competition_name, request.page_size = competition, _PAGE
+        if token:
+            request.page_token = token
+        reply = door.read(method, request, what=f"submissions to {competition}")
+        for one in reply.get("submissions") or ():
+            ref = number(one, "ref", call="ListSubmissions", what=competition, advice="Run the same command again")
+            found[ref] = _submission(door, one, ref=ref)
+        token = str(reply.get("nextPageToken") or "")
+        if not token:
+            break
+    return tuple(sorted(found.values(), key=lambda one: one.ref, reverse=True))
+
+
+def leaderboard(door: Door, competition: str, *, lower_is_better: bool = True) -> tuple[Submission, ...]:
+    """One's own scored submissions, the best public score first."""
+    scored = [one for one in submissions(door, competition) if one.public_score is not None]
+    return tuple(sorted(scored, key=lambda one: one.public_score or 0.0, reverse=not lower_is_better))
+
+
+def limits(door: Door, competition: str) -> Limits:
+    """How often the team may still submit today."""
+    from kagglesdk.competitions.types.competition_api_service import ApiGetSubmissionLimitsRequest
+
+    request = ApiGetSubmissionLimitsRequest()
+    request.competition_name = competition
+    method = door.client.competitions.competition_api_client.get_submission_limits
+    reply = door.read(method, request, what=f"submission limits of {competition}")
+    now, today, total = (_count(reply.get(name)) for name in ("numAllowedNow", "numToday", "numTotal"))
+    return Limits(allowed_now=now, today=today, total=total)
+
+
+def _submission(door: Door, reply: dict[str, Any], *, ref: int) -> Submission:
+    state = enum_name(reply.get("status"), prefix="SUBMISSION_STATUS_")
+    error = reply.get("errorDescription")
+    return Submission(
+        ref=ref,
+        state=state if state in {PENDING, COMPLETE, ERROR} else UNKNOWN,
+        description=str(reply.get("description") or ""),
+        date=reply.get("date"),
+        file_name=reply.get("fileName"),
+        public_score=_score(reply.get("publicScore")),
+        private_score=_score(reply.get("privateScore")),
+        error=door.login.redact(str(error)) if error else None,
+    )
+
+
+def _score(value: Any) -> float | None:
+    """A score, which Kaggle writes as text, "" while there is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,81 @@
+"""One small file of a dataset's or model's version, read without fetching the rest: the manifest that identifies it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import RemoteError
+from kaggle_kit.remote.door.outputs import OutputFile, open_file
+from kaggle_kit.remote.door.wire import no_answer, transfer_session
+
+if TYPE_CHECKING:
+    from kaggle_kit.remote.door.door import Door
+    from kaggle_kit.remote.door.model_ref import ModelRef
+
+_AGAIN = {408, 429, 500, 502, 503, 504}
+_LARGEST_BYTES = 16 << 20
+
+
+def dataset_file(door: Door, ref: str, version: int, path: str) -> bytes | None:
+    """The file `path` of a version of `owner/slug`; None where Kaggle has no such file or version (404).
+
+    Raises RemoteError where Kaggle does not answer, or the file is larger than 16 MiB.
+    """
+    owner, slug = ref.split("/")
+    asked = {"ownerSlug": owner, "datasetSlug": slug, "datasetVersionNumber": str(version), "fileName": path}
+    return _read(door, "datasets.DatasetApiService/DownloadDataset", asked, f"dataset {ref} version {version}: {path}")
+
+
+def model_file(door: Door, ref: ModelRef, version: int, path: str) -> bytes | None:
+    """The file `path` of a version of a model's variation; as `dataset_file`."""
+    from kagglesdk.models.types.model_api_service import ApiDownloadModelInstanceVersionRequest
+
+    from kaggle_kit.remote.door.models import place
+
+    request = place(ApiDownloadModelInstanceVersionRequest(), ref)
+    request.version_number, request.path = version, path
+    asked = type(request).to_dict(request)
+    return _read(door, "models.ModelApiService/DownloadModelInstanceVersion", asked, f"model {ref} version {version}")
+
+
+def _read(door: Door, call: str, asked: dict[str, Any], what: str) -> bytes | None:
+    for attempt in range(1, door.patience.attempts + 1):
+        found = _attempt(door, call, asked, what)
+        if not isinstance(found, str):
+            return found
+        why = found
+        if attempt < door.patience.attempts:
+            door.wait(attempt, f"{what}: {why}")
+    raise RemoteError(f"{what} could not be read: {why}. Run the same command again")
+
+
+def _attempt(door: Door, call: str, asked: dict[str, Any], what: str) -> bytes | str | None:
+    """The file's bytes, None where there is none, or why another attempt may help.
+
+    The call answers with another address; the login must not go there, so the typed client, which follows it, is not
+    asked.
+    """
+    import requests
+
+    timeouts = (door.patience.connect_s, door.patience.read_s)
+    try:
+        with door.wire.post(call, asked, timeouts=timeouts) as reply:
+            if reply.status_code == 404:
+                return None
+            if reply.status_code in _AGAIN:
+                return f"Kaggle answered {reply.status_code}"
+            address = reply.headers.get("Location") if reply.is_redirect else None
+        if address is None:
+            raise RemoteError(f"{what} cannot be read: Kaggle answered {reply.status_code}. Check owner and name")
+        file = OutputFile(what, address)
+        with transfer_session(door.login.endpoint) as session, open_file(door, session, file, timeouts) as response:
+            if response.status_code == 404:
+                return None
+            if response.status_code != 200:
+                return f"the file server answered {response.status_code}"
+            body = response.raw.read(_LARGEST_BYTES + 1)
+    except requests.exceptions.RequestException as error:
+        return no_answer(error, timeouts=timeouts, whom=door.login.endpoint.name).why
+    if len(body) > _LARGEST_BYTES:
+        raise RemoteError(f"{what} is larger than {_LARGEST_BYTES:,} bytes: it is no manifest of kit's")
+    return bytes(body)

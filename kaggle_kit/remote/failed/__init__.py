@@ -1,0 +1,1 @@
+"""A failed run's log and its known causes."""

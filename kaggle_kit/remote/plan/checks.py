@@ -1,0 +1,230 @@
+"""What Kaggle would refuse, change or break, found before anything is sent; all of it at once."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from kaggle_kit.errors import KitError
+from kaggle_kit.remote.plan.kernel_build import kernel_name
+from kaggle_kit.remote.plan.problem import Problem
+from kaggle_kit.remote.plan.secrets import ALLOWED, secrets_in_file
+from kaggle_kit.runtime.wheel_names import kaggle_name
+from kaggle_kit.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+    from kaggle_kit.remote.plan.resources import Resource
+
+PLACEHOLDER = "your-kaggle-name"
+"""The owner in this repository's own `kit.toml`."""
+ACCELERATORS = (
+    "NvidiaTeslaT4",
+    "NvidiaL4",
+    "NvidiaL4X1",
+    "NvidiaTeslaA100",
+    "NvidiaH100",
+    "NvidiaRtxPro6000",
+    "TpuV5E8",
+    "TpuV6E8",
+)
+"""Kaggle's machine shapes: documentation of its client 2.2.5 and its pull request 1198 (September 2026)."""
+RETIRED = {
+    "NvidiaTeslaP100": "NvidiaTeslaT4",
+    "TpuV38": "TpuV5E8",
+    "Tpu1VmV38": "TpuV5E8",
+    "TpuV232": None,
+    "TpuV2256": None,
+}
+"""Retired shape → what the server puts in its place, None for a machine without any (client 2.2.5)."""
+LICENCES = (
+    *("CC0-1.0", "CC-BY-3.0", "CC-BY-3.0-IGO", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0", "CC-BY-ND-4.0"),
+    *("CC-BY-NC-4.0", "CC-BY-NC-ND-4.0", "CC-BY-NC-SA-3.0-IGO", "CC-BY-NC-SA-4.0", "GPL-2.0", "GPL-3.0", "LGPL-3.0"),
+    *("AGPL-3.0", "FDL-1.3", "apache-2.0", "ODbL-1.0", "DbCL-1.0", "ODC-BY-1.0", "PDDL", "CDLA-Permissive-1.0"),
+    *("CDLA-Sharing-1.0", "US-Government-Works", "EU-ODP-Legal-Notice", "copyright-authors", "other", "unknown"),
+)
+"""Licences of datasets: documentation of Kaggle's client, read in November 2026."""
+TOP_FILES = 50
+"""Files at the top of a dataset; those in folders do not count."""
+NOTEBOOK_BYTES = 1_000_000
+"""From here on a notebook's source is worth a word: Kaggle's own limit is not documented."""
+_TITLE = {"notebook": range(5, 51), "dataset": range(6, 51), "model": range(3, 51)}
+_SLUG = {"notebook": range(5, 51), "dataset": range(6, 51), "model": range(3, 51)}
+"""Letters, as Kaggle's client checks them and its server is reported to."""
+_SUBTITLE = range(20, 81)
+_SIGNS = re.compile(r'[@\\:*?"<>|\x00-\x1f\x7f]')
+"""Signs with which an upload fails: `@` later and without a word (issue 430 of Kaggle's client), others by caution."""
+_UNPACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".7z", ".rar")
+_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".bin")
+
+
+def check(
+    resources: Sequence[Resource],
+    *,
+    unproved: Callable[[str], str | None],
+    stale: Callable[[Resource], str | None],
+    known_secrets: Iterable[str] = (),
+    passed: Collection[str] = (),
+    rehearsal: bool = False,
+) -> tuple[Problem, ...]:
+    """Everything that speaks against pushing `resources`, their own problems included.
+
+    `unproved` says of a target why its wheelhouse must not be shipped, `stale` of a notebook why its build is not what
+    its sources give; both None where all is well. `known_secrets` are texts that must stand nowhere: the login's.
+    `passed` are SHA-256s of files that were pushed before, and are not searched for secrets again.
+    In a `rehearsal` the owner may be anybody.
+    """
+    secrets = tuple(known_secrets)
+    found: list[Problem] = []
+    for resource in resources:
+        found += resource.problems
+        if not resource.sent:
+            continue
+        found += _problems(resource, _names(resource))
+        found += _problems(resource, _files(resource))
+        found += _problems(resource, _leaks(resource, secrets, passed))
+        if resource.kind == "notebook":
+            found += _problems(resource, _notebook(resource))
+            found += _problems(resource, _outdated(resource, unproved, stale))
+        else:
+            found += _problems(resource, _contents(resource))
+    owners = {resource.owner for resource in resources if resource.sent}
+    if PLACEHOLDER in owners and not rehearsal:
+        found.append(
+            Problem(resource="kit.toml", what=f"{PLACEHOLDER} is no account of Kaggle's", next_step="put yours there")
+        )
+    return tuple(found)
+
+
+_Said = tuple[str, str, bool]
+"""What, the next step, and whether it is a warning only."""
+
+
+def _problems(resource: Resource, said: Iterable[_Said]) -> list[Problem]:
+    return [
+        Problem(resource=resource.key, what=what, next_step=next_step, warning=warning)
+        for what, next_step, warning in said
+    ]
+
+
+def _names(resource: Resource) -> Iterator[_Said]:
+    titles, slugs = _TITLE[resource.kind], _SLUG[resource.kind]
+    if len(resource.title) not in titles:
+        yield (
+            f"the title {resource.title!r} has {len(resource.title)} letters, Kaggle takes {titles[0]} to {titles[-1]}",
+            "change it in kit.toml (for a wheelhouse: the name of its dataset)",
+            False,
+        )
+    if len(resource.slug) not in slugs:
+        yield (
+            f"{resource.slug!r} has {len(resource.slug)} letters, Kaggle takes {slugs[0]} to {slugs[-1]}",
+            "change the reference in kit.toml",
+            False,
+        )
+    if resource.subtitle and len(resource.subtitle) not in _SUBTITLE:
+        yield (f"the subtitle has {len(resource.subtitle)} letters, Kaggle takes 20 to 80", "change it", False)
+
+
+def slug_of(title: str) -> str:
+    """What Kaggle makes of a title in an address, by the library that its client asks."""
+    from slugify import slugify
+
+    return slugify(title)
+
+
+def _notebook(resource: Resource) -> Iterator[_Said]:
+    kernel = resource.kernel
+    if kernel is None:
+        return
+    again = f"build it again with: kit build {resource.name}"
+    if (made := slug_of(resource.title)) != resource.slug:
+        yield (
+            f"Kaggle would make {made!r} of the title {resource.title!r}, and the notebook is to be {resource.slug!r}",
+            "use plain letters, digits and single signs in the title",
+            False,
+        )
+    if kernel.internet:
+        yield "internet is on: the competition takes no such notebook", again, False
+    if not kernel_name(resource.source_text):
+        yield "the notebook names no kernel (metadata.kernelspec), and would fail after queueing", again, False
+    yield from _accelerator(kernel.accelerator, gpu=kernel.gpu)
+    size = next((file.size for file in resource.files if file.path == kernel.code_file), 0)
+    if size > NOTEBOOK_BYTES:
+        yield f"the source has {size:,} bytes, which Kaggle may refuse", "move data out of it into a dataset", True
+    if not kernel.private:
+        yield "everybody will see it", "unless that is meant, set private = true in kit.toml", True
+
+
+def _accelerator(shape: str | None, *, gpu: bool) -> Iterator[_Said]:
+    if shape is None:
+        if gpu:
+            yield "it asks for a GPU and not for which: Kaggle would choose", "name the target's accelerator", False
+    elif shape in RETIRED:
+        instead = RETIRED[shape]
+        would = f"run it on {instead}" if instead else "run it on a machine without any"
+        yield f"the accelerator {shape} is retired, and Kaggle would {would}", "choose another target", False
+    elif shape not in ACCELERATORS:
+        yield (
+            f"Kaggle has no accelerator {shape!r}{did_you_mean(shape, ACCELERATORS)}",
+            f"correct it in the target; known: {', '.join(ACCELERATORS)}",
+            False,
+        )
+
+
+def _outdated(
+    resource: Resource, unproved: Callable[[str], str | None], stale: Callable[[Resource], str | None]
+) -> Iterator[_Said]:
+    if why := stale(resource):
+        yield why, f"build it again with: kit build {resource.name}", False
+    if resource.target and (why := unproved(resource.target)):
+        yield why, "then plan again", False
+
+
+def _contents(resource: Resource) -> Iterator[_Said]:
+    """What is wrong with a dataset or a model beyond the names of its files."""
+    if resource.kind == "dataset" and resource.licence not in LICENCES:
+        near = did_you_mean(str(resource.licence), LICENCES)
+        yield f"Kaggle has no licence {resource.licence!r}{near}", f"known: {', '.join(LICENCES)}", False
+    top = [file.path for file in resource.files if "/" not in file.path]
+    if len(top) > TOP_FILES:
+        yield f"it has {len(top)} files at the top, Kaggle takes {TOP_FILES}", "put them into a folder", False
+    if pickles := [file.path for file in resource.files if file.path.endswith(_PICKLES)]:
+        yield (
+            f"{_several(pickles)} may hold a pickle, which runs code where it is loaded",
+            "save the weights as safetensors",
+            True,
+        )
+
+
+def _files(resource: Resource) -> Iterator[_Said]:
+    """What Kaggle would do to the names of files."""
+    taken: dict[str, str] = {}
+    for file in resource.files:
+        shown = "/".join(map(kaggle_name, file.path.split("/")))
+        if _SIGNS.search(file.path) or shown != file.path or any(p != p.strip() for p in file.path.split("/")):
+            yield f"Kaggle refuses or changes the name {file.path!r}", "use plain letters, digits, - _ and .", False
+        if (other := taken.setdefault(shown.casefold(), file.path)) != file.path:
+            yield f"{other!r} and {file.path!r} are one name but for capitals", "rename one", False
+        if file.path.lower().endswith(_UNPACKED):
+            yield f"Kaggle unpacks {file.path}, and the file itself is gone", "put there what it holds", False
+
+
+def _leaks(resource: Resource, known: tuple[str, ...], passed: Collection[str]) -> Iterator[_Said]:
+    for file in resource.files:
+        if file.sha256 in passed:
+            continue
+        try:
+            findings = secrets_in_file(file.source, path=file.path, known=known)
+        except OSError as error:
+            raise KitError(f"{file.source} cannot be read: {error.strerror}") from error
+        for finding in findings:
+            yield (
+                f"{finding.path}, line {finding.line} holds what looks like {finding.kind}",
+                f"take it out, and revoke it if it was ever shared; for a false alarm write {ALLOWED} on the line",
+                False,
+            )
+
+
+def _several(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

@@ -1,0 +1,207 @@
+"""What of a folder is sent: all that inference needs, by the names that Kaggle will show; and what was left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from kaggle_kit.errors import KitError
+from kaggle_kit.files import user_cache, write_atomic
+from kaggle_kit.remote.plan.hashes import HashCache, Tell, hash_files
+from kaggle_kit.remote.plan.problem import Problem
+from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest, read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_METADATA = (
+    "dataset-metadata.json",
+    "datapackage.json",
+    "kernel-metadata.json",
+    "model-metadata.json",
+    "model-instance-metadata.json",
+    "dataset-cover-image.*",
+)
+"""Files that Kaggle's client reads and never sends."""
+_NOT_NEEDED = (
+    ".*",
+    "__pycache__",
+    "*.pyc",
+    "*.tmp",
+    "*.lock",
+    "*.incomplete",
+    "optimizer.*",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*.pth",
+    "training_args.bin",
+    "trainer_state.json",
+    "global_step*",
+)
+"""Hidden files, caches, and what a training run leaves beside its weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentFile:
+    """One file of a resource: its path on Kaggle (with `/`), size in bytes, SHA-256 in hex, and where it lies here."""
+
+    path: str
+    size: int
+    sha256: str
+    source: Path
+
+    @property
+    def entry(self) -> FileEntry:
+        """What identifies it, wherever it lies."""
+        return FileEntry(self.path, self.sha256, self.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What of a folder is sent, sorted by path; `left_out` names what is not, folders with a `/` at their end."""
+
+    files: tuple[SentFile, ...]
+    left_out: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+
+def part_contents(folder: Path, *, resource: str, cache: HashCache, tell: Tell | None = None) -> Contents:
+    """A part of a wheelhouse, which brings its own manifest. Raises KitError where it has none."""
+    manifest = read_manifest(folder / MANIFEST)
+    found = _Found(folder, resource)
+    files = _hashed(dict(found.walk()), cache=cache, tell=tell)
+    again = "write the parts again with: kit wheels dataset"
+    return found.contents(files, _unlike(manifest, files, resource, next_step=again))
+
+
+def model_contents(folder: Path, *, name: str, resource: str, cache: HashCache, tell: Tell | None = None) -> Contents:
+    """A model's folder, with the manifest by which the notebook finds it as `models.NAME` of `kit.toml`.
+
+    The manifest is made here, of what is sent; what else the folder's own one says is kept.
+    """
+    found = _Found(folder, resource)
+    sources = dict(found.walk())
+    own = sources.pop(MANIFEST, None)
+    files = _hashed(sources, cache=cache, tell=tell)
+    problems: list[Problem] = []
+    extra: dict[str, object] = {}
+    if own:
+        try:
+            manifest = read_manifest(own)
+        except KitError as error:
+            problems.append(Problem(resource=resource, what=str(error), next_step="or delete it"))
+        else:
+            extra = dict(manifest.extra)
+            problems += _misnamed(manifest, own, name, resource)
+            restore = "bring the file back, or make the manifest anew and repeat the dry run"
+            problems += _unlike(manifest, files, resource, next_step=restore)
+    if not files:
+        problems.append(
+            Problem(resource=resource, what=f"{folder} holds no file to send", next_step="put the model there")
+        )
+    made = Manifest("model", name, tuple(file.entry for file in files), extra)
+    return found.contents([*files, _written(dump_manifest(made))], problems)
+
+
+def _misnamed(manifest: Manifest, path: Path, name: str, resource: str) -> list[Problem]:
+    if (manifest.kind, manifest.name) == ("model", name):
+        return []
+    what = f"{path} is that of the {manifest.kind} {manifest.name!r}, but kit.toml calls the model {name!r}"
+    return [Problem(resource=resource, what=what, next_step=f"name the table models.{manifest.name}")]
+
+
+def _unlike(manifest: Manifest, files: list[SentFile], resource: str, *, next_step: str) -> list[Problem]:
+    """The first file that is not what the manifest says, if there is one."""
+    found = {file.path: file.entry for file in files}
+    wrong = [entry for entry in manifest.files if found.get(entry.path, entry) != entry]
+    missing = [entry for entry in manifest.files if entry.path not in found and not _is_left_out(entry.path)]
+    for entries, what in ((missing, "is missing"), (wrong, "is not the file that manifest.json lists")):
+        if entries:
+            more = f" (and {len(entries) - 1} more)" if len(entries) > 1 else ""
+            return [Problem(resource=resource, what=f"{entries[0].path} {what}{more}", next_step=next_step)]
+    return []
+
+
+def _is_left_out(path: str) -> bool:
+    return any(fnmatchcase(part, pattern) for part in path.split("/") for pattern in (*_NOT_NEEDED, *_METADATA))
+
+
+def _hashed(sources: dict[str, Path], *, cache: HashCache, tell: Tell | None) -> list[SentFile]:
+    return [
+        SentFile(path=entry.path, size=entry.size, sha256=entry.sha256, source=sources[entry.path])
+        for entry in hash_files(sources, cache=cache, tell=tell)
+    ]
+
+
+def _written(text: str) -> SentFile:
+    """The made manifest, kept in the user's cache under its own hash: planning writes into no folder of a project."""
+    digest = sha256(text.encode()).hexdigest()
+    place = user_cache() / "manifests" / digest / MANIFEST
+    if not place.is_file() or place.read_bytes() != text.encode():
+        write_atomic(place, text)
+    return SentFile(path=MANIFEST, size=len(text.encode()), sha256=digest, source=place)
+
+
+class _Found:
+    """A walk through one folder, and what it met on the way."""
+
+    def __init__(self, folder: Path, resource: str) -> None:
+        self.folder = folder
+        self.resource = resource
+        self.left_out: list[str] = []
+        self.problems: list[Problem] = []
+
+    def contents(self, files: list[SentFile], problems: list[Problem]) -> Contents:
+        """The result of the walk."""
+        return Contents(
+            files=tuple(sorted(files, key=lambda file: file.path)),
+            left_out=tuple(sorted(self.left_out)),
+            problems=(*self.problems, *problems),
+        )
+
+    def walk(self, below: str = "") -> Iterator[tuple[str, Path]]:
+        """Path on Kaggle and place of every file that is sent."""
+        folder = self.folder / below
+        try:
+            names = sorted(path.name for path in folder.iterdir())
+        except OSError as error:
+            raise KitError(f"{folder} cannot be read: {error.strerror}") from error
+        if not names and below:
+            self._problem(f"the folder {below} is empty, and Kaggle keeps no empty folders", "remove it")
+        for name in names:
+            path, known = folder / name, f"{below}{name}"
+            if path.is_dir() and not path.is_symlink():
+                if _is_left_out(name):
+                    self.left_out.append(f"{known}/")
+                else:
+                    yield from self.walk(f"{known}/")
+            elif _is_left_out(name):
+                self.left_out.append(known)
+            elif self._is_sound(path, known):
+                yield known, path
+
+    def _is_sound(self, path: Path, known: str) -> bool:
+        """Whether `path` is a file, or a link to one below the same folder."""
+        copy = f"put real files there (cp -rL {self.folder} COPY) and name the copy in kit.toml"
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError):
+            self._problem(f"{known} is a link that leads back to itself", "remove it")
+            return False
+        if path.is_symlink() and not real.is_relative_to(self.folder.resolve()):
+            self._problem(f"{known} is a link to {real}, outside of the folder", copy)
+        elif path.is_symlink() and real.is_dir():
+            self._problem(f"{known} is a link to a folder, which would be sent twice", "remove the link")
+        elif not real.exists():
+            self._problem(f"{known} is a link to nothing", "remove it")
+        elif not real.is_file():
+            self._problem(f"{known} is neither a file nor a folder", "remove it")
+        else:
+            return True
+        return False
+
+    def _problem(self, what: str, next_step: str) -> None:
+        self.problems.append(Problem(resource=self.resource, what=what, next_step=next_step))

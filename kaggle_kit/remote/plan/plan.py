@@ -1,0 +1,206 @@
+"""What a push would do: one step a resource, everything that speaks against it, bytes and time. Nothing is sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.remote.plan.compare import Consent, Step, compare_dataset, compare_model
+from kaggle_kit.remote.plan.compare_notebook import compare_notebook
+from kaggle_kit.remote.plan.problem import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from kaggle_kit.remote.plan.resources import Resource
+    from kaggle_kit.remote.plan.seen import Remote
+    from kaggle_kit.remote.plan.state import State
+
+FORMAT = 1
+"""Version of `to_json`'s form."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Steps in the order of a push. `state` is the last push's, with what Kaggle was found to have already."""
+
+    steps: tuple[Step, ...]
+    problems: tuple[Problem, ...]
+    state: State
+    rate: float | None
+    """Bytes a second of an upload, where it was measured or given."""
+
+    @property
+    def refusals(self) -> tuple[Problem, ...]:
+        """What forbids the push."""
+        return tuple(problem for problem in self.problems if not problem.warning)
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What the user should know before it."""
+        return tuple(problem for problem in self.problems if problem.warning)
+
+    @property
+    def allowed(self) -> bool:
+        """Whether a push may begin."""
+        return not self.refusals
+
+    @property
+    def sent(self) -> tuple[Step, ...]:
+        """The steps that send something."""
+        return tuple(step for step in self.steps if step.sends)
+
+    @property
+    def send_bytes(self) -> int:
+        """Bytes to upload."""
+        return sum(step.send_bytes for step in self.steps)
+
+    def seconds(self, step: Step | None = None) -> float | None:
+        """About how long the upload of one step, or of all, takes; None where no rate is known."""
+        size = step.send_bytes if step else self.send_bytes
+        return size / self.rate if self.rate else None
+
+    def step(self, key: str) -> Step | None:
+        """The step of the resource with this key."""
+        return next((step for step in self.steps if step.resource.key == key), None)
+
+    def inputs(self, notebook: Resource) -> tuple[str, ...]:
+        """What `notebook` will be given after the push: references with versions, sorted."""
+        return pinned(notebook, self.steps)
+
+    def rows(self) -> list[tuple[str, str, str, str, int, float | None]]:
+        """A table: kind and reference, action, versions, reason, bytes to send, seconds."""
+        return [
+            (
+                step.resource.key,
+                step.action,
+                _versions(step),
+                step.reason,
+                step.send_bytes,
+                self.seconds(step) if step.sends else None,
+            )
+            for step in self.steps
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain values, the same for the same project, state and Kaggle."""
+        return {
+            "format": FORMAT,
+            "allowed": self.allowed,
+            "send_bytes": self.send_bytes,
+            "seconds": self.seconds(),
+            "steps": [_step_json(step, self.seconds(step) if step.sends else None) for step in self.steps],
+            "problems": [problem.to_json() for problem in self.problems],
+        }
+
+
+def make_plan(
+    resources: Iterable[Resource],
+    *,
+    state: State,
+    remote: Remote,
+    problems: Iterable[Problem] = (),
+    login: str | None = None,
+    rate: float | None = None,
+    overwrite: bool = False,
+    accept: Collection[str] = (),
+    tell: Callable[[Resource], None] | None = None,
+) -> Plan:
+    """Compare `resources` (in the order of a push) with the last push and with Kaggle.
+
+    `problems` are what `check` found; `login` the account that would push; `overwrite` sends over what differs on
+    Kaggle; `accept` names references whose version on Kaggle is to be taken for what is here; `tell` is told of each
+    resource before Kaggle is asked for it. Raises RemoteError where Kaggle does not answer.
+    """
+    consent = Consent(overwrite=overwrite, accept=frozenset(accept))
+    steps: list[Step] = []
+    for resource in resources:
+        if tell:
+            tell(resource)
+        steps.append(_with_owner(_compare(resource, steps, state, remote, consent), login))
+    found = {*problems, *(problem for step in steps for problem in step.problems)}
+    order = {step.resource.key: at for at, step in enumerate(steps)}
+    ranked = sorted(found, key=lambda problem: (problem.warning, order.get(problem.resource, -1), problem))
+    return Plan(steps=tuple(steps), problems=tuple(ranked), state=_adopted(state, steps), rate=rate)
+
+
+def _compare(resource: Resource, steps: list[Step], state: State, remote: Remote, consent: Consent) -> Step:
+    if resource.kind == "dataset":
+        return compare_dataset(resource, known=state.pushed(resource), remote=remote, consent=consent)
+    if resource.kind == "model":
+        return compare_model(resource, known=state.pushed(resource), remote=remote, consent=consent)
+    known = state.notebooks.get(resource.reference)
+    inputs = pinned(resource, steps)
+    return compare_notebook(resource, known=known, inputs=inputs, remote=remote, consent=consent)
+
+
+def pinned(notebook: Resource, steps: Iterable[Step]) -> tuple[str, ...]:
+    """The inputs of `notebook` with the versions that `steps` leave; one that is missing has none, and is left out."""
+    versions = {step.resource.key: step.becomes for step in steps}
+    kernel = notebook.kernel
+    if kernel is None:
+        return ()
+    datasets = [
+        f"{reference}/{version}" for reference in kernel.datasets if (version := versions.get(f"dataset {reference}"))
+    ]
+    return tuple(sorted([*datasets, *kernel.models]))
+
+
+def _adopted(state: State, steps: list[Step]) -> State:
+    for step in steps:
+        if not step.adopts or step.becomes is None:
+            continue
+        if step.resource.kind == "notebook":
+            state = state.with_notebook(step.resource, step.becomes, pinned(step.resource, steps))
+        else:
+            state = state.with_pushed(step.resource, step.becomes)
+    return state
+
+
+def _with_owner(step: Step, login: str | None) -> Step:
+    """A word where somebody else's is to be changed: only its owner can make a notebook.
+
+    Datasets and models may be an organisation's, and all three be shared with others; Kaggle alone knows.
+    """
+    resource = step.resource
+    if login is None or not step.sends or resource.owner == login:
+        return step
+    made = resource.kind == "notebook" and step.action == "create"
+    problem = Problem(
+        resource=resource.key,
+        what=f"it is {resource.owner}'s, and you are logged in as {login}",
+        next_step=f"set owner = {login!r} in kit.toml, or log in as {resource.owner}"
+        if made
+        else "go on if it is shared with you",
+        warning=not made,
+    )
+    return replace(step, problems=(*step.problems, problem))
+
+
+def _versions(step: Step) -> str:
+    now = str(step.version) if step.version else "–"
+    return f"{now} → {step.becomes}" if step.sends else now
+
+
+def _step_json(step: Step, seconds: float | None) -> dict[str, Any]:
+    resource = step.resource
+    return {
+        "kind": resource.kind,
+        "reference": resource.reference,
+        "name": resource.name,
+        "action": step.action,
+        "reason": step.reason,
+        "sends": step.sends,
+        "waits": step.waits,
+        "version": step.version,
+        "becomes": step.becomes,
+        "digest": resource.digest,
+        "files": len(resource.files),
+        "bytes": resource.size,
+        "send_bytes": step.send_bytes,
+        "seconds": seconds,
+        "added": list(step.changes.added),
+        "changed": list(step.changes.changed),
+        "removed": list(step.changes.removed),
+        "left_out": list(resource.left_out),
+    }

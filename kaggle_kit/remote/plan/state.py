@@ -1,0 +1,177 @@
+"""`kit.state.json`: what the last push left on Kaggle, in a file that a team keeps in git.
+
+It holds no secret and nothing of a clock: two who push the same content write the same lines.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kaggle_kit.errors import ProjectError, UsageError
+from kaggle_kit.files import user_cache, write_atomic
+from kaggle_kit.suggest import first_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from kaggle_kit.remote.plan.resources import Resource
+
+STATE = "kit.state.json"
+VERSION = 1
+_MARKER = re.compile(r"^(<{7}|\|{7}|={7}|>{7})(\s|$)", re.MULTILINE)
+_REMEDY = "it may be deleted: kit plan then asks Kaggle and makes it anew"
+
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Number = Annotated[int, Field(gt=0)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Pushed(_Table):
+    """A dataset or a model as it was pushed: Kaggle's version, and what that holds."""
+
+    version: _Number
+    digest: _Sha256
+    size: Annotated[int, Field(ge=0)]
+    files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64} \d+$")]]
+    """Path → SHA-256 and size, with a space between."""
+
+
+class PushedNotebook(_Table):
+    """A notebook as it was pushed: Kaggle's version, the hash of its source, and the inputs that it was given."""
+
+    version: _Number
+    digest: _Sha256
+    source: _Sha256
+    inputs: list[str]
+    """References with their versions, sorted."""
+
+
+class State(_Table):
+    """All that was pushed, by reference."""
+
+    version: int = VERSION
+    datasets: dict[str, Pushed] = Field(default_factory=dict)
+    models: dict[str, Pushed] = Field(default_factory=dict)
+    notebooks: dict[str, PushedNotebook] = Field(default_factory=dict)
+
+    def pushed(self, resource: Resource) -> Pushed | None:
+        """What is known of a dataset or a model."""
+        return (self.datasets if resource.kind == "dataset" else self.models).get(resource.reference)
+
+    def with_pushed(self, resource: Resource, version: int) -> State:
+        """The state after `resource` became `version` of its dataset or model."""
+        pushed = Pushed(
+            version=version,
+            digest=resource.digest,
+            size=resource.size,
+            files={file.path: f"{file.sha256} {file.size}" for file in resource.files},
+        )
+        table = "datasets" if resource.kind == "dataset" else "models"
+        return self.model_copy(update={table: getattr(self, table) | {resource.reference: pushed}})
+
+    def with_notebook(self, resource: Resource, version: int, inputs: tuple[str, ...]) -> State:
+        """The state after the notebook `resource` was pushed with `inputs`."""
+        pushed = PushedNotebook(version=version, digest=resource.digest, source=resource.source, inputs=sorted(inputs))
+        return self.model_copy(update={"notebooks": self.notebooks | {resource.reference: pushed}})
+
+
+def dump_state(state: State) -> str:
+    """The text of the file: keys sorted, one fact a line, so that two changes meet only where they must."""
+    return json.dumps(state.model_dump(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def save_state(root: Path, state: State) -> None:
+    """Write the file whole or not at all; one that would say the same is not touched."""
+    path, text = root / STATE, dump_state(state)
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_atomic(path, text)
+
+
+def load_state(root: Path) -> State:
+    """Read the project's state; without a file, nothing was pushed.
+
+    Raises ProjectError for a file that is half merged, of a newer kit, or damaged.
+    """
+    path = root / STATE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return State()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProjectError(f"{path} cannot be read: {error}; {_REMEDY}") from error
+    if marker := _MARKER.search(text):
+        line = text.count("\n", 0, marker.start()) + 1
+        raise ProjectError(
+            f"{path}, line {line}: a merge was not finished; take either side whole, or delete it: {_REMEDY}"
+        )
+    return _parse(text, path)
+
+
+def _parse(text: str, path: Path) -> State:
+    try:
+        body: Any = json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise ProjectError(f"{path} is not valid: {error}; {_REMEDY}") from error
+    version = body.get("version") if isinstance(body, dict) else None
+    if not isinstance(version, int):
+        raise ProjectError(f"{path} is no state of kit: it has no version; {_REMEDY}")
+    if version != VERSION:
+        raise ProjectError(f"{path} is of version {version}, this kit reads version {VERSION}; update kaggle-kit")
+    try:
+        return State.model_validate(body)
+    except ValidationError as error:
+        raise ProjectError(f"{path}: {first_problem(error, State)}; {_REMEDY}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys stand there once: a merge that went wrong repeats them, and JSON takes the last."""
+    body = dict(pairs)
+    if len(body) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands there twice")
+    return body
+
+
+@contextmanager
+def push_lock(root: Path) -> Iterator[None]:
+    """Hold the right to push `root`'s project; the system gives it back when the process ends, however it ends.
+
+    Raises UsageError where another process of this machine has it, with that process's id. The lock is on the
+    project's folder itself, so no file is left behind; who holds it is noted in the user's cache.
+    """
+    import fcntl
+
+    note = user_cache() / "pushes" / sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"{root} is being pushed by another process{_holder(note)}; wait until it is done, or end it"
+            ) from None
+        write_atomic(note, f"{os.getpid()}\n")
+        try:
+            yield
+        finally:
+            note.unlink(missing_ok=True)
+    finally:
+        os.close(folder)
+
+
+def _holder(note: Path) -> str:
+    try:
+        return f" ({int(note.read_text(encoding='utf-8'))})"
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,279 @@
+"""Notebooks at Kaggle: pushed once, with everything that was asked for, or an error that says what is missing."""
+
+import json
+
+import pytest
+from scripted import Reply
+
+from kaggle_kit.errors import RemoteError, UsageError
+from kaggle_kit.remote.door import kernels
+from kaggle_kit.remote.door.door import RefusedError
+
+REF = "rehearsal/score-it"
+SOURCE = json.dumps({"cells": [{"cell_type": "code", "source": ["x = 1\n", "y = 2"], "outputs": [], "metadata": {}}]})
+META = {
+    "id": REF,
+    "title": "Score it",
+    "code_file": "score-it.ipynb",
+    "language": "python",
+    "kernel_type": "notebook",
+    "is_private": True,
+    "enable_gpu": True,
+    "enable_internet": False,
+    "machine_shape": "NvidiaTeslaT4",
+    "competition_sources": ["preferences"],
+}
+
+
+def push(door, meta=None, source=SOURCE, **options):
+    """A push with usual settings."""
+    return kernels.push(door, META | (meta or {}), source, session_timeout_s=3600, **options)
+
+
+def newest(door):
+    """The number of the newest version."""
+    return kernels.read(door, REF).version
+
+
+def wait(door, version):
+    """The state at the end of a run."""
+    for _ in range(200):
+        state = kernels.status(door, REF, version)
+        if state.ended:
+            return state
+        door.sleep(0.02)
+    return None
+
+
+@pytest.fixture
+def datasets_there(kaggle, tmp_path):
+    """Datasets, a model and a notebook's place that a push may attach."""
+    (tmp_path / "things").mkdir()
+    (tmp_path / "things" / "a.txt").write_text("a")
+    kaggle.add_dataset("rehearsal/wheels-of-kit", tmp_path / "things")
+    kaggle.add_model("rehearsal/judge/transformers/awq", tmp_path / "things")
+    return {"dataset_sources": ["rehearsal/wheels-of-kit"], "model_sources": ["rehearsal/judge/transformers/awq/1"]}
+
+
+def test_a_notebook_is_pushed_and_read_back(inside, datasets_there):
+    """What Kaggle has is what was sent: source, sources, machine, no internet."""
+    pushed = push(inside, datasets_there)
+    there = kernels.read(inside, REF)
+    assert (pushed.ref, pushed.version, there.version, pushed.found) == (REF, 1, 1, False)
+    assert kernels.same_source(there.source, SOURCE)
+    assert (there.internet, there.gpu, there.machine_shape, there.private) == (False, True, "NvidiaTeslaT4", True)
+    assert (there.dataset_sources, there.competition_sources) == (("rehearsal/wheels-of-kit",), ("preferences",))
+
+
+def test_what_does_not_exist_is_none(inside):
+    """A 404 is absence."""
+    assert kernels.read(inside, REF) is None
+
+
+def test_the_request_leaves_nothing_to_defaults(script, door):
+    """Internet, privacy, machine, image, pinning and time limit are sent, and the sources without prefixes."""
+    script.on("SaveKernel", {"ref": "/me/score-it", "versionNumber": 1, "url": "u"})
+    meta = META | {
+        "id": "me/score-it",
+        "docker_image": "gcr.io/x@sha256:1",
+        "docker_image_pinning_type": "original",
+        "dataset_sources": ["datasets/me/wheels", "me/model"],
+        "enable_gpu": "true",
+    }
+    kernels.push(door, meta, SOURCE, session_timeout_s=60, pinned={"me/wheels": 4})
+    sent = script.calls("SaveKernel")[0].json
+    assert (sent["enableInternet"], sent["enableGpu"], sent["enableTpu"], sent["isPrivate"]) == (
+        False,
+        True,
+        False,
+        True,
+    )
+    assert (sent["machineShape"], sent["dockerImage"]) == ("NvidiaTeslaT4", "gcr.io/x@sha256:1")
+    assert (sent["dockerImagePinningType"], sent["sessionTimeoutSeconds"]) == ("original", 60)
+    assert sent["datasetDataSources"] == ["me/wheels/4", "me/model"]
+    assert sent["kernelExecutionType"] == "SAVE_AND_RUN_ALL"
+
+
+def test_saving_without_running(script, door):
+    """A push that shall not run is a quick save."""
+    script.on("SaveKernel", {"ref": "/rehearsal/score-it", "versionNumber": 1})
+    push(door, run=False)
+    assert script.calls("SaveKernel")[0].json["kernelExecutionType"] == "QUICK_SAVE"
+
+
+@pytest.mark.parametrize(
+    ("meta", "says"),
+    [
+        ({"enable_internet": True}, "enable_internet"),
+        ({"enable_gpu": 1}, "enable_gpu"),
+        ({"id": "no-slash"}, "owner/slug"),
+        ({"dataset_sources": "me/wheels"}, "dataset_sources"),
+    ],
+)
+def test_wrong_metadata_is_not_sent(script, door, meta, says):
+    """What is wrong in the metadata stops the push before any call that makes something."""
+    with pytest.raises(UsageError, match=says):
+        push(door, meta)
+    assert script.calls("SaveKernel") == []
+
+
+def test_pinning_what_is_no_source(door):
+    """A pinned dataset must be among the sources."""
+    with pytest.raises(UsageError, match="me/other"):
+        push(door, pinned={"me/other": 1})
+
+
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [
+        ("invalidDatasetSources", "dataset me/lost"),
+        ("invalidModelSources", "model me/lost"),
+        ("invalidKernelSources", "notebook me/lost"),
+        ("invalidCompetitionSources", "competition me/lost"),
+        ("invalidTags", "tag me/lost"),
+    ],
+)
+def test_a_dropped_source_is_an_error(script, door, field, says):
+    """Every list of what was not taken is an error that names it, and the version that runs without it."""
+    script.on("SaveKernel", {"ref": "/rehearsal/score-it", "versionNumber": 3, field: ["me/lost"]})
+    with pytest.raises(RefusedError, match=f"{says}.*Version 3 was made"):
+        push(door)
+
+
+def test_a_missing_model_is_an_error(inside, datasets_there):
+    """A model that is not there, about which the official client is silent, fails the push."""
+    with pytest.raises(RefusedError, match="model rehearsal/judge/transformers/awq/9"):
+        push(inside, datasets_there | {"model_sources": ["rehearsal/judge/transformers/awq/9"]})
+
+
+def test_a_refusal_is_an_error(inside, fault):
+    """An error under status 200 is told with its words."""
+    fault("push-refused")
+    with pytest.raises(RefusedError, match="Maximum batch GPU session count"):
+        push(inside)
+
+
+def test_an_empty_answer_is_an_error(kaggle, inside, fault):
+    """`{}` with nothing to be seen is an error, and is not sent a second time."""
+    fault("push-empty-reply")
+    with pytest.raises(RemoteError, match=f"SaveKernel for notebook {REF}"):
+        push(inside)
+    assert kaggle.traffic.requests["kernels.KernelsApiService/SaveKernel"] == 1
+
+
+def test_a_missing_version_is_an_error(inside, fault):
+    """An answer without a version number is an error with where to look."""
+    fault("push-no-version")
+    with pytest.raises(RemoteError, match=r"holds no versionNumber.*http"):
+        push(inside)
+
+
+def test_a_missing_ref_is_an_error(script, door):
+    """An answer that does not name the notebook is an error."""
+    script.on("SaveKernel", {"versionNumber": 3})
+    with pytest.raises(RemoteError, match="holds no ref"):
+        push(door)
+
+
+def test_another_slug_is_an_error(inside):
+    """A title that makes another slug saves another notebook: that is said."""
+    with pytest.raises(RemoteError, match="saved it as rehearsal/quite-another"):
+        push(inside, {"title": "Quite another"})
+
+
+@pytest.mark.parametrize("name", ["push-reply-lost", "push-500", "call-cut", "rate-limited"])
+def test_a_push_is_made_once(inside, fault, name):
+    """A lost reply ends in exactly one version."""
+    fault(name)
+    assert push(inside).version == 1
+    assert newest(inside) == 1
+    assert push(inside).version == 2
+
+
+def test_a_push_that_was_found_says_so(inside, fault):
+    """A version that was read instead of answered is marked."""
+    fault("push-reply-lost")
+    assert push(inside).found
+
+
+def metadata(version, **more):
+    """A GetKernel answer."""
+    return {"metadata": {"currentVersionNumber": version, **more}, "blob": {"source": SOURCE}}
+
+
+def test_somebody_elses_version_is_not_ours(script, door):
+    """After a lost reply, a version with another source is no success and nothing is sent again."""
+    other = metadata(2)
+    other["blob"] = {"source": SOURCE.replace("x = 1", "x = 9")}
+    script.on("GetKernel", metadata(1), other)
+    script.on("SaveKernel", Reply(502))
+    with pytest.raises(RemoteError, match="version 2 there now is not what was sent"):
+        push(door)
+    assert len(script.calls("SaveKernel")) == 1
+
+
+def test_a_found_version_must_have_its_sources(script, door):
+    """A version whose reply was lost is compared with what was attached, since the lists of that reply are lost too."""
+    script.on("GetKernel", metadata(1), metadata(2, competitionDataSources=[]))
+    script.on("SaveKernel", Reply(502))
+    with pytest.raises(RemoteError, match="without competition preferences"):
+        push(door)
+
+
+def test_a_run_is_followed_to_its_end(inside):
+    """The state of the pushed version goes on to COMPLETE."""
+    push(inside)
+    assert wait(inside, 1).complete
+
+
+def test_a_failed_run_is_not_complete(inside, fault):
+    """ERROR is an end, with its message, and no success."""
+    fault("run-fails")
+    push(inside)
+    state = wait(inside, 1)
+    assert (state.state, state.complete) == ("ERROR", False)
+    assert state.failure
+
+
+def test_a_state_is_asked_of_the_version(script, door):
+    """The version is in every question, as Kaggle wants it."""
+    script.on("GetKernelSessionStatus", {"status": "RUNNING"})
+    kernels.status(door, REF, 7)
+    assert script.seen[0].json["versionLabel"] == "v7"
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        ({}, "UNKNOWN"),
+        ({"status": "PREEMPTED"}, "UNKNOWN"),
+        (Reply(404), "UNKNOWN"),
+        ({"status": "cancelAcknowledged"}, "CANCEL_ACKNOWLEDGED"),
+        ({"status": "KERNEL_WORKER_STATUS_COMPLETE"}, "COMPLETE"),
+        ({"status": "queued"}, "QUEUED"),
+    ],
+)
+def test_a_state_is_never_guessed(script, door, answer, state):
+    """A missing or new state is UNKNOWN, not QUEUED and not a crash."""
+    script.on("GetKernelSessionStatus", answer)
+    assert kernels.status(door, REF, 1).state == state
+
+
+def test_the_same_cells_are_the_same_source():
+    """Joined or split lines, order of keys and outputs make no other notebook."""
+    joined = json.dumps({"metadata": {}, "cells": [{"cell_type": "code", "source": "x = 1\ny = 2"}]})
+    assert kernels.same_source(SOURCE, joined)
+    assert not kernels.same_source(SOURCE, joined.replace("y = 2", "y = 3"))
+
+
+def test_quota_in_seconds(inside):
+    """The week's hours are read as seconds."""
+    found = kernels.quota(inside)
+    assert (found.gpu_used_s, found.gpu_allowed_s) == (0.0, 108_000.0)
+
+
+def test_quota_that_is_not_said(script, door):
+    """What Kaggle leaves out is None, not zero."""
+    script.on("GetAcceleratorQuotaStatistics", {"gpuQuota": {"timeUsed": "1.5s"}})
+    found = kernels.quota(door)
+    assert (found.gpu_used_s, found.gpu_allowed_s, found.tpu_used_s) == (1.5, None, None)

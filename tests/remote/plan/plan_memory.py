@@ -1,0 +1,148 @@
+"""A Kaggle of plain values, for tests of what a plan decides; and resources of plain values."""
+
+import json
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from kaggle_kit.remote.plan.folders import SentFile
+from kaggle_kit.remote.plan.hashes import digest_of
+from kaggle_kit.remote.plan.kernel_build import Kernel, source_hash
+from kaggle_kit.remote.plan.resources import Resource
+from kaggle_kit.remote.plan.seen import SeenDataset, SeenKernel, SeenModel
+
+
+@dataclass
+class Memory:
+    """What Kaggle has: by reference, and small files by (reference, version, path)."""
+
+    datasets: dict[str, SeenDataset] = field(default_factory=dict)
+    models: dict[str, SeenModel] = field(default_factory=dict)
+    kernels: dict[str, SeenKernel] = field(default_factory=dict)
+    files: dict[tuple[str, int, str], bytes] = field(default_factory=dict)
+
+    def dataset(self, reference):
+        """One dataset."""
+        return self.datasets.get(reference)
+
+    def model(self, reference):
+        """One variation."""
+        return self.models.get(reference)
+
+    def kernel(self, reference):
+        """One notebook."""
+        return self.kernels.get(reference)
+
+    def dataset_file(self, reference, version, path):
+        """One small file."""
+        return self.files.get((reference, version, path))
+
+    model_file = dataset_file
+
+    def put(self, resource: Resource, version: int, **changed) -> None:
+        """Make Kaggle hold `resource` as `version`, manifest included."""
+        values = {
+            "version": version,
+            "status": "READY",
+            "files": {file.path: file.size for file in resource.files},
+            "title": resource.title,
+            "private": True,
+        }
+        if resource.kind == "model":
+            self.models[resource.reference] = SeenModel(version=version)
+        else:
+            self.datasets[resource.reference] = SeenDataset(**values | changed)
+        if manifest := resource.manifest():
+            self.files[resource.reference, version, manifest.path] = manifest.source.read_bytes()
+
+    def put_kernel(self, resource: Resource, version: int, **changed) -> None:
+        """Make Kaggle hold a notebook as `version`, with unpinned inputs."""
+        kernel = resource.kernel
+        values = {
+            "version": version,
+            "source": resource.source_text,
+            "datasets": kernel.datasets,
+            "models": kernel.models,
+            "internet": False,
+            "accelerator": kernel.accelerator,
+            "private": True,
+        }
+        self.kernels[resource.reference] = SeenKernel(**values | changed)
+
+
+def sent(folder: Path, **contents: bytes) -> tuple[SentFile, ...]:
+    """Files below `folder`, written there; `__` in a name is a dot."""
+    found = []
+    for key, data in contents.items():
+        name = key.replace("__", ".")
+        path = folder / sha256(data).hexdigest()[:8] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        found.append(SentFile(path=name, size=len(data), sha256=sha256(data).hexdigest(), source=path))
+    return tuple(sorted(found, key=lambda file: file.path))
+
+
+def dataset(folder: Path, reference: str = "ada/small-model", *, manifest: bool = True, **contents: bytes) -> Resource:
+    """A dataset of some files, with a manifest of them."""
+    files = sent(folder, **(contents or {"weights__bin2": b"one"}))
+    if manifest:
+        listed = json.dumps([[file.path, file.sha256] for file in files]).encode()
+        files = tuple(sorted((*files, *sent(folder, manifest__json=listed)), key=lambda file: file.path))
+    return Resource(
+        kind="dataset",
+        reference=reference,
+        name="small",
+        title="small model",
+        licence="unknown",
+        files=files,
+        digest=digest_of(file.entry for file in files),
+    )
+
+
+def model(folder: Path, version: int, *, licence: str | None = "MIT", **contents: bytes) -> Resource:
+    """A version of a Kaggle model."""
+    made = dataset(folder, "ada/small/pyTorch/awq", **contents)
+    return Resource(**vars(made) | {"kind": "model", "version": version, "licence": licence, "model": "small"})
+
+
+def notebook_text(*cells: str, kernel: str | None = "python3", form: type = list) -> str:
+    """A notebook's JSON: each cell one text, as a list of lines or whole."""
+    metadata = {"kernelspec": {"name": kernel}} if kernel else {}
+    listed = [{"cell_type": "code", "source": [c] if form is list else c, "outputs": []} for c in cells]
+    return json.dumps({"cells": listed, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+
+
+KERNEL = Kernel(
+    title="Best answer",
+    code_file="answer.ipynb",
+    private=True,
+    gpu=True,
+    tpu=False,
+    internet=False,
+    accelerator="NvidiaTeslaT4",
+    competitions=("best-answer",),
+    datasets=("ada/small-model",),
+    models=(),
+    kernels=(),
+    docker_image=None,
+    image_pinning="original",
+    session_seconds=32_400,
+)
+
+
+def notebook(folder: Path, *cells: str, kernel: str | None = "python3", **changed) -> Resource:
+    """A built notebook of some cells; `changed` are settings."""
+    text = notebook_text(*(cells or ("x = 1",)), kernel=kernel)
+    settings = Kernel(**vars(KERNEL) | changed)
+    files = sent(folder, answer__ipynb=text.encode(), settings__json=settings.hash().encode())
+    return Resource(
+        kind="notebook",
+        reference="ada/best-answer",
+        name="answer",
+        title=settings.title,
+        files=files,
+        digest=digest_of(file.entry for file in files),
+        kernel=settings,
+        source=source_hash(text),
+        target="kaggle-t4x2",
+    )
