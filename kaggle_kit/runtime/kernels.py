@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError, UsageError
+from kaggle_kit.runtime import kernel_plugin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,8 @@ KERNELS = ("machete", "marlin", "plain")
 _AWQ_MACHETE = (0, 19, 0)
 """From here on an AWQ layer may choose among the mixed-precision kernels (0.18.1 knows Marlin alone)."""
 _AWQ_UNIFIED = (0, 24, 0)
-"""From here on `auto_awq` takes every spelling of `quantization`, and "awq" no longer means the plain kernel."""
+"""From here on `auto_awq` takes every spelling of `quantization`, "awq" no longer means the plain kernel, and no flag
+selects it: the kit's plugin does (kernel_plugin.py)."""
 _TURING_MARLIN = (0, 14, 0)
 _AWQ_MARLIN = (0, 5, 4)
 _NO_MACHETE = "MacheteLinearKernel,CutlassW4A8LinearKernel"
@@ -89,18 +91,13 @@ def _marlin_obstacle(
 
 
 def _plain_obstacle(
-    capability: tuple[int, int], version: tuple[int, int, int], method: str, engine: str, card: str
+    capability: tuple[int, int], _version: tuple[int, int, int], method: str, _engine: str, card: str
 ) -> str | None:
     if method != "awq":
         return f"the plain kernel is for AWQ checkpoints, this one is {method}"
     if capability < (7, 5):
         return f"AWQ needs sm_75 or newer, {card}"
-    # Every card that AWQ runs on has Marlin there, and Marlin is what it gets.
-    return (
-        f"no flag of {engine} selects the plain kernel (quantization='awq' does up to 0.23)"
-        if (version >= _AWQ_UNIFIED)
-        else None
-    )
+    return None
 
 
 def choose_kernel(
@@ -140,6 +137,8 @@ def choose_kernel(
 
 
 def _selected(kernel: str, why: str, *, capability: tuple[int, int], version: tuple[int, int, int]) -> KernelChoice:
+    if kernel == "plain" and version >= _AWQ_UNIFIED:
+        return KernelChoice(kernel, why, environment={kernel_plugin.VARIABLE: "plain"})
     if kernel == "plain":
         # Where Marlin cannot run, plain is what is left without any flag, and the flag is harmless.
         return KernelChoice(kernel, why, options={"quantization": "awq"})

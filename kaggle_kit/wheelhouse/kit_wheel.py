@@ -35,7 +35,11 @@ def build_kit_wheel(out: Path) -> Path:
 def kit_wheel_bytes() -> bytes:
     """The bytes of the kit's own wheel: wheel version 1.0 (PEP 427), importable in place as a zip too."""
     info = f"{DISTRIBUTION}-{kaggle_kit.__version__}.dist-info"
-    members = _sources() | {f"{info}/METADATA": _metadata(), f"{info}/WHEEL": _WHEEL}
+    members = _sources() | {
+        f"{info}/METADATA": _metadata(),
+        f"{info}/WHEEL": _WHEEL,
+        f"{info}/entry_points.txt": _ENTRY_POINTS,
+    }
     record = [f"{name},sha256={_urlsafe(content)},{len(content)}" for name, content in sorted(members.items())]
     record_name = f"{info}/RECORD"
     body = io.BytesIO()
@@ -67,6 +71,9 @@ def _metadata() -> bytes:
 
 
 _WHEEL = b"Wheel-Version: 1.0\nGenerator: kaggle-kit\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+
+_ENTRY_POINTS = b"[vllm.general_plugins]\nkaggle-kit = kaggle_kit.runtime.kernel_plugin:register\n"
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

@@ -156,8 +156,8 @@ def test_a_given_quantization_settles_the_kernel():
     found = plan([T4, T4], QWEN_32B, vllm_version=(0, 23, 0), given={"quantization": "awq"})
     assert found.options["quantization"] == "awq"
     assert not any("4-bit kernel" in text for text in found.reasons)
-    with pytest.raises(UsageError, match="the kernel plain cannot be used"):
-        plan([T4, T4], QWEN_32B, kernel="plain")
+    with pytest.raises(UsageError, match="the kernel machete cannot be used"):
+        plan([T4, T4], QWEN_32B, kernel="machete")
 
 
 def test_the_plain_kernel_takes_half():

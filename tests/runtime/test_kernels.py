@@ -9,6 +9,7 @@ from kaggle_kit.runtime.kernels import choose_kernel, obstacle, read_rates
 
 T4, A100, L4, H200, RTX6000 = (7, 5), (8, 0), (8, 9), (9, 0), (12, 0)
 DISABLED = {"VLLM_DISABLED_KERNELS": "MacheteLinearKernel,CutlassW4A8LinearKernel"}
+PLUGIN = {"KIT_AWQ_KERNEL": "plain"}
 PLAIN = {"quantization": "awq"}
 
 
@@ -42,14 +43,15 @@ def test_the_stated_default(capability, version, kernel, options):
 def test_an_unmeasured_choice_says_so():
     """Where two kernels can be had and nobody measured, the reason is honest."""
     assert choose(T4, (0, 23, 0)).reason == "the stated default: unmeasured on this card"
-    assert choose(T4, (0, 32, 0)).reason == "the only one there is"
+    assert choose(T4, (0, 32, 0)).reason == "the stated default: unmeasured on this card"
+    assert choose(T4, (0, 13, 0)).reason == "the only one there is"
 
 
 @pytest.mark.parametrize(
     ("capability", "version", "rates", "kernel", "options", "environment"),
     [
         (T4, (0, 23, 0), {"marlin": 400, "plain": 500}, "plain", PLAIN, {}),
-        (T4, (0, 32, 0), {"marlin": 400, "plain": 500}, "marlin", {}, {}),
+        (T4, (0, 32, 0), {"marlin": 400, "plain": 500}, "plain", {}, PLUGIN),
         (H200, (0, 32, 0), {"marlin": 9e3, "machete": 8e3}, "marlin", {}, DISABLED),
         (A100, (0, 32, 0), {"machete": 9e3}, "marlin", {}, {}),
     ],
@@ -77,13 +79,7 @@ def test_the_rates_are_in_the_reason():
         ("marlin", T4, (0, 13, 0), "awq", "Marlin needs sm_80 or newer before vLLM 0.14, the card is sm_75"),
         ("marlin", T4, (0, 14, 0), "awq", None),
         ("plain", T4, (0, 23, 0), "awq", None),
-        (
-            "plain",
-            T4,
-            (0, 24, 0),
-            "awq",
-            "no flag of vLLM 0.24.0 selects the plain kernel (quantization='awq' does up to 0.23)",
-        ),
+        ("plain", T4, (0, 24, 0), "awq", None),
         ("plain", T4, (0, 23, 0), "gptq", "the plain kernel is for AWQ checkpoints, this one is gptq"),
     ],
 )
@@ -95,8 +91,9 @@ def test_each_obstacle_has_a_reason(kernel, capability, version, method, reason)
 def test_a_wanted_kernel_is_taken_or_refused():
     """A kernel by name is never exchanged for another in silence."""
     assert dict(choose(H200, (0, 32, 0), wanted="marlin").environment) == DISABLED
-    with pytest.raises(UsageError, match=r"the kernel plain cannot be used: no flag of vLLM 0\.32\.0"):
-        choose(T4, (0, 32, 0), wanted="plain")
+    assert dict(choose(T4, (0, 32, 0), wanted="plain").environment) == PLUGIN
+    with pytest.raises(UsageError, match=r"the kernel machete cannot be used: Machete runs on sm_90"):
+        choose(T4, (0, 32, 0), wanted="machete")
     with pytest.raises(UsageError, match="no kernel 'cutlass'; use one of machete, marlin, plain"):
         choose(T4, (0, 32, 0), wanted="cutlass")
 
