@@ -90,6 +90,10 @@ def run(name: str, *, model: Path, data: Path, out: Path) -> int:
     for path in KAGGLE.joinpath("working").glob("*"):
         if path.is_file():
             shutil.copy(path, out / path.name)
+    for path in (out / "log.txt", out / "executed.ipynb"):
+        if path.is_file():
+            text = path.read_text(encoding="utf-8").replace(f"{WORK}/", "BUILD/").replace(f"{out}/", "OUT/")
+            path.write_text(text, encoding="utf-8")
     seconds = time.monotonic() - since
     print(json.dumps({"build": name, "exit_code": started.returncode, "seconds": round(seconds, 1)}), flush=True)
     return started.returncode

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 TARGET = "offline-h200"
-PIECE_BYTES = 56_000_000
+PIECE_BYTES = 50_000_000
 LONG_BUDGET = 2047
 
 

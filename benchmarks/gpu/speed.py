@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import os
 import sys
 import time
@@ -173,6 +174,9 @@ def main() -> int:
         print(way, found[way], flush=True)
         write_atomic(args.out, json.dumps(found, indent=1) + "\n")
     sys.stdout.flush()
+    # The engine's own processes outlive a plain exit, and hold the pipe to whoever reads what is printed here.
+    for child in multiprocessing.active_children():
+        child.terminate()
     os._exit(0)
 
 
