@@ -13,13 +13,14 @@ import resource
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import prepare
 
 # From the project's own folder, whatever is installed.
-sys.path[:0] = [str(prepare.ROOT), str(prepare.ROOT / "tests")]
+sys.path[:0] = [str(prepare.ROOT), str(prepare.ROOT / "tests" / "evaluation")]
 
 from kaggle_kit.evaluation.answers import answers_of  # noqa: E402
 from kaggle_kit.evaluation.assess import assess  # noqa: E402
@@ -38,7 +39,7 @@ LIMIT_SECONDS = 10
 
 def write_made(path: Path, *, rows: int, seed: int) -> None:
     """A scores file of a model that sees the truth through noise."""
-    from evaluation.made_scores import blurred, scores_of, truth
+    from made_scores import blurred, scores_of, truth
 
     logs, outcome = truth(rows)
     passes = [blurred(logs, seed=seed + number, by=0.5) for number in range(2)]
@@ -75,8 +76,9 @@ def main() -> int:
             lambda: assess(members[0], calibration=own),
         )
         lines.append(line)
-        for kind in KINDS:
-            lines.append(timed(f"calibration: {kind}, 10 folds", lambda kind=kind: calibrate(members[0], kind=kind))[0])
+        lines += [
+            timed(f"calibration: {kind}, 10 folds", partial(calibrate, members[0], kind=kind))[0] for kind in KINDS
+        ]
         three = [Member(str(number), answers) for number, answers in enumerate(members)]
         lines.append(timed("ensemble of three, 10 folds, each member left out", lambda: weigh(three))[0])
         lines.append(timed("the same, each calibrated in every fold", lambda: weigh(three, calibrate=True))[0])

@@ -9,8 +9,12 @@ from pathlib import Path
 import click
 
 from kaggle_kit import __version__
+from kaggle_kit.cli.bench import bench
 from kaggle_kit.cli.build import build
+from kaggle_kit.cli.calibrate import calibrate
 from kaggle_kit.cli.dryrun import dryrun
+from kaggle_kit.cli.ensemble import ensemble
+from kaggle_kit.cli.eval import evaluate
 from kaggle_kit.cli.plan import plan
 from kaggle_kit.cli.pull import pull
 from kaggle_kit.cli.push import push
@@ -44,8 +48,12 @@ def kit() -> None:
 
 
 for command in (
+    bench,
     build,
+    calibrate,
     dryrun,
+    ensemble,
+    evaluate,
     history,
     logs,
     output,

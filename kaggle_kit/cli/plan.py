@@ -17,6 +17,7 @@ from kaggle_kit.cli.remote_options import (
     plan_options,
     records_option,
 )
+from kaggle_kit.cli.wide_table import show_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,16 +67,14 @@ def plan(
 
 def show_plan(found: Plan) -> None:
     """The plan as a table, and below it what speaks against it."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False, soft_wrap=False)
     table = Table(box=None, pad_edge=False)
     for column in ("what", "action", "version", "to send", "why"):
         table.add_column(column, justify="right" if column == "to send" else "left", overflow="fold")
     for key, action, versions, reason, size, seconds in found.rows():
         table.add_row(key, action, versions, _amount(size, seconds), reason)
-    console.print(table)
+    show_table(table)
     for title, problems in (("This forbids a push:", found.refusals), ("Worth knowing:", found.warnings)):
         if problems:
             click.echo(f"\n{title}")

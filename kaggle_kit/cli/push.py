@@ -73,9 +73,8 @@ def push(
     project = open_project(project_folder)
     place = records or project.root
     with push_lock(project.root), open_door() as door:
-        plan, resources = plan_of(
-            project, (name,), door=door, records=place, options=PlanOptions(unproved, overwrite, accept, builds)
-        )
+        options = PlanOptions(unproved, overwrite, accept, builds)
+        plan, resources = _decided_plan(project, name, door=door, records=place, options=options)
         show_plan(plan)
         if not plan.allowed:
             return 1
@@ -91,6 +90,24 @@ def push(
     return 0
 
 
+def _decided_plan(
+    project: Project, name: str, *, door: Door, records: Path, options: PlanOptions
+) -> tuple[Plan, tuple[Resource, ...]]:
+    """The plan, once Kaggle is done with versions that nothing here knows: such as an interrupted push has made."""
+    deadline = door.clock() + door.patience.ready_s
+    told: set[str] = set()
+    while True:
+        plan, resources = plan_of(project, (name,), door=door, records=records, options=options)
+        undecided = [step for step in plan.steps if step.undecided]
+        if not undecided or door.clock() >= deadline:
+            return plan, resources
+        for step in undecided:
+            if step.resource.key not in told:
+                say(f"{step.resource.key}: {step.reason}. Waiting for it, up to {door.patience.ready_s / 60:.0f} min")
+            told.add(step.resource.key)
+        door.sleep(door.patience.poll_s)
+
+
 def _receipt(
     project: Project, plan: Plan, applied: Applied, notebook: Resource, *, door: Door, records: Path
 ) -> Receipt | None:
@@ -102,7 +119,8 @@ def _receipt(
     step = plan.step(notebook.key)
     version = applied.versions.get(notebook.key, step.becomes if step else None)
     kept = load_receipt(records, notebook.name, version) if version and notebook.key not in applied.notebooks else None
-    receipt = kept or read_back(
+    receipt = kept if kept is not None and not kept.differing else None
+    receipt = receipt or read_back(
         plan,
         applied,
         notebook,
@@ -116,7 +134,10 @@ def _receipt(
     for check in receipt.differing:
         say(f"{notebook.key} version {version}: {check.what} is {check.found!r} on Kaggle, asked was {check.asked!r}")
     if receipt.differing:
-        say(f"Kaggle did not take what was asked; see {receipt.url}, mend it and push again")
+        say(
+            f"Kaggle did not take what was asked; see {receipt.url}. "
+            f"kit push {notebook.name} makes a new version in place of it"
+        )
         return None
     return receipt
 

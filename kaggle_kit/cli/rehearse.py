@@ -14,13 +14,11 @@ import click
 
 from kaggle_kit.cli.options import open_project, parameter_option, project_option
 from kaggle_kit.cli.remote_options import say
+from kaggle_kit.cli.sealed_runner import sealed_runner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kaggle_kit.project import Project
     from kaggle_kit.remote.loopback.faults import Fault
-    from kaggle_kit.remote.loopback.runs import KernelRun, Runner, RunOutcome
     from kaggle_kit.remote.loopback.server import LoopbackKaggle
     from kaggle_kit.sandbox.preflight import Checked
     from kaggle_kit.targets import Target
@@ -49,7 +47,13 @@ def _list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> No
     "--fault", "faults", metavar="FAULT", multiple=True, help="Let this go wrong; may be given several times."
 )
 @click.option(
-    "--faults", is_flag=True, is_eager=True, expose_value=False, callback=_list_faults, help="List what can go wrong."
+    "--faults",
+    "list_faults",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_faults,
+    help="List what can go wrong.",
 )
 @click.option("--again", is_flag=True, help="Go on with the Kaggle of the last rehearsal instead of an empty one.")
 @click.option("--out", metavar="DIR", type=_FOLDER, help="Where the rehearsal lies (default: runs/rehearsal-NAME).")
@@ -64,7 +68,7 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
     Examples:
       kit rehearse lmsys
       kit rehearse lmsys --rows 20 --again
-      kit rehearse lmsys --fault reply-lost-version --again
+      kit rehearse lmsys -p token_budget=384 --fault push-reply-lost --again
 
     Exit code 0 where the release went through to its score.
     """
@@ -82,7 +86,10 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
         code = _push(project, name, kaggle, folder)
         for fault in asked:
             times = kaggle.faults.fired[fault.name]
-            say(f"fault {fault.name}: " + (f"struck {times} times" if times else "never came to strike"))
+            say(
+                f"fault {fault.name}: "
+                + (f"struck {times} of {fault.times} times" if times else "never came to strike")
+            )
         if kaggle.mistakes:
             raise kaggle.mistakes[0]
     return _end(folder, name, code)
@@ -93,7 +100,7 @@ def _make_room(folder: Path, *, again: bool) -> None:
     from kaggle_kit.errors import UsageError
     from kaggle_kit.files import remove_aside
 
-    if folder.exists() and any(folder.iterdir()) and not (folder / "kaggle").is_dir():
+    if folder.exists() and not ((folder / "kaggle").is_dir() or (folder.is_dir() and not any(folder.iterdir()))):
         raise UsageError(f"--out {folder} exists and is not a rehearsal's folder; name a new one, or an empty one")
     if folder.exists() and not again:
         remove_aside(folder)
@@ -138,51 +145,13 @@ def _kaggle(project: Project, checked: Checked, target: Target, folder: Path, fa
     assert solution is not None  # noqa: S101  _prepare has refused that
     kaggle = LoopbackKaggle(
         folder / "kaggle",
-        runner=_runner(target),
+        runner=sealed_runner(target, tell=lambda line: say(f"  {line}")),
         judge=lambda _, submission: log_loss(submission, solution),
         settings=Settings(username=project.owner),
         faults=faults,
     )
     kaggle.add_competition(project.competition, checked.competition.folder)
     return kaggle
-
-
-def _runner(target: Target) -> Runner:
-    """Runs what was pushed, in the sealed /kaggle, with what was attached."""
-    from kaggle_kit.remote.loopback.runs import RunOutcome
-    from kaggle_kit.sandbox.pushed import run_pushed
-
-    groups = {"dataset": "datasets", "model": "models", "competition": "competitions"}
-
-    def reference(one: Any) -> str:
-        return f"{one.reference}/{one.version}" if one.kind == "model" else str(one.reference)
-
-    def run(asked: KernelRun) -> RunOutcome:
-        sources = [((groups[one.kind], reference(one)), one.folder) for one in asked.inputs if one.kind in groups]
-        limit = min(asked.timeout or target.session_seconds, target.session_seconds)
-        ended = run_pushed(
-            asked.notebook,
-            sources=sources,
-            out=asked.out,
-            working_bytes=target.working_bytes,
-            limit_seconds=limit,
-            say=_both(asked.say),
-        )
-        return RunOutcome("ERROR", ended.problem) if ended.problem else RunOutcome("COMPLETE")
-
-    return run
-
-
-def _both(log: Callable[[str], None]) -> Callable[[str], None]:
-    """Into the run's log; the notebook's own lines also to the person who waits."""
-    from kaggle_kit.cli.dryrun import PAPERMILL
-
-    def tell(line: str) -> None:
-        log(line)
-        if line and "Executing Cell" not in line and not line.startswith(PAPERMILL):
-            say(f"  {line}")
-
-    return tell
 
 
 def _push(project: Project, name: str, kaggle: LoopbackKaggle, folder: Path) -> int:

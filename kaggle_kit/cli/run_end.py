@@ -21,27 +21,30 @@ if TYPE_CHECKING:
     from kaggle_kit.remote.receipt import Receipt
     from kaggle_kit.remote.runs import Fetched
 
-_SCORE_SECONDS = 12 * 3600.0
-"""A submission's hidden run may take as long as a session."""
-_QUEUE_SECONDS = 3600.0
-
 
 def finish(project: Project, receipt: Receipt, *, door: Door, records: Path, message: str | None) -> int:
     """Wait for the run of the receipt's version; with a `message`, hand it in too. Returns the exit code."""
     from kaggle_kit.remote.runs import wait_ended
-    from kaggle_kit.targets import load_target
 
-    limit = 12 * 3600.0
-    if receipt.target is not None:
-        limit = load_target(receipt.target, project=project.root).session_seconds
-    deadline = door.clock() + limit + _QUEUE_SECONDS
+    deadline = door.clock() + _session_seconds(project, receipt) + door.patience.queue_s
     state = wait_ended(
         door, receipt.notebook, receipt.version, deadline=deadline, tell=lambda state: say(_told(receipt, state))
     )
     receipt = bring(receipt, state, door=door, records=records)
     if not state.complete:
+        say(f"when that is mended, or was Kaggle's fault: kit push {receipt.name} runs it as a new version")
         return 1
     return hand_in(project, receipt, door=door, records=records, message=message) if message is not None else 0
+
+
+def _session_seconds(project: Project, receipt: Receipt) -> float:
+    """How long the run may take: as `kit.toml` says, else its target."""
+    from kaggle_kit.targets import load_target
+
+    hours = project.notebook(receipt.name).session_hours
+    if hours is not None:
+        return hours * 3600
+    return load_target(receipt.target, project=project.root).session_seconds if receipt.target else 12 * 3600.0
 
 
 def bring(receipt: Receipt, state: RunState, *, door: Door, records: Path) -> Receipt:
@@ -50,7 +53,8 @@ def bring(receipt: Receipt, state: RunState, *, door: Door, records: Path) -> Re
     from kaggle_kit.remote.runs import fetch, output_facts, why_failed
 
     receipt = with_run(receipt, state)
-    fetched = fetch(door, receipt.notebook, receipt.version, run_folder(records, receipt.name, receipt.version))
+    folder = run_folder(records, receipt.name, receipt.version)
+    fetched = fetch(door, receipt.notebook, receipt.version, folder, ended=state.ended)
     receipt = replace(receipt, output=output_facts(fetched))
     save_receipt(records, receipt)
     say(f"log and output: {fetched.folder}")
@@ -69,21 +73,34 @@ def hand_in(project: Project, receipt: Receipt, *, door: Door, records: Path, me
     from kaggle_kit.remote.receipt import save_receipt
     from kaggle_kit.remote.runs import submit
 
+    said = ""
+
     def tell(made: Submission) -> None:
-        say(f"submission {made.ref}: {made.state}" + (f", {made.error}" if made.error else ""))
+        nonlocal said
+        line = f"submission {made.ref}: {made.state}" + (f", {made.error}" if made.error else "")
+        if line != said:
+            say(line)
+        said = line
 
     receipt = submit(
         door,
         project.competition,
         receipt,
         message=message,
-        deadline=door.clock() + _SCORE_SECONDS if wait else None,
+        deadline=door.clock() + door.patience.score_s if wait else None,
         tell=tell,
     )
     save_receipt(records, receipt)
     score = receipt.submission["public_score"]
+    if wait and score is None:
+        say(
+            f"submission {receipt.submission['ref']} of {receipt.name} version {receipt.version}: Kaggle calls it "
+            f"complete and tells no score. See the submissions page of {project.competition}, or ask again with: "
+            f"kit submit {receipt.name} --wait (nothing is handed in twice)"
+        )
+        return 1
     if wait:
-        click.echo(f"{receipt.name} version {receipt.version}: score {score if score is not None else 'not told'}")
+        click.echo(f"{receipt.name} version {receipt.version}: score {score}")
     return 0
 
 
@@ -100,4 +117,4 @@ def show_findings(findings: Sequence[Finding], fetched: Fetched) -> None:
 
 def _told(receipt: Receipt, state: RunState) -> str:
     failure = f": {state.failure}" if state.failure else ""
-    return f"{receipt.name} version {receipt.version}: {state.state.lower().replace('_', ' ')}{failure}"
+    return f"{receipt.name} version {receipt.version}: {state.told}{failure}"

@@ -17,6 +17,7 @@ from kaggle_kit.cli.remote_options import (
     say,
     version_option,
 )
+from kaggle_kit.cli.wide_table import show_table
 
 if TYPE_CHECKING:
     from kaggle_kit.project import Project
@@ -136,7 +137,8 @@ def output(
     reference, number = pushed_version(project, name, records=place, version=version)
     with open_door() as door:
         state = kernels.status(door, reference, number)
-        fetched = fetch(door, reference, number, out or run_folder(place, name, number), patterns=patterns or ("*",))
+        folder = out or run_folder(place, name, number)
+        fetched = fetch(door, reference, number, folder, ended=state.ended, patterns=patterns or ("*",))
     for file in (fetched.log, *fetched.files):
         click.echo(f"{file}  {file.stat().st_size:,} bytes")
     if state.complete:
@@ -252,7 +254,6 @@ def history(name: str | None, as_json: bool, records: Path | None, project_folde
     if not receipts:
         click.echo("nothing was pushed from here yet")
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -260,7 +261,7 @@ def history(name: str | None, as_json: bool, records: Path | None, project_folde
         table.add_column(column, overflow="fold")
     for receipt in receipts:
         table.add_row(*_line(receipt))
-    Console(highlight=False, markup=False).print(table)
+    show_table(table)
 
 
 def _line(receipt: Receipt) -> tuple[str, ...]:

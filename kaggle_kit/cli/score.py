@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from kaggle_kit.cli.options import open_project, parameter_option, project_option
-
-if TYPE_CHECKING:
-    from kaggle_kit.evaluation.score_file import Scoring
-    from kaggle_kit.project import Project
 
 _FILE = click.Path(path_type=Path)
 
@@ -41,6 +37,7 @@ def score(source: Path, out: Path, as_json: bool, project_folder: Path | None, *
       kit score pseudo.jsonl -o labels.parquet --notebook lmsys --plain
       kit score train.csv -o reference.csv --engine transformers --rows 200
     """
+    from kaggle_kit.cli.scoring import notebook_name, open_scoring
     from kaggle_kit.evaluation.score_file import score_file
     from kaggle_kit.evaluation.tables import check_ending
     from kaggle_kit.runtime.progress import ProgressLine
@@ -48,7 +45,14 @@ def score(source: Path, out: Path, as_json: bool, project_folder: Path | None, *
     check_ending(source)
     check_ending(out)
     project = open_project(project_folder)
-    scoring = _scoring(project, given)
+    scoring = open_scoring(
+        project,
+        notebook_name(project, given["name"]),
+        assignments=given["assignments"],
+        engine=given["engine"],
+        python=given["python"],
+        swapped=not given["plain"],
+    )
     line = ProgressLine(deadline=float("inf"), write=lambda text: click.echo(text, err=True))
     figures = score_file(
         source, out, scoring=scoring, id_column=given["id_column"], rows=given["rows"], on_event=line.show
@@ -61,36 +65,3 @@ def score(source: Path, out: Path, as_json: bool, project_folder: Path | None, *
             f"{out}: {rows['total']:,} rows, {rows['scored']:,} scored by the model ({rows['swapped']:,} in both "
             f"orders), {rows['ruled']:,} by a rule, {rows['prior']:,} with the prior"
         )
-
-
-def _scoring(project: Project, given: dict[str, Any]) -> Scoring:
-    from kaggle_kit.cli.wheels import fetch_progress
-    from kaggle_kit.errors import UsageError
-    from kaggle_kit.evaluation.score_file import Scoring
-    from kaggle_kit.notebook.task import notebook_task
-    from kaggle_kit.runtime.engine_version import engine_version
-    from kaggle_kit.targets import load_target
-    from kaggle_kit.wheelhouse.environment import kit_wheel, ready_environment
-    from kaggle_kit.wheelhouse.ready import ready_wheelhouse
-
-    name = given["name"] or (next(iter(project.notebooks)) if len(project.notebooks) == 1 else None)
-    if name is None:
-        raise UsageError(f"name the notebook with --notebook; the project has {', '.join(sorted(project.notebooks))}")
-    notebook = project.notebook(name)
-    task, parameters = notebook_task(project, name, assignments=given["assignments"])
-    target = load_target("local-cpu", project=project.root)
-    with fetch_progress() as progress:
-        wheelhouse = ready_wheelhouse(target, project=project.root, progress=progress)
-    if wheelhouse.note:
-        click.echo(wheelhouse.note, err=True)
-    return Scoring(
-        task=task,
-        model=project.path(project.models[notebook.model].path, key=f"models.{notebook.model}.path"),
-        python=(given["python"] or ready_environment(wheelhouse.folder)).absolute(),
-        engine=given["engine"] or notebook.engine,
-        vllm_version=engine_version([wheelhouse.folder]),
-        token_budget=int(parameters["token_budget"]),
-        engine_options=target.engine_options | notebook.engine_options,
-        environment=target.worker_environment | {"PYTHONPATH": str(kit_wheel(wheelhouse.folder))},
-        swapped=not given["plain"],
-    )

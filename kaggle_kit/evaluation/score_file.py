@@ -47,6 +47,35 @@ class Scoring:
     swapped: bool = True
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What the worker said of a table's rows.
+
+    `ids` are the rows' (in the column `id_column`, if the table has it), in the table's order; `plain` and `swapped`
+    hold each pass's entries by id; `stages` the seconds that each part took, `seconds` all of it. `test` is the CSV
+    that the worker read, until the state folder is removed.
+    """
+
+    test: Path
+
+    id_column: str
+    ids: list[str]
+    plain: Mapping[str, Entry]
+    swapped: Mapping[str, Entry]
+    seconds: float
+    stages: Mapping[str, float]
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The run's figures: see `runtime.figures`."""
+        return {**figures(self.ids, self.plain, self.swapped), "seconds": self.seconds, "stages": dict(self.stages)}
+
+
+def state_folder(out: Path) -> Path:
+    """Where what is scored for the file `out` stands until it is whole."""
+    return out.with_name(f"{out.name}.kit")
+
+
 def score_file(
     source: Path,
     out: Path,
@@ -62,8 +91,27 @@ def score_file(
     `out` is whole. Raises DataError where the table does not fit the task, RunError where the worker failed.
     """
     check_ending(out)
-    state = out.with_name(f"{out.name}.kit")
     records = read_table(source)[:rows]
+    state = state_folder(out)
+    scored = score_records(records, source=source, state=state, scoring=scoring, id_column=id_column, on_event=on_event)
+    write_table(out, _results(scored, scoring))
+    shutil.rmtree(state, ignore_errors=True)
+    return scored.figures
+
+
+def score_records(
+    records: Sequence[Mapping[str, Any]],
+    *,
+    source: Path,
+    state: Path,
+    scoring: Scoring,
+    id_column: str | None,
+    on_event: Callable[[dict[str, Any]], None],
+) -> Scored:
+    """Score `records`, which were read from `source`, in the folder `state`, going on from what stands there.
+
+    Raises DataError where they do not fit the task, RunError where the worker failed.
+    """
     name, ids = _ids(records, id_column, source)
     columns = _checked_columns(records, scoring.task, source)
     state.mkdir(parents=True, exist_ok=True)
@@ -104,10 +152,8 @@ def score_file(
     if outcome.ended != "done":
         raise RunError(f"scoring stopped: {outcome.message}; the log is in {state}; call again to go on from there")
     plain = read_entries(job, workers=plan.replicas)
-    swapped = read_entries(job, workers=plan.replicas, pass_name=SWAPPED)
-    write_table(out, _results(name, ids, scoring, plain, swapped))
-    shutil.rmtree(state, ignore_errors=True)
-    return {**figures(ids, plain, swapped), "seconds": round(time.monotonic() - since, 3), "stages": outcome.stages}
+    swapped = read_entries(job, workers=plan.replicas, pass_name=SWAPPED) if scoring.swapped else {}
+    return Scored(test, name, ids, plain, swapped, round(time.monotonic() - since, 3), outcome.stages)
 
 
 def _ids(records: Sequence[Mapping[str, Any]], id_column: str | None, source: Path) -> tuple[str, list[str]]:
@@ -135,20 +181,14 @@ def _checked_columns(records: Sequence[Mapping[str, Any]], task: Task, source: P
     return list(task.fields)
 
 
-def _results(
-    name: str,
-    ids: Sequence[str],
-    scoring: Scoring,
-    plain: Mapping[str, Entry],
-    swapped: Mapping[str, Entry],
-) -> list[dict[str, Any]]:
+def _results(scored: Scored, scoring: Scoring) -> list[dict[str, Any]]:
     """One line a row: its id, the labels' probabilities (the prior where there is none), and how they came about."""
     task = scoring.task
     calibration = read_calibration(scoring.model, columns=list(task.labels))
-    final = answers(task, plain, swapped, calibration=calibration)
+    final = answers(task, scored.plain, scored.swapped, calibration=calibration)
     lines = []
-    for row_id in ids:
-        entry = plain.get(row_id, Entry(row_id, problem="not scored"))
+    for row_id in scored.ids:
+        entry = scored.plain.get(row_id, Entry(row_id, problem="not scored"))
         values = final.get(row_id)
         shares = (
             dict(zip(task.labels, map(math.exp, values), strict=True))
@@ -157,7 +197,7 @@ def _results(
         )
         lines.append(
             {
-                name: row_id,
+                scored.id_column: row_id,
                 **shares,
                 "label_mass": entry.mass,
                 "tokens": entry.tokens,

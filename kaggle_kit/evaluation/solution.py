@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError
 from kaggle_kit.runtime.rows import read_records
@@ -34,13 +34,23 @@ def read_solution(path: Path, *, columns: Sequence[str]) -> Solution:
     outcomes: dict[str, str] = {}
     for record in read_records(path, columns=columns):
         row_id = next(iter(record.values())) or ""
-        true = [column for column in columns if (record[column] or "").strip() in ("1", "1.0")]
-        if len(true) != 1:
-            raise DataError(f"{path}: the row {row_id!r} has {len(true)} outcomes that are 1; it needs exactly one")
+        true = outcome_of(record, columns=columns, row_id=row_id, source=path)
         if row_id in outcomes:
             raise DataError(f"{path} has two rows with the id {row_id!r}; ids must differ")
-        outcomes[row_id] = true[0]
+        outcomes[row_id] = true
     return Solution(outcomes)
+
+
+def outcome_of(record: Mapping[str, Any], *, columns: Sequence[str], row_id: str, source: Path) -> str:
+    """The one of `columns` that is 1 in a row of the table `source`. Raises DataError where not exactly one is."""
+    true = [column for column in columns if _is_one(record.get(column))]
+    if len(true) != 1:
+        raise DataError(f"{source}: the row {row_id!r} has {len(true)} outcomes that are 1; it needs exactly one")
+    return true[0]
+
+
+def _is_one(cell: Any) -> bool:
+    return cell.strip() in ("1", "1.0") if isinstance(cell, str) else cell == 1
 
 
 def log_loss(submission: Path, solution: Solution) -> float:

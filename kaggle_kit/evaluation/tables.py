@@ -37,7 +37,7 @@ def read_table(path: Path) -> list[dict[str, Any]]:
         return [dict(record) for record in read_records(path, columns=[])]
     if path.suffix == ".jsonl":
         return _read_jsonl(path)
-    polars = _polars()
+    polars = polars_or_error()
     try:
         return list(polars.read_parquet(path).to_dicts())
     except (OSError, polars.exceptions.PolarsError) as error:
@@ -69,7 +69,7 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     else:
         out = io.BytesIO()
-        _polars().DataFrame(rows, infer_schema_length=None).write_parquet(out)
+        polars_or_error().DataFrame(rows, infer_schema_length=None).write_parquet(out)
         write_atomic(path, out.getvalue())
 
 
@@ -88,7 +88,8 @@ def _cell(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list | tuple | dict) else value
 
 
-def _polars() -> Any:
+def polars_or_error() -> Any:
+    """The package polars. Raises UsageError, with what to install, where it is not here."""
     try:
         import polars as pl
     except ImportError as error:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kaggle_kit.errors import UsageError
+from kaggle_kit.errors import CredentialsError, RemoteError, UsageError
 from kaggle_kit.remote.door import datasets, kernels, models
 from kaggle_kit.remote.door.model_ref import parse_ref
 from kaggle_kit.remote.door.upload import DATASET, MODEL, Upload, forget, upload_files
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from kaggle_kit.remote.plan.plan import Plan
     from kaggle_kit.remote.plan.resources import Resource
     from kaggle_kit.remote.plan.state import State
-
-READY_SECONDS = 3600.0
-"""How long a version may be processed before kit gives up waiting; it goes on at Kaggle."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +45,7 @@ class Applied:
     sent_bytes: int = 0
 
 
-def apply(
-    plan: Plan, *, door: Door, records: Path, notes: str, listener: Listener, ready_seconds: float = READY_SECONDS
-) -> Applied:
+def apply(plan: Plan, *, door: Door, records: Path, notes: str, listener: Listener) -> Applied:
     """Do what `plan` says; the state in the folder `records` is written after each thing that was made.
 
     `notes` become the versions' notes. An interrupted push is taken up by the next: what was uploaded is not uploaded
@@ -73,7 +68,7 @@ def apply(
             waiting.append(step)
     # Only now: one is processed while the next is sent.
     for step in waiting:
-        _wait(step, door=door, applied=applied, seconds=ready_seconds, say=listener.say)
+        _wait(step, door=door, applied=applied, say=listener.say)
     for step in plan.steps:
         if step.resource.kind == "notebook" and step.sends:
             _push_notebook(step, plan=plan, door=door, records=records, say=listener.say, applied=applied)
@@ -86,11 +81,16 @@ def _send(step: Step, *, door: Door, records: Path, notes: str, listener: Listen
     kind = DATASET if resource.kind == "dataset" else MODEL
     if step.waits:
         listener.say(f"{resource.key}: Kaggle still processes version {step.version}")
-        _wait(step, door=door, applied=applied, seconds=READY_SECONDS, say=listener.say, version=step.version)
+        _wait(step, door=door, applied=applied, say=listener.say, version=step.version)
     uploads = [Upload(file.source, file.path, file.sha256) for file in resource.files]
     listener.begin(resource)
     since = door.clock()
-    sent = upload_files(door, uploads, kind=kind, progress=listener.sent)
+    try:
+        sent = upload_files(door, uploads, kind=kind, progress=listener.sent)
+    except CredentialsError:
+        raise
+    except RemoteError as error:
+        raise RemoteError(f"{resource.key}: {error}") from error
     remember_rate(resource.size, door.clock() - since)
     version = _make(step, sent, door=door, notes=notes)
     forget(door, uploads, kind=kind)
@@ -133,13 +133,12 @@ def _wait(
     *,
     door: Door,
     applied: Applied,
-    seconds: float,
     say: Callable[[str], None],
     version: int | None = None,
 ) -> None:
     """Until the version that the notebook will use is ready and lists the files that were sent."""
     resource = step.resource
-    deadline = door.clock() + seconds
+    deadline = door.clock() + door.patience.ready_s
     number = version or applied.versions[resource.key]
     files = {file.path: file.size for file in resource.files}
     if resource.kind == "model":

@@ -59,11 +59,11 @@ def wait_ended(
         if now - known > silent:
             raise RemoteError(
                 f"notebook {ref} version {version}: Kaggle has said nothing of its run for {silent:.0f} s "
-                f"({state.said or 'no status'}); see {page}, then ask again with kit status"
+                f"(last seen: {state.told}); see {page}, then ask again with kit status"
             )
         if now >= deadline:
             raise RemoteError(
-                f"notebook {ref} version {version} has not ended in time (last seen: {state.state}); it goes on at "
+                f"notebook {ref} version {version} has not ended in time (last seen: {state.told}); it goes on at "
                 f"Kaggle, and cannot be stopped from here: see {page}, then ask again with kit status"
             )
         door.sleep(door.patience.poll_s)
@@ -75,14 +75,23 @@ def fetch(
     version: int,
     folder: Path,
     *,
+    ended: bool,
     patterns: Sequence[str] = ("*",),
     progress: Progress | None = None,
 ) -> Fetched:
-    """Bring the log and the output's files that match `patterns` into `folder`. Raises RemoteError."""
+    """Bring the log and the output's files that match `patterns` into `folder`.
+
+    A run that left nothing gives an empty log and no files; of one that has `ended` they are looked for a while, since
+    Kaggle may not be done with keeping them. Raises RemoteError.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / LOG
-    write_atomic(log, read_log(outputs.log(door, ref, version)).text)
-    files = outputs.output(door, ref, version, folder, patterns=patterns, progress=progress)
+    raw = outputs.log(door, ref, version)
+    if ended and not raw:
+        raw = door.settle(lambda: outputs.log(door, ref, version) or None) or ""
+    write_atomic(log, read_log(raw).text)
+    wanted = patterns if tuple(patterns) != ("*",) or outputs.list_output(door, ref, version) else ()
+    files = outputs.output(door, ref, version, folder, patterns=wanted, progress=progress)
     return Fetched(folder, log, tuple(Path(file) for file in files))
 
 

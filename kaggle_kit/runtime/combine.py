@@ -52,13 +52,24 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is done to a row's log-probabilities, by its prompt's length; `bins` by ascending length."""
+    """What is done to a row's log-probabilities, by its prompt's length; `bins` by ascending length.
+
+    `one_pass`: the bins of rows that have one pass only, where these differ: the mean of two passes is less sure.
+    """
 
     bins: tuple[Bin, ...]
+    one_pass: tuple[Bin, ...] = ()
 
-    def apply(self, log_probabilities: Sequence[float], *, columns: Sequence[str], tokens: int) -> tuple[float, ...]:
+    def bins_of(self, *, passes: int) -> tuple[Bin, ...]:
+        """The bins for rows with so many passes."""
+        return self.one_pass if passes == 1 and self.one_pass else self.bins
+
+    def apply(
+        self, log_probabilities: Sequence[float], *, columns: Sequence[str], tokens: int, passes: int = 1
+    ) -> tuple[float, ...]:
         """Calibrated log-probabilities by label; `columns` are the labels' columns, in the same order."""
-        chosen = next((one for one in self.bins if tokens <= one.up_to_tokens), self.bins[-1])
+        bins = self.bins_of(passes=passes)
+        chosen = next((one for one in bins if tokens <= one.up_to_tokens), bins[-1])
         return normalised(
             [
                 value / chosen.temperature + chosen.bias.get(column, 0.0)
@@ -71,26 +82,45 @@ def read_calibration(model: Path, *, columns: Sequence[str]) -> Calibration | No
     """The calibration that a model folder carries, if it does.
 
     The file: `{"bins": [{"up_to_tokens": 512, "temperature": 1.2, "bias": {"column": 0.1}}, …]}`, the last bin without
-    `up_to_tokens`. Raises ModelError where it is not of that form or names another column.
+    `up_to_tokens`. `one_pass_bins`, of the same form, may stand beside it for rows that have no swapped pass; other
+    keys are passed over. Raises ModelError where it is not of that form or names another column.
     """
     path = model / CALIBRATION
-    if not path.is_file():
-        return None
+    return read_calibration_file(path, columns=columns) if path.is_file() else None
+
+
+def read_calibration_file(path: Path, *, columns: Sequence[str]) -> Calibration:
+    """The calibration in a file of that form. Raises ModelError as `read_calibration` does."""
     try:
-        bins = tuple(_bin(one) for one in json.loads(path.read_text(encoding="utf-8"))["bins"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path} is no calibration: {error!r}; fit it anew") from error
+    return parse_calibration(body, columns=columns, where=str(path))
+
+
+def parse_calibration(body: Any, *, columns: Sequence[str], where: str) -> Calibration:
+    """The calibration that a JSON object of that form says. Raises ModelError as `read_calibration` does."""
+    try:
+        bins, one_pass = (tuple(map(_bin, part)) for part in (body["bins"], body.get("one_pass_bins", [])))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{where} is no calibration: {error!r}; fit it anew") from error
+    _check_bins(bins, where, columns=columns)
+    if one_pass:
+        _check_bins(one_pass, where, columns=columns)
+    return Calibration(bins, one_pass)
+
+
+def _check_bins(bins: Sequence[Bin], where: str, *, columns: Sequence[str]) -> None:
     limits = [one.up_to_tokens for one in bins]
     if not bins or limits != sorted(set(limits)):
-        raise ModelError(f"{path} needs bins of ascending length; it has {limits}")
+        raise ModelError(f"{where} needs bins of ascending length; it has {limits}")
     for one in bins:
         if not (0 < one.temperature < math.inf):
-            raise ModelError(f"{path} has the temperature {one.temperature}; it must be above 0")
+            raise ModelError(f"{where} has the temperature {one.temperature}; it must be above 0")
         if not all(map(math.isfinite, one.bias.values())):
-            raise ModelError(f"{path} has the bias {dict(one.bias)}; each must be a finite number")
+            raise ModelError(f"{where} has the bias {dict(one.bias)}; each must be a finite number")
         if unknown := set(one.bias) - set(columns):
-            raise ModelError(f"{path} has a bias for {sorted(unknown)}; the columns are {', '.join(columns)}")
-    return Calibration(bins)
+            raise ModelError(f"{where} has a bias for {sorted(unknown)}; the columns are {', '.join(columns)}")
 
 
 def _bin(body: Mapping[str, Any]) -> Bin:
@@ -117,7 +147,7 @@ def answers(
             passes.append(task.mirrored(other.log_probabilities))
         answer = average(passes)
         if calibration is not None and entry.tokens:
-            answer = calibration.apply(answer, columns=columns, tokens=entry.tokens)
+            answer = calibration.apply(answer, columns=columns, tokens=entry.tokens, passes=len(passes))
         found[row_id] = answer
     return found
 

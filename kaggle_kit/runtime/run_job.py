@@ -78,7 +78,7 @@ def run_job(
         with Journal(part.journal, configuration=part.configuration()) as journal:
             outcome = supervise(
                 [str(python), "-m", "kaggle_kit.runtime.worker", str(path)],
-                environment={**_environment(scratch), **environment, **own},
+                environment={**worker_environment(scratch), **environment, **own},
                 log=log,
                 deadline=job.deadline,
                 count=journal.count,
@@ -92,7 +92,8 @@ def run_job(
         return _together(list(pool.map(partial(one), range(workers))))
 
 
-def _environment(scratch: Path) -> dict[str, str]:
+def worker_environment(scratch: Path) -> dict[str, str]:
+    """This process's variables for a worker: without what would lead it astray, offline, its caches in `scratch`."""
     kept = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_THE_WORKER}
     return kept | _OFFLINE | {name: str(scratch / "cache") for name in _CACHES}
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import exp
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError, RunError
+from kaggle_kit.files import write_atomic
+from kaggle_kit.runtime.bench import probe_rows, rates, run_trials, trials
 from kaggle_kit.runtime.combine import answers, ensemble, read_calibration
 from kaggle_kit.runtime.engine_plan import EnginePlan, model_facts, plan_engine
 from kaggle_kit.runtime.engine_version import engine_version
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from kaggle_kit.runtime.engine_plan import Gpu
     from kaggle_kit.runtime.supervisor import Outcome
     from kaggle_kit.runtime.task import Task
 
@@ -54,6 +58,8 @@ class Session:
     worker_environment: Mapping[str, str]
     engine: str = "vllm"
     ensemble: Sequence[tuple[Path, float]] = ()
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """The target's measured 4-bit kernels, in prompt tokens a second: the fastest is taken."""
     record: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -75,7 +81,10 @@ class Session:
         """
         self._installed = install_engine(self.wheelhouse, scratch=self.scratch)
         self.record["installer"] = {"name": self._installed.installer, "seconds": dict(self._installed.seconds)}
-        gpus, version = find_gpus(), engine_version(self.wheelhouse)
+        self._plan(find_gpus())
+
+    def _plan(self, gpus: Sequence[Gpu]) -> None:
+        version = engine_version(self.wheelhouse)
         for model, _ in self._members():
             self._plans[model] = plan_engine(
                 gpus=gpus,
@@ -85,8 +94,46 @@ class Session:
                 vllm_version=version,
                 given=self.engine_options,
                 given_environment=self.worker_environment,
+                rates=self.rates,
             )
         self.record["plan"] = {model.name: list(plan.reasons) for model, plan in self._plans.items()}
+
+    def bench(self, *, target: str, minutes: float, rows: int = 2000) -> None:
+        """Measure kernels and settings on this machine for `minutes`, over rows of train.csv where it is attached.
+
+        Writes `rates-TARGET.json` beside the submission, for `kit build`; the run goes on with the fastest kernel.
+        Raises RunError where nothing could be measured.
+        """
+        if self._installed is None:
+            raise RunError("install() comes before bench()")
+        until = time.monotonic() + minutes * 60
+
+        def tell(text: str) -> None:
+            sys.stdout.write(f"  {text}\n")
+
+        gpus, facts = find_gpus(), model_facts(self.model)
+        found = run_trials(
+            trials(
+                gpus=gpus,
+                model=facts,
+                longest=self.token_budget,
+                vllm_version=engine_version(self.wheelhouse),
+                given=self.engine_options,
+                given_environment=self.worker_environment,
+            ),
+            job=replace(self._job(self.model), test=probe_rows(self.data, self.scratch / "bench.csv", rows=rows)),
+            python=self._installed.python,
+            scratch=self.scratch,
+            environment=self._installed.environment,
+            seconds=max(10.0, minutes * 60 / 20),
+            deadline=until,
+            tell=tell,
+        )
+        body = rates(found, target=target, model=facts, gpus=gpus)
+        write_atomic(self.working / f"rates-{target}.json", json.dumps(body, indent=1, sort_keys=True) + "\n")
+        self.record["bench"] = body["trials"]
+        self.rates = body["kernels"]
+        self._plan(gpus)
 
     def score(self) -> None:
         """Score every row through the workers, until done or until the deadline.

@@ -1,4 +1,4 @@
-"""vLLM as the engine: the only module that imports it."""
+"""vLLM as the engine: the only module of ours that starts it."""
 
 from __future__ import annotations
 

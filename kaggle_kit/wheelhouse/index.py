@@ -104,7 +104,7 @@ def _run_uv(question: Question, source: tuple[str, ...], folder: Path) -> str:
         done = subprocess.run(
             command,
             cwd=folder,
-            env=_environment(),
+            env=uv_environment(),
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_SECONDS,
@@ -138,7 +138,7 @@ def uv_program() -> str:
         raise WheelhouseError(f"the program of the Python package uv is missing ({error}); install uv again") from error
 
 
-def _environment() -> dict[str, str]:
+def uv_environment() -> dict[str, str]:
     """This process's environment; what it tells pip of an index and of certificates, told to uv as well."""
     environment = dict(os.environ)
     if isinstance(bundle := certificates(), str):

@@ -55,18 +55,37 @@ def ready_wheelhouse(
     the target is resolved anew, once, into the user's cache, and the note says so.
     Raises WheelhouseError: no lock, a lock made for another engine, or anything that keeps the files away.
     """
-    host = host or this_host()
-    locked = read_lock(lock_path(project, target.name))
-    refuse_old_lock(locked, target, path=lock_path(project, target.name))
+    path = lock_path(project, target.name)
+    fitting = fitting_lock(target, path, host=host or this_host())
+    fetch(fitting.lock, cache=user_cache(), progress=progress, urls=fitting.urls)
+    own = fitting.path != path
+    out = user_cache() / "wheelhouses" / fitting.path.stem if own else wheelhouse_path(project, target.name)
+    folder = assemble(fitting.lock, cache=user_cache(), out=out)
+    return Wheelhouse(folder=folder, lock=fitting.lock, note=fitting.note)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittingLock:
+    """A lock that serves a machine: its file, the addresses that are known, and why it is not the one asked for."""
+
+    lock: Lock
+    path: Path
+    urls: Mapping[str, str]
+    note: str | None
+
+
+def fitting_lock(target: Target, path: Path, *, host: Host) -> FittingLock:
+    """The lock of `target` in `path` where it fits `host`, else one resolved anew, once, into the user's cache.
+
+    Raises WheelhouseError: no lock there, or one that was made for another engine.
+    """
+    locked = read_lock(path)
+    refuse_old_lock(locked, target, path=path)
     reason = _misfit(locked, host)
     if reason is None:
-        fetch(locked, cache=user_cache(), progress=progress)
-        folder = assemble(locked, cache=user_cache(), out=wheelhouse_path(project, target.name))
-        return Wheelhouse(folder=folder, lock=locked, note=None)
-    path, lock, urls = _own_lock(target, host)
-    fetch(lock, cache=user_cache(), progress=progress, urls=urls)
-    folder = assemble(lock, cache=user_cache(), out=user_cache() / "wheelhouses" / path.stem)
-    return Wheelhouse(folder=folder, lock=lock, note=f"{reason}: resolved anew into {path}")
+        return FittingLock(lock=locked, path=path, urls={}, note=None)
+    own, lock, urls = _own_lock(target, host)
+    return FittingLock(lock=lock, path=own, urls=urls, note=f"{reason}: resolved anew into {own}")
 
 
 def refuse_old_lock(lock: Lock, target: Target, *, path: Path) -> None:

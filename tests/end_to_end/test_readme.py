@@ -11,9 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from kaggle_kit.project import load_project
+from kaggle_kit.remote.loopback.runs import RunOutcome
+from kaggle_kit.remote.loopback.server import LoopbackKaggle
+from kaggle_kit.remote.loopback.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COPIED = ("kit.toml", "notebooks_src", "templates", "wheels/local-cpu.lock", "tests/demo")
+SPEAK_TO_KAGGLE = {"plan", "push", "status", "logs", "output", "submit", "quota", "pull"}
 
 
 def commands() -> list[str]:
@@ -34,16 +40,40 @@ def reader(tmp_path_factory):
     return folder
 
 
+def _prior(asked):
+    """A run that hands in the sample: the real run of what was pushed is that of `kit rehearse`, on the same page."""
+    data = next(one.folder for one in asked.inputs if one.kind == "competition")
+    asked.say("begin")
+    shutil.copyfile(data / "sample_submission.csv", asked.out / "submission.csv")
+    return RunOutcome("COMPLETE")
+
+
+@pytest.fixture(scope="module")
+def at_kaggle(reader, tmp_path_factory):
+    """The environment of a login at a Kaggle on this machine, whose user is the project's owner."""
+    project, folder = load_project(reader), tmp_path_factory.mktemp("kaggle")
+    settings = Settings(username=project.owner)
+    with LoopbackKaggle(folder / "kaggle", runner=_prior, judge=lambda *_: 1.0, settings=settings) as kaggle:
+        kaggle.add_competition(project.competition, reader / "tests" / "demo" / "data")
+        for name in ("home", "tmp"):
+            (folder / name).mkdir()
+        yield kaggle.environment(folder / "home", folder / "tmp")
+        assert kaggle.mistakes == ()
+        assert not kaggle.traffic.strangers
+
+
 @pytest.mark.parametrize("line", commands())
-def test_a_command_of_the_readme_works(reader, line):
+def test_a_command_of_the_readme_works(reader, line, request):
     """Run in the README's order in a copy of the project, it ends with exit code 0 and no traceback."""
     program = Path(sys.executable).with_name("kit")
+    words = shlex.split(line)[1:]
+    environment = request.getfixturevalue("at_kaggle") if words[0] in SPEAK_TO_KAGGLE else None
     done = subprocess.run(
-        [program, *shlex.split(line)[1:]], cwd=reader, capture_output=True, text=True, timeout=600, check=False
+        [program, *words], cwd=reader, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    assert done.stdout.strip()
+    assert (done.stdout + done.stderr).strip()
 
 
 def test_make_demo_works():

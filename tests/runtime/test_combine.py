@@ -112,6 +112,16 @@ def test_calibration_divides_and_adds_by_length():
     assert shares(found["long"]) == pytest.approx([2 / 3, 1 / 3])
 
 
+def test_rows_with_one_pass_may_have_bins_of_their_own():
+    """A row in both orders takes the bins, one in a single order those of one pass."""
+    task = pair_task(2, [(0, 1)])
+    calibration = Calibration((Bin(math.inf, 1.0),), one_pass=(Bin(math.inf, 2.0),))
+    plain = {name: Entry(name, 9, (), logs(0.8, 0.2)) for name in ("one", "both")}
+    found = answers(task, plain, {"both": Entry("both", 9, (), logs(0.2, 0.8))}, calibration=calibration)
+    assert shares(found["one"]) == pytest.approx([2 / 3, 1 / 3])
+    assert shares(found["both"]) == pytest.approx([0.8, 0.2])
+
+
 def test_a_rules_row_is_not_calibrated():
     """What the author wrote for a rule stands as it is."""
     task = pair_task(2, [])
@@ -145,6 +155,28 @@ def test_a_calibration_is_read(tmp_path):
     """Bins come with their lengths, temperatures and biases; the last has no end."""
     bins = [{"up_to_tokens": 512, "temperature": 1.2, "bias": {"a": 0.1}}, {"temperature": 1}]
     assert calibrated(tmp_path, {"bins": bins}).bins == (Bin(512, 1.2, {"a": 0.1}), Bin(math.inf, 1.0))
+
+
+def test_bins_of_one_pass_and_where_they_come_from_are_read(tmp_path):
+    """What `kit calibrate` writes beside the bins; a key that says something to people alone is passed over."""
+    body = {"bins": [{"temperature": 1}], "one_pass_bins": [{"temperature": 2}], "fitted": {"rows": 9}}
+    found = calibrated(tmp_path, body)
+    assert found.bins_of(passes=2) == (Bin(math.inf, 1.0),)
+    assert found.bins_of(passes=1) == (Bin(math.inf, 2.0),)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"bins": [{"temperature": 1}], "one_pass_bins": 1},
+        {"bins": [{"temperature": 1}], "one_pass_bins": [{"temperature": 0}]},
+        {"bins": [{"temperature": 1}], "one_pass_bins": [{"temperature": 1, "bias": {"c": 1}}]},
+    ],
+)
+def test_bins_of_one_pass_are_checked_like_the_others(tmp_path, body):
+    """They would spoil a submission as well."""
+    with pytest.raises(ModelError, match=r"calibration\.json"):
+        calibrated(tmp_path, body)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,16 @@ def test_a_model_that_fits_one_card_runs_once_a_card(gpus, model, parallel, repl
     assert found.options["dtype"] == dtype
 
 
+def test_a_model_that_overflows_in_half_gets_bfloat16_or_is_refused():
+    """vLLM refuses Gemma 2 in float16: a T4 has nothing else for it, an L4 has, whatever the checkpoint says."""
+    gemma = dataclasses.replace(GEMMA_9B, model_type="gemma2", dtype="float16")
+    with pytest.raises(UsageError, match=r"vLLM refuses gemma2 in float16 .* is all that the card has"):
+        plan([T4, T4], gemma)
+    assert plan([L4], gemma).options["dtype"] == "bfloat16"
+    with pytest.raises(UsageError, match="is given: set bfloat16"):
+        plan([L4], gemma, given={"dtype": "half"})
+
+
 def test_a_model_that_fits_nowhere_is_refused_with_sizes():
     """The error tells what each way would take and what is there."""
     with pytest.raises(UsageError, match=r"does not fit the target's 1 cards \(1 a model: \d+\.\d GiB a card, 13\.\d"):
@@ -190,7 +200,7 @@ def test_sharing_halves_the_weights_at_least():
 def test_facts_come_from_the_checkpoint():
     """The demo model's shapes from its config.json, its bytes from its manifest."""
     found = model_facts(DEMO)
-    assert found == ModelFacts(2_288_696, 4, 256, 512, 4, 2, 64, 2048, 2048, "float16", "awq", 128)
+    assert found == ModelFacts(2_288_696, 4, 256, 512, 4, 2, 64, 2048, 2048, "float16", "awq", 128, "llama")
 
 
 @pytest.mark.parametrize(

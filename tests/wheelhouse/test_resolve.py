@@ -9,7 +9,7 @@ from fake_index import Index, make_wheel
 from kaggle_kit.errors import UsageError, WheelhouseError
 from kaggle_kit.targets import Target
 from kaggle_kit.wheelhouse.download import certificates
-from kaggle_kit.wheelhouse.index import _environment, torch_sources
+from kaggle_kit.wheelhouse.index import uv_environment, torch_sources
 from kaggle_kit.wheelhouse.lock import Lock, dump_lock
 from kaggle_kit.wheelhouse.pip_settings import pip_find_links, pip_index_url
 from kaggle_kit.wheelhouse.resolve import _moment, locate, resolve
@@ -153,7 +153,7 @@ def test_certificates(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     bundle.touch()
     monkeypatch.setenv(name, str(bundle))
     assert certificates() == str(bundle)
-    assert _environment()["SSL_CERT_FILE"] == str(bundle)
+    assert uv_environment()["SSL_CERT_FILE"] == str(bundle)
 
 
 def test_pips_index_serves_uv(stocked: Index, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:

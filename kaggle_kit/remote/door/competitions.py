@@ -118,15 +118,18 @@ def submission(door: Door, ref: int) -> Submission:
 def wait_scored(
     door: Door, ref: int, *, deadline: float, tell: Callable[[Submission], None] | None = None
 ) -> Submission:
-    """Wait until a submission is COMPLETE; its score is None where Kaggle says none.
+    """Wait until a submission is COMPLETE; its score is None where Kaggle says none for `patience.settle_s` seconds.
 
     `deadline` is a moment of `door.clock()`, in seconds. Raises RemoteError: Kaggle says ERROR, or time is up.
     """
     said = ""
+    complete_since: float | None = None
     while True:
         now = submission(door, ref)
         if now.state == COMPLETE:
-            return now
+            complete_since = door.clock() if complete_since is None else complete_since
+            if now.public_score is not None or door.clock() - complete_since >= door.patience.settle_s:
+                return now
         if now.state == ERROR:
             reason = f': "{now.error}"' if now.error else ", without a reason"
             raise RemoteError(f"submission {ref}: Kaggle could not score it{reason}. Correct it, then submit again")

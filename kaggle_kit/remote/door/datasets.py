@@ -186,7 +186,7 @@ def add_version(
     before: int,
     delete_old: bool = False,
 ) -> int:
-    """Add a version, holding exactly `files`, to a dataset whose current version is `before`; return its number.
+    """Add a version, holding exactly `files`, to a dataset whose newest version is `before`; return its number.
 
     Kaggle names no version in its reply: it is the newest one's number plus 1. After a lost reply the versions, their
     notes and files, and the dataset's state are looked at before anything is sent again, at most once. Raises
@@ -276,9 +276,10 @@ def split(ref: str) -> tuple[str, str]:
 
 
 def _ready_for_next(found: Dataset | None, ref: str, before: int) -> Dataset:
-    """The dataset, where its current version is `before` and nothing is being processed. Raises RemoteError."""
-    if found is None or found.version != before:
-        seen = "nothing" if found is None else f"version {found.version}"
+    """The dataset, where its newest version is `before`, ready or failed. Raises RemoteError."""
+    failed = found is not None and found.status in FAILED and found.newest == before
+    if found is None or (found.version != before and not failed):
+        seen = f"version {found.version}" if found is not None and found.version else "nothing"
         raise RemoteError(
             f"{_what(ref)}: Kaggle shows {seen} where version {before} was expected. Run `kit plan`, then push again"
         )
@@ -295,7 +296,8 @@ def _state(found: Dataset | None, version: int) -> str:
     if found is None:
         return "not there yet"
     if found.version is None or found.version < version:
-        return f"{found.status or 'no status'}, but Kaggle still shows version {found.version}"
+        shown = f"version {found.version}" if found.version else "no version"
+        return f"{found.status or 'no status'}, and Kaggle still shows {shown}"
     if found.status in UNDER_WAY or found.status == READY:
         return found.status
     return f"{found.status or 'no status'} (kit does not know this state and keeps waiting)"

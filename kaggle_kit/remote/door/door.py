@@ -57,7 +57,9 @@ class LostReplyError(RemoteError):
 class Patience:
     """How long kit keeps trying. Seconds; a wait doubles from `first_s` to `longest_s`, give or take half.
 
-    `settle_s` is how long something that was perhaps made is looked for before it counts as not made.
+    `settle_s` is how long something that was perhaps made is looked for before it counts as not made. The last three
+    are how long a version may be processed, a run wait for a machine beyond its session's length, and a submission
+    be scored; its hidden run may take as long as a session.
     """
 
     attempts: int = 6
@@ -68,6 +70,9 @@ class Patience:
     connect_s: float = 10.0
     read_s: float = 60.0
     make_s: float = 300.0
+    ready_s: float = 3600.0
+    queue_s: float = 3600.0
+    score_s: float = 12 * 3600.0
 
 
 REHEARSAL = Patience(first_s=0.1, longest_s=2.0, settle_s=4.0, poll_s=0.2, connect_s=5.0)

@@ -81,6 +81,12 @@ class RunState:
         """Whether the run is over and went well."""
         return self.state == COMPLETE
 
+    @property
+    def told(self) -> str:
+        """The state in words, with Kaggle's own word where kit does not know it."""
+        known = self.state.lower().replace("_", " ")
+        return known if self.state != UNKNOWN else f"{known}: {self.said or 'Kaggle says no status'}"
+
 
 @dataclass(frozen=True)
 class Quota:

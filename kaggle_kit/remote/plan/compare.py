@@ -48,6 +48,8 @@ class Step:
     sends: bool = False
     waits: bool = False
     """Kaggle is still at work on the version that it has; nothing may be sent before it is done."""
+    undecided: bool = False
+    """Only when Kaggle is done with that version can be told whether it is what is here."""
     adopts: bool = False
     """What Kaggle has was found to be what is here, and the state does not say so yet."""
     changes: Changes = field(default_factory=Changes)
@@ -113,6 +115,8 @@ def _by_content(step: Step, known: Pushed | None, seen: SeenDataset, remote: Rem
     if same or (same is None and resource.reference in consent.accept):
         how = "its manifest says so" if same else "accepted"
         return replace(step, reason=f"version {seen.version} on Kaggle is what is here: {how}", adopts=True)
+    if step.waits and not consent.overwrite:
+        return _undecided(step, seen.version)
     if same is None and not step.waits and _lacks(here, seen.files) is None and len(here) == len(seen.files):
         reason = f"version {seen.version} on Kaggle has the same names and sizes, and no manifest to tell more"
         return unclear(step, "unknown", reason, consent)
@@ -136,11 +140,28 @@ def compare_model(resource: Resource, *, known: Pushed | None, remote: Remote, c
         return _refused(step, f"Kaggle has no version {wanted}", "name one that exists", action="missing")
     if not resource.sent:
         return _found_by_manifest(replace(step, action="attached", reason="used as Kaggle has it"), remote.model_file)
+    if seen and seen.processing and wanted == newest + 1:
+        return _processed_model(step, wanted, known)
     if wanted > newest + 1:
         return _refused(step, f"Kaggle's newest is version {newest}", f"write /{newest + 1} in {CONFIG}")
     if wanted <= newest:
         return _existing_model(step, wanted, newest, known, remote, consent)
     return _next_model(step, newest, known, remote)
+
+
+def _processed_model(step: Step, wanted: int, known: Pushed | None) -> Step:
+    """Kaggle is at work on the version that `kit.toml` names: pushed from here, or it must be looked at when ready."""
+    if known and known.version == wanted and known.digest == step.resource.digest:
+        return replace(step, action="unchanged", reason=f"as version {wanted}", version=wanted, waits=True)
+    return _undecided(replace(step, version=wanted), wanted)
+
+
+def _undecided(step: Step, version: int) -> Step:
+    reason = (
+        f"Kaggle still processes version {version}, which was not noted here: an interrupted push, or somebody else"
+    )
+    next_step = "wait some minutes, then plan again; kit push waits by itself"
+    return replace(_refused(step, reason, next_step, action="unknown"), waits=True, undecided=True)
 
 
 def _next_model(step: Step, newest: int, known: Pushed | None, remote: Remote) -> Step:

@@ -30,9 +30,9 @@ def compare_notebook(
     there = source_hash(seen.source)
     step = Step(resource=resource, action="unchanged", reason="", version=seen.version, becomes=seen.version)
     if known and known.source == there and known.version <= seen.version:
-        return _by_state(step, known, seen, inputs)
+        return _unless_failed(_by_state(step, known, seen, inputs), remote)
     if there == resource.source:
-        return _same_source(step, seen, inputs, consent)
+        return _unless_failed(_same_source(step, seen, inputs, consent), remote)
     if known is None:
         reason = f"version {seen.version} on Kaggle was not pushed from here, and its source is another"
     elif known.version < seen.version:
@@ -40,6 +40,18 @@ def compare_notebook(
     else:
         reason = f"its source on Kaggle (version {seen.version}) is not what the last push sent"
     return unclear(step, "changed remotely", reason, consent)
+
+
+def _unless_failed(step: Step, remote: Remote) -> Step:
+    """A version whose run failed is of no use to anybody: the same content is pushed again, and runs again."""
+    if step.action != "unchanged" or step.becomes is None:
+        return step
+    state = remote.failed(step.resource.reference, step.becomes)
+    if state is None:
+        return step
+    reason = f"the run of version {step.becomes} ended with {state.lower().replace('_', ' ')}"
+    becomes = (step.version or step.becomes) + 1
+    return replace(step, action="new version", reason=reason, sends=True, adopts=False, becomes=becomes)
 
 
 def _by_state(step: Step, known: PushedNotebook, seen: SeenKernel, inputs: tuple[str, ...]) -> Step:
@@ -50,7 +62,7 @@ def _by_state(step: Step, known: PushedNotebook, seen: SeenKernel, inputs: tuple
         reasons.append("its source changed")
     elif known.digest != resource.digest:
         reasons.append("its settings changed")
-    reasons += _moved(known.inputs, inputs)
+    reasons += _moved(known.inputs, inputs) or _lost(known, seen)
     reasons += _unlike(resource, seen)
     if reasons:
         sent = "; ".join(reasons)
@@ -84,11 +96,31 @@ def _unlike(resource: Resource, seen: SeenKernel) -> list[str]:
     reasons = []
     if seen.internet != kernel.internet:
         reasons.append(f"internet is {'on' if seen.internet else 'off'} on Kaggle")
-    if seen.accelerator and seen.accelerator != kernel.accelerator:
-        reasons.append(f"Kaggle ran it on {seen.accelerator}, not on {kernel.accelerator or 'a machine without a GPU'}")
+    if seen.accelerator is not None and _machine(seen.accelerator) != _machine(kernel.accelerator):
+        ran, asked = (_machine(one) or "a machine without a GPU" for one in (seen.accelerator, kernel.accelerator))
+        reasons.append(f"Kaggle ran it on {ran}, not on {asked}")
     if seen.private != kernel.private:
         reasons.append(f"it is {'private' if seen.private else 'public'} on Kaggle")
+    for what, theirs, ours in (
+        ("competitions", seen.competitions, kernel.competitions),
+        ("notebooks", seen.kernels, kernel.kernels),
+    ):
+        if theirs is not None and sorted(theirs) != sorted(ours):
+            reasons.append(f"its {what} on Kaggle are {', '.join(sorted(theirs)) or 'none'}")
     return reasons
+
+
+def _machine(shape: str | None) -> str:
+    """The accelerator; empty for a machine without any, which has several names."""
+    return shape if shape and shape.startswith(("Nvidia", "Tpu")) else ""
+
+
+def _lost(known: PushedNotebook, seen: SeenKernel) -> list[str]:
+    """The inputs that the last push named and Kaggle did not attach, without a word."""
+    if seen.version != known.version:
+        return []
+    theirs = {_unpinned(one) for one in (*seen.datasets, *seen.models)}
+    return [f"Kaggle did not attach {one}" for one in map(_unpinned, known.inputs) if one not in theirs]
 
 
 def _moved(before: list[str], now: tuple[str, ...]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kaggle_kit.remote.door import datasets, kernels, models
+from kaggle_kit.remote.door.datasets import UNDER_WAY
 from kaggle_kit.remote.door.model_ref import parse_ref
 from kaggle_kit.remote.door.small_file import dataset_file, model_file
 from kaggle_kit.remote.plan.seen import SeenDataset, SeenKernel, SeenModel
@@ -38,9 +39,12 @@ class OnKaggle:
         return dataset_file(self._door, reference, version, path)
 
     def model(self, reference: str) -> SeenModel | None:
-        """The variation's newest version."""
+        """The variation's newest version that is ready, and whether another is on its way."""
         found = models.read(self._door, parse_ref(reference), files=False)
-        return SeenModel(version=found.version) if found is not None and found.version else None
+        if found is None:
+            return None
+        newest = models.newest(self._door, parse_ref(reference))
+        return SeenModel(version=found.version or 0, processing=newest is not None and newest.status in UNDER_WAY)
 
     def model_file(self, reference: str, version: int, path: str) -> bytes | None:
         """One small file of one version."""
@@ -57,6 +61,13 @@ class OnKaggle:
             datasets=found.dataset_sources,
             models=found.model_sources,
             internet=bool(found.internet),
-            accelerator=found.machine_shape,
+            accelerator=found.machine_shape or ("" if found.gpu is False and not found.tpu else None),
             private=found.private is not False,
+            competitions=found.competition_sources,
+            kernels=found.kernel_sources,
         )
+
+    def failed(self, reference: str, version: int) -> str | None:
+        """The state in which a run ended badly."""
+        state = kernels.status(self._door, reference, version)
+        return state.state if state.ended and not state.complete else None

@@ -22,9 +22,13 @@ class SeenDataset:
 
 @dataclass(frozen=True, kw_only=True)
 class SeenModel:
-    """A variation of a Kaggle model: its newest version."""
+    """A variation of a Kaggle model: its newest version that is ready, 0 where none is yet.
+
+    `processing`: Kaggle is still at work on the one after it.
+    """
 
     version: int
+    processing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,11 @@ class SeenKernel:
     models: tuple[str, ...]
     internet: bool
     accelerator: str | None
+    """Empty where Kaggle says that it is a machine without any; None where it says nothing."""
     private: bool
+    competitions: tuple[str, ...] | None = None
+    kernels: tuple[str, ...] | None = None
+    """These two None where they are not known."""
 
 
 class Remote(Protocol):
@@ -58,3 +66,6 @@ class Remote(Protocol):
 
     def kernel(self, reference: str) -> SeenKernel | None:
         """The notebook owner/slug."""
+
+    def failed(self, reference: str, version: int) -> str | None:
+        """How the run of one version of a notebook failed, in a word; None where it did not, or goes on."""

@@ -20,6 +20,7 @@ class Memory:
     models: dict[str, SeenModel] = field(default_factory=dict)
     kernels: dict[str, SeenKernel] = field(default_factory=dict)
     files: dict[tuple[str, int, str], bytes] = field(default_factory=dict)
+    failures: dict[tuple[str, int], str] = field(default_factory=dict)
 
     def dataset(self, reference):
         """One dataset."""
@@ -32,6 +33,10 @@ class Memory:
     def kernel(self, reference):
         """One notebook."""
         return self.kernels.get(reference)
+
+    def failed(self, reference, version):
+        """How a run failed."""
+        return self.failures.get((reference, version))
 
     def dataset_file(self, reference, version, path):
         """One small file."""

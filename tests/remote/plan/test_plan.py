@@ -8,6 +8,7 @@ from plan_memory import Memory, dataset, model, notebook, notebook_text
 from kaggle_kit.remote.plan.plan import make_plan
 from kaggle_kit.remote.plan.problem import Problem
 from kaggle_kit.remote.plan.resources import Resource
+from kaggle_kit.remote.plan.seen import SeenModel
 from kaggle_kit.remote.plan.state import State
 
 
@@ -359,3 +360,59 @@ def test_the_table_has_a_row_for_each_resource(tmp_path, kaggle):
     one = dataset(tmp_path)
     plan = make_plan([one], state=State(), remote=kaggle, rate=1.0)
     assert plan.rows() == [("dataset ada/small-model", "create", "– → 1", "not on Kaggle yet", one.size, one.size)]
+
+
+def test_a_failed_run_is_pushed_again(tmp_path, kaggle):
+    """A version whose run failed is of no use: the same content becomes a new version, and the reason is told."""
+    one, book = dataset(tmp_path), notebook(tmp_path)
+    state = pushed(kaggle, one, book)
+    kaggle.failures[book.reference, 1] = "ERROR"
+    step = only(one, book, state=state, kaggle=kaggle)
+    assert (step.action, step.becomes, step.reason) == ("new version", 2, "the run of version 1 ended with error")
+
+
+def test_an_input_that_kaggle_dropped_is_attached_again(tmp_path, kaggle):
+    """The last push named an input, and Kaggle's version has it not: that is no unchanged notebook."""
+    one, book = dataset(tmp_path), notebook(tmp_path)
+    state = pushed(kaggle, one, book)
+    kaggle.put_kernel(book, 1, datasets=())
+    step = only(one, book, state=state, kaggle=kaggle)
+    assert (step.action, step.reason) == ("new version", "Kaggle did not attach ada/small-model")
+
+
+def test_a_competition_that_kaggle_dropped_is_attached_again(tmp_path, kaggle):
+    """The same for the competition, whether or not the state knows the version."""
+    one, book = dataset(tmp_path), notebook(tmp_path)
+    state = pushed(kaggle, one, book)
+    kaggle.put_kernel(book, 1, datasets=("ada/small-model/1",), competitions=())
+    for known in (state, State()):
+        assert only(one, book, state=known, kaggle=kaggle).reason == "its competitions on Kaggle are none"
+
+
+def test_a_run_on_a_machine_without_a_gpu_is_told(tmp_path, kaggle):
+    """Where Kaggle says that it gave no accelerator, that is another machine; where it says nothing, it is not."""
+    one, book = dataset(tmp_path), notebook(tmp_path)
+    state = pushed(kaggle, one, book)
+    kaggle.put_kernel(book, 1, accelerator="")
+    assert "on a machine without a GPU, not on NvidiaTeslaT4" in only(one, book, state=state, kaggle=kaggle).reason
+    kaggle.put_kernel(book, 1, accelerator=None)
+    assert only(one, book, state=state, kaggle=kaggle).action == "unchanged"
+
+
+def test_a_version_under_way_that_nobody_noted_is_undecided(tmp_path, kaggle):
+    """An interrupted push may have made it: the plan refuses, says so, and a push can wait for it."""
+    one = dataset(tmp_path)
+    kaggle.put(one, 1, status="BLOBS_RECEIVED", files={})
+    kaggle.files.clear()
+    step = only(one, kaggle=kaggle)
+    assert (step.undecided, step.sends) == (True, False)
+    assert "an interrupted push" in step.problems[0].what
+
+
+def test_a_model_version_under_way_is_not_sent_again(tmp_path, kaggle):
+    """By the state it is the one that was pushed, and is waited for; without a state it is undecided."""
+    one = model(tmp_path, 1)
+    kaggle.models[one.reference] = SeenModel(version=0, processing=True)
+    step = only(one, state=State().with_pushed(one, 1), kaggle=kaggle)
+    assert (step.action, step.sends, step.waits, step.becomes) == ("unchanged", False, True, 1)
+    assert only(one, kaggle=kaggle).undecided

@@ -1,0 +1,116 @@
+"""`kit bench`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kaggle_kit.cli.options import open_project, parameter_option, project_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kaggle_kit.runtime.bench import Measured
+
+
+@click.command()
+@click.argument("name")
+@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="A folder with train.csv or test.csv.")
+@click.option("--minutes", type=click.FloatRange(min=0.5), default=10.0, show_default=True, help="The time for it.")
+@click.option("--rows", type=click.IntRange(min=32), default=2000, show_default=True, help="Rows to measure with.")
+@click.option("-o", "--out", metavar="FILE", type=click.Path(path_type=Path), help="Default: rates/local-cpu.json.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rates file instead of a table.")
+@parameter_option
+@project_option
+def bench(
+    name: str,
+    data: Path | None,
+    minutes: float,
+    rows: int,
+    out: Path | None,
+    as_json: bool,
+    assignments: tuple[str, ...],
+    project_folder: Path | None,
+) -> None:
+    """Measure this machine with a notebook's own prompts: 4-bit kernels, the engine settings that matter, and start.
+
+    Writes a rates file, by which kit build chooses the kernel of the target. To measure a machine of Kaggle's, push the
+    notebook whose template is bench.py.j2, and put the rates-TARGET.json of its output into rates/ as TARGET.json.
+
+    \b
+    Examples:
+      kit bench lmsys --minutes 3
+      kit bench lmsys --data ~/lmsys -o rates/my-card.json
+    """
+    from kaggle_kit.cli.scoring import HERE, open_scoring
+    from kaggle_kit.errors import UsageError
+    from kaggle_kit.files import write_atomic
+    from kaggle_kit.notebook.build import RATES
+    from kaggle_kit.runtime.bench import probe_rows, rates, run_trials, trials
+    from kaggle_kit.runtime.engine_plan import model_facts
+    from kaggle_kit.runtime.gpus import find_gpus
+    from kaggle_kit.runtime.job import Job
+
+    until = time.monotonic() + minutes * 60
+    project = open_project(project_folder)
+    notebook = project.notebook(name)
+    if data is None and notebook.data is None:
+        raise UsageError(f"no data: name a folder with --data DIR, or as notebooks.{name}.data in kit.toml")
+    folder = data or project.path(str(notebook.data), key=f"notebooks.{name}.data")
+    scoring = open_scoring(project, name, assignments=assignments, engine=None, python=None, swapped=False)
+    gpus, facts = find_gpus(), model_facts(scoring.model)
+    with tempfile.TemporaryDirectory() as place:
+        scratch = Path(place)
+        found = run_trials(
+            trials(
+                gpus=gpus,
+                model=facts,
+                longest=scoring.token_budget,
+                vllm_version=scoring.vllm_version,
+                given=scoring.engine_options,
+                given_environment=scoring.environment,
+            ),
+            job=Job(
+                task=scoring.task,
+                test=probe_rows(folder, scratch / "bench.csv", rows=rows),
+                id_column="id",
+                model=scoring.model,
+                journal=scratch / "journal.sqlite",
+                token_budget=scoring.token_budget,
+                engine_options={},
+                engine=scoring.engine,
+            ),
+            python=scoring.python,
+            scratch=scratch,
+            environment=scoring.environment,
+            seconds=max(5.0, minutes * 60 / 20),
+            deadline=until,
+            tell=lambda text: click.echo(text, err=True),
+        )
+    body = rates(found, target=HERE, model=facts, gpus=gpus)
+    path = out or project.root / RATES / f"{HERE}.json"
+    write_atomic(path, json.dumps(body, indent=1, sort_keys=True) + "\n")
+    if as_json:
+        click.echo(json.dumps(body, indent=1, sort_keys=True))
+        return
+    click.echo("\n".join(_table(found)))
+    click.echo(f"rates: {path}")
+
+
+def _table(found: Sequence[Measured]) -> list[str]:
+    lines = [f"{'trial':<24}{'tokens/s':>12}{'of the first':>14}{'start, s':>10}{'apart':>9}"]
+    for one in found:
+        if one.problem:
+            lines.append(f"{one.trial.name:<24}{one.problem}")
+            continue
+        apart = "–" if one.apart is None else f"{one.apart:.4f}"
+        ratio = one.tokens_per_second / found[0].tokens_per_second
+        lines.append(
+            f"{one.trial.name:<24}{one.tokens_per_second:>12,.0f}{ratio:>14.2f}{one.start_seconds:>10.1f}{apart:>9}"
+        )
+    return lines

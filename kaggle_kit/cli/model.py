@@ -1,0 +1,324 @@
+"""`kit model inspect` and `kit model fit`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kaggle_kit.cli.options import open_project, project_option
+
+if TYPE_CHECKING:
+    from kaggle_kit.model.fit import Fit
+    from kaggle_kit.model.inspect import Inspection
+    from kaggle_kit.model.lengths import Lengths
+    from kaggle_kit.model.memory import Layout
+    from kaggle_kit.model.shapes import Subject
+    from kaggle_kit.model.tokenizer_check import Labels
+    from kaggle_kit.targets import Target
+
+_GIB = 1 << 30
+_MB = 1_000_000
+_DEFAULT_TARGET = "kaggle-t4x2"
+_USUAL_CONTEXT = 2047
+_USUAL_TOKENS = 600
+_USUAL_ROWS = 25_000
+_FOLDER = click.Path(path_type=Path)
+_target = click.option(
+    "--target", "target_name", metavar="T", help="The machine (default: the notebook's, else kaggle-t4x2)."
+)
+_notebook = click.option(
+    "--notebook", "name", metavar="NAME", help="The notebook whose prompt, labels and target are meant."
+)
+
+
+@click.group()
+def model() -> None:
+    """Look at a checkpoint before it is uploaded: is it whole, does it fit, how fast is it.
+
+    \b
+    Examples:
+      kit model inspect models/yi-34b-awq --notebook lmsys --write
+      kit model fit yi-34b --target kaggle-t4x2 --tokens 700
+    """
+
+
+@model.command("inspect")
+@click.argument("folder", metavar="PATH", type=_FOLDER)
+@_target
+@click.option("--labels", metavar="A,B,tie", help="Check that each of these is one token of its own, after a new line.")
+@_notebook
+@click.option("--write", is_flag=True, help="Write manifest.json with the SHA-256 of every file, if there is no error.")
+@click.option("--name", "manifest_name", metavar="NAME", help="The manifest's name (default: the table in kit.toml).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@project_option
+@click.pass_context
+def inspect_command(
+    context: click.Context, /, folder: Path, write: bool, as_json: bool, project_folder: Path | None, **given: Any
+) -> None:
+    """Say what a checkpoint holds, and everything about it that would fail later, all at once.
+
+    Reads config.json, the tokenizer and the headers of the weights, never the weights. Ends with 1 where there is an
+    error; warnings alone do not change the exit code.
+
+    \b
+    Examples:
+      kit model inspect models/mine
+      kit model inspect models/mine --target kaggle-t4x2 --labels A,B,tie
+      kit model inspect models/mine --notebook lmsys --write
+    """
+    from kaggle_kit.model.inspect import inspect_model
+    from kaggle_kit.model.write_manifest import write_manifest
+
+    target, labels, longest = _asked(project_folder, folder, given)
+    found = inspect_model(folder, target=target, labels=labels, longest=longest, manifest=not write)
+    written = None
+    if write and not found.errors:
+        name = given["manifest_name"] or _table_name(project_folder, folder)
+        written = write_manifest(found, name=name, tell=None if as_json else _tell_hashing)
+    if as_json:
+        click.echo(
+            json.dumps({**found.to_json(), "target": target.name, "manifest": written and written.name}, indent=2)
+        )
+    else:
+        _show_inspection(found, target)
+        if written:
+            click.echo(f"\nmanifest.json written: {written.name}, {len(written.files)} files")
+        elif write:
+            click.echo("\nmanifest.json was not written: mend the errors first")
+    if found.errors:
+        context.exit(1)
+
+
+def _asked(
+    project_folder: Path | None, folder: Path, given: dict[str, Any]
+) -> tuple[Target, Labels | None, int | None]:
+    """The target, the labels with the text before them, and the longest prompt: the notebook's, or as given."""
+    from kaggle_kit.errors import UsageError
+    from kaggle_kit.model.tokenizer_check import Labels
+    from kaggle_kit.targets import load_target
+
+    if given["name"] and given["labels"]:
+        raise UsageError("give --labels or --notebook, not both: a notebook brings its labels")
+    if given["name"]:
+        from kaggle_kit.notebook.task import notebook_task
+        from kaggle_kit.runtime.chat import wrap_in_chat
+        from kaggle_kit.runtime.prompts import parse_template
+
+        project = open_project(project_folder)
+        task, parameters = notebook_task(project, given["name"], assignments=())
+        text = wrap_in_chat(task.template, folder) if task.chat else task.template
+        fields = tuple(task.fields)
+        frame = parse_template(text, fields=fields).fill(dict.fromkeys(fields, ""))
+        labels = Labels(list(task.labels.values()), prompt=frame, special_tokens=not task.chat)
+        chosen = given["target_name"] or project.notebook(given["name"]).target
+        return load_target(chosen, project=project.root), labels, int(parameters["token_budget"])
+    target = load_target(given["target_name"] or _DEFAULT_TARGET, project=_root(project_folder))
+    words = [word.strip() for word in given["labels"].split(",")] if given["labels"] else None
+    return target, Labels(words) if words else None, None
+
+
+def _root(folder: Path | None) -> Path | None:
+    """The project's folder; None outside of any."""
+    from kaggle_kit.errors import ProjectError
+    from kaggle_kit.project import find_project
+
+    try:
+        return folder or find_project(Path.cwd())
+    except ProjectError:
+        return None
+
+
+def _table_name(project_folder: Path | None, folder: Path) -> str | None:
+    """The model's name in kit.toml, where one of its tables has this folder."""
+    if _root(project_folder) is None:
+        return None
+    project = open_project(project_folder)
+    places = {name: (project.root / table.path).resolve() for name, table in project.models.items()}
+    return next((name for name, place in places.items() if place == folder.resolve()), None)
+
+
+def _count(numbers: int) -> str:
+    return f"{numbers / 1e9:.2f} billion" if numbers >= 1e9 else f"{numbers / 1e6:.2f} million"
+
+
+def _tell_hashing(name: str, size: int) -> None:
+    if size > 100 * _MB:
+        click.echo(f"hashing {name} ({size / _GIB:.1f} GiB)", err=True)
+
+
+def _show_inspection(found: Inspection, target: Target) -> None:
+    shape, packing = found.architecture, found.quantisation
+    if shape:
+        packed = (
+            f", {packing.method} {packing.bits} bits in groups of {packing.group_size or 'one output'}"
+            if packing
+            else ""
+        )
+        click.echo(f"{shape.name}: {_count(found.tally.parameters)} parameters, {shape.layers} layers{packed}")
+        longest = f"{shape.most_tokens:,} tokens at most" if shape.most_tokens else "no length told"
+        tokens = f", {found.tokenizer.tokens:,} tokens in its vocabulary" if found.tokenizer else ""
+        click.echo(f"numbers in {', '.join(found.dtypes)}; {longest}{tokens}")
+    rows = [(name, part) for name, part in found.tally.parts.items() if part.bytes]
+    for name, part in rows:
+        numbers = f"{part.parameters / 1e6:12,.1f} M numbers" if part.parameters else " " * 22
+        click.echo(f"  {name:<17}{numbers}  {part.bytes / _MB:12,.1f} MB")
+    click.echo(f"  {'files':<17}{len(found.folder.files):>14} files    {found.folder.bytes / _MB:12,.1f} MB")
+    if found.tokenizer and found.tokenizer.label_ids:
+        click.echo(f"label tokens: {', '.join(map(str, found.tokenizer.label_ids))}")
+    if found.folder.left_out:
+        click.echo(f"not sent: {', '.join(found.folder.left_out)}")
+    click.echo()
+    for problem in found.problems:
+        click.echo(f"{problem.severity}: {problem}")
+    errors, all_of_them = len(found.errors), len(found.problems)
+    click.echo(f"{errors} errors and {all_of_them - errors} warnings for {target.name}")
+
+
+@model.command("fit")
+@click.argument("path", metavar="PATH")
+@_target
+@click.option("--context", metavar="N", type=click.IntRange(min=1), help="Tokens of the longest prompt.")
+@click.option("--rows", metavar="R", type=click.IntRange(min=1), help="Rows to be scored (default: 25,000).")
+@click.option("--tokens", metavar="MEAN", type=click.IntRange(min=1), help="Tokens of a row (default: 600).")
+@click.option(
+    "--histogram", metavar="FILE", type=_FOLDER, help='Lengths: JSON {"512": 100, …} or CSV lines tokens,rows.'
+)
+@click.option("--data", metavar="DIR", type=_FOLDER, help="A folder with test.csv, read through the notebook's prompt.")
+@_notebook
+@click.option(
+    "--hours", metavar="H", type=click.FloatRange(min=0, min_open=True), help="The session (default: the target's)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@project_option
+def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: Any) -> None:
+    """Will a model fit a target, with how long prompts, and how long does it take.
+
+    PATH is a folder, or a model by name (yi-34b, llama-3-8b, qwen2-72b …: 4-bit AWQ, or NAME:16), so that one can ask
+    before downloading. Times are from the target's measured rates (rates/TARGET.json, kit bench), else from a named
+    assumption. A table weighs the known sizes against the same rows and hours.
+
+    \b
+    Examples:
+      kit model fit yi-34b --target kaggle-t4x2 --tokens 700 --context 2000
+      kit model fit models/mine --notebook lmsys --data competition
+      kit model fit llama-3-8b:16 --histogram lengths.csv --rows 25000 --hours 9 --json
+    """
+    from kaggle_kit.model.fit import fit_model, sizes_table
+    from kaggle_kit.targets import load_target
+    from kaggle_kit.targets.rates import load_rates
+
+    root = _root(project_folder)
+    name = given["target_name"]
+    if not name and given["name"]:
+        name = open_project(project_folder).notebook(given["name"]).target
+    target = load_target(name or _DEFAULT_TARGET, project=root)
+    rates = load_rates(target.name, project=root)
+    subject = _subject(path, target)
+    most = subject.facts.most_tokens
+    most_context = most - 1 if most else _USUAL_CONTEXT
+    lengths = _lengths(path, project_folder, given, most_context)
+    asked = given["context"] or max(min(_USUAL_CONTEXT, most_context), lengths.longest)
+    rows = given["rows"] or (lengths.rows if lengths.rows > 1 else _USUAL_ROWS)
+    hours = given["hours"] or target.session_seconds / 3600
+    found = fit_model(subject, target, context=asked, rows=rows, lengths=lengths, hours=hours, rates=rates)
+    sizes = sizes_table(target, context=asked, rows=rows, lengths=lengths, hours=hours, rates=rates)
+    if as_json:
+        click.echo(json.dumps({**found.to_json(), "sizes": [one.to_json() for one in sizes]}, indent=2))
+        return
+    _show_fit(found)
+    click.echo()
+    _show_sizes(sizes)
+
+
+def _subject(path: str, target: Target) -> Subject:
+    from kaggle_kit.model.inspect import inspect_model
+    from kaggle_kit.model.shapes import inspected, named_shape
+
+    if Path(path).is_dir():
+        return inspected(inspect_model(Path(path), target=target, manifest=False))
+    return named_shape(path)
+
+
+def _lengths(path: str, project_folder: Path | None, given: dict[str, Any], most: int) -> Lengths:
+    from kaggle_kit.errors import UsageError
+    from kaggle_kit.model.lengths import data_lengths, even_lengths, read_lengths
+
+    if sum(given[key] is not None for key in ("tokens", "histogram", "data")) > 1:
+        raise UsageError("give one of --tokens, --histogram and --data")
+    if given["histogram"]:
+        return read_lengths(given["histogram"])
+    if given["data"]:
+        if not given["name"] or not Path(path).is_dir():
+            raise UsageError("--data needs --notebook NAME (its prompt) and a model's folder (its tokenizer)")
+        from kaggle_kit.notebook.task import notebook_task
+
+        task, parameters = notebook_task(open_project(project_folder), given["name"], assignments=())
+        return data_lengths(given["data"], task=task, model=Path(path), token_budget=int(parameters["token_budget"]))
+    usual = min(_USUAL_TOKENS, given["context"] or _USUAL_TOKENS, most)
+    return even_lengths(given["tokens"] or usual)
+
+
+def _show_fit(found: Fit) -> None:
+    click.echo(
+        f"{found.subject.name} on {found.target}: prompts of up to {found.context:,} tokens; {found.lengths.source}"
+    )
+    room = found.layouts[0].room / _GIB
+    click.echo(f"GiB a card, of {room:.1f} that the engine may use:")
+    click.echo("  layout               weights  keys  activ.  engine   total  fits  longest       step   hours")
+    for layout in found.layouts:
+        click.echo(_layout_line(found, layout))
+    for layout in found.layouts:
+        if layout.obstacle:
+            click.echo(f"{layout.name}: {layout.obstacle}")
+    click.echo(_verdict(found))
+    if found.speed:
+        click.echo(f"rate: {found.speed.flops / 1e12:.0f} TFLOP/s a card, {found.speed.assumption}")
+    else:
+        click.echo(f"no time: {found.no_speed}")
+
+
+def _layout_line(found: Fit, layout: Layout) -> str:
+    parts, timing = layout.parts, found.timings.get(layout.name)
+    sizes = (parts.weights, parts.keys, parts.activations + parts.logits, parts.inside, parts.total)
+    told = "".join(f"{size / _GIB:>{width}.1f}" for size, width in zip(sizes, (8, 6, 8, 8, 8), strict=True))
+    hours = f"{(timing.seconds + found.start_seconds) / 3600:8.1f}" if timing and layout.fits else "       –"
+    fits = "yes" if layout.fits else "no"
+    return f"  {layout.name:<20}{told}{fits:>6}{layout.longest:>9,}{layout.largest_batch:>11,}{hours}"
+
+
+def _verdict(found: Fit) -> str:
+    if found.refusal:
+        return f"It cannot be used there: {found.refusal}."
+    best = found.best
+    if best is None:
+        pipelines = [layout.name for layout in found.layouts if layout.fits]
+        more = f" ({', '.join(pipelines)} would, and the notebook does not plan pipelines)" if pipelines else ""
+        return f"It does not fit{more}: take a smaller model, fewer bits, or --context of less."
+    if not found.timings:
+        return f"It fits: {best.name}."
+    timing = found.timings[best.name]
+    start = f"the start's {found.start_seconds // 60} minutes included"
+    total = (timing.seconds + found.start_seconds) / 3600
+    limit = f"up to {timing.most_tokens:,} tokens a row end within {found.hours:g} h"
+    verdict = "in time" if found.in_time else "NOT in time"
+    return f"{best.name}: {found.rows:,} rows take {total:.1f} h, {start}: {verdict}; {limit}."
+
+
+def _show_sizes(sizes: list[Fit]) -> None:
+    first = sizes[0]
+    click.echo(f"4-bit models, {first.rows:,} rows, {first.lengths.source}, {first.hours:g} h; hours with the start:")
+    click.echo("  model              weights  layout             hours  tokens a row in time")
+    for one in sizes:
+        name = one.subject.name.partition(",")[0]
+        weights = one.subject.facts.weight_bytes / _GIB
+        best = one.best
+        if best is None:
+            why = one.refusal or "does not fit"
+            click.echo(f"  {name:<18}{weights:>6.1f}   {why}")
+            continue
+        timing = one.timings.get(best.name)
+        time = f"{(timing.seconds + one.start_seconds) / 3600:>6.1f}  {timing.most_tokens:,}" if timing else "     –  –"
+        click.echo(f"  {name:<18}{weights:>6.1f}   {best.name:<18}{time}")

@@ -1,0 +1,169 @@
+"""`kit model compare`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kaggle_kit.cli.options import open_project, parameter_option, project_option
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kaggle_kit.evaluation.compare import Comparison, Figures
+    from kaggle_kit.evaluation.score_file import Scoring
+
+_FOLDER = click.Path(path_type=Path)
+_ROWS = 500
+
+
+@click.command()
+@click.argument("reference", metavar="REF", type=_FOLDER)
+@click.argument("quantised", metavar="QUANT", type=_FOLDER)
+@click.option("--notebook", "name", metavar="NAME", help="The notebook whose task is used (if several).")
+@click.option("--data", metavar="DIR", type=_FOLDER, help="A folder with train.csv, or a table (default: kit.toml's).")
+@click.option("--rows", metavar="N", type=click.IntRange(min=1), default=_ROWS, show_default=True, help="The first N.")
+@click.option("--limit", metavar="KL", type=click.FloatRange(min=0), help="End with 1 where the mean KL is above this.")
+@click.option(
+    "--engine",
+    type=click.Choice(["vllm", "transformers"]),
+    default="vllm",
+    show_default=True,
+    help="Which engine scores REF: the same as QUANT, or an exact one in float32.",
+)
+@click.option("--id", "id_column", metavar="COLUMN", help="The id column (default: id, else the row's number).")
+@click.option("--record", is_flag=True, help="Write the figures into QUANT's manifest.json.")
+@parameter_option
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@project_option
+def compare(reference: Path, quantised: Path, as_json: bool, limit: float | None, **given: Any) -> int:
+    """Say how far a quantised model is from its reference, by the answers that both give to the same rows.
+
+    KL is in nats, of the labels' probabilities; the log loss needs rows with outcomes. In brackets: 95 % intervals,
+    paired for differences. A call that was interrupted goes on where it stopped.
+
+    \b
+    Examples:
+      kit model compare models/merged models/awq --data data --rows 1000
+      kit model compare models/merged models/awq --limit 0.01 --json
+    """
+    from kaggle_kit.evaluation.compare import compare as figures_of
+
+    pairs = _score(reference, quantised, given)
+    found = figures_of(pairs)
+    if given["record"]:
+        _record(reference, quantised, found)
+    beyond = limit is not None and found.all.kl.value > limit
+    if as_json:
+        facts = {"reference": str(reference), "quantised": str(quantised), "limit": limit, "within": not beyond}
+        click.echo(json.dumps(facts | found.to_json(), indent=2))
+    else:
+        click.echo("\n".join(_lines(found)))
+    if beyond:
+        click.echo(f"error: the mean KL {found.all.kl.value:.5f} is above the limit {limit}", err=True)
+    return int(beyond)
+
+
+def _score(reference: Path, quantised: Path, given: Mapping[str, Any]) -> Any:
+    from kaggle_kit.cli.scoring import notebook_name, open_scoring
+    from kaggle_kit.errors import ModelError, UsageError
+    from kaggle_kit.evaluation.compare import pair
+    from kaggle_kit.evaluation.evaluate import labelled_table
+    from kaggle_kit.evaluation.score_file import score_records
+    from kaggle_kit.evaluation.tables import read_table
+    from kaggle_kit.files import user_cache
+    from kaggle_kit.runtime.manifest import MANIFEST
+    from kaggle_kit.runtime.progress import ProgressLine
+
+    for path in (reference, quantised):
+        if not (path / MANIFEST).is_file():
+            raise ModelError(f"{path} has no {MANIFEST}; write it with: kit model inspect {path} --write")
+    project = open_project(given["project_folder"])
+    name = notebook_name(project, given["name"])
+    notebook = project.notebook(name)
+    if given["data"] is None and notebook.data is None:
+        raise UsageError(f"notebooks.{name} of kit.toml has no data; name the rows with --data")
+    source = labelled_table(given["data"] or project.path(str(notebook.data), key=f"notebooks.{name}.data"))
+    records = read_table(source)[: given["rows"]]
+    scoring = open_scoring(project, name, assignments=given["assignments"], engine="vllm", python=None, swapped=False)
+    state = user_cache() / "comparisons" / _key(reference, quantised, source, name)
+    found = []
+    for what, path, engine in (("reference", reference, given["engine"]), ("quantised", quantised, "vllm")):
+        click.echo(f"{what}: {path}, {len(records):,} rows", err=True)
+        line = ProgressLine(deadline=float("inf"), write=lambda text: click.echo(text, err=True))
+        found.append(
+            score_records(
+                records,
+                source=source,
+                state=state / what,
+                scoring=replace(scoring, model=path, engine=engine),
+                id_column=given["id_column"],
+                on_event=line.show,
+            )
+        )
+    pairs = pair(*found, records=records, columns=list(scoring.task.labels), source=source)
+    shutil.rmtree(state, ignore_errors=True)
+    return pairs
+
+
+def _key(*parts: object) -> str:
+    """The name of the folder in which what was scored stands until all of it is."""
+    text = "\n".join(str(part.absolute() if isinstance(part, Path) else part) for part in parts)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _record(reference: Path, quantised: Path, found: Comparison) -> None:
+    from kaggle_kit.evaluation.compare import files_digest
+    from kaggle_kit.files import sha256_file, write_atomic
+    from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, read_manifest
+
+    path = quantised / MANIFEST
+    manifest = read_manifest(path)
+    every, loss = found.all, found.all.difference
+    quality = {
+        "reference_manifest_sha256": sha256_file(reference / MANIFEST),
+        "files_sha256": files_digest(manifest),
+        "rows": every.rows,
+        "kl_mean": every.kl.value,
+        "kl_p99": every.kl_p99,
+        "changed": every.changed.value,
+        "log_loss_difference": loss.value if loss else None,
+    }
+    write_atomic(path, dump_manifest(replace(manifest, extra={**manifest.extra, "quality": quality})))
+
+
+def _lines(found: Comparison) -> list[str]:
+    """The figures as a person reads them."""
+    every = found.all
+    left = f", {found.left_out:,} left out (a rule, or no answer)" if found.left_out else ""
+    lines = [
+        f"{every.rows:,} rows answered by both models{left}",
+        f"  KL mean            {every.kl.value:.5f} ({every.kl.low:.5f} to {every.kl.high:.5f})",
+        f"  KL median, p99     {every.kl_median:.5f}, {every.kl_p99:.5f}; at most {every.kl_most:.5f}",
+        f"  changed decisions  {every.changed.value:.2%} ({every.changed.low:.2%} to {every.changed.high:.2%})",
+    ]
+    if every.difference is not None:
+        lines += [
+            f"  log loss           {every.reference_loss:.4f} reference, {every.quantised_loss:.4f} quantised",
+            f"  difference         {every.difference.signed}",
+        ]
+    masses = [f"{mass:.4f}" if mass is not None else "not known" for mass in found.masses]
+    lines.append(f"  label mass         {masses[0]} reference, {masses[1]} quantised")
+    lines += [
+        "",
+        f"{'prompt tokens':<20}{'rows':>8}  {'KL mean':>9}  {'KL p99':>9}  {'changed':>8}  log loss difference",
+    ]
+    return lines + [_length_line(one) for one in found.by_length]
+
+
+def _length_line(one: Figures) -> str:
+    loss = one.difference.signed if one.difference else "not known"
+    return (
+        f"  {one.name:<18}{one.rows:>8,}  {one.kl.value:>9.5f}  {one.kl_p99:>9.5f}  {one.changed.value:>8.2%}  {loss}"
+    )

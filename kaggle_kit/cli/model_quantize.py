@@ -1,0 +1,197 @@
+"""`kit model quantize`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kaggle_kit.cli.options import open_project, parameter_option, project_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from kaggle_kit.model.quantize import Order
+    from kaggle_kit.project import Project
+
+_FOLDER = click.Path(path_type=Path)
+METHODS = ("autoawq", "llm-compressor")
+PROOF_ROWS = 8
+LEAST_MASS = 0.5
+"""A model that gives its labels less than this was hardly trained on this template."""
+
+
+@click.command()
+@click.argument("source", metavar="SRC", type=_FOLDER)
+@click.argument("out", metavar="OUT", type=_FOLDER)
+@click.option("--notebook", "name", metavar="NAME", help="The notebook whose prompts are used (if several).")
+@click.option("--data", metavar="DIR", type=_FOLDER, help="A folder with train.csv, or a CSV (default: kit.toml's).")
+@click.option("--method", type=click.Choice(METHODS), default="autoawq", show_default=True)
+@click.option(
+    "--rows", metavar="N", type=click.IntRange(min=1), default=128, show_default=True, help="To calibrate on."
+)
+@click.option("--adapter", metavar="PATH", type=_FOLDER, help="A LoRA adapter (as peft saves it) to merge first.")
+@click.option("--keep-merged", "merged", metavar="DIR", type=_FOLDER, help="Keep the merged model, to compare with.")
+@click.option("--group-size", metavar="N", type=click.Choice(["32", "64", "128"]), default="128", show_default=True)
+@click.option(
+    "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of the rows drawn."
+)
+@click.option("--id", "id_column", metavar="COLUMN", default="id", show_default=True, help="The id column.")
+@click.option("--no-proof", is_flag=True, help="Do not score a few rows in vLLM at the end.")
+@parameter_option
+@click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
+@project_option
+def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
+    """Quantise a checkpoint to 4 bits, calibrated on the notebook's own prompts, and prove that vLLM reads it.
+
+    SRC is a model in full precision (safetensors and tokenizer), OUT a folder that is not there yet: it appears when
+    it is whole. AutoAWQ runs in an environment of its own, made on first use (about 400 MB). It cannot go on from a
+    layer: an interrupted call leaves nothing and begins anew. What was used stands in OUT/manifest.json.
+
+    \b
+    Examples:
+      kit model quantize models/full models/awq --data data
+      kit model quantize base models/awq --adapter runs/lora --keep-merged models/merged
+    """
+    from kaggle_kit.cli.scoring import notebook_name
+    from kaggle_kit.cli.wheels import fetch_progress
+    from kaggle_kit.errors import UsageError
+    from kaggle_kit.model.quantize import quantize as run
+    from kaggle_kit.wheelhouse.autoawq import autoawq_environment
+
+    if given["method"] != "autoawq":
+        raise UsageError(
+            "llm-compressor 0.14 does not work on a machine without a GPU ('Cannot access accelerator device when none "
+            "is available', measured 2026-11-24), and kit has no environment for it: use --method autoawq"
+        )
+    project = open_project(given["project_folder"])
+    name = notebook_name(project, given["name"])
+    order = _order(project, name, source, out, given)
+    # Wrong names are seen before anything is fetched.
+    if not source.is_dir():
+        raise UsageError(f"{source} is no folder; name the folder of the checkpoint")
+    with fetch_progress() as progress:
+        python = autoawq_environment(progress=progress)
+    since = time.monotonic()
+    made = run(order, python=python, tell=_line(since))
+    seconds = time.monotonic() - since
+    proof = None if given["no_proof"] else _prove(project, name, order, given["assignments"])
+    if as_json:
+        facts = {"out": str(out), "seconds": round(seconds, 1), **made.provenance, "proof": proof}
+        click.echo(json.dumps(facts, indent=2, sort_keys=True))
+    else:
+        click.echo("\n".join(_said(out, made.provenance, proof, seconds)))
+    return 0
+
+
+def _order(project: Project, name: str, source: Path, out: Path, given: Mapping[str, Any]) -> Order:
+    from kaggle_kit.errors import UsageError
+    from kaggle_kit.evaluation.evaluate import labelled_table
+    from kaggle_kit.model.calibration import CalibrationSource
+    from kaggle_kit.model.quantize import Order
+    from kaggle_kit.notebook.task import notebook_task
+
+    notebook = project.notebook(name)
+    if given["data"] is None and notebook.data is None:
+        raise UsageError(f"notebooks.{name} of kit.toml has no data; name the folder of train.csv with --data")
+    data = given["data"] or project.path(str(notebook.data), key=f"notebooks.{name}.data")
+    table = labelled_table(data)
+    task, parameters = notebook_task(project, name, assignments=given["assignments"])
+    return Order(
+        source=source,
+        out=out,
+        calibration=CalibrationSource(
+            task=task,
+            budget=int(parameters["token_budget"]),
+            table=table,
+            rows=given["rows"],
+            seed=given["seed"],
+            id_column=given["id_column"],
+        ),
+        adapter=given["adapter"],
+        merged=given["merged"],
+        group_size=int(given["group_size"]),
+    )
+
+
+def _line(since: float) -> Callable[[dict[str, Any]], None]:
+    """What is done, line by line, with the time that each layer still takes."""
+    from kaggle_kit.runtime.progress import duration
+
+    begun = {"layers": since}
+
+    def show(event: dict[str, Any]) -> None:
+        now = time.monotonic()
+        match event["event"]:
+            case "stage":
+                text = str(event["name"])
+                begun["layers"] = now
+            case "layer":
+                done, total = event["done"], event["total"]
+                if done == 0:
+                    begun["layers"] = now
+                left = (now - begun["layers"]) / done * (total - done) if done else None
+                text = f"layer {done}/{total}" + (f"  {duration(left)} left" if left else "")
+            case _:
+                text = str(event.get("message", event["event"]))
+        click.echo(f"[{duration(now - since):>7}] {text}", err=True)
+
+    return show
+
+
+def _prove(project: Project, name: str, order: Order, assignments: Any) -> dict[str, Any]:
+    """Score a few calibration rows in vLLM, and write into the manifest what it said."""
+    from kaggle_kit.cli.scoring import open_scoring
+    from kaggle_kit.errors import KitError, RunError
+    from kaggle_kit.evaluation.compare import proof_of
+    from kaggle_kit.evaluation.score_file import score_records
+    from kaggle_kit.evaluation.tables import read_table
+    from kaggle_kit.model.quantize import add_proof
+
+    scoring = replace(
+        open_scoring(project, name, assignments=assignments, engine="vllm", python=None, swapped=False), model=order.out
+    )
+    source = order.calibration
+    records = read_table(source.table)[:PROOF_ROWS]
+    click.echo(f"scoring {len(records)} rows in vLLM", err=True)
+    with tempfile.TemporaryDirectory(prefix="kit-proof-") as folder:
+        try:
+            scored = score_records(
+                records,
+                source=source.table,
+                state=Path(folder),
+                scoring=scoring,
+                id_column=source.id_column,
+                on_event=lambda _event: None,
+            )
+            proof = proof_of(scored).to_json()
+        except KitError as error:
+            raise RunError(f"{order.out} is whole, but vLLM does not score with it: {error}") from error
+    add_proof(order.out, proof)
+    return proof
+
+
+def _said(out: Path, provenance: Mapping[str, Any], proof: Mapping[str, Any] | None, seconds: float) -> list[str]:
+    packed, calibration = provenance["quantisation"], provenance["quantisation"]["calibration"]
+    options, adapter = packed["options"], provenance["adapter"]
+    merged = f", {adapter['layers']} layers of the adapter {adapter['name']} merged" if adapter else ""
+    size = sum(path.stat().st_size for path in out.iterdir())
+    lines = [
+        f"{out}: AWQ, {options['w_bit']} bits, groups of {options['q_group_size']}, {size / 1e6:,.1f} MB, "
+        f"made in {seconds:.0f} s{merged}",
+        f"  calibrated on {calibration['rows']} rows, {calibration['tokens']:,} tokens, of {calibration['table']}",
+    ]
+    if proof is not None:
+        mass = proof["label_mass_mean"]
+        share = f"{mass:.4f}" if mass is not None else "an unknown part"
+        lines.append(f"  vLLM scores {proof['rows']} rows; the labels have {share} of the probability")
+        if mass is not None and mass < LEAST_MASS:
+            lines.append("  warning: that is little; was the model trained on another template or other labels?")
+    else:
+        lines.append("  not proved: no row was scored with it")
+    return lines

@@ -1,0 +1,87 @@
+"""What a notebook's rows are scored with on this machine: shared by `kit score` and `kit eval`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from kaggle_kit.evaluation.score_file import Scoring
+    from kaggle_kit.project import Project
+
+HERE = "local-cpu"
+"""The target whose wheelhouse runs anywhere."""
+
+
+def notebook_name(project: Project, name: str | None) -> str:
+    """The notebook that is meant: `name`, or the project's only one. Raises UsageError where it must be named."""
+    from kaggle_kit.errors import UsageError
+
+    if name is None and len(project.notebooks) == 1:
+        return next(iter(project.notebooks))
+    if name is None:
+        raise UsageError(f"name the notebook with --notebook; the project has {', '.join(sorted(project.notebooks))}")
+    return name
+
+
+def model_of(project: Project, name: str, model_name: str | None) -> str:
+    """The model that is meant: `model_name`, or the notebook's own. Raises UsageError for an unknown one."""
+    from kaggle_kit.errors import UsageError
+    from kaggle_kit.suggest import did_you_mean
+
+    if model_name is None:
+        return project.notebook(name).model
+    if model_name not in project.models:
+        raise UsageError(
+            f"kit.toml has no model {model_name!r}{did_you_mean(model_name, project.models)}; "
+            f"known: {', '.join(sorted(project.models))}"
+        )
+    return model_name
+
+
+def open_scoring(
+    project: Project,
+    name: str,
+    *,
+    assignments: Sequence[str],
+    engine: str | None,
+    python: Path | None,
+    swapped: bool,
+    target_name: str = HERE,
+    model_name: str | None = None,
+) -> Scoring:
+    """The scoring of the notebook `name` in the environment of a target's wheelhouse, fetched and installed if needed.
+
+    `engine`, `python` and `model_name` take the place of the notebook's engine, of that environment, and of its model.
+    """
+    from kaggle_kit.cli.wheels import fetch_progress
+    from kaggle_kit.evaluation.score_file import Scoring
+    from kaggle_kit.notebook.task import notebook_task
+    from kaggle_kit.runtime.engine_version import engine_version
+    from kaggle_kit.targets import load_target
+    from kaggle_kit.wheelhouse.environment import kit_wheel, ready_environment
+    from kaggle_kit.wheelhouse.ready import ready_wheelhouse
+
+    notebook = project.notebook(name)
+    model = model_of(project, name, model_name)
+    task, parameters = notebook_task(project, name, assignments=assignments)
+    target = load_target(target_name, project=project.root)
+    with fetch_progress() as progress:
+        wheelhouse = ready_wheelhouse(target, project=project.root, progress=progress)
+    if wheelhouse.note:
+        click.echo(wheelhouse.note, err=True)
+    return Scoring(
+        task=task,
+        model=project.path(project.models[model].path, key=f"models.{model}.path"),
+        python=(python or ready_environment(wheelhouse.folder)).absolute(),
+        engine=engine or notebook.engine,
+        vllm_version=engine_version([wheelhouse.folder]),
+        token_budget=int(parameters["token_budget"]),
+        engine_options=target.engine_options | notebook.engine_options,
+        environment=target.worker_environment | {"PYTHONPATH": str(kit_wheel(wheelhouse.folder))},
+        swapped=swapped,
+    )

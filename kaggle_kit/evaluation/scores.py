@@ -1,0 +1,145 @@
+"""A scores file: what a model said of labelled rows, pass by pass, and what came true. Written by `kit eval`.
+
+It is a Parquet file with one line for each row and pass. All lines of the plain pass come first, in the order of the
+table that was scored; those of the swapped pass follow in the same order, for the rows that have one. Columns:
+
+| column | type | what it holds |
+|---|---|---|
+| `id` | text | the row's id |
+| `pass` | text | `plain`, or `swapped`: scored with the task's pairs of fields exchanged |
+| `logp_COLUMN` | float64 | one for each label column of the task, in its order: see below |
+| `mass` | float64, null | of all labels before they were renormalised; null where no model answered |
+| `tokens` | int64 | of the prompt as the model got it; 0 where no model answered |
+| `whole_tokens` | int64 | of the prompt uncut; the share that was cut is 1 - tokens / whole_tokens |
+| `budget` | int64 | the token budget of a prompt |
+| `cut` | text | the fields that lost text, with commas between; empty for an uncut row |
+| `answered` | text | `model`, `rule` (a rule of the task), or `prior` (unreadable, or refused by the engine) |
+| `outcome` | text | the label column that came true |
+| `turns` | int64 | the most turns that one of the row's fields has; 1 for plain text, 0 if unreadable |
+| `script` | text | of most letters: Latin, Han, Japanese, Cyrillic, Arabic, …; `none` without letters |
+| `characters` | int64 | of all fields together |
+| `flags` | text | what was unusual, with commas between: `rule: identical`, `copy of ID` |
+| `problem` | text, null | why the model has no answer |
+| `prompt` | text, null | as the model got it, for the WORST_ROWS plain lines with the greatest loss |
+
+The log-probabilities are ln p, the K of a line together summing to 1. Those of a swapped pass are mapped back: `logp_x`
+always speaks of the row's own column x. They are never calibrated. A row that no model answered has its rule's
+distribution, or the prior.
+
+The file's own metadata hold one more text under the key `kaggle-kit`: a JSON object with
+
+`format` (1), `made` (UTC, ISO 8601), `columns` (object: label column → what the model says, in the task's order),
+`swap` (object: column → the column that a swapped pass exchanges it with), `prior` (object by column), `notebook`,
+`model` and `target` (their names in kit.toml), `engine`, `engine_options` (object), `token_budget`, `passes` (list),
+`calibration` (the object of the model folder's calibration.json, or null; it was not applied to the file's figures),
+`hashes` (object: `task`, `model` (its manifest), `data`: SHA-256), `versions` (object: `kaggle_kit`, `engine`,
+`python`), `machine` (text), `data` (the table's name), `seconds` (of the whole run), `stages` (object: stage →
+seconds), `figures` (object, see `runtime.figures`), `throughput` (list of [seconds, prompt tokens done so far]).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import DataError
+from kaggle_kit.evaluation.tables import polars_or_error
+from kaggle_kit.files import write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    import polars as pl
+
+FORMAT = 1
+KEY = "kaggle-kit"
+LOGP = "logp_"
+WORST_ROWS = 50
+NEEDED_FACTS = ("columns", "swap", "prior", "notebook", "model", "token_budget", "passes", "hashes")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A scores file in memory: its lines, and the JSON object of its metadata."""
+
+    lines: pl.DataFrame
+    facts: Mapping[str, Any]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The label columns, in the task's order."""
+        return tuple(self.facts["columns"])
+
+    @property
+    def name(self) -> str:
+        """The model's name, by which tables speak of the file."""
+        return str(self.facts["model"])
+
+    def of_pass(self, name: str) -> pl.DataFrame:
+        """The lines of one pass."""
+        return self.lines.filter(self.lines["pass"] == name)
+
+
+def schema(columns: Sequence[str]) -> dict[str, Any]:
+    """The columns of a scores file and their polars types."""
+    pl = polars_or_error()
+    text, number, whole = pl.String, pl.Float64, pl.Int64
+    return {
+        "id": text,
+        "pass": text,
+        **{f"{LOGP}{column}": number for column in columns},
+        "mass": number,
+        "tokens": whole,
+        "whole_tokens": whole,
+        "budget": whole,
+        "cut": text,
+        "answered": text,
+        "outcome": text,
+        "turns": whole,
+        "script": text,
+        "characters": whole,
+        "flags": text,
+        "problem": text,
+        "prompt": text,
+    }
+
+
+def make_scores(lines: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) -> Scores:
+    """Scores of lines as dicts; `facts` name the label columns."""
+    frame = polars_or_error().DataFrame(list(lines), schema=schema(list(facts["columns"])), orient="row")
+    return Scores(frame, {"format": FORMAT, **facts})
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Write a scores file, whole or not at all."""
+    out = io.BytesIO()
+    # Never sorted: the order of the columns is the task's.
+    scores.lines.write_parquet(out, metadata={KEY: json.dumps(scores.facts, ensure_ascii=False)})
+    write_atomic(path, out.getvalue())
+
+
+def read_scores(path: Path) -> Scores:
+    """Read what `write_scores` wrote. Raises DataError where the file is missing or is no scores file."""
+    pl = polars_or_error()
+    if not path.is_file():
+        raise DataError(f"{path} is missing; `kit eval NAME -o {path}` makes a scores file")
+    try:
+        body = pl.read_parquet_metadata(path).get(KEY)
+        facts = json.loads(body) if body else None
+        lines = pl.read_parquet(path)
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+    again = "make one with `kit eval`"
+    if not isinstance(facts, dict) or any(key not in facts for key in NEEDED_FACTS):
+        raise DataError(f"{path} is a table, but no scores file; {again}")
+    if facts.get("format") != FORMAT:
+        raise DataError(f"{path} has the format {facts.get('format')!r}, this kit reads {FORMAT}; {again}")
+    wanted = schema(list(facts["columns"]))
+    if lacking := [name for name, kind in wanted.items() if lines.schema.get(name) != kind]:
+        raise DataError(f"{path} lacks the columns {', '.join(lacking)}, or has them in another type; {again}")
+    if lines.is_empty():
+        raise DataError(f"{path} has no rows; {again}")
+    return Scores(lines, facts)

@@ -1,0 +1,137 @@
+"""The files of a model's folder: which are sent to Kaggle, and which would harm there."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from kaggle_kit.errors import ModelError
+from kaggle_kit.model.problem import Problem, warning
+from kaggle_kit.runtime.manifest import MANIFEST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+LEFT_OUT = (
+    "dataset-metadata.json",
+    "datapackage.json",
+    "kernel-metadata.json",
+    "model-metadata.json",
+    "model-instance-metadata.json",
+    "dataset-cover-image.*",
+    ".*",
+    "__pycache__",
+    "*.pyc",
+    "*.tmp",
+    "*.lock",
+    "*.incomplete",
+    "optimizer.*",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*.pth",
+    "training_args.bin",
+    "trainer_state.json",
+    "global_step*",
+)
+"""Names that `kit push` does not send (a test holds this equal to `remote/plan/folders.py`)."""
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_ELSEWHERE = (".gguf", ".onnx", ".h5", ".msgpack", ".ot", ".tflite")
+"""Weights for other programs than the kit's engines."""
+_LFS = re.compile(rb"version https://git-lfs\.github\.com/spec/v\d\noid sha256:[0-9a-f]{64}\nsize (\d+)\n")
+_LFS_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A model's folder: path below it (with `/`) → file, of all that is sent but the manifest; and what is wrong."""
+
+    root: Path
+    files: Mapping[str, Path]
+    left_out: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    unreadable: frozenset[str]
+    """Files of which a problem says that they hold nothing to read: pointers and empty ones."""
+
+    @property
+    def bytes(self) -> int:
+        """What is sent, in bytes."""
+        return sum(path.stat().st_size for path in self.files.values())
+
+
+def read_folder(root: Path) -> Folder:
+    """Walk through `root`. Raises ModelError where it is no folder."""
+    if not root.is_dir():
+        raise ModelError(f"{root} is no folder: name the folder that holds config.json and the weights")
+    files: dict[str, Path] = {}
+    left_out: list[str] = []
+    problems: list[Problem] = []
+    unreadable = set()
+    for name, path in _walk(root, root, left_out, problems):
+        if name == MANIFEST:
+            continue
+        files[name] = path
+        if found := _no_content(name, path):
+            problems.append(found)
+            unreadable.add(name)
+        elif found := _harmful(name):
+            problems.append(found)
+    return Folder(root, dict(sorted(files.items())), tuple(sorted(left_out)), tuple(problems), frozenset(unreadable))
+
+
+def _walk(root: Path, folder: Path, left_out: list[str], problems: list[Problem]) -> Iterator[tuple[str, Path]]:
+    for path in sorted(folder.iterdir()):
+        name = path.relative_to(root).as_posix()
+        if any(fnmatchcase(path.name, pattern) for pattern in LEFT_OUT):
+            left_out.append(name)
+        elif path.is_dir() and not path.is_symlink():
+            yield from _walk(root, path, left_out, problems)
+        elif found := _bad_link(root, path, name):
+            problems.append(found)
+        else:
+            yield name, path
+
+
+def _bad_link(root: Path, path: Path, name: str) -> Problem | None:
+    """What is wrong with a path that is no folder; Hugging Face's cache consists of links out of the folder."""
+    copy = f"put real files there: cp -rL {root} COPY"
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return Problem(name, "is a link to nothing", "remove it, or bring its file back")
+    if path.is_symlink() and not real.is_relative_to(root.resolve()):
+        return Problem(name, f"is a link to {real}, outside of the folder, and Kaggle would not get it", copy)
+    if not real.is_file():
+        return Problem(name, "is neither a file nor a folder of its own", "remove it")
+    return None
+
+
+def _no_content(name: str, path: Path) -> Problem | None:
+    size = path.stat().st_size
+    if size == 0:
+        return Problem(name, "is empty (0 bytes)", "download or copy it again")
+    if size > _LFS_BYTES:
+        return None
+    with path.open("rb") as stream:
+        found = _LFS.match(stream.read(_LFS_BYTES))
+    if found is None:
+        return None
+    what = f"is a pointer of Git LFS, not the file of {int(found[1]):,} bytes that it stands for"
+    return Problem(name, what, "fetch the files (git lfs pull), or download the model with another tool")
+
+
+def _harmful(name: str) -> Problem | None:
+    file = name.rsplit("/", 1)[-1]
+    if file.endswith(_PICKLES):
+        what = "is a pickle: loading it runs whatever code it holds, and kit's engines load safetensors alone"
+        return Problem(name, what, "delete it; where it holds the only weights, save the model as safetensors")
+    if file.startswith("adapter_model"):
+        what = "is a LoRA adapter: alone it is no model, and beside one it is not used"
+        return Problem(
+            name, what, "merge it first: kit model quantize SRC OUT --adapter PATH, or peft's merge_and_unload"
+        )
+    if file.endswith(_ELSEWHERE):
+        return warning(name, "is for other programs, and would be sent for nothing", "delete it")
+    return None

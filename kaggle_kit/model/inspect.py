@@ -1,0 +1,182 @@
+"""Everything about a checkpoint that would fail later, found now, all at once, without reading its weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import KitError, ModelError
+from kaggle_kit.model import engine_check
+from kaggle_kit.model.architecture import Architecture, read_architecture
+from kaggle_kit.model.completeness import check_completeness
+from kaggle_kit.model.folder import Folder, read_folder
+from kaggle_kit.model.problem import Problem
+from kaggle_kit.model.quantisation import PackedLayer, Quantisation, packed_layers, read_quantisation
+from kaggle_kit.model.shards import Weights, read_weights
+from kaggle_kit.model.tally import Tally, tally
+from kaggle_kit.model.tokenizer_check import Labels, TokenizerFacts, check_tokenizer
+from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from kaggle_kit.targets import Target
+
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found. `architecture` and `tally` are None where config.json or the weights could not be read."""
+
+    folder: Folder
+    config: Mapping[str, Any]
+    architecture: Architecture | None
+    quantisation: Quantisation | None
+    weights: Weights
+    packed: Mapping[str, PackedLayer]
+    tally: Tally
+    tokenizer: TokenizerFacts | None
+    problems: tuple[Problem, ...] = field(default=())
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """What would fail later."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The safetensors types of its tensors, sorted."""
+        return tuple(sorted({tensor.dtype for tensor in self.weights.tensors.values()}))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object of all findings; sizes in bytes."""
+        shape, packing = self.architecture, self.quantisation
+        return {
+            "path": str(self.folder.root),
+            "architecture": shape and shape.name,
+            "model_type": shape and shape.model_type,
+            "layers": shape and shape.layers,
+            "vocabulary": shape and shape.vocabulary,
+            "most_tokens": shape and shape.most_tokens,
+            "parameters": self.tally.parameters,
+            "dtypes": list(self.dtypes),
+            "quantisation": packing
+            and {"method": packing.method, "bits": packing.bits, "group_size": packing.group_size},
+            "parts": {
+                name: {"parameters": part.parameters, "bytes": part.bytes} for name, part in self.tally.parts.items()
+            },
+            "tensor_bytes": self.tally.bytes,
+            "memory_bytes": self.tally.memory_bytes,
+            "files": len(self.folder.files),
+            "file_bytes": self.folder.bytes,
+            "left_out": list(self.folder.left_out),
+            "tokens": self.tokenizer and self.tokenizer.tokens,
+            "label_ids": list(self.tokenizer.label_ids) if self.tokenizer else [],
+            "problems": [
+                {"severity": one.severity, "file": one.file, "what": one.what, "next_step": one.next_step}
+                for one in self.problems
+            ],
+        }
+
+
+def inspect_model(
+    root: Path,
+    *,
+    target: Target | None = None,
+    labels: Labels | None = None,
+    longest: int | None = None,
+    manifest: bool = True,
+) -> Inspection:
+    """Inspect the checkpoint in the folder `root`.
+
+    `target` adds what its engine and cards refuse, `labels` whether each is one token, `longest` whether prompts of so
+    many tokens are within the model's length. `manifest`: whether sizes are compared with manifest.json, where there
+    is one. Raises ModelError where `root` is no folder; every other fault is a problem of the result.
+    """
+    folder = read_folder(root)
+    problems = list(folder.problems)
+    config = _read_config(folder, problems)
+    architecture = _caught(lambda: read_architecture(config), problems) if config else None
+    quantisation = _caught(lambda: read_quantisation(config), problems) if config else None
+    weights = read_weights(folder)
+    problems += weights.problems
+    packed = packed_layers(weights.tensors, quantisation) if quantisation else {}
+    if architecture and weights.whole:
+        problems += check_completeness(architecture, weights.tensors, packed, quantisation)
+    if architecture:
+        problems += engine_check.check_head(architecture)
+        problems += engine_check.check_length(architecture, longest=longest)
+    if config:
+        problems += engine_check.check_code(folder, config, architecture)
+    if target and architecture:
+        problems += engine_check.check_method(target, config)
+        dtypes = {tensor.dtype for tensor in weights.tensors.values()}
+        problems += engine_check.check_dtype(target, architecture, dtypes, packed=bool(packed))
+    rows = architecture.vocabulary if architecture else None
+    tokenizer, found = check_tokenizer(folder, config, rows=rows, labels=labels)
+    problems += found
+    if manifest:
+        problems += _against_manifest(folder)
+    return Inspection(
+        folder=folder,
+        config=config,
+        architecture=architecture,
+        quantisation=quantisation,
+        weights=weights,
+        packed=packed,
+        tally=tally(weights.tensors, packed, architecture),
+        tokenizer=tokenizer,
+        problems=tuple(sorted(problems, key=lambda one: (one.severity, one.file))),
+    )
+
+
+def _caught(read: Any, problems: list[Problem]) -> Any:
+    """What `read` gives; None and a problem of config.json where it raises ModelError."""
+    try:
+        return read()
+    except ModelError as error:
+        problems.append(Problem(CONFIG, str(error), "take the config.json that was saved with these weights"))
+        return None
+
+
+def _read_config(folder: Folder, problems: list[Problem]) -> dict[str, Any]:
+    path = folder.files.get(CONFIG)
+    if path is None:
+        problems.append(Problem(CONFIG, "is missing", "download or copy the model again, whole"))
+        return {}
+    if CONFIG in folder.unreadable:
+        return {}
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(body, dict):
+            raise TypeError("it holds no table")  # noqa: TRY301
+    except (ValueError, TypeError, RecursionError) as error:
+        problems.append(Problem(CONFIG, f"cannot be read: {error}", "download or copy it again"))
+        return {}
+    return body
+
+
+def _against_manifest(folder: Folder) -> list[Problem]:
+    """Sizes only: hashes are checked by the notebook, and made anew by writing the manifest."""
+    path = folder.root / MANIFEST
+    if not path.is_file():
+        return []
+    again = "restore the file, or write the manifest anew (--write)"
+    try:
+        manifest = read_manifest(path)
+    except KitError as error:
+        return [Problem(MANIFEST, str(error), "write it anew (--write)")]
+    problems = []
+    listed = {entry.path: entry.size for entry in manifest.files}
+    for name, size in sorted(listed.items()):
+        if name not in folder.files:
+            problems.append(Problem(name, f"is missing, and {MANIFEST} lists it", again))
+        elif (found := folder.files[name].stat().st_size) != size:
+            problems.append(Problem(name, f"has {found:,} bytes, and {MANIFEST} says {size:,}", again))
+    step = "write the manifest anew (--write), or delete the file"
+    extra = sorted(set(folder.files) - set(listed))
+    problems += [Problem(name, f"is not in {MANIFEST}", step) for name in extra]
+    return problems

@@ -1,0 +1,202 @@
+"""Whether a LoRA adapter belongs to a base: checked by shapes and vocabulary, before anything is loaded.
+
+The name of the base that peft writes into an adapter is a hint: folders are renamed, and a QLoRA adapter names the
+4-bit copy that it was trained on. What must fit is checked instead: every layer that the adapter changes is in the base
+and has its shape, the layers named as targets are there, whole tensors that it replaces have the base's shape, and a
+tokenizer that lies beside the adapter is the base's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import ModelError
+from kaggle_kit.files import sha256_file
+from kaggle_kit.model.headers import read_header
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from kaggle_kit.model.inspect import Inspection
+
+    Shape = tuple[int, ...]
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_PART = re.compile(r"(.+?)\.lora_(A|B|embedding_A|embedding_B|magnitude_vector)(?:\.default)?(?:\.weight)?")
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter that fits: its hash, how many layers it changes, its rank, and what the author should know of it."""
+
+    path: Path
+    sha256: str
+    layers: int
+    rank: int
+    targets: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Its part of a manifest."""
+        return {
+            "name": self.path.resolve().name,
+            "sha256": self.sha256,
+            "layers": self.layers,
+            "rank": self.rank,
+            "target_modules": list(self.targets),
+        }
+
+
+@dataclass
+class _Content:
+    """The shapes in an adapter's file: by layer and part, and of tensors that replace the base's."""
+
+    layers: dict[str, dict[str, Shape]] = field(default_factory=dict)
+    whole: dict[str, Shape] = field(default_factory=dict)
+
+
+def check_adapter(path: Path, base: Inspection) -> Adapter:
+    """The adapter in the folder `path`, which fits `base`.
+
+    Raises ModelError for one that is no LoRA adapter, is not whole, or does not fit, with what does not.
+    """
+    config = _read_config(path)
+    content = _read_content(path / WEIGHTS)
+    shapes = {name: tensor.shape for name, tensor in base.weights.tensors.items()}
+    problems = _layer_problems(content, config, shapes)
+    problems += _target_problems(content, config)
+    problems += _whole_problems(content, shapes, base)
+    problems += _tokenizer_problems(path, base.folder.root)
+    if problems:
+        more = f"\n  … and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+        listed = "\n  ".join(problems[:_LISTED])
+        raise ModelError(
+            f"the adapter {path} does not fit the base {base.folder.root}:\n  {listed}{more}\n"
+            f"{_hint(config)}name the model that the adapter was trained on"
+        )
+    return Adapter(
+        path,
+        _digest(path),
+        len(content.layers),
+        int(config["r"]),
+        tuple(sorted({name.rpartition(".")[2] for name in content.layers})),
+        _notes(config, base),
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not (path / WEIGHTS).is_file():
+        pickle = (path / "adapter_model.bin").is_file()
+        why = "adapter_model.bin is a pickle, which kit does not load" if pickle else "it has no weights"
+        raise ModelError(f"{path / WEIGHTS} is missing ({why}): save the adapter with peft's save_pretrained")
+    try:
+        config: dict[str, Any] = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        kind, _ = config["peft_type"], int(config["r"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(
+            f"{path / CONFIG} cannot be read as an adapter's ({error!r}); save the adapter again"
+        ) from error
+    if kind != "LORA":
+        raise ModelError(f"{path} is an adapter of the kind {kind}; kit merges LORA (QLoRA, DoRA and rsLoRA are such)")
+    return config
+
+
+def _read_content(path: Path) -> _Content:
+    found = _Content()
+    for key, tensor in read_header(path).tensors.items():
+        name = key.removeprefix(_PREFIX)
+        if match := _PART.fullmatch(name):
+            found.layers.setdefault(match[1], {})[match[2].removeprefix("embedding_")] = tensor.shape
+        else:
+            found.whole[name.replace(".base_layer", "").replace(".modules_to_save.default", "")] = tensor.shape
+    if not found.layers:
+        raise ModelError(f"{path} holds no LoRA weights; save the adapter again with peft's save_pretrained")
+    return found
+
+
+def _layer_problems(content: _Content, config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> list[str]:
+    problems = []
+    turned = bool(config.get("fan_in_fan_out"))
+    for name, parts in sorted(content.layers.items()):
+        there = shapes.get(f"{name}.weight")
+        if there is None:
+            problems.append(f"{name}: the base has no such layer")
+        elif "A" not in parts or "B" not in parts:
+            problems.append(f"{name}: the adapter has only {' and '.join(sorted(parts))} of A and B")
+        elif parts["A"][0] != parts["B"][-1]:
+            problems.append(f"{name}: A {parts['A']} and B {parts['B']} do not belong together")
+        else:
+            # Linear: A (rank, inputs), B (outputs, rank). Embedding: A (rank, words), B (width, rank).
+            made = (parts["B"][0], parts["A"][1])
+            embedding = name.rpartition(".")[2].startswith("embed") or turned
+            if (tuple(reversed(made)) if embedding else made) != there:
+                problems.append(f"{name}: the adapter is for a weight of {made}, the base has {there}")
+    return problems
+
+
+def _target_problems(content: _Content, config: Mapping[str, Any]) -> list[str]:
+    targets = config.get("target_modules")
+    if not isinstance(targets, list):  # a pattern, or "all-linear"
+        return []
+    return [
+        f"{CONFIG} names the target {target!r}, and no layer of the adapter's file is one"
+        for target in targets
+        if not any(name == target or name.endswith(f".{target}") for name in content.layers)
+    ]
+
+
+def _whole_problems(content: _Content, shapes: Mapping[str, Shape], base: Inspection) -> list[str]:
+    problems = []
+    for name, shape in sorted(content.whole.items()):
+        there = shapes.get(name)
+        if there is None and name == "lm_head.weight" and base.config.get("tie_word_embeddings"):
+            problems.append("lm_head.weight: the adapter replaces it, and the base ties it to its embeddings")
+        elif there is None:
+            problems.append(f"{name}: the adapter replaces it, and the base has none")
+        elif there != shape:
+            words = ": another vocabulary" if name.startswith(("lm_head", "model.embed")) else ""
+            problems.append(f"{name}: the adapter's is {shape}, the base's {there}{words}")
+    return problems
+
+
+def _tokenizer_problems(path: Path, base: Path) -> list[str]:
+    """A tokenizer beside the adapter must give the base's tokens: it may have been trained with more of them."""
+    from tokenizers import Tokenizer
+
+    own, theirs = path / "tokenizer.json", base / "tokenizer.json"
+    if not own.is_file() or not theirs.is_file():
+        return []
+    try:
+        one, other = (Tokenizer.from_file(str(file)).get_vocab(with_added_tokens=True) for file in (own, theirs))
+    except Exception as error:  # noqa: BLE001  the Rust library raises bare Exception
+        return [f"tokenizer.json beside the adapter cannot be read: {error}"]
+    differing = sorted(word for word in one.keys() | other.keys() if one.get(word) != other.get(word))
+    if not differing:
+        return []
+    named = ", ".join(map(repr, differing[:3]))
+    return [f"tokenizer.json: {len(differing):,} tokens are not those of the base's vocabulary ({named})"]
+
+
+def _hint(config: Mapping[str, Any]) -> str:
+    name = config.get("base_model_name_or_path")
+    return f"The adapter says that its base is {name}; " if name else ""
+
+
+def _notes(config: Mapping[str, Any], base: Inspection) -> tuple[str, ...]:
+    name = str(config.get("base_model_name_or_path") or "")
+    if not name or name.rstrip("/").rpartition("/")[2] == base.folder.root.resolve().name:
+        return ()
+    return (f"the adapter names {name} as its base; every shape fits {base.folder.root}, which is used",)
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 over the hashes of both files."""
+    return hashlib.sha256("".join(sha256_file(path / name) for name in (CONFIG, WEIGHTS)).encode()).hexdigest()

@@ -1,0 +1,186 @@
+"""Packed weights: what the quantisation's configuration says, and what linear layers the packed tensors make.
+
+Shapes, with p = 32 / bits numbers in one int32, g the group size, and a layer of I inputs and O outputs:
+AWQ (gemm): qweight (I, O/p), qzeros (I/g, O/p), scales (I/g, O). GPTQ: qweight (I/p, O), qzeros (I/g, O/p),
+scales (I/g, O), g_idx (I). compressed-tensors (pack-quantized): weight_packed (O, I/p), weight_scale (O, I/g),
+weight_zero_point (O/p, I/g), weight_shape (2). Source: vLLM 0.32, model_executor/layers/quantization/{auto_awq,
+auto_gptq,compressed_tensors}.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kaggle_kit.model.headers import Tensor
+
+PACKED = {"awq": "qweight", "gptq": "qweight", "compressed-tensors": "weight_packed"}
+"""Method → the ending of a packed layer's main tensor."""
+_PARTS = {
+    "awq": ("qweight", "qzeros", "scales"),
+    "gptq": ("qweight", "qzeros", "scales", "g_idx"),
+    "compressed-tensors": ("weight_packed", "weight_scale", "weight_zero_point", "weight_shape", "weight_g_idx"),
+}
+_OPTIONAL = {"g_idx", "weight_g_idx", "weight_shape", "weight_zero_point"}
+_AWQ_FORMS = {"gemm"}
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """How the weights are packed. `group_size` is None for one scale an output (-1 in the files)."""
+
+    method: str
+    bits: int
+    group_size: int | None
+    zero_points: bool
+    left_whole: tuple[str, ...] = ()
+    """Names of layers that are not packed, or parts of their names."""
+
+    def leaves(self, layer: str) -> bool:
+        """Whether the configuration says that `layer` is not packed (by a part of its name, as vLLM looks it up)."""
+        return any(part.removeprefix("re:").replace(".*", "").replace("$", "") in layer for part in self.left_whole)
+
+
+@dataclass(frozen=True)
+class PackedLayer:
+    """One packed linear layer: its inputs and outputs, its tensors by their endings, and what does not agree."""
+
+    name: str
+    inputs: int
+    outputs: int
+    parts: Mapping[str, Tensor]
+    faults: tuple[str, ...]
+
+
+def read_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
+    """`quantization_config` of a config.json; None where there is none, or where its method packs no integers.
+
+    Raises ModelError where a method that kit knows lacks a number, or has a form that vLLM does not read.
+    """
+    found = config.get("quantization_config")
+    if found is None:
+        return None
+    if not isinstance(found, dict):
+        raise ModelError(f"'quantization_config' is {found!r}, and a table belongs there")
+    method = found.get("quant_method")
+    if not isinstance(method, str) or method not in PACKED:
+        return None
+    if method == "compressed-tensors":
+        return _compressed_tensors(found)
+    bits, group = found.get("bits", found.get("w_bit")), found.get("group_size", found.get("q_group_size"))
+    if bits not in (2, 3, 4, 8):  # a tuple: what JSON holds may have no hash
+        raise ModelError(f"'quantization_config.bits' is {bits!r}; {method} has 2, 3, 4 or 8")
+    if type(group) is not int or (group <= 0 and group != -1):
+        raise ModelError(f"'quantization_config.group_size' is {group!r}, and a number above 0 or -1 belongs there")
+    _check_form(method, bits, found)
+    return Quantisation(
+        method=method,
+        bits=bits,
+        group_size=None if group == -1 else group,
+        zero_points=bool(found.get("zero_point", not found.get("sym", False))),
+        left_whole=_names(found.get("modules_to_not_convert")),
+    )
+
+
+def _check_form(method: str, bits: int, found: Mapping[str, Any]) -> None:
+    """Raise ModelError for a form that vLLM's auto_awq.py or auto_gptq.py (TYPE_MAP, from_config) refuses."""
+    where = "'quantization_config"
+    if method == "gptq":
+        if bits not in (4, 8) or not found.get("sym", True):
+            told = f"{bits} bits, sym = {found.get('sym', True)}"
+            raise ModelError(f"{where}' says {told}: vLLM reads GPTQ of 4 or 8 bits, symmetric, alone")
+        return
+    version = str(found.get("version", "gemm")).lower()
+    if version not in _AWQ_FORMS:
+        raise ModelError(f"{where}.version' is {version!r}: vLLM reads AWQ in the form 'gemm' alone")
+    if bits != 4:
+        raise ModelError(f"{where}.bits' is {bits}: vLLM reads AWQ of 4 bits alone")
+    if "zero_point" not in found:
+        raise ModelError(f"{where}.zero_point' is missing, and vLLM stops without it")
+
+
+def _compressed_tensors(found: Mapping[str, Any]) -> Quantisation | None:
+    groups = found.get("config_groups") or {}
+    if not isinstance(groups, dict):
+        raise ModelError("'quantization_config.config_groups' is no table")
+    if found.get("format", "pack-quantized") != "pack-quantized":
+        return None
+    for group in groups.values():
+        weights = group.get("weights") if isinstance(group, dict) else None
+        if not isinstance(weights, dict) or weights.get("type") != "int" or group.get("input_activations"):
+            continue
+        if weights.get("num_bits") in (4, 8):
+            size = weights.get("group_size")
+            return Quantisation(
+                method="compressed-tensors",
+                bits=weights["num_bits"],
+                group_size=size if type(size) is int and size > 0 else None,
+                zero_points=not weights.get("symmetric", True),
+                left_whole=_names(found.get("ignore")),
+            )
+    return None
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return tuple(str(name) for name in value) if isinstance(value, list) else ()
+
+
+def packed_layers(tensors: Mapping[str, Tensor], quantisation: Quantisation) -> dict[str, PackedLayer]:
+    """The packed layers among `tensors`, by name, each with what of its shapes does not agree."""
+    main = f".{PACKED[quantisation.method]}"
+    found = {}
+    for name in tensors:
+        if not name.endswith(main):
+            continue
+        layer = name.removesuffix(main)
+        parts = {
+            ending: tensors[f"{layer}.{ending}"]
+            for ending in _PARTS[quantisation.method]
+            if f"{layer}.{ending}" in tensors
+        }
+        found[layer] = _layer(layer, parts, quantisation)
+    return found
+
+
+def _layer(name: str, parts: Mapping[str, Tensor], quantisation: Quantisation) -> PackedLayer:
+    shape = parts[PACKED[quantisation.method]].shape
+    pack = 32 // quantisation.bits
+    if len(shape) != 2:
+        return PackedLayer(name, 0, 0, parts, (f"its packed weights have the shape {shape}",))
+    across, down = {"awq": (1, 0), "gptq": (1, 0), "compressed-tensors": (0, 1)}[quantisation.method]
+    outputs, inputs = shape[across], shape[down]
+    if quantisation.method == "awq":
+        outputs *= pack
+    else:
+        inputs *= pack
+    needed = [part for part in _PARTS[quantisation.method] if part not in _OPTIONAL]
+    if quantisation.zero_points and quantisation.method == "compressed-tensors":
+        needed.append("weight_zero_point")
+    lacking = [part for part in needed if part not in parts]
+    faults = [f"it lacks {ending}" for ending in lacking]
+    group = quantisation.group_size or inputs
+    if inputs % group:
+        faults.append(f"its {inputs} inputs do not divide into groups of {group}")
+        return PackedLayer(name, inputs, outputs, parts, tuple(faults))
+    for ending, expected in _expected(quantisation, inputs, outputs, inputs // group, pack).items():
+        tensor = parts.get(ending)
+        if tensor is not None and tensor.shape != expected:
+            faults.append(f"{ending} has the shape {tensor.shape}, and groups of {group} make it {expected}")
+    scales = parts.get("scales") or parts.get("weight_scale")
+    if scales is not None and scales.dtype not in {"F16", "BF16", "F32"}:
+        faults.append(f"its scales are {scales.dtype}")
+    return PackedLayer(name, inputs, outputs, parts, tuple(faults))
+
+
+def _expected(
+    quantisation: Quantisation, inputs: int, outputs: int, groups: int, pack: int
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of a layer's further tensors."""
+    if quantisation.method == "compressed-tensors":
+        return {"weight_scale": (outputs, groups), "weight_zero_point": (outputs // pack, groups), "weight_shape": (2,)}
+    return {"qzeros": (groups, outputs // pack), "scales": (groups, outputs), "g_idx": (inputs,)}

@@ -1,0 +1,319 @@
+"""`kit model quantize`: a fine-tuned checkpoint, an adapter merged into it first if there is one, to 4 bits.
+
+Everything is made in a folder beside OUT, and OUT appears when it is whole: a call that is interrupted leaves nothing.
+AutoAWQ quantises the layers in place, in one go, and offers no way to go on from a layer: such a call begins anew.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit import __version__
+from kaggle_kit.errors import ModelError, UsageError
+from kaggle_kit.files import sha256_file, write_atomic
+from kaggle_kit.model.calibration import CalibrationPrompts, CalibrationSource, calibration_prompts
+from kaggle_kit.model.inspect import Inspection, inspect_model
+from kaggle_kit.model.merge import Adapter, check_adapter
+from kaggle_kit.model.old_view import make_view
+from kaggle_kit.model.worker_process import run_worker
+from kaggle_kit.model.write_manifest import write_manifest
+from kaggle_kit.runtime.checkpoint import read_config
+from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest, read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from kaggle_kit.model.worker_process import Tell
+
+BITS = 4
+SHARD_SIZE = "5GB"
+_CARRIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "LICENSE*",
+    "NOTICE*",
+)
+"""What goes with the weights, as it is."""
+_LISTED = 5
+_COMPUTE = {"float32": 4, "auto": 2}
+_SPARE = 1.3
+"""Memory for each byte of weights: one layer's activations and the quantiser's copies of it come on top."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for.
+
+    `merged`: where the merged model is kept, at full precision, to be compared with; None: nowhere.
+    `group_size`: inputs that share a scale and a zero point.
+    """
+
+    source: Path
+    out: Path
+    calibration: CalibrationSource
+    adapter: Path | None = None
+    merged: Path | None = None
+    group_size: int = 128
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """What was made: the folder, and what its manifest says of it."""
+
+    out: Path
+    provenance: Mapping[str, Any]
+
+
+def quantize(order: Order, *, python: Path, tell: Tell) -> Quantised:
+    """Do it, in the environment of `python`; `tell` hears the stages and the layers.
+
+    Raises UsageError where an output is there already, ModelError for a model or adapter that cannot be quantised,
+    DataError and LabelError where data, task and model do not fit together.
+    """
+    _refuse_existing(order)
+    source = _sound_source(order.source)
+    adapter = check_adapter(order.adapter, source) if order.adapter else None
+    _refuse_misfit(source, order.group_size)
+    prompts = calibration_prompts(order.calibration, model=order.source)
+    with _staging(order.out) as staging:
+        tell({"event": "stage", "name": "checking what AutoAWQ supports"})
+        versions = _refuse_unsupported(source, python, staging, tell)
+        facts = _Facts(order, adapter, prompts, compute=_compute_type(source), versions=versions)
+        provenance = facts.provenance(_source_hash(order.source, tell))
+        base = order.source
+        for note in adapter.notes if adapter else ():
+            tell({"event": "note", "message": note})
+        if adapter:
+            base = _merge(facts, adapter, provenance, python=python, staging=staging, tell=tell)
+        made = _quantize(facts, base, python=python, staging=staging, tell=tell)
+        provenance = provenance | {"quantisation": provenance["quantisation"] | made}
+        _finish(staging / "model", provenance, name=order.out.name)
+        if order.merged and adapter:
+            (staging / "merged").replace(order.merged)
+        (staging / "model").replace(order.out)
+    return Quantised(order.out, provenance)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What is known before anything is computed."""
+
+    order: Order
+    adapter: Adapter | None
+    prompts: CalibrationPrompts
+    compute: str
+    versions: Mapping[str, str]
+
+    @property
+    def quant_config(self) -> dict[str, Any]:
+        """AutoAWQ's settings: the one form that vLLM's kernels and the kit's reference engine both read."""
+        return {"zero_point": True, "q_group_size": self.order.group_size, "w_bit": BITS, "version": "GEMM"}
+
+    def provenance(self, source_hash: str) -> dict[str, Any]:
+        """What the manifest says."""
+        calibration, task = self.order.calibration, self.order.calibration.task
+        return {
+            "source": {"name": self.order.source.resolve().name, "manifest_sha256": source_hash},
+            "adapter": self.adapter.to_json() if self.adapter else None,
+            "quantisation": {
+                "method": "autoawq",
+                "options": self.quant_config,
+                "compute_dtype": self.compute,
+                "seed": calibration.seed,
+                "versions": dict(self.versions) | {"kaggle_kit": __version__},
+                "calibration": {
+                    "table": calibration.table.name,
+                    "rows": len(self.prompts.row_ids),
+                    "row_ids_sha256": self.prompts.sha256,
+                    "tokens": self.prompts.tokens,
+                    "token_budget": calibration.budget,
+                    "task_sha256": hashlib.sha256(json.dumps(task.to_json()).encode()).hexdigest(),
+                },
+            },
+        }
+
+
+def _refuse_existing(order: Order) -> None:
+    if order.merged and not order.adapter:
+        raise UsageError("a merged model is made only with an adapter; name one, or leave the merged folder away")
+    for path in (order.out, order.merged):
+        if path is not None and (path.exists() or path.is_symlink()):
+            raise UsageError(f"{path} is there already; name another folder, or remove it")
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"{path.absolute().parent} is no folder; make it first")
+
+
+def _sound_source(path: Path) -> Inspection:
+    source = inspect_model(path)
+    if source.errors:
+        listed = "\n  ".join(map(str, source.errors[:_LISTED]))
+        raise ModelError(f"{path} cannot be quantised as it is:\n  {listed}")
+    if source.quantisation is not None or source.packed:
+        method = source.quantisation.method if source.quantisation else "4-bit"
+        raise ModelError(f"{path} is quantised already ({method}); name the model in full precision")
+    return source
+
+
+def _refuse_misfit(source: Inspection, group_size: int) -> None:
+    """AutoAWQ packs eight outputs together and clips 64 at a time; groups must fill the inputs."""
+    for name, tensor in sorted(source.weights.tensors.items()):
+        if len(tensor.shape) != 2 or ".layers." not in name or not name.endswith("proj.weight"):
+            continue
+        outputs, inputs = tensor.shape
+        if inputs % group_size:
+            raise ModelError(
+                f"{name} has {inputs:,} inputs, which groups of {group_size} do not fill; "
+                f"take --group-size {next((size for size in (64, 32) if inputs % size == 0), 'of a divisor')}"
+            )
+        if outputs % 64:
+            raise ModelError(f"{name} has {outputs:,} outputs; AutoAWQ takes multiples of 64")
+
+
+def _refuse_unsupported(source: Inspection, python: Path, staging: Path, tell: Tell) -> dict[str, str]:
+    """The versions of the environment's libraries. Raises ModelError for an architecture that AutoAWQ does not know."""
+    found = run_worker(python, {"do": "supported"}, scratch=staging, tell=tell)
+    kind = source.architecture.model_type if source.architecture else None
+    if kind not in found["supported"]:
+        raise ModelError(
+            f"AutoAWQ {found['versions']['autoawq']} cannot quantise the architecture {kind!r} of {source.folder.root}. "
+            f"It can: {', '.join(found['supported'])}. For others there is llm-compressor on a machine with a GPU, "
+            f"or a model that is offered as AWQ already"
+        )
+    versions: dict[str, str] = found["versions"]
+    return versions
+
+
+def _compute_type(source: Inspection) -> str:
+    """float32, the most exact, where the memory holds the model so; else the checkpoint's own type.
+
+    Raises ModelError where the memory holds neither.
+    """
+    import psutil
+
+    numbers = sum(tensor.numbers for tensor in source.weights.tensors.values())
+    free = psutil.virtual_memory().available
+    for name, size in _COMPUTE.items():
+        if numbers * size * _SPARE <= free:
+            return name
+    needed = numbers * _COMPUTE["auto"] * _SPARE
+    raise ModelError(
+        f"{source.folder.root} needs about {needed / 1e9:.0f} GB of memory to be quantised, and {free / 1e9:.0f} GB "
+        f"are free; quantise it on a larger machine"
+    )
+
+
+def _source_hash(source: Path, tell: Tell) -> str:
+    """The hash of the source's manifest; where it has none, of the one that it would have."""
+    if (source / MANIFEST).is_file():
+        return sha256_file(source / MANIFEST)
+    tell({"event": "stage", "name": "hashing the source, which has no manifest"})
+    return hashlib.sha256(dump_manifest(make_manifest(source, kind="model", name="")).encode()).hexdigest()
+
+
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """A folder beside `out` in which it is made, removed at the end in any case.
+
+    What a killed call left there is removed first. Raises UsageError where another call is at it.
+    """
+    folder = out.with_name(f".{out.name}.being-made")
+    folder.mkdir(exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"{out} is being made by another call of kit; wait for it, or name another folder"
+            ) from None
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
+def _request(facts: _Facts, what: str, source: Path, out: Path, **more: Any) -> dict[str, Any]:
+    seed = facts.order.calibration.seed
+    common = {"do": what, "source": str(source), "out": str(out), "dtype": facts.compute, "seed": seed}
+    return {**common, "shard_size": SHARD_SIZE, **more}
+
+
+def _merge(
+    facts: _Facts,
+    adapter: Adapter,
+    provenance: Mapping[str, Any],
+    *,
+    python: Path,
+    staging: Path,
+    tell: Tell,
+) -> Path:
+    """The merged model, whole, in the staging folder."""
+    view = make_view(facts.order.source, staging / "base-view")
+    out = staging / "merged"
+    # An absolute path: peft would take another one for a name on the hub.
+    request = _request(facts, "merge", view, out, adapter=str(adapter.path.resolve()), layers=adapter.layers)
+    run_worker(python, request, scratch=staging, tell=tell)
+    _carry(facts.order.source, out)
+    write_atomic(out / "config.json", json.dumps(read_config(facts.order.source), indent=2) + "\n")
+    told = {key: provenance[key] for key in ("source", "adapter")}
+    _finish(out, told, name=f"{facts.order.source.resolve().name}-merged")
+    return out
+
+
+def _quantize(facts: _Facts, base: Path, *, python: Path, staging: Path, tell: Tell) -> dict[str, Any]:
+    """The quantised model in the staging folder, all but its manifest; what the worker says of it."""
+    view = make_view(base, staging / "view")
+    out = staging / "model"
+    prompts = staging / "prompts.json"
+    write_atomic(prompts, json.dumps(facts.prompts.token_ids))
+    request = _request(facts, "quantize", view, out, prompts=str(prompts), quant_config=facts.quant_config)
+    made = run_worker(python, request, scratch=staging, tell=tell)
+    _carry(base, out)
+    # The source's own words, which newer readers understand better than those of transformers 4.51.3.
+    config = read_config(base)
+    config["dtype" if "dtype" in config else "torch_dtype"] = "float16"
+    config["quantization_config"] = made["quantization_config"]
+    write_atomic(out / "config.json", json.dumps(config, indent=2) + "\n")
+    return {key: made[key] for key in ("blocks", "block_tokens", "threads")}
+
+
+def _carry(source: Path, out: Path) -> None:
+    """Copy what goes with the weights; what the library wrote of these is replaced or removed."""
+    for pattern in _CARRIED:
+        for path in out.glob(pattern):
+            path.unlink()
+        for path in source.glob(pattern):
+            shutil.copyfile(path, out / path.name)
+
+
+def _finish(folder: Path, extra: Mapping[str, Any], *, name: str) -> None:
+    """Inspect what was made, and write its manifest."""
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    write_manifest(inspect_model(folder), name=name, extra=extra)
+
+
+def add_proof(out: Path, proof: Mapping[str, Any]) -> None:
+    """Write into the manifest of `out` what an engine said of it."""
+    manifest = read_manifest(out / MANIFEST)
+    extra = {**manifest.extra, "proof": dict(proof)}
+    write_atomic(out / MANIFEST, dump_manifest(type(manifest)(manifest.kind, manifest.name, manifest.files, extra)))

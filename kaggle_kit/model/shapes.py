@@ -1,0 +1,127 @@
+"""Models by name: what they weigh and need, asked before they are downloaded. Numbers of their own config.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kaggle_kit.errors import UsageError
+from kaggle_kit.model.architecture import FAMILIES, Architecture
+from kaggle_kit.model.tally import padded
+from kaggle_kit.runtime.engine_plan import ModelFacts
+from kaggle_kit.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from kaggle_kit.model.inspect import Inspection
+
+GROUP = 128
+"""The usual group size of 4-bit checkpoints."""
+
+
+def _shape(name: str, sizes: tuple[int, ...], *, tied: bool = False, most: int = 32_768) -> Architecture:
+    """`sizes`: layers, hidden, intermediate, heads, key/value heads, head size, vocabulary."""
+    family = FAMILIES[name]
+    layers, hidden, intermediate, heads, kv_heads, head_dim, vocabulary = sizes
+    return Architecture(
+        name=name,
+        model_type=family.model_type,
+        family=family,
+        layers=layers,
+        hidden=hidden,
+        intermediate=intermediate,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        vocabulary=vocabulary,
+        tied=tied or family.tied,
+        most_tokens=most,
+        window=4096 if name == "Gemma2ForCausalLM" else None,
+        dtype="bfloat16",
+    )
+
+
+SHAPES = {
+    "qwen3-4b": _shape("Qwen3ForCausalLM", (36, 2560, 9728, 32, 8, 128, 151_936), tied=True, most=40_960),
+    "qwen2.5-7b": _shape("Qwen2ForCausalLM", (28, 3584, 18_944, 28, 4, 128, 152_064)),
+    "llama-3-8b": _shape("LlamaForCausalLM", (32, 4096, 14_336, 32, 8, 128, 128_256), most=8192),
+    "qwen3-8b": _shape("Qwen3ForCausalLM", (36, 4096, 12_288, 32, 8, 128, 151_936), most=40_960),
+    "gemma-2-9b": _shape("Gemma2ForCausalLM", (42, 3584, 14_336, 16, 8, 256, 256_000), most=8192),
+    "qwen2.5-14b": _shape("Qwen2ForCausalLM", (48, 5120, 13_824, 40, 8, 128, 152_064)),
+    "mistral-small-24b": _shape("MistralForCausalLM", (40, 5120, 32_768, 32, 8, 128, 131_072)),
+    "gemma-2-27b": _shape("Gemma2ForCausalLM", (46, 4608, 36_864, 32, 16, 128, 256_000), most=8192),
+    "qwen2.5-32b": _shape("Qwen2ForCausalLM", (64, 5120, 27_648, 40, 8, 128, 152_064)),
+    "yi-34b": _shape("LlamaForCausalLM", (60, 7168, 20_480, 56, 8, 128, 64_000), most=4096),
+    "llama-3-70b": _shape("LlamaForCausalLM", (80, 8192, 28_672, 64, 8, 128, 128_256), most=8192),
+    "qwen2-72b": _shape("Qwen2ForCausalLM", (80, 8192, 29_568, 64, 8, 128, 152_064)),
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model that is asked about: its shape, what the engine's plan needs, and the weights outside its layers.
+
+    `end_bytes` are those of embeddings, head and last norm, which pipeline stages share unevenly.
+    """
+
+    name: str
+    architecture: Architecture
+    facts: ModelFacts
+    layer_parameters: int
+    end_bytes: int
+
+
+def named_shape(name: str) -> Subject:
+    """A model by name, in 4 bits (AWQ, groups of 128), or in 16 as `NAME:16`. Raises UsageError for an unknown one."""
+    base, _, bits = name.partition(":")
+    if base not in SHAPES or bits not in {"", "4", "16"}:
+        raise UsageError(
+            f"{name} is neither a folder nor a model that kit knows{did_you_mean(base, SHAPES)}; known: "
+            f"{', '.join(SHAPES)} (4-bit AWQ; NAME:16 for 16 bits)"
+        )
+    shape = SHAPES[base]
+    packed = bits != "16"
+    ends = (padded(shape.vocabulary) * (1 if shape.tied else 2) + 1) * shape.hidden * 2
+    vectors = shape.layers * sum(length for _, length in shape.layer_vectors()) * 2
+    vectors += shape.layers * sum(matrix.outputs for matrix in shape.layer_matrices() if matrix.bias) * 2
+    vectors += shape.position_numbers * 2
+    matrices = shape.layer_parameters
+    # Packed: half a byte a number, and in memory a scale and a zero point of two bytes each a group.
+    weights = matrices // 2 + matrices // GROUP * 4 if packed else matrices * 2
+    label = f"{base}, 4-bit AWQ" if packed else f"{base}, 16 bits"
+    facts = facts_of(shape, weights + vectors + ends, method="awq" if packed else None, group=GROUP if packed else None)
+    return Subject(label, shape, facts, matrices, ends)
+
+
+def inspected(found: Inspection) -> Subject:
+    """A checkpoint on the disk. Raises UsageError where its configuration or weights could not be read."""
+    if found.architecture is None or not found.weights.whole:
+        raise UsageError(f"{found.folder.root} is not whole: see kit model inspect {found.folder.root}")
+    quantisation, shape, counted = found.quantisation, found.architecture, found.tally
+    ends = sum(counted.parts[part].parameters for part in ("embeddings", "head", "other")) * 2
+    four_bits = quantisation is not None and quantisation.bits == 4
+    facts = facts_of(
+        shape,
+        counted.memory_bytes,
+        method=quantisation.method if quantisation and four_bits else None,
+        group=quantisation.group_size if quantisation else None,
+    )
+    return Subject(str(found.folder.root), shape, facts, counted.layer_parameters, ends)
+
+
+def facts_of(shape: Architecture, weight_bytes: int, *, method: str | None, group: int | None) -> ModelFacts:
+    """What the engine's plan needs; the weights as they lie in the card's memory."""
+    return ModelFacts(
+        weight_bytes=weight_bytes,
+        layers=shape.layers,
+        hidden=shape.hidden,
+        intermediate=shape.intermediate,
+        heads=shape.heads,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        vocabulary=shape.vocabulary,
+        most_tokens=shape.most_tokens,
+        dtype=shape.dtype,
+        quantisation=method,
+        group_size=group,
+        model_type=shape.model_type,
+    )

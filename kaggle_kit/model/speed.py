@@ -1,0 +1,161 @@
+"""How long rows take where only prompts are read: work in FLOP, and the card's rate, measured or assumed by name.
+
+Work of a prompt of n tokens, with P numbers in the layers' matrices, L layers, H heads of D numbers, hidden size h and
+V words: 2·P·n for the matrices; 2·L·H·D·n² for causal attention (queries with keys and probabilities with values, 2·n²
+each a head and number, of which the mask leaves half); 2·h·V for the head, which answers the last token alone. Layers
+with a sliding window W see at most W tokens back.
+
+Checked on an H200 (vLLM 0.25.1): 718 TFLOP/s over a 34B model's layers in 4 bits, 673 over a 7B's, 606 over an 8B's in
+16 bits at 600 tokens a prompt and 608 at 3,000.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kaggle_kit.errors import UsageError
+from kaggle_kit.model.engine_check import capability
+from kaggle_kit.runtime.kernels import choose_kernel
+
+if TYPE_CHECKING:
+    from kaggle_kit.model.architecture import Architecture
+    from kaggle_kit.model.lengths import Lengths
+    from kaggle_kit.model.memory import Layout
+    from kaggle_kit.model.shapes import Subject
+    from kaggle_kit.targets import Target
+    from kaggle_kit.targets.rates import Rates
+
+START_SECONDS = 1200
+"""Installing, loading and the first prompts: 15 to 20 minutes were reported of a 32B model on two T4."""
+_STAGE_SHARE = 0.9
+"""Assumed share of the time that pipeline stages work, with several steps on the way."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One kind of card: its published fp16 rate in FLOP/s (dense), the share of it that is assumed, why, and the bytes
+    a second that two cards exchange."""
+
+    peak: float
+    share: float
+    why: str
+    link: float
+
+
+CARDS = {
+    "Tesla T4": Card(
+        65e12, 0.30, "of NVIDIA's 65 TFLOP/s; estimated from 500 to 700 tokens/s of a 34B model on two T4", 8e9
+    ),
+    "NVIDIA L4": Card(121e12, 0.5, "of NVIDIA's 121 TFLOP/s; an assumption, nothing was measured", 16e9),
+    "NVIDIA H100": Card(989e12, 0.70, "of NVIDIA's 989 TFLOP/s; measured on an H200, the same chip", 200e9),
+    "NVIDIA H200": Card(989e12, 0.70, "of NVIDIA's 989 TFLOP/s; measured", 200e9),
+}
+_HOPPER = {"machete": 1.0, "plain": 0.80, "marlin": 0.46, "dense": 0.87}
+"""Rates of the kernels on an H200, of Machete's."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The rate of one card in FLOP/s for a model's kernel, and where it is from."""
+
+    flops: float
+    kernel: str
+    assumption: str
+    measured: bool
+
+
+def prompt_flops(shape: Architecture, layer_parameters: int, tokens: float) -> float:
+    """FLOP of one prompt of so many tokens."""
+    return _linear(layer_parameters) * tokens + _attention(shape, tokens) + 2 * shape.hidden * shape.vocabulary
+
+
+def _linear(layer_parameters: int) -> float:
+    return 2 * layer_parameters
+
+
+def _attention(shape: Architecture, tokens: float) -> float:
+    whole = 2 * shape.heads * shape.head_dim * tokens * tokens
+    if shape.window is None or tokens <= shape.window:
+        return shape.layers * whole
+    seen = whole * (1 - (1 - shape.window / tokens) ** 2)
+    # Families with a window use it in every other layer (Gemma 2), or in all: half is the safer reckoning.
+    return shape.layers * (whole + seen) / 2
+
+
+def speed_of(subject: Subject, target: Target, rates: Rates | None) -> Speed:
+    """The rate of one card of the target: measured where `rates` has the kernel, else a named share of the card's peak.
+
+    Raises UsageError for a target whose card nobody knows, and where no 4-bit kernel can run.
+    """
+    kernel = _kernel(subject, target, rates)
+    if rates is not None and (measured := rates.flops(kernel)) is not None:
+        why = f"measured with {rates.engine} on {rates.card} ({kernel}; {rates.source or 'kit bench'})"
+        return Speed(measured, kernel, why, measured=True)
+    card = CARDS.get(target.gpu_name or "")
+    if card is None:
+        raise UsageError(
+            f"nobody has measured {target.gpu_name or 'the processor of ' + target.name}, so no time can be told; "
+            f"measure it (kit bench), and put the rates into rates/{target.name}.json"
+        )
+    relative = _HOPPER.get(kernel, 1.0) if capability(target) == (9, 0) else 1.0
+    why = f"assumed: {card.share * relative:.0%} {card.why} ({kernel})"
+    return Speed(card.peak * card.share * relative, kernel, why, measured=False)
+
+
+def _kernel(subject: Subject, target: Target, rates: Rates | None) -> str:
+    method, cards = subject.facts.quantisation, capability(target)
+    if method is None or cards is None:
+        return "dense"
+    version = tuple(int(part) for part in (target.engine.partition("==")[2] or "0").split(".")[:3])
+    known = {str(name): rate for name, rate in rates.kernels.items()} if rates else None
+    major, minor, patch = (*version, 0, 0, 0)[:3]
+    return choose_kernel(capability=cards, version=(major, minor, patch), method=method, rates=known).kernel
+
+
+def row_seconds(subject: Subject, layout: Layout, speed: Speed, link: float, tokens: float) -> float:
+    """Seconds that one prompt takes of all cards of the layout, side by side.
+
+    Tensor parallel cards add up each layer's output twice (after attention and after the MLP): 2·L·h numbers of two
+    bytes a token, each sent once over the link between two cards. Pipeline stages hand on h numbers a token.
+    """
+    flops = prompt_flops(subject.architecture, subject.layer_parameters, tokens)
+    share = _STAGE_SHARE if layout.stages > 1 else 1.0
+    seconds = flops / (speed.flops * layout.cards * share)
+    hidden = subject.architecture.hidden * 2 * tokens
+    if layout.parallel > 1:
+        seconds += 2 * subject.architecture.layers * hidden * 2 * (layout.parallel - 1) / layout.parallel / link
+    if layout.stages > 1:
+        seconds += hidden / link
+    return seconds / layout.replicas
+
+
+def total_seconds(subject: Subject, layout: Layout, speed: Speed, link: float, lengths: Lengths, rows: int) -> float:
+    """Seconds for `rows` rows whose lengths are spread as `lengths` are, the start left out."""
+    parts = lengths.counts.items()
+    seconds = sum(count * row_seconds(subject, layout, speed, link, tokens) for tokens, count in parts)
+    return seconds * rows / lengths.rows
+
+
+def tokens_in(subject: Subject, layout: Layout, speed: Speed, link: float, *, rows: int, seconds: float) -> int:
+    """The most tokens a row (all alike) for which `rows` rows end within `seconds`; 0 where not even one does."""
+    each = seconds / rows
+    if row_seconds(subject, layout, speed, link, 1) > each:
+        return 0
+    low, high = 1, 2
+    while row_seconds(subject, layout, speed, link, high) <= each and high < 1 << 22:
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        if row_seconds(subject, layout, speed, link, middle) <= each:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def link_of(target: Target) -> float:
+    """Bytes a second between two of the target's cards; without end where there is one."""
+    card = CARDS.get(target.gpu_name or "")
+    return card.link if card and target.gpus > 1 else math.inf

@@ -1,0 +1,265 @@
+"""Measure this machine: which 4-bit kernel and which engine settings read prompts fastest, and that all answer alike.
+
+Each trial is an engine of its own over the same rows (`bench_worker`), for some seconds after its start. The result is
+the rates file that a target's later builds choose their kernel by.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import DataError, RunError
+from kaggle_kit.runtime.engine_plan import plan_engine
+from kaggle_kit.runtime.kernels import KERNELS, obstacle
+from kaggle_kit.runtime.rows import read_records
+from kaggle_kit.runtime.run_job import worker_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from kaggle_kit.runtime.engine_plan import Gpu, ModelFacts
+    from kaggle_kit.runtime.job import Job
+
+FORMAT = 1
+_SHORTEST = 30.0
+"""Seconds below which no further trial is begun: an engine starts in about that."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One engine set-up: what it is called, its 4-bit kernel if it has one, and what selects it."""
+
+    name: str
+    kernel: str | None
+    options: Mapping[str, Any]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a trial gave: prompt tokens a second, seconds of the engine's start; or the problem that it ended in.
+
+    `apart` is the largest difference of a label probability from the first trial's, on the rows that both scored.
+    """
+
+    trial: Trial
+    tokens_per_second: float = 0.0
+    start_seconds: float = 0.0
+    rows: int = 0
+    tokens: int = 0
+    engine: str = ""
+    apart: float | None = None
+    problem: str | None = None
+    probabilities: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False)
+
+
+def trials(
+    *,
+    gpus: Sequence[Gpu],
+    model: ModelFacts,
+    longest: int,
+    vllm_version: tuple[int, int, int],
+    given: Mapping[str, Any],
+    given_environment: Mapping[str, str],
+) -> tuple[Trial, ...]:
+    """What is worth measuring here, the plan's own choice first: each kernel that can be had, then two settings.
+
+    Raises UsageError where the model fits this machine in no way.
+    """
+
+    def planned(name: str, *, kernel: str | None = None, **more: Any) -> Trial:
+        plan = plan_engine(
+            gpus=gpus,
+            model=model,
+            longest=longest,
+            mean_tokens=longest,
+            vllm_version=vllm_version,
+            given={**given, **more},
+            given_environment=given_environment,
+            kernel=kernel,
+        )
+        return Trial(name, kernel, plan.options, plan.environment)
+
+    own = planned("as planned")
+    found = [own]
+    if gpus and model.quantisation and "quantization" not in given:
+        capability = gpus[0].capability
+        possible = [
+            name
+            for name in KERNELS
+            if obstacle(name, capability=capability, version=vllm_version, method=model.quantisation) is None
+        ]
+        each = [planned(f"kernel {name}", kernel=name) for name in possible]
+        alike = [one for one in each if (one.options, one.environment) == (own.options, own.environment)]
+        found = [*(alike or [own]), *(one for one in each if one not in alike)]
+    found.append(planned("no prefix cache", enable_prefix_caching=False))
+    step = int(own.options.get("max_num_batched_tokens", 8192))
+    found.append(
+        planned(f"steps of {max(step // 2, longest + 1):,}", max_num_batched_tokens=max(step // 2, longest + 1))
+    )
+    unique = {(str(sorted(one.options.items())), str(sorted(one.environment.items()))): one for one in found[::-1]}
+    return tuple(one for one in found if one in unique.values())
+
+
+def probe_rows(data: Path, out: Path, *, rows: int) -> Path:
+    """The first `rows` rows of `data`/train.csv, or of test.csv where that has none, as the CSV `out`.
+
+    A public run's test.csv holds a handful of rows only. Raises DataError where neither has a row.
+    """
+    sources = [path for path in (data / "train.csv", data / "test.csv") if path.is_file()]
+    found = ([dict(record) for record in islice(read_records(path, columns=[]), rows)] for path in sources)
+    records = next(filter(None, found), None)
+    if records is None:
+        raise DataError(f"{data} holds no train.csv or test.csv with rows to measure with")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("w", newline="", encoding="utf-8", errors="surrogatepass") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(records[0]), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(records)
+    return out
+
+
+def run_trials(
+    planned: Sequence[Trial],
+    *,
+    job: Job,
+    python: Path,
+    scratch: Path,
+    environment: Mapping[str, str],
+    seconds: float,
+    deadline: float,
+    tell: Callable[[str], None],
+) -> tuple[Measured, ...]:
+    """Run the trials one after the other, each over the job's rows for `seconds` after its engine's start.
+
+    `deadline` (of `time.monotonic`, seconds): no trial is begun that would probably not end before it, and one that
+    still runs is ended. A trial that fails is kept with its problem; RunError where not even the first gave a rate.
+    """
+    found: list[Measured] = []
+    longest = _SHORTEST
+    for number, trial in enumerate(planned):
+        left = deadline - time.monotonic()
+        if left < longest and found:
+            tell(f"{trial.name}: no time is left for it")
+            continue
+        since = time.monotonic()
+        one = _run(trial, job, python, scratch / f"trial-{number}", environment, seconds=seconds, limit=left)
+        longest = max(longest, time.monotonic() - since)
+        if found and not one.problem:
+            one = replace(one, apart=_apart(one.probabilities, found[0].probabilities))
+        if not found and one.problem:
+            raise RunError(f"nothing could be measured: {one.problem}")
+        found.append(one)
+        tell(line(one, found[0]))
+    return tuple(found)
+
+
+def _run(
+    trial: Trial, job: Job, python: Path, folder: Path, environment: Mapping[str, str], *, seconds: float, limit: float
+) -> Measured:
+    folder.mkdir(parents=True, exist_ok=True)
+    path, out, log = folder / "job.json", folder / "measured.json", folder / "log.txt"
+    out.unlink(missing_ok=True)
+    replace(job, engine_options=dict(trial.options)).write(path)
+    command = [str(python), "-m", "kaggle_kit.runtime.bench_worker", str(path), str(out), str(seconds)]
+    around = {**worker_environment(folder), **trial.environment, **environment}
+    with log.open("w", encoding="utf-8") as stream:
+        # A group of its own: an engine's further processes outlive the first one, and hold the card's memory.
+        process = subprocess.Popen(
+            command,
+            env=around,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            process.wait(max(limit, 1.0))
+        except subprocess.TimeoutExpired:
+            return Measured(trial, problem=f"it did not end within {limit:.0f} s")
+        finally:
+            _end_group(process.pid)
+            process.wait()
+    try:
+        body = json.loads(out.read_text(encoding="utf-8"))
+        return Measured(trial, **{name: body[name] for name in _KEPT})
+    except (OSError, ValueError, KeyError):
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return Measured(trial, problem=(lines[-1].strip() if lines else "it said nothing")[:300])
+
+
+_KEPT = ("tokens_per_second", "start_seconds", "rows", "tokens", "engine", "probabilities")
+
+
+def _end_group(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _apart(one: Mapping[str, Sequence[float]], other: Mapping[str, Sequence[float]]) -> float | None:
+    pairs = [(one[name], other[name]) for name in one.keys() & other.keys()]
+    return max((abs(x - y) for left, right in pairs for x, y in zip(left, right, strict=True)), default=None)
+
+
+def line(one: Measured, first: Measured) -> str:
+    """A trial in a sentence, its rate against the first's."""
+    if one.problem:
+        return f"{one.trial.name}: {one.problem}"
+    ratio = one.tokens_per_second / first.tokens_per_second
+    apart = "" if one.apart is None else f", probabilities within {one.apart:.4f} of the first's"
+    return (
+        f"{one.trial.name}: {one.tokens_per_second:,.0f} tokens/s ({ratio:.2f} of the first), {one.rows} rows of "
+        f"{one.tokens / max(one.rows, 1):.0f} tokens, engine start {one.start_seconds:.0f} s{apart}"
+    )
+
+
+def rates(found: Sequence[Measured], *, target: str, model: ModelFacts, gpus: Sequence[Gpu]) -> dict[str, Any]:
+    """The rates file's content: `kernels` is what `kernels.read_rates` reads, in prompt tokens a second."""
+    best: dict[str, float] = {}
+    for one in found:
+        if one.trial.kernel and not one.problem:
+            best[one.trial.kernel] = max(best.get(one.trial.kernel, 0.0), round(one.tokens_per_second, 1))
+    return {
+        "format": FORMAT,
+        "target": target,
+        "card": f"sm_{gpus[0].capability[0]}{gpus[0].capability[1]}" if gpus else "cpu",
+        "cards": len(gpus),
+        "engine_cards": int(found[0].trial.options.get("tensor_parallel_size", 1)),
+        "engine": found[0].engine,
+        "model": {
+            "weight_bytes": model.weight_bytes,
+            "layers": model.layers,
+            "hidden": model.hidden,
+            "intermediate": model.intermediate,
+            "heads": model.heads,
+            "kv_heads": model.kv_heads,
+            "head_dim": model.head_dim,
+            "quantisation": model.quantisation,
+        },
+        "kernels": best,
+        "tokens_per_second": round(max(one.tokens_per_second for one in found), 1),
+        "trials": [
+            {
+                "name": one.trial.name,
+                "kernel": one.trial.kernel,
+                "tokens_per_second": round(one.tokens_per_second, 1),
+                "start_seconds": round(one.start_seconds, 1),
+                "rows": one.rows,
+                "tokens": one.tokens,
+                "apart": one.apart,
+                "problem": one.problem,
+            }
+            for one in found
+        ],
+    }

@@ -1,0 +1,174 @@
+"""`kit model inspect` and `kit model fit` as a user types them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kaggle_kit.cli.main import kit, run
+from kaggle_kit.cli.model import model as group
+from kaggle_kit.runtime.manifest import read_manifest
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "tests" / "demo" / "model"
+
+
+@pytest.fixture(autouse=True)
+def _command_is_there():
+    """The group is part of `kit`."""
+    if "model" not in kit.commands:
+        kit.add_command(group)
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    """A copy of the demo model, outside of any project."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(DEMO, tmp_path / "checkpoint"))
+
+
+def test_a_whole_model_ends_with_0(checkpoint, capsys):
+    """Architecture, parts, label tokens, and no error."""
+    assert run(["model", "inspect", str(checkpoint), "--labels", "A,B,tie"]) == 0
+    out = capsys.readouterr().out
+    assert "LlamaForCausalLM: 2.89 million parameters, 4 layers, awq 4 bits in groups of 128" in out
+    assert "label tokens: 35, 36, 462" in out
+    assert "0 errors and 0 warnings for kaggle-t4x2" in out
+
+
+def test_a_broken_model_ends_with_1_and_all_its_errors(checkpoint, capsys):
+    """Each on a line of its own, with the next step."""
+    (checkpoint / "tokenizer.json").unlink()
+    (checkpoint / "model.bin").write_bytes(b"\x80")
+    assert run(["model", "inspect", str(checkpoint)]) == 1
+    out = capsys.readouterr().out
+    assert "error: model.bin: is a pickle" in out
+    assert "error: tokenizer.json: is missing; save it in the fast form" in out
+
+
+def test_json_holds_the_same(checkpoint, capsys):
+    """Exit code and problems too."""
+    (checkpoint / "tokenizer.json").unlink()
+    assert run(["model", "inspect", str(checkpoint), "--json"]) == 1
+    body = json.loads(capsys.readouterr().out)
+    assert body["parameters"] == 2_885_888
+    assert {problem["file"] for problem in body["problems"]} == {"tokenizer.json"}
+    assert body["manifest"] is None
+
+
+def test_a_notebook_brings_its_labels_prompt_and_target(capsys):
+    """Labels are checked where the notebook's template ends."""
+    assert run(["model", "inspect", str(DEMO), "--notebook", "lmsys", "--project", str(ROOT)]) == 0
+    assert "label tokens: 35, 36, 462" in capsys.readouterr().out
+
+
+def test_labels_that_are_several_tokens_end_with_1(checkpoint, capsys):
+    """With their pieces."""
+    assert run(["model", "inspect", str(checkpoint), "--labels", "A,undecided"]) == 1
+    assert "the label 'undecided' is" in capsys.readouterr().out
+
+
+def test_labels_and_notebook_exclude_each_other(checkpoint, capsys):
+    """A notebook has labels already."""
+    assert run(["model", "inspect", str(checkpoint), "--labels", "A,B", "--notebook", "x"]) == 2
+    assert "give --labels or --notebook, not both" in capsys.readouterr().err
+
+
+def test_writing_makes_a_manifest(checkpoint, capsys):
+    """Named by the folder, or as asked; sizes of an old one do not count."""
+    (checkpoint / "manifest.json").unlink()
+    assert run(["model", "inspect", str(checkpoint), "--write"]) == 0
+    assert "manifest.json written: checkpoint, 5 files" in capsys.readouterr().out
+    (checkpoint / "more.json").write_text("{}")
+    assert run(["model", "inspect", str(checkpoint)]) == 1
+    assert run(["model", "inspect", str(checkpoint), "--write", "--name", "mine"]) == 0
+    assert read_manifest(checkpoint / "manifest.json").name == "mine"
+    assert run(["model", "inspect", str(checkpoint)]) == 0
+
+
+def test_writing_names_the_model_as_kit_toml_does(minimal, capsys):
+    """The table whose path it is: push refuses another name."""
+    text = (minimal / "kit.toml").read_text()
+    folder = minimal / next(line.split('"')[1] for line in text.splitlines() if line.startswith("path"))
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(DEMO, folder)
+    (folder / "manifest.json").unlink()
+    table = text.split("[models.")[1].split("]")[0]
+    assert run(["model", "inspect", str(folder), "--write", "--project", str(minimal)]) == 0
+    assert f"manifest.json written: {table}, " in capsys.readouterr().out
+
+
+def test_nothing_is_written_of_a_broken_model(checkpoint, capsys):
+    """The old manifest stays."""
+    before = (checkpoint / "manifest.json").read_bytes()
+    (checkpoint / "tokenizer.json").unlink()
+    assert run(["model", "inspect", str(checkpoint), "--write"]) == 1
+    assert "manifest.json was not written" in capsys.readouterr().out
+    assert (checkpoint / "manifest.json").read_bytes() == before
+
+
+def test_a_path_that_is_none_ends_with_1(tmp_path, capsys):
+    """One sentence."""
+    assert run(["model", "inspect", str(tmp_path / "nowhere")]) == 1
+    assert "is no folder: name the folder" in capsys.readouterr().err
+
+
+def test_fit_asks_before_downloading(capsys):
+    """A model by name: layouts, verdict, the rate's source, and all sizes."""
+    assert run(["model", "fit", "yi-34b", "--target", "kaggle-t4x2", "--tokens", "600"]) == 0
+    out = capsys.readouterr().out
+    assert "tensor parallel 2: 25,000 rows take" in out
+    assert "assumed: 30% of NVIDIA's 65 TFLOP/s" in out
+    for name in ("qwen3-4b", "llama-3-8b", "qwen2-72b"):
+        assert name in out
+
+
+def test_fit_of_a_folder_reads_real_rows(capsys):
+    """The notebook's own prompt over its data."""
+    arguments = ["--notebook", "lmsys", "--data", str(DEMO.parent / "data"), "--project", str(ROOT)]
+    assert run(["model", "fit", str(DEMO), *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "test.csv: 300 rows" in out
+    assert "data parallel 2: 300 rows take" in out
+
+
+def test_fit_reads_a_histogram(tmp_path, capsys):
+    """Rows are those of the file."""
+    (tmp_path / "lengths.csv").write_text("400,10000\n900,15000\n")
+    assert run(["model", "fit", "llama-3-8b", "--histogram", str(tmp_path / "lengths.csv"), "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert (body["rows"], body["lengths"]["mean"], body["best"]) == (25_000, 700.0, "data parallel 2")
+    assert len(body["sizes"]) == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["yi-35b"], "did you mean 'yi-34b'"),
+        (["yi-34b", "--context", "5000"], "--context 4095 is the most"),
+        (["yi-34b", "--tokens", "5", "--histogram", "x"], "give one of --tokens, --histogram and --data"),
+        (["yi-34b", "--data", "x"], "--data needs --notebook NAME"),
+        (["yi-34b", "--target", "kaggle-t4"], "did you mean 'kaggle-t4x2'"),
+    ],
+)
+def test_wrong_use_of_fit_ends_with_2(arguments, message, capsys):
+    """With what was meant."""
+    assert run(["model", "fit", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_nothing_heavy_is_imported():
+    """Both commands stay without torch, transformers and numpy."""
+    code = (
+        "import sys; from kaggle_kit.cli.model import model; "
+        "model(['fit', 'yi-34b', '--json'], standalone_mode=False); "
+        f"model(['inspect', {str(DEMO)!r}, '--json'], standalone_mode=False); "
+        "print(sorted({'torch', 'transformers', 'safetensors', 'vllm', 'numpy'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"

@@ -1,0 +1,56 @@
+"""`kit rehearse`: wrong uses end before anything is fetched. The rehearsal itself is in tests/end_to_end."""
+
+import pytest
+
+from kaggle_kit.cli.main import run
+from kaggle_kit.remote.loopback.faults import FAULTS
+
+
+@pytest.fixture
+def here(minimal, monkeypatch, tmp_path):
+    """The minimal project as the current folder, and an empty cache."""
+    monkeypatch.setenv("KIT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(minimal)
+    return minimal
+
+
+WRONG = {
+    "unknown notebook": (["answr"], "no notebook 'answr'; did you mean 'answer'?"),
+    "unknown fault": (["answer", "--fault", "push-reply-lots"], "did you mean 'push-reply-lost'?"),
+    "one of two faults": (["answer", "--fault", "rate-limited", "--fault", "x"], "no fault is called 'x'"),
+    "unknown target": (["answer", "--target", "local"], "did you mean 'local-cpu'?"),
+    "a file": (["answer", "--out", "kit.toml"], "is not a rehearsal's folder"),
+    "a folder of something else": (["answer", "--out", "templates"], "is not a rehearsal's folder"),
+    "no rows": (["answer", "--rows", "0"], "--rows"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_rehearsal_writes_nothing(here, case, listing, capsys):
+    """Each is told with exit code 2, and no file is touched."""
+    words, message = WRONG[case]
+    before = listing(here)
+    assert run(["rehearse", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert listing(here) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["answer"], "no data: name a folder with --data DIR"),
+        (["answer", "--target", "kaggle-t4x2"], "needs 2 GPUs; a rehearsal here is for local-cpu"),
+        (["answer", "-p", "token_buget=1"], "did you mean 'token_budget'?"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_what_cannot_be_rehearsed(words, message, capsys):
+    """Missing data, a target with GPUs and a wrong parameter are told with exit code 2."""
+    assert run(["rehearse", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_faults_are_listed(capsys):
+    """--faults lists all of them, and needs no notebook."""
+    assert run(["rehearse", "--faults"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(FAULTS)
