@@ -50,11 +50,11 @@ def bench(
     from kaggle_kit.cli.scoring import HERE, open_scoring
     from kaggle_kit.errors import UsageError
     from kaggle_kit.files import write_atomic
-    from kaggle_kit.notebook.build import RATES
     from kaggle_kit.runtime.bench import probe_rows, rates, run_trials, trials
     from kaggle_kit.runtime.engine_plan import model_facts
     from kaggle_kit.runtime.gpus import find_gpus
     from kaggle_kit.runtime.job import Job
+    from kaggle_kit.targets.rates import FOLDER
 
     until = time.monotonic() + minutes * 60
     project = open_project(project_folder)
@@ -93,7 +93,7 @@ def bench(
             tell=lambda text: click.echo(text, err=True),
         )
     body = rates(found, target=HERE, model=facts, gpus=gpus)
-    path = out or project.root / RATES / f"{HERE}.json"
+    path = out or project.root / FOLDER / f"{HERE}.json"
     write_atomic(path, json.dumps(body, indent=1, sort_keys=True) + "\n")
     if as_json:
         click.echo(json.dumps(body, indent=1, sort_keys=True))

@@ -15,6 +15,7 @@ from kaggle_kit.cli.calibrate import calibrate
 from kaggle_kit.cli.dryrun import dryrun
 from kaggle_kit.cli.ensemble import ensemble
 from kaggle_kit.cli.eval import evaluate
+from kaggle_kit.cli.model import model
 from kaggle_kit.cli.plan import plan
 from kaggle_kit.cli.pull import pull
 from kaggle_kit.cli.push import push
@@ -56,6 +57,7 @@ for command in (
     evaluate,
     history,
     logs,
+    model,
     output,
     plan,
     pull,

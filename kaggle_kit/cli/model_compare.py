@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kaggle_kit.evaluation.compare import Comparison, Figures
-    from kaggle_kit.evaluation.score_file import Scoring
 
 _FOLDER = click.Path(path_type=Path)
 _ROWS = 500

@@ -182,8 +182,8 @@ def _said(out: Path, provenance: Mapping[str, Any], proof: Mapping[str, Any] | N
     merged = f", {adapter['layers']} layers of the adapter {adapter['name']} merged" if adapter else ""
     size = sum(path.stat().st_size for path in out.iterdir())
     lines = [
-        f"{out}: AWQ, {options['w_bit']} bits, groups of {options['q_group_size']}, {size / 1e6:,.1f} MB, "
-        f"made in {seconds:.0f} s{merged}",
+        f"{out}: AWQ, {options['w_bit']} bits, groups of {options['q_group_size']}, {size / 1e6:,.1f} MB{merged}",
+        f"  made in {seconds:.0f} s",
         f"  calibrated on {calibration['rows']} rows, {calibration['tokens']:,} tokens, of {calibration['table']}",
     ]
     if proof is not None:

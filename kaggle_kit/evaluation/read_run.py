@@ -180,9 +180,9 @@ def _pushed_outcome(
     rest = "; ".join(part for part in (scored, score) if part)
     broken = [check for check in checks if check.good is False]
     if state in _GOING_ON:
-        return None, f"NOT ENDED: Kaggle said {state.lower()} when it was last asked"
+        return None, f"NOT ENDED: Kaggle said {state.lower().replace('_', ' ')} when it was last asked"
     if state not in (None, _COMPLETE):
-        return False, f"FAILED: {state.lower()}" + (f", {run['failure']}" if run.get("failure") else "")
+        return False, f"FAILED: {state.lower().replace('_', ' ')}" + (f", {run['failure']}" if run.get("failure") else "")
     if failed:
         return False, f"FAILED in the stage {failed.get('stage')!r}: {failed.get('error')}" + (
             f"; {rest}" if rest else ""

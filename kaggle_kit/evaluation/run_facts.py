@@ -214,5 +214,9 @@ def row_text(rows: Mapping[str, Any]) -> str:
 
 def plain(value: object) -> str:
     """A setting as text, not too long."""
+    if value in ("", None, [], {}):
+        return "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value))
     said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
     return said if len(said) <= _MOST_TEXT else f"{said[:_MOST_TEXT]} …"

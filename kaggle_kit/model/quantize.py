@@ -190,9 +190,9 @@ def _refuse_unsupported(source: Inspection, python: Path, staging: Path, tell: T
     kind = source.architecture.model_type if source.architecture else None
     if kind not in found["supported"]:
         raise ModelError(
-            f"AutoAWQ {found['versions']['autoawq']} cannot quantise the architecture {kind!r} of {source.folder.root}. "
-            f"It can: {', '.join(found['supported'])}. For others there is llm-compressor on a machine with a GPU, "
-            f"or a model that is offered as AWQ already"
+            f"{source.folder.root} has the architecture {kind!r}, which AutoAWQ {found['versions']['autoawq']} cannot "
+            f"quantise. It can: {', '.join(found['supported'])}. For others there is llm-compressor on a machine "
+            f"with a GPU, or a model that is offered as AWQ already"
         )
     versions: dict[str, str] = found["versions"]
     return versions

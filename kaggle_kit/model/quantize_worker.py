@@ -17,9 +17,11 @@ import random
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _PACKAGES = ("autoawq", "peft", "safetensors", "tokenizers", "torch", "transformers")

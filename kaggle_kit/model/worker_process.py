@@ -75,4 +75,6 @@ def _environment(scratch: Path) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "USE_TF": "0",
+        # Threads that spin while they wait for each other lose a time slice each time another program runs too.
+        "OMP_WAIT_POLICY": "PASSIVE",
     }

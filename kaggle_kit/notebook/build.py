@@ -15,11 +15,11 @@ from kaggle_kit.notebook.parameters import Value, override, parse_assignments
 from kaggle_kit.notebook.render import render
 from kaggle_kit.notebook.source import Cell, Source, read_source
 from kaggle_kit.project.config import CONFIG
-from kaggle_kit.runtime.kernels import read_rates
 from kaggle_kit.runtime.manifest import MANIFEST, Manifest, dump_manifest, file_entry, read_manifest
 from kaggle_kit.runtime.wheel_names import kit_part_reference
 from kaggle_kit.suggest import did_you_mean
 from kaggle_kit.targets import load_target
+from kaggle_kit.targets.rates import load_rates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from kaggle_kit.targets import Target
 
 METADATA = "kernel-metadata.json"
-RATES = "rates"
-"""The project's folder of measured rates, one file a target."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,7 @@ def build(
     parameters = override(source.parameters, notebook.parameters, where=where)
     parameters |= parse_assignments(source.parameters, assignments)
     wheelhouse = _wheelhouse(project, target)
+    measured = load_rates(target.name, project=project.root)
     cells = render(
         source,
         template=notebook.template,
@@ -88,7 +87,7 @@ def build(
             "engine": notebook.engine,
             "engine_options": target.engine_options | notebook.engine_options,
             "worker_environment": target.worker_environment,
-            "rates": target_rates(project, target),
+            "rates": measured.kernels if measured else {},
         },
     )
     if gate is not None:
@@ -99,15 +98,6 @@ def build(
     write_atomic(folder / METADATA, json.dumps(metadata, indent=2, ensure_ascii=False) + "\n")
     _write_manifest(folder, name, target, assignments)
     return Build(name, folder, target, source, parameters)
-
-
-def target_rates(project: Project, target: Target) -> dict[str, float]:
-    """What `kit bench` measured on the target, from `rates/TARGET.json`: tokens a second by kernel; else {}.
-
-    Raises DataError where the file cannot be used.
-    """
-    path = project.root / RATES / f"{target.name}.json"
-    return read_rates(path) if path.is_file() else {}
 
 
 def _wheelhouse(project: Project, target: Target) -> str:

@@ -225,7 +225,7 @@ def line(one: Measured, first: Measured) -> str:
 
 
 def rates(found: Sequence[Measured], *, target: str, model: ModelFacts, gpus: Sequence[Gpu]) -> dict[str, Any]:
-    """The rates file's content: `kernels` is what `kernels.read_rates` reads, in prompt tokens a second."""
+    """The rates file's content: `kernels` are prompt tokens a second, by which builds choose."""
     best: dict[str, float] = {}
     for one in found:
         if one.trial.kernel and not one.problem:

@@ -220,7 +220,7 @@ def plan_engine(
     """The engine arguments for prompts of `longest` tokens at most and `mean_tokens` on average.
 
     No `gpus` means this machine's CPU. `given` arguments and variables win over the plan's own; `rates` are the
-    target's measured kernels (`kernels.read_rates`), `kernel` one by name. Raises UsageError where the model fits in
+    target's measured kernels (tokens/s), `kernel` one by name. Raises UsageError where the model fits in
     no way, the prompts are longer than the model reads, or the cards differ; the text says by how much.
     """
     given, given_environment = given or {}, given_environment or {}

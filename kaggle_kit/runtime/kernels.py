@@ -7,16 +7,14 @@ Marlin 0.46. Where each can be had was read in vLLM's sources of 0.14.1, 0.17.1,
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import DataError, UsageError
+from kaggle_kit.errors import UsageError
 from kaggle_kit.runtime import kernel_plugin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 KERNELS = ("machete", "marlin", "plain")
 
@@ -40,22 +38,6 @@ class KernelChoice:
     reason: str
     options: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
-
-
-def read_rates(path: Path) -> dict[str, float]:
-    """A target's measured rates: `{"kernels": {"marlin": 5200, …}}`, in prompt tokens a second.
-
-    Raises DataError where the file is missing, is no such JSON, or names an unknown kernel.
-    """
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-        rates = {str(name): float(rate) for name, rate in body["kernels"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} cannot be read as measured rates ({error}); measure the target again") from error
-    wrong = [name for name, rate in rates.items() if name not in KERNELS or not rate > 0]
-    if wrong:
-        raise DataError(f"{path}: {wrong[0]} = {rates[wrong[0]]}: known are {', '.join(KERNELS)}, above 0 tokens/s")
-    return rates
 
 
 def obstacle(kernel: str, *, capability: tuple[int, int], version: tuple[int, int, int], method: str) -> str | None:

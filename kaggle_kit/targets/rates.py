@@ -6,8 +6,8 @@
      "kernels": {"machete": 10700, "plain": 8530, "marlin": 4950}, "tokens_per_second": 10700,
      "trials": [{"rows": 512, "tokens": 309760}], "dense_flops": 6.06e14, "source": "how"}
 
-`kernels` are prompt tokens a second of one engine on `engine_cards` cards; `runtime.kernels.read_rates` reads the same
-table to choose the kernel. `dense_flops` is the rate of 16-bit weights in FLOP/s, where another model was measured too.
+`kernels` are prompt tokens a second of one engine on `engine_cards` cards: a build chooses the fastest by
+them. `dense_flops` is the rate of 16-bit weights in FLOP/s, where another model was measured too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from kaggle_kit.errors import DataError
 from kaggle_kit.suggest import first_problem
 
 _SHIPPED = Path(__file__).parent / "rates"
-_FOLDER = "rates"
+FOLDER = "rates"
+"""The project's folder of measured rates, one file a target."""
 _Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Count = Annotated[int, Field(gt=0)]
 
@@ -89,7 +90,7 @@ class Rates(_Table):
 
 def rates_path(target: str, *, project: Path | None = None) -> Path | None:
     """The file of a target's rates; None where nobody has measured it."""
-    folders = [project / _FOLDER] if project else []
+    folders = [project / FOLDER] if project else []
     return next((path for folder in [*folders, _SHIPPED] if (path := folder / f"{target}.json").is_file()), None)
 
 

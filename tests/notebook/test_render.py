@@ -16,6 +16,7 @@ CONTEXT = {
     "engine": "vllm",
     "engine_options": {"b": 1, "a": "x"},
     "worker_environment": {},
+    "rates": {},
 }
 
 
@@ -165,7 +166,7 @@ def test_a_wrong_template(rendered, case):
 
 def test_a_missing_template(rendered):
     """A template that does not exist gets a suggestion and the list, the shipped ones included."""
-    with pytest.raises(SourceError, match=r"'offlin\.py\.j2'; did you mean 'offline\.py\.j2'\?; known: offline"):
+    with pytest.raises(SourceError, match=r"'offlin\.py\.j2'; did you mean 'offline\.py\.j2'\?; known: bench"):
         rendered(None, name="offlin.py.j2")
 
 

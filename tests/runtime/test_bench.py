@@ -11,8 +11,8 @@ from kaggle_kit.errors import DataError, RunError
 from kaggle_kit.runtime.bench import Measured, Trial, line, probe_rows, rates, run_trials, trials
 from kaggle_kit.runtime.engine_plan import Gpu, ModelFacts
 from kaggle_kit.runtime.job import Job
-from kaggle_kit.runtime.kernels import read_rates
 from kaggle_kit.runtime.task import Task
+from kaggle_kit.targets.rates import load_rates
 
 GIB = 1 << 30
 T4 = Gpu(memory=15 * GIB, capability=(7, 5))
@@ -112,9 +112,9 @@ def test_the_rates_file_is_what_a_build_reads(tmp_path):
         measured("no prefix cache", None, 6000.0),
     ]
     body = rates(found, target="kaggle-t4x2", model=MODEL, gpus=[T4, T4])
-    path = tmp_path / "rates.json"
-    path.write_text(json.dumps(body))
-    assert read_rates(path) == {"marlin": 5000.0}
+    (tmp_path / "rates").mkdir()
+    (tmp_path / "rates" / "kaggle-t4x2.json").write_text(json.dumps(body))
+    assert load_rates("kaggle-t4x2", project=tmp_path).kernels == {"marlin": 5000.0}
     assert (body["card"], body["cards"], body["tokens_per_second"]) == ("sm_75", 2, 6000.0)
     assert [one["problem"] for one in body["trials"]] == [None, "no memory", None]
 

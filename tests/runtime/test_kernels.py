@@ -1,11 +1,9 @@
 """The 4-bit kernel: what can be selected where, and what is."""
 
-import json
-
 import pytest
 
-from kaggle_kit.errors import DataError, UsageError
-from kaggle_kit.runtime.kernels import choose_kernel, obstacle, read_rates
+from kaggle_kit.errors import UsageError
+from kaggle_kit.runtime.kernels import choose_kernel, obstacle
 
 T4, A100, L4, H200, RTX6000 = (7, 5), (8, 0), (8, 9), (9, 0), (12, 0)
 DISABLED = {"VLLM_DISABLED_KERNELS": "MacheteLinearKernel,CutlassW4A8LinearKernel"}
@@ -102,19 +100,3 @@ def test_a_card_without_any_kernel_is_refused():
     """Every reason is told."""
     with pytest.raises(UsageError, match=r"no 4-bit kernel.*Machete.*Marlin needs sm_75.*AWQ needs sm_75"):
         choose((6, 0), (0, 10, 0))
-
-
-def test_rates_are_read(tmp_path):
-    """The target's rates file is JSON: tokens/s by kernel."""
-    path = tmp_path / "rates.json"
-    path.write_text(json.dumps({"kernels": {"marlin": 5200}, "measured": "2026-11-24"}))
-    assert read_rates(path) == {"marlin": 5200.0}
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"kernels": {"cutlass": 3}}', '{"kernels": {"marlin": 0}}'])
-def test_a_wrong_rates_file_is_an_error(tmp_path, text):
-    """A file that cannot be used is named, never ignored."""
-    path = tmp_path / "rates.json"
-    path.write_text(text)
-    with pytest.raises(DataError, match=r"rates\.json"):
-        read_rates(path)

@@ -1,0 +1,52 @@
+"""Checkpoints in full precision and adapters for them, made without torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from kaggle_kit.runtime.transformers_engine import dequantise
+
+DEMO = Path(__file__).parents[1] / "demo" / "model"
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+RANK = 4
+
+
+def full_demo(folder: Path) -> Path:
+    """The demo model with its 4-bit weights written out in fp16."""
+    folder.mkdir(parents=True)
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        shutil.copyfile(DEMO / name, folder / name)
+    config = json.loads((DEMO / "config.json").read_text())
+    group = config.pop("quantization_config")["group_size"]
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = load_file(DEMO / "model.safetensors")
+    full = {name: value for name, value in tensors.items() if not name.endswith(("qweight", "qzeros", "scales"))}
+    for name in [name.removesuffix(".qweight") for name in tensors if name.endswith(".qweight")]:
+        parts = (tensors[f"{name}.{part}"] for part in ("qweight", "qzeros", "scales"))
+        full[f"{name}.weight"] = dequantise(*parts, group_size=group).astype(np.float16)
+    save_file(full, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def make_adapter(folder: Path, base: Path, *, change=None, **config) -> Path:
+    """An adapter as peft saves one, for every linear layer of `base`; `change` edits its tensors."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    tensors = {}
+    for name, weight in load_file(base / "model.safetensors").items():
+        layer = name.removesuffix(".weight")
+        if layer.rpartition(".")[2] in TARGETS:
+            key = f"base_model.model.{layer}"
+            tensors[f"{key}.lora_A.weight"] = rng.normal(0, 0.02, (RANK, weight.shape[1])).astype(np.float32)
+            tensors[f"{key}.lora_B.weight"] = rng.normal(0, 0.02, (weight.shape[0], RANK)).astype(np.float32)
+    if change:
+        change(tensors)
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    told = {"peft_type": "LORA", "r": RANK, "lora_alpha": 8, "target_modules": list(TARGETS)} | config
+    (folder / "adapter_config.json").write_text(json.dumps(told))
+    return folder
