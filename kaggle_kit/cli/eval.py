@@ -28,7 +28,13 @@ _ENGINES = click.Choice(["vllm", "vllm-classify", "transformers"])
 @click.option("-o", "--out", metavar="FILE", type=_FILE, help="The scores file to write (.parquet).")
 @click.option("--data", metavar="DIR", type=_FILE, help="A folder with train.csv, or a table (default: kit.toml's).")
 @click.option("--rows", metavar="N", type=click.IntRange(min=1), help="Only the first N rows.")
-@click.option("--passes", type=click.Choice(list(_PASSES)), default="plain,swapped", show_default=True)
+@click.option(
+    "--passes",
+    type=click.Choice(list(_PASSES)),
+    default="plain,swapped",
+    show_default=True,
+    help="In one order, or in both.",
+)
 @click.option("--model", "model_name", metavar="M", help="Another model of kit.toml in place of the notebook's.")
 @click.option("--engine", type=_ENGINES, help="Another engine than the notebook's.")
 @click.option("--target", metavar="T", default="local-cpu", show_default=True, help="Whose wheelhouse is used here.")

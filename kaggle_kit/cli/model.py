@@ -11,6 +11,8 @@ import click
 from kaggle_kit.cli.options import open_project, project_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kaggle_kit.model.fit import Fit
     from kaggle_kit.model.inspect import Inspection
     from kaggle_kit.model.lengths import Lengths
@@ -25,6 +27,8 @@ _DEFAULT_TARGET = "kaggle-t4x2"
 _USUAL_CONTEXT = 2047
 _USUAL_TOKENS = 600
 _USUAL_ROWS = 25_000
+_SHOWN = 30
+"""Problems that a person reads before mending one."""
 _FOLDER = click.Path(path_type=Path)
 _target = click.option(
     "--target", "target_name", metavar="T", help="The machine (default: the notebook's, else kaggle-t4x2)."
@@ -169,12 +173,20 @@ def _show_inspection(found: Inspection, target: Target) -> None:
     if found.tokenizer and found.tokenizer.label_ids:
         click.echo(f"label tokens: {', '.join(map(str, found.tokenizer.label_ids))}")
     if found.folder.left_out:
-        click.echo(f"not sent: {', '.join(found.folder.left_out)}")
+        click.echo(f"not sent: {_some(found.folder.left_out)}")
     click.echo()
-    for problem in found.problems:
+    for problem in found.problems[:_SHOWN]:
         click.echo(f"{problem.severity}: {problem}")
+    if len(found.problems) > _SHOWN:
+        click.echo(f"and {len(found.problems) - _SHOWN} more: see them all with --json")
     errors, all_of_them = len(found.errors), len(found.problems)
     click.echo(f"{errors} errors and {all_of_them - errors} warnings for {target.name}")
+
+
+def _some(paths: Sequence[str]) -> str:
+    """The first few of many."""
+    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+    return ", ".join(paths[:5]) + more
 
 
 @model.command("fit")

@@ -55,6 +55,8 @@ def plan(
     Exit code 0 where a push may begin, 1 where something forbids it.
     """
     project = open_project(project_folder)
+    for name in names:
+        project.notebook(name)
     options = PlanOptions(unproved, overwrite, accept, builds)
     with open_door() as door:
         found, _ = plan_of(project, names, door=door, records=records or project.root, options=options)

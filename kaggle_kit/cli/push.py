@@ -71,6 +71,7 @@ def push(
     from kaggle_kit.remote.push import apply
 
     project = open_project(project_folder)
+    project.notebook(name)
     place = records or project.root
     with push_lock(project.root), open_door() as door:
         options = PlanOptions(unproved, overwrite, accept, builds)

@@ -56,7 +56,9 @@ def load_run(named: Path, given: Given) -> tuple[Run, Path]:
         return _from_scores(path, given), path.with_suffix(".html")
     if path.suffix == ".json" and path.parent.name == "receipts":
         folder = path.parent.parent / "runs" / path.stem
-        return _from_folder(folder, project, given), (folder if folder.is_dir() else path.parent) / f"{path.stem}.html"
+        return _from_folder(folder, project, given), folder / "report.html" if folder.is_dir() else path.with_suffix(
+            ".html"
+        )
     raise UsageError(f"{path} is no run: name the folder of a dry run or of a pushed run, a receipt, or a scores file")
 
 
@@ -124,10 +126,14 @@ def _receipt(folder: Path) -> dict[str, Any] | None:
 
 
 def _failed(report: Mapping[str, Any], record: Mapping[str, Any], receipt: Mapping[str, Any] | None) -> bool:
+    from kaggle_kit.evaluation.read_run import GOING_ON
+
     if report:
         return not report.get("complete")
     state = ((receipt or {}).get("run") or {}).get("state")
-    return bool(record.get("failed")) or state not in (None, "COMPLETE") or not record
+    if state in (None, "COMPLETE"):
+        return bool(record.get("failed")) or not record
+    return state not in GOING_ON
 
 
 def _log(path: Path, *, failed: bool, receipt: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:

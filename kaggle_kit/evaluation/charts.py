@@ -117,13 +117,12 @@ def length_chart(lengths: Lengths) -> Markup | None:
     longest = float(whole.max())
     edges = np.linspace(0, x_ticks[-1], _BINS + 1)
     cut = whole > lengths.tokens
-    inside = np.minimum(whole, x_ticks[-1])
-    counts = [np.histogram(inside[chosen], bins=edges)[0] for chosen in (~cut, cut)]
+    counts = [np.histogram(np.minimum(whole[chosen], x_ticks[-1]), bins=edges)[0] for chosen in (~cut, cut)]
     frame = svg.plot(
         width=svg.WIDTH,
         height=_HEIGHT,
         x_ticks=x_ticks,
-        y_ticks=svg.ticks(float((counts[0] + counts[1]).max())),
+        y_ticks=svg.ticks(1.12 * float((counts[0] + counts[1]).max())),
         x_text=lambda tick: svg.brief(tick) + ("+" if tick == x_ticks[-1] < longest else ""),
         x_name="tokens of the uncut prompt",
     )

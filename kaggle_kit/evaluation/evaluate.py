@@ -17,7 +17,7 @@ from kaggle_kit.errors import DataError
 from kaggle_kit.evaluation.score_file import Scored, Scoring, score_records, state_folder
 from kaggle_kit.evaluation.scores import FORMAT, LOGP, WORST_ROWS, Scores, make_scores, write_scores
 from kaggle_kit.evaluation.solution import outcome_of
-from kaggle_kit.evaluation.tables import polars_or_error, read_table
+from kaggle_kit.evaluation.tables import read_table
 from kaggle_kit.evaluation.text_facts import text_facts
 from kaggle_kit.files import sha256_file
 from kaggle_kit.runtime.combine import CALIBRATION, read_calibration
@@ -73,7 +73,6 @@ def evaluate(
     `out` is whole. Raises DataError where the table does not fit the task or a row has not one outcome, RunError
     where the worker failed.
     """
-    polars_or_error()
     records = read_table(source)[:rows]
     columns = list(scoring.task.labels)
     # Before hours of scoring, not after.

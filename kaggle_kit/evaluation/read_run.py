@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 WORST_ROWS = 20
 _COMPLETE = "COMPLETE"
-_GOING_ON = ("QUEUED", "RUNNING", "UNKNOWN", "CANCEL_REQUESTED", "NEW_SCRIPT")
+GOING_ON = ("QUEUED", "RUNNING", "UNKNOWN", "CANCEL_REQUESTED", "NEW_SCRIPT")
 _GB = 1e9
 
 
@@ -76,7 +76,7 @@ def read_run(folder: Path, material: Material) -> Run:
     predictions = found.predictions(material.outcomes) if found else None
     judged = judge(predictions) if predictions else None
     head = _dry_run(folder, report, record) if report else _pushed_run(folder, material.receipt or {}, record, checks)
-    failed = head["good"] is False
+    failed = head["good"] is not True
     return Run(
         **head,
         figures=_figures(report, record, material.receipt or {}, judged),
@@ -179,10 +179,12 @@ def _pushed_outcome(
     score = f"public score {handed['public_score']}" if handed.get("public_score") is not None else ""
     rest = "; ".join(part for part in (scored, score) if part)
     broken = [check for check in checks if check.good is False]
-    if state in _GOING_ON:
+    if state in GOING_ON:
         return None, f"NOT ENDED: Kaggle said {state.lower().replace('_', ' ')} when it was last asked"
     if state not in (None, _COMPLETE):
-        return False, f"FAILED: {state.lower().replace('_', ' ')}" + (f", {run['failure']}" if run.get("failure") else "")
+        return False, f"FAILED: {state.lower().replace('_', ' ')}" + (
+            f", {run['failure']}" if run.get("failure") else ""
+        )
     if failed:
         return False, f"FAILED in the stage {failed.get('stage')!r}: {failed.get('error')}" + (
             f"; {rest}" if rest else ""

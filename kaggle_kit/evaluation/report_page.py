@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 _MOST_PROMPT = 6000
 _MOST_TEXT = 16_000
+_MOST_NAME, _MOST_OUTCOME = 200, 500
 # What no HTML may hold, or no eye can see: control characters, lone surrogates, noncharacters.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _LAST_OF_PLANE = re.compile(
@@ -106,9 +107,10 @@ def _length_caption(run: Run) -> str:
     whole, kept = np.asarray(run.lengths.whole), np.asarray(run.lengths.tokens)
     cut = int((whole > kept).sum())
     lost = 1 - float(kept.sum()) / max(float(whole.sum()), 1.0)
+    left_out = f"{cut:,} were cut to the budget, which left out {lost:.1%} of all tokens." if cut else "None was cut."
     return (
         f"Half of the prompts have up to {np.median(whole):,.0f} tokens, 95 % up to {np.quantile(whole, 0.95):,.0f}, "
-        f"the longest {whole.max():,}. {cut:,} were cut to the budget, which left out {lost:.1%} of all tokens."
+        f"the longest {whole.max():,}. {left_out}"
     )
 
 
@@ -138,8 +140,13 @@ def _reliability(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _shortened(run: Run) -> Run:
-    """A run whose prompts are short enough for a page: the beginning and the end of each."""
-    return replace(run, worst=[replace(row, prompt=_middle_out(row.prompt)) for row in run.worst])
+    """A run whose name, outcome and prompts are short enough for a page; of a prompt, its beginning and end."""
+    worst = [replace(row, id=_line(row.id), prompt=_middle_out(row.prompt)) for row in run.worst]
+    return replace(run, name=_line(run.name), outcome=_line(run.outcome, most=_MOST_OUTCOME), worst=worst)
+
+
+def _line(text: str, *, most: int = _MOST_NAME) -> str:
+    return text if len(text) <= most else f"{text[:most]} …"
 
 
 def _middle_out(prompt: str | None) -> str | None:

@@ -45,7 +45,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError
-from kaggle_kit.evaluation.tables import polars_or_error
 from kaggle_kit.files import write_atomic
 
 if TYPE_CHECKING:
@@ -85,7 +84,8 @@ class Scores:
 
 def schema(columns: Sequence[str]) -> dict[str, Any]:
     """The columns of a scores file and their polars types."""
-    pl = polars_or_error()
+    import polars as pl
+
     text, number, whole = pl.String, pl.Float64, pl.Int64
     return {
         "id": text,
@@ -109,7 +109,9 @@ def schema(columns: Sequence[str]) -> dict[str, Any]:
 
 def make_scores(lines: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) -> Scores:
     """Scores of lines as dicts; `facts` name the label columns."""
-    frame = polars_or_error().DataFrame(list(lines), schema=schema(list(facts["columns"])), orient="row")
+    import polars as pl
+
+    frame = pl.DataFrame(list(lines), schema=schema(list(facts["columns"])), orient="row")
     return Scores(frame, {"format": FORMAT, **facts})
 
 
@@ -123,7 +125,8 @@ def write_scores(path: Path, scores: Scores) -> None:
 
 def read_scores(path: Path) -> Scores:
     """Read what `write_scores` wrote. Raises DataError where the file is missing or is no scores file."""
-    pl = polars_or_error()
+    import polars as pl
+
     if not path.is_file():
         raise DataError(f"{path} is missing; `kit eval NAME -o {path}` makes a scores file")
     try:

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kaggle_kit.evaluation.answers import Answers
+    from kaggle_kit.evaluation.assess import Assessment
     from kaggle_kit.evaluation.scores import Scores
     from kaggle_kit.runtime.combine import Calibration
+
+_NAMED_PROBLEMS = 50
+"""Unreadable rows that a page names; the rest are counted."""
 
 
 def scores_run(scores: Scores, name: str, *, calibration: Calibration | None = None) -> Run:
@@ -32,18 +36,10 @@ def scores_run(scores: Scores, name: str, *, calibration: Calibration | None = N
     found = assess(answers, calibration=calibration)
     kinds = kinds_of(answers, calibration)
     predictions = Predictions(answers.ids, answers.columns, kinds[found.final], answers.outcome)
-    judged = Judged(
-        final=found.final,
-        rows=found.rows,
-        figures=found.figures,
-        diagrams=diagrams(predictions),
-        chance_ece=found.chance_ece,
-        gains=found.gains,
-        swap=found.swap,
-        slices=found.slices,
-    )
+    judged = _judged(found, predictions)
     loss = found.figures[found.final]["log loss"]
     seen = answers.lines.filter(answers.lines["answered"] == "model")
+    broken = answers.lines.filter(answers.lines["problem"].is_not_null())
     rows = _rows(answers)
     return Run(
         name=name,
@@ -55,17 +51,27 @@ def scores_run(scores: Scores, name: str, *, calibration: Calibration | None = N
         figures=_figures(facts, rows, judged),
         stages={str(stage): float(seconds) for stage, seconds in (facts.get("stages") or {}).items()},
         throughput=throughput_of(facts),
-        unreadable={
-            str(one["id"]): str(one["problem"])
-            for one in answers.lines.filter(answers.lines["problem"].is_not_null()).head(50).to_dicts()
-        },
-        unreadable_count=len(answers.lines) - answers.lines["problem"].null_count(),
+        unreadable={str(one["id"]): str(one["problem"]) for one in broken.head(_NAMED_PROBLEMS).to_dicts()},
+        unreadable_count=len(broken),
         mass=(facts.get("figures") or {}).get("label_mass") or {},
         masses=seen["mass"].drop_nulls().to_list(),
         lengths=Lengths(seen["whole_tokens"].to_list(), seen["tokens"].to_list(), int(facts["token_budget"])),
         predictions=predictions,
         judged=judged,
         worst=_worst(answers, predictions),
+    )
+
+
+def _judged(found: Assessment, predictions: Predictions) -> Judged:
+    return Judged(
+        final=found.final,
+        rows=found.rows,
+        figures=found.figures,
+        diagrams=diagrams(predictions),
+        chance_ece=found.chance_ece,
+        gains=found.gains,
+        swap=found.swap,
+        slices=found.slices,
     )
 
 

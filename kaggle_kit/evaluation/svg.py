@@ -131,7 +131,7 @@ def brief(value: float) -> str:
 def bar_chart(bars: Sequence[Bar], title: str) -> Markup:
     """Horizontal bars, a row for each label, with their texts behind them."""
     series = max(len(bar.values) for bar in bars)
-    thick, gap = (14.0, 9.0) if series == 1 else (11.0, 9.0)
+    thick, gap = (14.0, 9.0) if series == 1 else (13.0, 8.0)
     axis = Axis(0, max((v for bar in bars for v in bar.values if v is not None), default=1.0) or 1, 0, WIDTH)
     scale = (WIDTH - _LABEL - _VALUE) / WIDTH
     parts: list[Markup] = []
@@ -198,7 +198,7 @@ def plot(
 ) -> Plot:
     """A frame of this size (units of the picture), from the first to the last tick of each axis, or to `x_high`."""
     left, top, bottom = 44.0, 10.0, height - 34
-    x = Axis(x_ticks[0], x_ticks[-1] if x_high is None else x_high, left, width - 14)
+    x = Axis(x_ticks[0], x_ticks[-1] if x_high is None else x_high, left, width - 20)
     y = Axis(y_ticks[0], y_ticks[-1], bottom, top)
     parts = [line(left, y.at(tick), x.end, y.at(tick), kind="gr") for tick in y_ticks[1:]]
     parts += [text(left - 6, y.at(tick) + 4, y_text(tick), kind="end") for tick in y_ticks]

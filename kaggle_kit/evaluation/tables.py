@@ -37,10 +37,11 @@ def read_table(path: Path) -> list[dict[str, Any]]:
         return [dict(record) for record in read_records(path, columns=[])]
     if path.suffix == ".jsonl":
         return _read_jsonl(path)
-    polars = polars_or_error()
+    import polars as pl
+
     try:
-        return list(polars.read_parquet(path).to_dicts())
-    except (OSError, polars.exceptions.PolarsError) as error:
+        return list(pl.read_parquet(path).to_dicts())
+    except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error
 
 
@@ -69,7 +70,9 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     else:
         out = io.BytesIO()
-        polars_or_error().DataFrame(rows, infer_schema_length=None).write_parquet(out)
+        import polars as pl
+
+        pl.DataFrame(rows, infer_schema_length=None).write_parquet(out)
         write_atomic(path, out.getvalue())
 
 
@@ -86,12 +89,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, str):
         return clean(value)
     return json.dumps(value) if isinstance(value, list | tuple | dict) else value
-
-
-def polars_or_error() -> Any:
-    """The package polars. Raises UsageError, with what to install, where it is not here."""
-    try:
-        import polars as pl
-    except ImportError as error:
-        raise UsageError("Parquet needs the package polars: pip install 'kaggle-kit[parquet]', or use .csv") from error
-    return pl

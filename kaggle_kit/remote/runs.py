@@ -10,7 +10,7 @@ from kaggle_kit.errors import RemoteError
 from kaggle_kit.files import sha256_file, write_atomic
 from kaggle_kit.remote.door import competitions, kernels, outputs
 from kaggle_kit.remote.failed.failures import Finding, decode
-from kaggle_kit.remote.failed.log_text import read_log
+from kaggle_kit.remote.failed.log_text import mask, read_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,7 +89,7 @@ def fetch(
     raw = outputs.log(door, ref, version)
     if ended and not raw:
         raw = door.settle(lambda: outputs.log(door, ref, version) or None) or ""
-    write_atomic(log, read_log(raw).text)
+    write_atomic(log, mask(read_log(raw).text))
     wanted = patterns if tuple(patterns) != ("*",) or outputs.list_output(door, ref, version) else ()
     files = outputs.output(door, ref, version, folder, patterns=wanted, progress=progress)
     return Fetched(folder, log, tuple(Path(file) for file in files))

@@ -3,23 +3,12 @@
 import json
 import tomllib
 
-import click
 import pytest
 from evaluation.made_scores import blurred, scores_of, truth
 
 from kaggle_kit.cli import main
-from kaggle_kit.cli.calibrate import calibrate
-from kaggle_kit.cli.ensemble import ensemble
-from kaggle_kit.cli.eval import evaluate
 from kaggle_kit.evaluation.answers import normalise
 from kaggle_kit.evaluation.scores import Scores, write_scores
-
-
-@pytest.fixture(autouse=True)
-def _commands(monkeypatch):
-    """The commands are there, whether or not the command line has them yet."""
-    group = click.Group("kit", {**main.kit.commands, "eval": evaluate, "calibrate": calibrate, "ensemble": ensemble})
-    monkeypatch.setattr(main, "kit", group)
 
 
 @pytest.fixture

@@ -10,19 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_kit.cli.main import kit, run
-from kaggle_kit.cli.model import model as group
+from kaggle_kit.cli.main import run
 from kaggle_kit.runtime.manifest import read_manifest
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "tests" / "demo" / "model"
-
-
-@pytest.fixture(autouse=True)
-def _command_is_there():
-    """The group is part of `kit`."""
-    if "model" not in kit.commands:
-        kit.add_command(group)
 
 
 @pytest.fixture

@@ -77,6 +77,25 @@ def test_a_failed_run_is_decoded(tmp_path, capsys):
     assert "token=***" in page
 
 
+@pytest.mark.parametrize(("state", "told"), [("ERROR", True), ("RUNNING", False), ("COMPLETE", False)])
+def test_only_what_has_failed_is_asked_why(tmp_path, state, told):
+    """A log that shows trouble says nothing of a run that goes on or went well."""
+    folder = pushed_run(tmp_path, state=state)
+    assert main.run(["report", str(folder)]) == 0
+    assert ("Why it failed" in _page(folder / "report.html")) is told
+
+
+def test_the_log_of_a_run_that_nothing_is_known_of_is_read(tmp_path):
+    """Neither a receipt nor a record: the log's own words."""
+    folder = pushed_run(tmp_path)
+    (folder / "kit-run.json").unlink()
+    (tmp_path / "receipts" / "lmsys-v3.json").unlink()
+    assert main.run(["report", str(folder)]) == 0
+    page = _page(folder / "report.html")
+    assert "NOT KNOWN" in page
+    assert "CUDA out of memory" in page
+
+
 @pytest.mark.parametrize("named", ["runs/lmsys-v3", "receipts/lmsys-v3.json"])
 def test_a_pushed_run_is_its_folder_or_its_receipt(tmp_path, named):
     """Both lead to the same page."""
