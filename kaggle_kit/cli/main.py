@@ -20,6 +20,7 @@ from kaggle_kit.cli.plan import plan
 from kaggle_kit.cli.pull import pull
 from kaggle_kit.cli.push import push
 from kaggle_kit.cli.rehearse import rehearse
+from kaggle_kit.cli.report import compare, report
 from kaggle_kit.cli.runs import history, logs, output, quota, status, submit
 from kaggle_kit.cli.score import score
 from kaggle_kit.cli.simulate import simulate
@@ -52,6 +53,7 @@ for command in (
     bench,
     build,
     calibrate,
+    compare,
     dryrun,
     ensemble,
     evaluate,
@@ -64,6 +66,7 @@ for command in (
     push,
     quota,
     rehearse,
+    report,
     score,
     simulate,
     status,

@@ -171,3 +171,22 @@ def test_llm_compressor_says_what_works(base):
     run = kit("model", "quantize", base, base.parent / "never", "--method", "llm-compressor")
     assert run.returncode == 2
     assert "autoawq" in run.stderr
+
+
+def test_another_archive_is_refused():
+    """A source archive with another SHA-256 is not built, and AutoAWQ's own environment stays as it is."""
+    from kaggle_kit.errors import WheelhouseError
+    from kaggle_kit.wheelhouse.autoawq import LOCK, autoawq_environment, autoawq_target
+    from kaggle_kit.wheelhouse.own_environment import SourceArchive, own_environment
+
+    python = autoawq_environment()
+    wrong = SourceArchive(name="autoawq", version="0.2.8", sha256="0" * 64)
+    with pytest.raises(WheelhouseError, match=r"autoawq 0\.2\.8 cannot be installed"):
+        own_environment(autoawq_target(), lock=LOCK, archives=[wrong])
+    told = subprocess.run(
+        [python, "-I", "-c", "import importlib.metadata as m; print(m.version('autoawq'))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.strip() == "0.2.9"

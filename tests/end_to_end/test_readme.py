@@ -24,7 +24,7 @@ SPEAK_TO_KAGGLE = {"plan", "push", "status", "logs", "output", "submit", "quota"
 
 def commands() -> list[str]:
     """The lines of the README's code blocks that begin with kit, without their comments."""
-    blocks = re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line.startswith("kit ")]
 

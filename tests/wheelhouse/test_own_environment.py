@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-
-import pytest
-
-from kaggle_kit.errors import WheelhouseError
-from kaggle_kit.wheelhouse.autoawq import ARCHIVE, LOCK, autoawq_environment, autoawq_target
+from kaggle_kit.wheelhouse.autoawq import ARCHIVE, LOCK, autoawq_target
 from kaggle_kit.wheelhouse.lock import read_lock
-from kaggle_kit.wheelhouse.own_environment import SourceArchive, own_environment
 from kaggle_kit.wheelhouse.ready import refuse_old_lock
 
 
@@ -30,19 +24,3 @@ def test_autoawqs_lock_holds_what_it_lives_with():
 def test_an_archive_is_required_with_its_hash():
     """As pip and uv read it."""
     assert ARCHIVE.requirement.startswith("autoawq==0.2.9 --hash=sha256:f33976")
-
-
-@pytest.mark.end_to_end
-def test_another_archive_is_refused():
-    """A source archive with another SHA-256 is not built, and AutoAWQ's own environment stays as it is."""
-    python = autoawq_environment()
-    wrong = SourceArchive(name="autoawq", version="0.2.8", sha256="0" * 64)
-    with pytest.raises(WheelhouseError, match=r"autoawq 0\.2\.8 cannot be installed"):
-        own_environment(autoawq_target(), lock=LOCK, archives=[wrong])
-    told = subprocess.run(
-        [python, "-I", "-c", "import importlib.metadata as m; print(m.version('autoawq'))"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert told.stdout.strip() == "0.2.9"
