@@ -118,9 +118,8 @@ def _key(*parts: object) -> str:
 
 
 def _record(reference: Path, quantised: Path, found: Comparison) -> None:
-    from kaggle_kit.evaluation.compare import files_digest
     from kaggle_kit.files import sha256_file, write_atomic
-    from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, read_manifest
+    from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, files_digest, read_manifest
 
     path = quantised / MANIFEST
     manifest = read_manifest(path)

@@ -6,8 +6,6 @@ KL is KL(reference || quantised), the sum over the labels of p_ref · ln(p_ref /
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kaggle_kit.evaluation.score_file import Scored
-    from kaggle_kit.runtime.manifest import Manifest
 
     Array = NDArray[np.float64]
     Whole = NDArray[np.int64]
@@ -223,9 +220,3 @@ def proof_of(scored: Scored) -> Proof:
         raise RunError("no row was for the model: all are ruled or unreadable")
     masses = [entry.mass for entry in seen if entry.mass is not None]
     return Proof(len(seen), _mean(masses), min(masses, default=None))
-
-
-def files_digest(manifest: Manifest) -> str:
-    """SHA-256 over what a manifest lists: the same as long as no file of the model changes, whatever else it says."""
-    listed = sorted((entry.path, entry.sha256, entry.size) for entry in manifest.files)
-    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()

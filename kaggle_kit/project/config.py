@@ -56,6 +56,8 @@ class Model(_Table):
     """What Kaggle shows above the dataset or model; by default made of the slug."""
     licence: str | None = None
     """A licence as Kaggle names it (`apache-2.0`); a dataset without one is under `unknown`."""
+    most_kl: Annotated[float, Field(gt=0, strict=False)] | None = None
+    """The largest mean KL from its reference (nats, `kit model compare --record`) with which it may be pushed."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -121,3 +122,9 @@ def verify_files(folder: Path, manifest: Manifest, *, hashes: bool = True) -> No
                 f"{entry.path} of the {manifest.kind} {manifest.name} in {folder} has SHA-256 {found}, "
                 f"its manifest says {entry.sha256}: it is corrupt; fetch or upload it again"
             )
+
+
+def files_digest(manifest: Manifest) -> str:
+    """SHA-256 over what a manifest lists: the same as long as no file changes, whatever else the manifest says."""
+    listed = sorted((entry.path, entry.sha256, entry.size) for entry in manifest.files)
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()

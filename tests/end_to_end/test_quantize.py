@@ -54,10 +54,10 @@ def base(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def made(base) -> Made:
     """All of it, once."""
-    from kaggle_kit.wheelhouse.autoawq import autoawq_environment
+    from kaggle_kit.wheelhouse.quantizers import quantizer_environment
 
     folder = base.parent
-    python = autoawq_environment()
+    python = quantizer_environment("autoawq")
     paths = os.pathsep.join(map(str, (ROOT, DEMO)))
     command = [str(python), str(DEMO / "make_adapter.py"), str(base), str(folder / "adapter")]
     subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, check=True, capture_output=True)
@@ -121,8 +121,7 @@ def test_beyond_the_limit_the_command_ends_with_1(compared):
 
 def test_the_quality_stands_in_the_manifest(compared, made):
     """What a push can ask for: the figures, and for which files and which reference they hold."""
-    from kaggle_kit.evaluation.compare import files_digest
-    from kaggle_kit.runtime.manifest import read_manifest
+    from kaggle_kit.runtime.manifest import files_digest, read_manifest
 
     manifest = read_manifest(made.awq / "manifest.json")
     assert manifest.extra["quality"]["kl_mean"] == json.loads(compared.stdout)["kl_mean"]["value"]
@@ -166,23 +165,30 @@ def test_an_interrupt_leaves_nothing(base):
     assert list(folder.iterdir()) == []
 
 
-def test_llm_compressor_says_what_works(base):
-    """The other method is refused with its reason."""
-    run = kit("model", "quantize", base, base.parent / "never", "--method", "llm-compressor")
-    assert run.returncode == 2
-    assert "autoawq" in run.stderr
+def test_llm_compressor_does_it_too(made):
+    """The same merged model by the other method: read by vLLM, and its labels have nearly all probability."""
+    out = made.base.parent / "compressed"
+    run = kit(
+        *("model", "quantize", made.base, out, "--adapter", made.adapter),
+        *("--method", "llm-compressor", "--rows", 32, "--json"),
+    )
+    assert run.returncode == 0, run.stderr
+    said = json.loads(run.stdout)
+    assert said["proof"]["label_mass_mean"] > 0.99
+    assert json.loads((out / "config.json").read_text())["quantization_config"]["quant_method"] == "compressed-tensors"
+    assert said["quantisation"]["versions"]["llmcompressor"].startswith("0.14")
 
 
 def test_another_archive_is_refused():
     """A source archive with another SHA-256 is not built, and AutoAWQ's own environment stays as it is."""
     from kaggle_kit.errors import WheelhouseError
-    from kaggle_kit.wheelhouse.autoawq import LOCK, autoawq_environment, autoawq_target
     from kaggle_kit.wheelhouse.own_environment import SourceArchive, own_environment
+    from kaggle_kit.wheelhouse.quantizers import quantizer_environment, quantizer_lock, quantizer_target
 
-    python = autoawq_environment()
+    python = quantizer_environment("autoawq")
     wrong = SourceArchive(name="autoawq", version="0.2.8", sha256="0" * 64)
     with pytest.raises(WheelhouseError, match=r"autoawq 0\.2\.8 cannot be installed"):
-        own_environment(autoawq_target(), lock=LOCK, archives=[wrong])
+        own_environment(quantizer_target("autoawq"), lock=quantizer_lock("autoawq"), archives=[wrong])
     told = subprocess.run(
         [python, "-I", "-c", "import importlib.metadata as m; print(m.version('autoawq'))"],
         capture_output=True,

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from kaggle_kit.errors import DataError, RunError
-from kaggle_kit.evaluation.compare import compare, divergence, files_digest, pair, proof_of
+from kaggle_kit.evaluation.compare import compare, divergence, pair, proof_of
 from kaggle_kit.evaluation.score_file import Scored
 from kaggle_kit.runtime.journal import Entry
-from kaggle_kit.runtime.manifest import FileEntry, Manifest
 
 COLUMNS = ("a", "b", "tie")
 HERE = Path("train.csv")
@@ -117,11 +116,3 @@ def test_no_seen_row_is_no_proof():
     """Rows with a rule prove nothing."""
     with pytest.raises(RunError, match="no row was for the model"):
         proof_of(scored(entry("1", EVEN, tokens=0)))
-
-
-def test_the_files_digest_is_of_the_files_alone():
-    """What else the manifest says does not change it; a file does."""
-    files = (FileEntry("model.safetensors", "0" * 64, 1),)
-    plain, told = Manifest("model", "x", files), Manifest("model", "y", files, {"quality": 1})
-    other = Manifest("model", "x", (FileEntry("model.safetensors", "1" * 64, 1),))
-    assert files_digest(plain) == files_digest(told) != files_digest(other)

@@ -6,7 +6,16 @@ import pytest
 
 from kaggle_kit.errors import KitError, ModelError, WheelhouseError
 from kaggle_kit.files import write_atomic
-from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest, read_manifest, verify_files
+from kaggle_kit.runtime.manifest import (
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    dump_manifest,
+    files_digest,
+    make_manifest,
+    read_manifest,
+    verify_files,
+)
 
 
 @pytest.fixture
@@ -110,3 +119,11 @@ def test_a_missing_manifest_is_an_error_with_its_path(tmp_path):
     """A folder without one cannot be checked, and the error says so."""
     with pytest.raises(KitError, match=r"manifest\.json is missing"):
         read_manifest(tmp_path / MANIFEST)
+
+
+def test_the_files_digest_is_of_the_files_alone():
+    """What else the manifest says does not change it; a file does."""
+    files = (FileEntry("model.safetensors", "0" * 64, 1),)
+    plain, told = Manifest("model", "x", files, {}), Manifest("model", "y", files, {"quality": 1})
+    other = Manifest("model", "x", (FileEntry("model.safetensors", "1" * 64, 1),), {})
+    assert files_digest(plain) == files_digest(told) != files_digest(other)

@@ -9,6 +9,7 @@ from kaggle_kit.errors import KitError
 from kaggle_kit.remote.plan.kernel_build import kernel_name
 from kaggle_kit.remote.plan.problem import Problem
 from kaggle_kit.remote.plan.secrets import ALLOWED, secrets_in_file
+from kaggle_kit.runtime.manifest import files_digest, read_manifest
 from kaggle_kit.runtime.wheel_names import kaggle_name
 from kaggle_kit.suggest import did_you_mean
 
@@ -89,6 +90,7 @@ def check(
             found += _problems(resource, _outdated(resource, unproved, stale))
         else:
             found += _problems(resource, _contents(resource))
+            found += _problems(resource, _quality(resource))
     owners = {resource.owner for resource in resources if resource.sent}
     if PLACEHOLDER in owners and not rehearsal:
         found.append(
@@ -195,6 +197,23 @@ def _contents(resource: Resource) -> Iterator[_Said]:
             "save the weights as safetensors",
             True,
         )
+
+
+def _quality(resource: Resource) -> Iterator[_Said]:
+    """Where `kit.toml` limits how far a model may be from its reference: was it compared, as it is, and does it pass."""
+    manifest = resource.manifest()
+    if resource.most_kl is None or manifest is None:
+        return
+    found = read_manifest(manifest.source)
+    quality = found.extra.get("quality")
+    again = "run: kit model compare REFERENCE ITS-FOLDER --record"
+    if not isinstance(quality, dict) or not isinstance(quality.get("kl_mean"), int | float):
+        yield f"most_kl = {resource.most_kl:g}, and nobody has compared it with its reference", again, False
+    elif quality.get("files_sha256") != files_digest(found):
+        yield "its files have changed since it was compared with its reference", again, False
+    elif quality["kl_mean"] > resource.most_kl:
+        what = f"its mean KL from its reference is {quality['kl_mean']:.5f}, above most_kl = {resource.most_kl:g}"
+        yield what, "quantise it with more or other rows, or raise most_kl", False
 
 
 def _files(resource: Resource) -> Iterator[_Said]:

@@ -54,6 +54,8 @@ class Resource:
     """Of a notebook: the hash of what it says (see `source_hash`)."""
     target: str | None = None
     """Of a notebook: the target that it was built for."""
+    most_kl: float | None = None
+    """Of a model: how far its answers may be from its reference's, where `kit.toml` says."""
     left_out: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 
@@ -181,6 +183,7 @@ def model_resource(project: Project, name: str, *, cache: HashCache, tell: Tell 
         licence=model.licence or (_UNKNOWN if kind == "dataset" else None),
         version=version,
         model=name,
+        most_kl=model.most_kl,
     )
     return _with(resource, contents)
 

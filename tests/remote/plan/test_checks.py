@@ -1,12 +1,16 @@
 """What is refused before anything is sent."""
 
+from dataclasses import replace
+
 import pytest
 from plan_memory import dataset, notebook
 from slugify import slugify
 
 from kaggle_kit.project import load_project
 from kaggle_kit.remote.plan.checks import ACCELERATORS, LICENCES, RETIRED, check
+from kaggle_kit.remote.plan.folders import SentFile
 from kaggle_kit.remote.plan.resources import Resource
+from kaggle_kit.runtime.manifest import Manifest, dump_manifest, files_digest
 
 
 def found(resource, **options):
@@ -145,3 +149,33 @@ def test_tables_are_without_contradiction():
     assert not set(ACCELERATORS) & set(RETIRED)
     assert {name for name in RETIRED.values() if name} <= set(ACCELERATORS)
     assert len(set(LICENCES)) == len(LICENCES)
+
+
+def quality(path, *, most_kl, kl=None, of=None):
+    """A model's dataset whose manifest tells a mean KL of `kl`, of the files whose digest is `of`."""
+    made = dataset(path, manifest=False)
+    entries = tuple(file.entry for file in made.files)
+    plain = Manifest("model", "m", entries, {})
+    told = {"kl_mean": kl, "files_sha256": of or files_digest(plain)}
+    manifest = path / "told" / "manifest.json"
+    manifest.parent.mkdir()
+    manifest.write_text(dump_manifest(replace(plain, extra={"quality": told} if kl is not None else {})))
+    sent = SentFile(path="manifest.json", size=manifest.stat().st_size, sha256="0" * 64, source=manifest)
+    return other(made, files=(*made.files, sent), most_kl=most_kl)
+
+
+@pytest.mark.parametrize(
+    ("told", "what"),
+    [
+        ({"most_kl": None}, None),
+        ({"most_kl": 0.01, "kl": 0.009}, None),
+        ({"most_kl": 0.01}, "nobody has compared it with its reference"),
+        ({"most_kl": 0.01, "kl": 0.02}, "its mean KL from its reference is 0.02000, above most_kl = 0.01"),
+        ({"most_kl": 0.01, "kl": 0.001, "of": "0" * 64}, "its files have changed since it was compared"),
+    ],
+)
+def test_a_model_that_is_too_far_from_its_reference_is_not_pushed(told, what, tmp_path):
+    """Where kit.toml limits it: it must have been compared, as it is, and pass."""
+    said = [one for one in found(quality(tmp_path, **told)) if "reference" in one]
+    assert bool(said) == (what is not None)
+    assert what is None or what in said[0]
