@@ -52,7 +52,5 @@ class RemoteError(KitError):
     """Kaggle refused, failed, or did something else than it was asked."""
 
 
-class CredentialsError(RemoteError):
+class CredentialsError(RemoteError, UsageError):
     """There is no login for Kaggle, it is not complete, or Kaggle does not know it."""
-
-    exit_code = 2

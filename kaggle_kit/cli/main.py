@@ -16,6 +16,8 @@ from kaggle_kit.cli.dryrun import dryrun
 from kaggle_kit.cli.ensemble import ensemble
 from kaggle_kit.cli.eval import evaluate
 from kaggle_kit.cli.model import model
+from kaggle_kit.cli.model_compare import compare as compare_models
+from kaggle_kit.cli.model_quantize import quantize
 from kaggle_kit.cli.plan import plan
 from kaggle_kit.cli.pull import pull
 from kaggle_kit.cli.push import push
@@ -49,6 +51,8 @@ def kit() -> None:
     """
 
 
+for command in (compare_models, quantize):
+    model.add_command(command)
 for command in (
     bench,
     build,

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from kaggle_kit.project import Project
 
 _FOLDER = click.Path(path_type=Path)
-METHODS = ("autoawq", "llm-compressor")
+METHODS = {"autoawq": "autoawq", "llm-compressor": "llmcompressor"}
+"""Each method and its environment."""
 PROOF_ROWS = 8
 LEAST_MASS = 0.5
 """A model that gives its labels less than this was hardly trained on this template."""
@@ -31,13 +32,22 @@ LEAST_MASS = 0.5
 @click.argument("out", metavar="OUT", type=_FOLDER)
 @click.option("--notebook", "name", metavar="NAME", help="The notebook whose prompts are used (if several).")
 @click.option("--data", metavar="DIR", type=_FOLDER, help="A folder with train.csv, or a CSV (default: kit.toml's).")
-@click.option("--method", type=click.Choice(METHODS), default="autoawq", show_default=True)
+@click.option(
+    "--method", type=click.Choice(list(METHODS)), default="autoawq", show_default=True, help="The library that does it."
+)
 @click.option(
     "--rows", metavar="N", type=click.IntRange(min=1), default=128, show_default=True, help="To calibrate on."
 )
 @click.option("--adapter", metavar="PATH", type=_FOLDER, help="A LoRA adapter (as peft saves it) to merge first.")
 @click.option("--keep-merged", "merged", metavar="DIR", type=_FOLDER, help="Keep the merged model, to compare with.")
-@click.option("--group-size", metavar="N", type=click.Choice(["32", "64", "128"]), default="128", show_default=True)
+@click.option(
+    "--group-size",
+    metavar="N",
+    type=click.Choice(["32", "64", "128"]),
+    default="128",
+    show_default=True,
+    help="Weights that share a scale.",
+)
 @click.option(
     "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of the rows drawn."
 )
@@ -50,8 +60,11 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     """Quantise a checkpoint to 4 bits, calibrated on the notebook's own prompts, and prove that vLLM reads it.
 
     SRC is a model in full precision (safetensors and tokenizer), OUT a folder that is not there yet: it appears when
-    it is whole. AutoAWQ runs in an environment of its own, made on first use (about 400 MB). It cannot go on from a
-    layer: an interrupted call leaves nothing and begins anew. What was used stands in OUT/manifest.json.
+    it is whole. The quantiser runs in an environment of its own, made on first use (about 400 MB). It cannot go on from
+    a layer: an interrupted call leaves nothing and begins anew. What was used stands in OUT/manifest.json.
+
+    autoawq writes AWQ's own format, which every engine reads; llm-compressor writes compressed-tensors, and knows
+    newer architectures.
 
     \b
     Examples:
@@ -62,13 +75,8 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     from kaggle_kit.cli.wheels import fetch_progress
     from kaggle_kit.errors import UsageError
     from kaggle_kit.model.quantize import quantize as run
-    from kaggle_kit.wheelhouse.autoawq import autoawq_environment
+    from kaggle_kit.wheelhouse.quantizers import quantizer_environment
 
-    if given["method"] != "autoawq":
-        raise UsageError(
-            "llm-compressor 0.14 does not work on a machine without a GPU ('Cannot access accelerator device when none "
-            "is available', measured 2026-11-24), and kit has no environment for it: use --method autoawq"
-        )
     project = open_project(given["project_folder"])
     name = notebook_name(project, given["name"])
     order = _order(project, name, source, out, given)
@@ -76,7 +84,7 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     if not source.is_dir():
         raise UsageError(f"{source} is no folder; name the folder of the checkpoint")
     with fetch_progress() as progress:
-        python = autoawq_environment(progress=progress)
+        python = quantizer_environment(METHODS[given["method"]], progress=progress)
     since = time.monotonic()
     made = run(order, python=python, tell=_line(since))
     seconds = time.monotonic() - since
@@ -116,6 +124,7 @@ def _order(project: Project, name: str, source: Path, out: Path, given: Mapping[
         adapter=given["adapter"],
         merged=given["merged"],
         group_size=int(given["group_size"]),
+        method=given["method"],
     )
 
 
@@ -182,8 +191,8 @@ def _said(out: Path, provenance: Mapping[str, Any], proof: Mapping[str, Any] | N
     merged = f", {adapter['layers']} layers of the adapter {adapter['name']} merged" if adapter else ""
     size = sum(path.stat().st_size for path in out.iterdir())
     lines = [
-        f"{out}: AWQ, {options['w_bit']} bits, groups of {options['q_group_size']}, {size / 1e6:,.1f} MB{merged}",
-        f"  made in {seconds:.0f} s",
+        f"{out}: {options['w_bit']} bits, groups of {options['q_group_size']}, {size / 1e6:,.1f} MB{merged}",
+        f"  made by {packed['method']} in {seconds:.0f} s",
         f"  calibrated on {calibration['rows']} rows, {calibration['tokens']:,} tokens, of {calibration['table']}",
     ]
     if proof is not None:

@@ -1,4 +1,4 @@
-"""A checkpoint as transformers 4 reads it: the weights linked, its config.json in the old words."""
+"""A checkpoint as a quantiser reads it: the weights linked; for transformers 4 its config.json in the old words."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def make_view(model: Path, folder: Path) -> Path:
+def make_view(model: Path, folder: Path, *, old: bool = True) -> Path:
     """Make `folder` the view of `model`: links to the weights and their index, and nothing that could run.
 
-    Raises ModelError for a config.json that the old words cannot say.
+    `old`: for transformers 4. Raises ModelError for a config.json that the old words cannot say.
     """
     folder.mkdir(parents=True)
-    config = old_words(read_config(model), where=model / "config.json")
+    config = read_config(model)
+    config.pop("auto_map", None)
+    if old:
+        config = old_words(config, where=model / "config.json")
     write_atomic(folder / "config.json", json.dumps(config, indent=2) + "\n")
     for path in sorted([*model.glob("*.safetensors"), *model.glob("*.safetensors.index.json")]):
         if not path.name.startswith("adapter_model"):
@@ -34,7 +37,7 @@ def old_words(config: Mapping[str, Any], *, where: Path) -> dict[str, Any]:
     `dtype` was `torch_dtype`; `rope_parameters` (with `rope_theta` in it) was `rope_theta` and `rope_scaling`: an old
     reader takes no notice of it and silently goes on with a theta of 10,000 (transformers, migration guide of v5).
     """
-    found = {key: value for key, value in config.items() if key not in {"auto_map", "dtype"}}
+    found = {key: value for key, value in config.items() if key != "dtype"}
     found.setdefault("torch_dtype", config.get("dtype"))
     rope = found.pop("rope_parameters", None)
     if rope is None:

@@ -1,7 +1,8 @@
 """`kit model quantize`: a fine-tuned checkpoint, an adapter merged into it first if there is one, to 4 bits.
 
 Everything is made in a folder beside OUT, and OUT appears when it is whole: a call that is interrupted leaves nothing.
-AutoAWQ quantises the layers in place, in one go, and offers no way to go on from a layer: such a call begins anew.
+AutoAWQ and llm-compressor quantise the layers in place, in one go, and offer no way to go on from a layer: such a call
+begins anew.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
     from kaggle_kit.model.worker_process import Tell
 
+AUTOAWQ = "autoawq"
+LLM_COMPRESSOR = "llm-compressor"
+METHODS = (AUTOAWQ, LLM_COMPRESSOR)
 BITS = 4
 SHARD_SIZE = "5GB"
 _CARRIED = (
@@ -69,6 +73,7 @@ class Order:
     adapter: Path | None = None
     merged: Path | None = None
     group_size: int = 128
+    method: str = AUTOAWQ
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,8 @@ def quantize(order: Order, *, python: Path, tell: Tell) -> Quantised:
     _refuse_misfit(source, order.group_size)
     prompts = calibration_prompts(order.calibration, model=order.source)
     with _staging(order.out) as staging:
-        tell({"event": "stage", "name": "checking what AutoAWQ supports"})
-        versions = _refuse_unsupported(source, python, staging, tell)
+        tell({"event": "stage", "name": f"checking what {order.method} supports"})
+        versions = _refuse_unsupported(source, order.method, python, staging, tell)
         facts = _Facts(order, adapter, prompts, compute=_compute_type(source), versions=versions)
         provenance = facts.provenance(_source_hash(order.source, tell))
         base = order.source
@@ -121,7 +126,7 @@ class _Facts:
 
     @property
     def quant_config(self) -> dict[str, Any]:
-        """AutoAWQ's settings: the one form that vLLM's kernels and the kit's reference engine both read."""
+        """In AutoAWQ's words: the one of its forms that vLLM's kernels and the kit's reference engine both read."""
         return {"zero_point": True, "q_group_size": self.order.group_size, "w_bit": BITS, "version": "GEMM"}
 
     def provenance(self, source_hash: str) -> dict[str, Any]:
@@ -131,7 +136,7 @@ class _Facts:
             "source": {"name": self.order.source.resolve().name, "manifest_sha256": source_hash},
             "adapter": self.adapter.to_json() if self.adapter else None,
             "quantisation": {
-                "method": "autoawq",
+                "method": self.order.method,
                 "options": self.quant_config,
                 "compute_dtype": self.compute,
                 "seed": calibration.seed,
@@ -184,15 +189,17 @@ def _refuse_misfit(source: Inspection, group_size: int) -> None:
             raise ModelError(f"{name} has {outputs:,} outputs; AutoAWQ takes multiples of 64")
 
 
-def _refuse_unsupported(source: Inspection, python: Path, staging: Path, tell: Tell) -> dict[str, str]:
-    """The versions of the environment's libraries. Raises ModelError for an architecture that AutoAWQ does not know."""
-    found = run_worker(python, {"do": "supported"}, scratch=staging, tell=tell)
-    kind = source.architecture.model_type if source.architecture else None
-    if kind not in found["supported"]:
+def _refuse_unsupported(source: Inspection, method: str, python: Path, staging: Path, tell: Tell) -> dict[str, str]:
+    """The versions of the environment's libraries. Raises ModelError for an architecture that the method cannot do."""
+    found = run_worker(python, {"do": "supported", "method": method}, scratch=staging, tell=tell)
+    shape = source.architecture
+    name = (shape.model_type if method == AUTOAWQ else shape.name) if shape else None
+    if name not in found["supported"]:
+        other = next(one for one in METHODS if one != method)
         raise ModelError(
-            f"{source.folder.root} has the architecture {kind!r}, which AutoAWQ {found['versions']['autoawq']} cannot "
-            f"quantise. It can: {', '.join(found['supported'])}. For others there is llm-compressor on a machine "
-            f"with a GPU, or a model that is offered as AWQ already"
+            f"{source.folder.root} has the architecture {name!r}, which {method} cannot quantise. "
+            f"It can: {', '.join(found['supported'])}. Try --method {other}, whose list is another one, or take a "
+            f"model that is offered as AWQ already"
         )
     versions: dict[str, str] = found["versions"]
     return versions
@@ -253,7 +260,15 @@ def _staging(out: Path) -> Iterator[Path]:
 
 def _request(facts: _Facts, what: str, source: Path, out: Path, **more: Any) -> dict[str, Any]:
     seed = facts.order.calibration.seed
-    common = {"do": what, "source": str(source), "out": str(out), "dtype": facts.compute, "seed": seed}
+    method = facts.order.method
+    common = {
+        "do": what,
+        "method": method,
+        "source": str(source),
+        "out": str(out),
+        "dtype": facts.compute,
+        "seed": seed,
+    }
     return {**common, "shard_size": SHARD_SIZE, **more}
 
 
@@ -267,7 +282,7 @@ def _merge(
     tell: Tell,
 ) -> Path:
     """The merged model, whole, in the staging folder."""
-    view = make_view(facts.order.source, staging / "base-view")
+    view = make_view(facts.order.source, staging / "base-view", old=facts.order.method == AUTOAWQ)
     out = staging / "merged"
     # An absolute path: peft would take another one for a name on the hub.
     request = _request(facts, "merge", view, out, adapter=str(adapter.path.resolve()), layers=adapter.layers)
@@ -281,11 +296,12 @@ def _merge(
 
 def _quantize(facts: _Facts, base: Path, *, python: Path, staging: Path, tell: Tell) -> dict[str, Any]:
     """The quantised model in the staging folder, all but its manifest; what the worker says of it."""
-    view = make_view(base, staging / "view")
+    view = make_view(base, staging / "view", old=facts.order.method == AUTOAWQ)
     out = staging / "model"
     prompts = staging / "prompts.json"
     write_atomic(prompts, json.dumps(facts.prompts.token_ids))
-    request = _request(facts, "quantize", view, out, prompts=str(prompts), quant_config=facts.quant_config)
+    more = {"prompts": str(prompts), "tokenizer": str(base / "tokenizer.json"), "quant_config": facts.quant_config}
+    request = _request(facts, "quantize", view, out, **more)
     made = run_worker(python, request, scratch=staging, tell=tell)
     _carry(base, out)
     # The source's own words, which newer readers understand better than those of transformers 4.51.3.

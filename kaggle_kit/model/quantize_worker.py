@@ -2,9 +2,9 @@
 
     python -I quantize_worker.py REQUEST EVENTS
 
-REQUEST is a JSON file: `do` ("supported", "merge" or "quantize") and what that needs. EVENTS is the number of a file
-descriptor to which one JSON object a line is written: how far it is, and at the end `done` or `failed`. What libraries
-print goes elsewhere, and the exit code says nothing.
+REQUEST is a JSON file: `do` ("supported", "merge" or "quantize"), the `method`, and what that needs. EVENTS is the
+number of a file descriptor to which one JSON object a line is written: how far it is, and at the end `done` or
+`failed`. What libraries print goes elsewhere, and the exit code says nothing.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import importlib.metadata
 import json
 import os
 import random
+import re
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
-_PACKAGES = ("autoawq", "peft", "safetensors", "tokenizers", "torch", "transformers")
+_PACKAGES = (
+    "autoawq",
+    "compressed-tensors",
+    "llmcompressor",
+    "peft",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+_LEFT_WHOLE = ["lm_head", "re:.*mlp.gate$", "re:.*block_sparse_moe.gate$", "re:.*router$"]
+"""What llm-compressor leaves in fp16: the head, and what chooses a mixture's experts."""
 _AT_ONCE = 16
 """Calibration samples that go through a layer together: more would only take more memory."""
 
@@ -47,35 +60,39 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     tell = Events(int(sys.argv[2]))
-    work = {"supported": supported, "merge": merge, "quantize": quantize}[request["do"]]
+    work = {"supported": supported, "merge": merge, "quantize": METHODS[request["method"]]}[request["do"]]
     try:
-        tell("done", **work(request, tell))
+        tell("done", **work(request, tell), versions=versions())
     except Exception as error:  # noqa: BLE001  whatever a library raises is told to the one who waits
         traceback.print_exc()
         tell("failed", message=f"{type(error).__name__}: {error}")
 
 
-def supported(_request: dict[str, Any], _tell: Events) -> dict[str, Any]:
-    """The model types that AutoAWQ quantises and that transformers knows without code from the checkpoint."""
+def supported(request: dict[str, Any], _tell: Events) -> dict[str, Any]:
+    """What the library says it quantises: AutoAWQ by model type, llm-compressor by architecture.
+
+    AutoAWQ's types that transformers knows only by code from the checkpoint are left out: kit runs no such code.
+    """
+    if request["method"] == "llm-compressor":
+        from llmcompressor.modifiers.transform.awq.mappings import AWQ_MAPPING_REGISTRY
+
+        return {"supported": sorted(AWQ_MAPPING_REGISTRY)}
     from awq.models.auto import AWQ_CAUSAL_LM_MODEL_MAP
     from transformers import CONFIG_MAPPING
 
-    known = sorted(name for name in AWQ_CAUSAL_LM_MODEL_MAP if name in CONFIG_MAPPING)
-    return {"supported": known, "versions": versions()}
+    return {"supported": sorted(name for name in AWQ_CAUSAL_LM_MODEL_MAP if name in CONFIG_MAPPING)}
 
 
 def merge(request: dict[str, Any], tell: Events) -> dict[str, Any]:
     """Add the LoRA weights of `adapter` to the model in `source`, into `out`, in the source's own number format."""
     import torch
     from peft import PeftModel
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     settle(request)
     tell("stage", name="loading the base")
-    own = AutoConfig.from_pretrained(request["source"]).torch_dtype or torch.float32
-    base = AutoModelForCausalLM.from_pretrained(
-        request["source"], torch_dtype=dtype_of(request["dtype"]), use_safetensors=True, low_cpu_mem_usage=True
-    )
+    own = getattr(AutoConfig.from_pretrained(request["source"]), type_word()) or torch.float32
+    base = load(request)
     tell("stage", name="merging the adapter")
     peft = PeftModel.from_pretrained(base, request["adapter"], is_trainable=False, torch_device="cpu")
     layers = sum(1 for module in peft.modules() if hasattr(module, "lora_A") and hasattr(module, "merge"))
@@ -84,13 +101,12 @@ def merge(request: dict[str, Any], tell: Events) -> dict[str, Any]:
     merged = peft.merge_and_unload(safe_merge=True)
     tell("stage", name="writing the merged model")
     merged.to(own).save_pretrained(request["out"], safe_serialization=True, max_shard_size=request["shard_size"])
-    return {"layers": layers, "versions": versions()}
+    return {"layers": layers}
 
 
-def quantize(request: dict[str, Any], tell: Events) -> dict[str, Any]:
+def autoawq(request: dict[str, Any], tell: Events) -> dict[str, Any]:
     """Quantise the model in `source` with AWQ into `out`, on the token ids in the file `prompts`."""
     import awq.quantize.quantizer as inner
-    import torch
     from awq import AutoAWQForCausalLM
 
     settle(request)
@@ -124,20 +140,92 @@ def quantize(request: dict[str, Any], tell: Events) -> dict[str, Any]:
     )
     tell("stage", name="writing the quantised model")
     # What AutoAWQ leaves as it was (embeddings, norms, biases) goes to fp16 too: vLLM's AWQ kernels take no other.
-    model.model.half()
-    for name, tensor in model.model.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"{name} has numbers beyond fp16's 65,504: this model cannot be an AWQ model")
+    halve(model.model)
     model.save_quantized(request["out"], safetensors=True, shard_size=request["shard_size"])
+    return {"blocks": sum(map(len, prompts)) // longest, "block_tokens": longest, **packing(request)}
+
+
+def llm_compressor(request: dict[str, Any], tell: Events) -> dict[str, Any]:
+    """The same with llm-compressor's AWQ; each prompt is a sample of its own."""
+    import torch
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+    from datasets import Dataset
+    from llmcompressor import oneshot
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+    from llmcompressor.modifiers.transform.awq import AWQModifier
+    from llmcompressor.pipelines import cache
+    from llmcompressor.pipelines.sequential import pipeline
+    from transformers import PreTrainedTokenizerFast
+
+    settle(request)
+    if not torch.cuda.is_available():
+        # It pins memory for the copies to a GPU, and without one that is an error.
+        cache.IntermediatesCache.pin_memory = lambda *_arguments: None
+    prompts = json.loads(Path(request["prompts"]).read_text(encoding="utf-8"))
+    tell("stage", name="loading the model")
+    model = load(request)
+    group = request["quant_config"]["q_group_size"]
+    weights = QuantizationArgs(num_bits=4, type="int", symmetric=False, strategy="group", group_size=group)
+    scheme = QuantizationScheme(targets=["Linear"], weights=weights)
+
+    def told(items: Iterable[Any], *_places: Any, desc: str = "", **_options: Any) -> Iterable[Any]:
+        if (match := re.match(r"\((\d+)/(\d+)\): Calib", desc)) is not None:
+            tell("layer", done=int(match[1]) - 1, total=int(match[2]))
+        return items
+
+    pipeline.tqdm = told
+    tell("stage", name="running the calibration prompts")
+    longest = max(map(len, prompts))
+    oneshot(
+        model=model,
+        # It wants one, though the prompts are tokens already.
+        processor=PreTrainedTokenizerFast(tokenizer_file=request["tokenizer"]),
+        dataset=Dataset.from_dict({"input_ids": prompts, "attention_mask": [[1] * len(ids) for ids in prompts]}),
+        recipe=[AWQModifier(), QuantizationModifier(config_groups={"group_0": scheme}, ignore=_LEFT_WHOLE)],
+        max_seq_length=longest,
+        num_calibration_samples=len(prompts),
+        shuffle_calibration_samples=False,
+        pipeline="sequential",
+    )
+    tell("stage", name="writing the quantised model")
+    halve(model)
+    model.save_pretrained(request["out"], save_compressed=True, max_shard_size=request["shard_size"])
+    (Path(request["out"]) / "recipe.yaml").unlink(missing_ok=True)
+    return {"blocks": len(prompts), "block_tokens": longest, **packing(request)}
+
+
+METHODS = {"autoawq": autoawq, "llm-compressor": llm_compressor}
+
+
+def load(request: dict[str, Any]) -> Any:
+    """The model in `source`, in the number format asked for."""
+    from transformers import AutoModelForCausalLM
+
+    kind = {type_word(): dtype_of(request["dtype"])}
+    return AutoModelForCausalLM.from_pretrained(request["source"], use_safetensors=True, **kind)
+
+
+def type_word() -> str:
+    """What transformers calls a model's number format: it was renamed in version 5."""
+    return "torch_dtype" if importlib.metadata.version("transformers").startswith("4.") else "dtype"
+
+
+def halve(model: Any) -> None:
+    """All numbers in fp16. Raises ValueError where one is beyond its range."""
+    import torch
+
+    model.half()
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{name} has numbers beyond fp16's 65,504: the model cannot be quantised so")
+
+
+def packing(request: dict[str, Any]) -> dict[str, Any]:
+    """How the library says in config.json that it packed, and on how many threads it worked."""
+    import torch
+
     config = json.loads((Path(request["out"]) / "config.json").read_text(encoding="utf-8"))
-    blocks = sum(map(len, prompts)) // longest
-    return {
-        "quantization_config": config["quantization_config"],
-        "blocks": blocks,
-        "block_tokens": longest,
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-    }
+    return {"quantization_config": config["quantization_config"], "threads": torch.get_num_threads()}
 
 
 def settle(request: dict[str, Any]) -> None:
@@ -158,7 +246,11 @@ def dtype_of(name: str) -> Any:
 
 def versions() -> dict[str, str]:
     """What did it."""
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+    found = {}
+    for name in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 if __name__ == "__main__":

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from kaggle_kit.wheelhouse.autoawq import ARCHIVE, LOCK, autoawq_target
+import pytest
+
 from kaggle_kit.wheelhouse.lock import read_lock
+from kaggle_kit.wheelhouse.quantizers import ARCHIVES, AUTOAWQ, quantizer_lock, quantizer_target
 from kaggle_kit.wheelhouse.ready import refuse_old_lock
 
 
-def test_autoawqs_lock_is_the_targets():
-    """Who changes `autoawq.toml` makes the lock anew."""
-    refuse_old_lock(read_lock(LOCK), autoawq_target(), path=LOCK)
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_a_quantisers_lock_is_its_targets(name):
+    """Who changes `NAME.toml` makes the lock anew."""
+    refuse_old_lock(read_lock(quantizer_lock(name)), quantizer_target(name), path=quantizer_lock(name))
 
 
-def test_autoawqs_lock_holds_what_it_lives_with():
-    """The transformers that AutoAWQ still works with, torch's CPU build, and peft."""
-    versions = {wheel.name: wheel.version for wheel in read_lock(LOCK).wheels}
-    assert versions["transformers"] == "4.51.3"
+@pytest.mark.parametrize(("name", "transformers"), [("autoawq", "4."), ("llmcompressor", "5.")])
+def test_a_quantisers_lock_holds_what_it_lives_with(name, transformers):
+    """Its own transformers, torch's CPU build, and peft."""
+    versions = {wheel.name: wheel.version for wheel in read_lock(quantizer_lock(name)).wheels}
+    assert versions["transformers"].startswith(transformers)
     assert versions["torch"].endswith("+cpu")
     assert "peft" in versions
     assert not {"triton", "torchvision"} & versions.keys()
@@ -23,4 +27,4 @@ def test_autoawqs_lock_holds_what_it_lives_with():
 
 def test_an_archive_is_required_with_its_hash():
     """As pip and uv read it."""
-    assert ARCHIVE.requirement.startswith("autoawq==0.2.9 --hash=sha256:f33976")
+    assert AUTOAWQ.requirement.startswith("autoawq==0.2.9 --hash=sha256:f33976")

@@ -200,7 +200,7 @@ def _contents(resource: Resource) -> Iterator[_Said]:
 
 
 def _quality(resource: Resource) -> Iterator[_Said]:
-    """Where `kit.toml` limits how far a model may be from its reference: was it compared, as it is, and does it pass."""
+    """Where `kit.toml` limits how far a model may be from its reference: was it compared as it is, and does it pass."""
     manifest = resource.manifest()
     if resource.most_kl is None or manifest is None:
         return
