@@ -1,6 +1,7 @@
 """The house's rules: who imports whom, who prints, how long a module is."""
 
 import ast
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -152,3 +153,9 @@ def test_every_test_says_what_holds(path):
     functions = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)]
     silent = [node.name for node in functions if node.name.startswith("test_") and not ast.get_docstring(node)]
     assert silent == []
+
+
+def test_each_test_module_has_a_name_of_its_own():
+    """Two of one name cannot be run together: tests stand in no packages."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("*.py"))
+    assert {name for name, count in names.items() if count > 1} <= {"conftest.py"}

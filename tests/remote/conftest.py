@@ -5,16 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from scripted import TOKEN, Scripted
+from scripted import QUICK, TOKEN, Scripted
 
 from kaggle_kit.remote.door.credentials import Login, Secret, log_in
-from kaggle_kit.remote.door.door import REHEARSAL, Door
+from kaggle_kit.remote.door.door import Door
 from kaggle_kit.remote.door.endpoint import endpoint_from_environment
 from kaggle_kit.remote.loopback.faults import FAULTS
 from kaggle_kit.remote.loopback.runs import KernelRun, RunOutcome
 from kaggle_kit.remote.loopback.server import LoopbackKaggle
-
-QUICK = replace(REHEARSAL, attempts=3, first_s=0.01, longest_s=0.02, settle_s=0.1, poll_s=0.01, connect_s=2, read_s=2)
 
 
 @pytest.fixture

@@ -4,10 +4,14 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
+
+from kaggle_kit.remote.door.door import REHEARSAL
+
+QUICK = replace(REHEARSAL, attempts=3, first_s=0.01, longest_s=0.02, settle_s=0.1, poll_s=0.01, connect_s=2, read_s=2)
 
 CUT = "cut"
 TOKEN = "scripted-token-0123456789"

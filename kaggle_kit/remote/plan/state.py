@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 STATE = "kit.state.json"
 VERSION = 1
 _MARKER = re.compile(r"^(<{7}|\|{7}|={7}|>{7})(\s|$)", re.MULTILINE)
-_REMEDY = "it may be deleted: kit plan then asks Kaggle and makes it anew"
+_REMEDY = "it may be deleted: the next push asks Kaggle and writes it anew"
 
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Number = Annotated[int, Field(gt=0)]

@@ -7,8 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import QUICK
-from scripted import CUT, KEY, TOKEN, Reply
+from scripted import CUT, KEY, QUICK, TOKEN, Reply
 
 from kaggle_kit.errors import CredentialsError, RemoteError
 from kaggle_kit.remote.door.credentials import Login, Secret, log_in

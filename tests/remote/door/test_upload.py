@@ -5,8 +5,7 @@ import stat
 from itertools import pairwise
 
 import pytest
-from conftest import QUICK
-from scripted import CUT, Reply
+from scripted import CUT, QUICK, Reply
 
 from kaggle_kit.errors import RemoteError
 from kaggle_kit.files import user_cache
