@@ -19,8 +19,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 from machine import KAGGLE, facts
 
 from kaggle_kit.files import write_atomic
-from kaggle_kit.runtime.bench import probe_rows, rates, run_trials, trials
-from kaggle_kit.runtime.engine_plan import model_facts
+from kaggle_kit.runtime.bench import bench
 from kaggle_kit.runtime.engine_version import engine_version
 from kaggle_kit.runtime.gpus import find_gpus
 from kaggle_kit.runtime.install import install_engine
@@ -44,33 +43,30 @@ def main() -> int:
     parts = [datasets / told["wheelhouse"], datasets / f"{told['wheelhouse']}-kit"]
     scratch = KAGGLE / "temp" / "kernels"
     installed = install_engine(parts, scratch=scratch)
-    gpus, facts_of_model = find_gpus(), model_facts(args.model)
-    found = run_trials(
-        trials(
-            gpus=gpus,
-            model=facts_of_model,
-            longest=BUDGET,
-            vllm_version=engine_version(parts),
-            given=told["engine_options"],
-            given_environment=told["worker_environment"],
-        ),
-        job=Job(
+    _, body = bench(
+        Job(
             task=Task(**told["task"]),
-            test=probe_rows(args.data, scratch / "bench.csv", rows=2000),
+            test=scratch / "bench.csv",
             id_column="id",
             model=args.model,
             journal=scratch / "journal.sqlite",
             token_budget=BUDGET,
             engine_options={},
         ),
+        data=args.data,
+        rows=2000,
+        gpus=find_gpus(),
+        vllm_version=engine_version(parts),
+        given=told["engine_options"],
+        given_environment=told["worker_environment"],
         python=installed.python,
         scratch=scratch,
         environment=installed.environment,
+        target="offline-h200",
         seconds=args.seconds,
         deadline=until,
         tell=lambda text: print(text, flush=True),
     )
-    body = rates(found, target="offline-h200", model=facts_of_model, gpus=gpus)
     write_atomic(args.out, json.dumps(body, indent=1, sort_keys=True) + "\n")
     return 0
 

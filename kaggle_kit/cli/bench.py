@@ -50,8 +50,7 @@ def bench(
     from kaggle_kit.cli.scoring import HERE, open_scoring
     from kaggle_kit.errors import UsageError
     from kaggle_kit.files import write_atomic
-    from kaggle_kit.runtime.bench import probe_rows, rates, run_trials, trials
-    from kaggle_kit.runtime.engine_plan import model_facts
+    from kaggle_kit.runtime.bench import bench as measure
     from kaggle_kit.runtime.gpus import find_gpus
     from kaggle_kit.runtime.job import Job
     from kaggle_kit.targets.rates import FOLDER
@@ -63,36 +62,34 @@ def bench(
         raise UsageError(f"no data: name a folder with --data DIR, or as notebooks.{name}.data in kit.toml")
     folder = data or project.path(str(notebook.data), key=f"notebooks.{name}.data")
     scoring = open_scoring(project, name, assignments=assignments, engine=None, python=None, swapped=False)
-    gpus, facts = find_gpus(), model_facts(scoring.model)
     with tempfile.TemporaryDirectory() as place:
         scratch = Path(place)
-        found = run_trials(
-            trials(
-                gpus=gpus,
-                model=facts,
-                longest=scoring.token_budget,
-                vllm_version=scoring.vllm_version,
-                given=scoring.engine_options,
-                given_environment=scoring.environment,
-            ),
-            job=Job(
-                task=scoring.task,
-                test=probe_rows(folder, scratch / "bench.csv", rows=rows),
-                id_column="id",
-                model=scoring.model,
-                journal=scratch / "journal.sqlite",
-                token_budget=scoring.token_budget,
-                engine_options={},
-                engine=scoring.engine,
-            ),
+        job = Job(
+            task=scoring.task,
+            test=scratch / "bench.csv",
+            id_column="id",
+            model=scoring.model,
+            journal=scratch / "journal.sqlite",
+            token_budget=scoring.token_budget,
+            engine_options={},
+            engine=scoring.engine,
+        )
+        found, body = measure(
+            job,
+            data=folder,
+            rows=rows,
+            gpus=find_gpus(),
+            vllm_version=scoring.vllm_version,
+            given=scoring.engine_options,
+            given_environment=scoring.environment,
             python=scoring.python,
             scratch=scratch,
             environment=scoring.environment,
+            target=HERE,
             seconds=max(5.0, minutes * 60 / 20),
             deadline=until,
             tell=lambda text: click.echo(text, err=True),
         )
-    body = rates(found, target=HERE, model=facts, gpus=gpus)
     path = out or project.root / FOLDER / f"{HERE}.json"
     write_atomic(path, json.dumps(body, indent=1, sort_keys=True) + "\n")
     if as_json:

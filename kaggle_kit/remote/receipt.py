@@ -96,7 +96,7 @@ def read_back(
     the version.
     """
     made, kernel = applied.notebooks.get(resource.key), resource.kernel
-    url = made.url if made else f"https://www.kaggle.com/code/{resource.reference}"
+    url = made.url if made else kernels.page_of(resource.reference)
     found = door.settle(lambda: kernels.read(door, resource.reference, version=version))
     if found is None or kernel is None:
         raise RemoteError(

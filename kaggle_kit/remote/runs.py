@@ -44,7 +44,7 @@ def wait_ended(
     """
     said: kernels.RunState | None = None
     known = door.clock()
-    page = f"https://www.kaggle.com/code/{ref}"
+    page = kernels.page_of(ref)
     while True:
         state = kernels.status(door, ref, version)
         if state != said:

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError, RunError
-from kaggle_kit.runtime.engine_plan import plan_engine
+from kaggle_kit.runtime.engine_plan import model_facts, plan_engine
 from kaggle_kit.runtime.kernels import KERNELS, obstacle
 from kaggle_kit.runtime.rows import read_records
 from kaggle_kit.runtime.run_job import worker_environment
@@ -102,12 +102,13 @@ def trials(
         alike = [one for one in each if (one.options, one.environment) == (own.options, own.environment)]
         found = [*(alike or [own]), *(one for one in each if one not in alike)]
     found.append(planned("no prefix cache", enable_prefix_caching=False))
-    step = int(own.options.get("max_num_batched_tokens", 8192))
-    found.append(
-        planned(f"steps of {max(step // 2, longest + 1):,}", max_num_batched_tokens=max(step // 2, longest + 1))
-    )
-    unique = {(str(sorted(one.options.items())), str(sorted(one.environment.items()))): one for one in found[::-1]}
-    return tuple(one for one in found if one in unique.values())
+    step = max(int(own.options.get("max_num_batched_tokens", 8192)) // 2, longest + 1)
+    found.append(planned(f"steps of {step:,}", max_num_batched_tokens=step))
+    different: list[Trial] = []
+    for one in found:
+        if all((one.options, one.environment) != (other.options, other.environment) for other in different):
+            different.append(one)
+    return tuple(different)
 
 
 def probe_rows(data: Path, out: Path, *, rows: int) -> Path:
@@ -126,6 +127,48 @@ def probe_rows(data: Path, out: Path, *, rows: int) -> Path:
         writer.writeheader()
         writer.writerows(records)
     return out
+
+
+def bench(
+    job: Job,
+    *,
+    data: Path,
+    rows: int,
+    gpus: Sequence[Gpu],
+    vllm_version: tuple[int, int, int],
+    given: Mapping[str, Any],
+    given_environment: Mapping[str, str],
+    python: Path,
+    scratch: Path,
+    environment: Mapping[str, str],
+    target: str,
+    seconds: float,
+    deadline: float,
+    tell: Callable[[str], None],
+) -> tuple[tuple[Measured, ...], dict[str, Any]]:
+    """Every trial of this machine over `rows` rows of `data`, and the rates file's content.
+
+    `job` says the task, the model, the engine and the budget. Raises what `trials`, `probe_rows` and `run_trials` do.
+    """
+    model = model_facts(job.model)
+    found = run_trials(
+        trials(
+            gpus=gpus,
+            model=model,
+            longest=job.token_budget,
+            vllm_version=vllm_version,
+            given=given,
+            given_environment=given_environment,
+        ),
+        job=replace(job, test=probe_rows(data, scratch / "bench.csv", rows=rows)),
+        python=python,
+        scratch=scratch,
+        environment=environment,
+        seconds=seconds,
+        deadline=deadline,
+        tell=tell,
+    )
+    return found, rates(found, target=target, model=model, gpus=gpus)
 
 
 def run_trials(

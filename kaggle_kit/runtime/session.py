@@ -6,13 +6,13 @@ import json
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import exp
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError, RunError
 from kaggle_kit.files import write_atomic
-from kaggle_kit.runtime.bench import probe_rows, rates, run_trials, trials
+from kaggle_kit.runtime.bench import bench
 from kaggle_kit.runtime.combine import answers, ensemble, read_calibration
 from kaggle_kit.runtime.engine_plan import EnginePlan, model_facts, plan_engine
 from kaggle_kit.runtime.engine_version import engine_version
@@ -111,25 +111,23 @@ class Session:
         def tell(text: str) -> None:
             sys.stdout.write(f"  {text}\n")
 
-        gpus, facts = find_gpus(), model_facts(self.model)
-        found = run_trials(
-            trials(
-                gpus=gpus,
-                model=facts,
-                longest=self.token_budget,
-                vllm_version=engine_version(self.wheelhouse),
-                given=self.engine_options,
-                given_environment=self.worker_environment,
-            ),
-            job=replace(self._job(self.model), test=probe_rows(self.data, self.scratch / "bench.csv", rows=rows)),
+        gpus = find_gpus()
+        _, body = bench(
+            self._job(self.model),
+            data=self.data,
+            rows=rows,
+            gpus=gpus,
+            vllm_version=engine_version(self.wheelhouse),
+            given=self.engine_options,
+            given_environment=self.worker_environment,
             python=self._installed.python,
             scratch=self.scratch,
             environment=self._installed.environment,
+            target=target,
             seconds=max(10.0, minutes * 60 / 20),
             deadline=until,
             tell=tell,
         )
-        body = rates(found, target=target, model=facts, gpus=gpus)
         write_atomic(self.working / f"rates-{target}.json", json.dumps(body, indent=1, sort_keys=True) + "\n")
         self.record["bench"] = body["trials"]
         self.rates = body["kernels"]

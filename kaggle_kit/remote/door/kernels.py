@@ -164,10 +164,10 @@ def push(
         if now.version > before + 1 or not same_source(now.source, source):
             raise RemoteError(
                 f"{what(ref)}: the reply was lost, and version {now.version} there now is not what was sent. "
-                f"See {_page(ref)}, `kit pull` what others changed, then push again"
+                f"See {page_of(ref)}, `kit pull` what others changed, then push again"
             )
         _refuse_dropped(now, request, ref)
-        return Pushed(ref, now.version, _page(ref), found=True)
+        return Pushed(ref, now.version, page_of(ref), found=True)
 
     return door.make_once(send, look, what=what(ref))
 
@@ -274,7 +274,7 @@ def _request(
 
 def _accept(reply: Mapping[str, Any], ref: str) -> Pushed:
     """The version that a reply names; RefusedError for each way in which the official client is silent."""
-    url = str(reply.get("url") or _page(ref))
+    url = str(reply.get("url") or page_of(ref))
     version = reply.get("versionNumber")
     dropped = [f"{kind} {one}" for name, kind in _INVALID.items() for one in reply.get(name) or ()]
     if dropped:
@@ -366,7 +366,8 @@ def _seconds(reply: Mapping[str, Any], part: str, name: str) -> float | None:
         return None
 
 
-def _page(ref: str) -> str:
+def page_of(ref: str) -> str:
+    """Where a notebook is seen."""
     return f"https://www.kaggle.com/code/{ref}"
 
 

@@ -25,7 +25,7 @@ _PAGE = 200
 _PAGES = 500
 _PIECE_BYTES = 1 << 20
 _REDIRECTS = 5
-_AGAIN = {408, 429, 500, 502, 503, 504}
+AGAIN = {408, 429, 500, 502, 503, 504}
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _attempt(door: Door, file: OutputFile, part: Path, progress: Progress) -> st
     timeouts = (door.patience.connect_s, door.patience.read_s)
     try:
         with transfer_session(door.login.endpoint) as session, open_file(door, session, file, timeouts) as response:
-            if response.status_code in _AGAIN:
+            if response.status_code in AGAIN:
                 return f"the server answered {response.status_code}"
             if response.status_code != 200:
                 raise RemoteError(

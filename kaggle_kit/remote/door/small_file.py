@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError
-from kaggle_kit.remote.door.outputs import OutputFile, open_file
+from kaggle_kit.remote.door.outputs import AGAIN, OutputFile, open_file
 from kaggle_kit.remote.door.wire import no_answer, transfer_session
 
 if TYPE_CHECKING:
     from kaggle_kit.remote.door.door import Door
     from kaggle_kit.remote.door.model_ref import ModelRef
 
-_AGAIN = {408, 429, 500, 502, 503, 504}
 _LARGEST_BYTES = 16 << 20
 
 
@@ -62,7 +61,7 @@ def _attempt(door: Door, call: str, asked: dict[str, Any], what: str) -> bytes |
         with door.wire.post(call, asked, timeouts=timeouts) as reply:
             if reply.status_code == 404:
                 return None
-            if reply.status_code in _AGAIN:
+            if reply.status_code in AGAIN:
                 return f"Kaggle answered {reply.status_code}"
             address = reply.headers.get("Location") if reply.is_redirect else None
         if address is None:
