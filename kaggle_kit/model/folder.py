@@ -9,34 +9,12 @@ from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import ModelError
 from kaggle_kit.model.problem import Problem, warning
-from kaggle_kit.runtime.manifest import MANIFEST
+from kaggle_kit.runtime.manifest import LEFT_OUT, MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-LEFT_OUT = (
-    "dataset-metadata.json",
-    "datapackage.json",
-    "kernel-metadata.json",
-    "model-metadata.json",
-    "model-instance-metadata.json",
-    "dataset-cover-image.*",
-    ".*",
-    "__pycache__",
-    "*.pyc",
-    "*.tmp",
-    "*.lock",
-    "*.incomplete",
-    "optimizer.*",
-    "scheduler.pt",
-    "scaler.pt",
-    "rng_state*.pth",
-    "training_args.bin",
-    "trainer_state.json",
-    "global_step*",
-)
-"""Names that `kit push` does not send (a test holds this equal to `remote/plan/folders.py`)."""
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _ELSEWHERE = (".gguf", ".onnx", ".h5", ".msgpack", ".ot", ".tflite")
 """Weights for other programs than the kit's engines."""

@@ -16,6 +16,32 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 VERSION = 1
+_METADATA = (
+    "dataset-metadata.json",
+    "datapackage.json",
+    "kernel-metadata.json",
+    "model-metadata.json",
+    "model-instance-metadata.json",
+    "dataset-cover-image.*",
+)
+"""Files that Kaggle's client reads and never sends."""
+LEFT_OUT = (
+    *_METADATA,
+    ".*",
+    "__pycache__",
+    "*.pyc",
+    "*.tmp",
+    "*.lock",
+    "*.incomplete",
+    "optimizer.*",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*.pth",
+    "training_args.bin",
+    "trainer_state.json",
+    "global_step*",
+)
+"""Names that are sent nowhere: metadata, hidden files, caches, what a training run leaves beside its weights."""
 _ERRORS: dict[str, type[KitError]] = {"wheelhouse": WheelhouseError, "model": ModelError}
 
 

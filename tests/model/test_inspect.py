@@ -304,7 +304,7 @@ def test_what_is_left_out_is_what_kit_push_leaves_out():
     """Both lists hold the same names."""
     from kaggle_kit.remote.plan import folders
 
-    assert set(LEFT_OUT) == {*folders._METADATA, *folders._NOT_NEEDED}
+    assert set(LEFT_OUT) == set(folders.LEFT_OUT)
 
 
 def test_links_out_of_the_folder_are_errors(model, tmp_path):

@@ -11,37 +11,11 @@ from kaggle_kit.errors import KitError
 from kaggle_kit.files import user_cache, write_atomic
 from kaggle_kit.remote.plan.hashes import HashCache, Tell, hash_files
 from kaggle_kit.remote.plan.problem import Problem
-from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest, read_manifest
+from kaggle_kit.runtime.manifest import LEFT_OUT, MANIFEST, FileEntry, Manifest, dump_manifest, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-_METADATA = (
-    "dataset-metadata.json",
-    "datapackage.json",
-    "kernel-metadata.json",
-    "model-metadata.json",
-    "model-instance-metadata.json",
-    "dataset-cover-image.*",
-)
-"""Files that Kaggle's client reads and never sends."""
-_NOT_NEEDED = (
-    ".*",
-    "__pycache__",
-    "*.pyc",
-    "*.tmp",
-    "*.lock",
-    "*.incomplete",
-    "optimizer.*",
-    "scheduler.pt",
-    "scaler.pt",
-    "rng_state*.pth",
-    "training_args.bin",
-    "trainer_state.json",
-    "global_step*",
-)
-"""Hidden files, caches, and what a training run leaves beside its weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +100,7 @@ def _unlike(manifest: Manifest, files: list[SentFile], resource: str, *, next_st
 
 
 def _is_left_out(path: str) -> bool:
-    return any(fnmatchcase(part, pattern) for part in path.split("/") for pattern in (*_NOT_NEEDED, *_METADATA))
+    return any(fnmatchcase(part, pattern) for part in path.split("/") for pattern in LEFT_OUT)
 
 
 def _hashed(sources: dict[str, Path], *, cache: HashCache, tell: Tell | None) -> list[SentFile]:
