@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from scripted import QUICK, TOKEN, Scripted
+from scripted import META, QUICK, REF, SOURCE, TOKEN, Scripted
 
+from kaggle_kit.remote.door import kernels
 from kaggle_kit.remote.door.credentials import Login, Secret, log_in
 from kaggle_kit.remote.door.door import Door
 from kaggle_kit.remote.door.endpoint import endpoint_from_environment
@@ -96,3 +97,14 @@ def inside(kaggle: LoopbackKaggle) -> Iterator[Door]:  # noqa: ARG001
 def fault(kaggle: LoopbackKaggle) -> Callable[[str], None]:
     """A function: ask the loopback Kaggle for a fault."""
     return lambda name: kaggle.faults.add(FAULTS[name])
+
+
+@pytest.fixture
+def ran(inside: Door) -> int | None:
+    """A notebook whose run is complete."""
+    version = kernels.push(inside, META, SOURCE, session_timeout_s=60).version
+    for _ in range(200):
+        if kernels.status(inside, REF, version).ended:
+            return version
+        inside.sleep(0.02)
+    return None

@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 from kaggle_kit.remote.door.door import REHEARSAL
 
 QUICK = replace(REHEARSAL, attempts=3, first_s=0.01, longest_s=0.02, settle_s=0.1, poll_s=0.01, connect_s=2, read_s=2)
+REF = "rehearsal/score-it"
+SOURCE = json.dumps({"cells": [{"cell_type": "code", "source": "x = 1"}]})
+META = {"id": REF, "title": "Score it", "competition_sources": ["preferences"]}
 
 CUT = "cut"
 TOKEN = "scripted-token-0123456789"

@@ -3,27 +3,12 @@
 import json
 
 import pytest
-from scripted import CUT, Reply
+from scripted import CUT, META, REF, SOURCE, Reply
 
 from kaggle_kit.errors import CredentialsError, RemoteError
 from kaggle_kit.remote.door import kernels, outputs
 from kaggle_kit.remote.door.log_stream import LogLine, follow_log
 from kaggle_kit.remote.failed.log_text import read_log
-
-REF = "rehearsal/score-it"
-SOURCE = json.dumps({"cells": [{"cell_type": "code", "source": "x = 1"}]})
-META = {"id": REF, "title": "Score it", "competition_sources": ["preferences"]}
-
-
-@pytest.fixture
-def ran(inside):
-    """A notebook whose run is complete."""
-    version = kernels.push(inside, META, SOURCE, session_timeout_s=60).version
-    for _ in range(200):
-        if kernels.status(inside, REF, version).ended:
-            return version
-        inside.sleep(0.02)
-    return None
 
 
 def listed(script, *names, page="", log=""):

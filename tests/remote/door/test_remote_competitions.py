@@ -1,28 +1,11 @@
 """Code submissions: handed in once, and what became of them."""
 
-import json
-
 import pytest
-from scripted import Reply
+from scripted import REF, Reply
 
 from kaggle_kit.errors import RemoteError, UsageError
-from kaggle_kit.remote.door import competitions, kernels
+from kaggle_kit.remote.door import competitions
 from kaggle_kit.remote.door.door import RefusedError
-
-REF = "rehearsal/score-it"
-SOURCE = json.dumps({"cells": [{"cell_type": "code", "source": "x = 1"}]})
-META = {"id": REF, "title": "Score it", "competition_sources": ["preferences"]}
-
-
-@pytest.fixture
-def ran(inside):
-    """A notebook whose run is complete."""
-    version = kernels.push(inside, META, SOURCE, session_timeout_s=60).version
-    for _ in range(200):
-        if kernels.status(inside, REF, version).ended:
-            return version
-        inside.sleep(0.02)
-    return None
 
 
 def submit(door, version=1, message="first try"):
