@@ -1,5 +1,7 @@
 # Everything happens in .venv, which both commands make by themselves.
 PYTHON ?= python3
+# Test files run side by side in so many processes; 0: one after the other in this one. An engine takes 3 GB.
+JOBS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -9,7 +11,7 @@ demo: $(READY)
 	$(BIN)/kit dryrun lmsys
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from machine import facts
-from model34 import ATTENTION, LINEAR, MLP
+from model34 import YI_34B
 
 from kaggle_kit.files import write_atomic
 
@@ -38,7 +38,7 @@ def matrix_rate(*, tokens: int = 16_384, seconds: float = 4.0) -> float:
 
     if not torch.cuda.is_available():
         return math.nan
-    shapes = [*ATTENTION.values(), *MLP.values()]
+    shapes = [sizes for part in YI_34B.matrices.values() for sizes in part.values()]
     pairs = [
         (
             torch.randn(tokens, inputs, device="cuda", dtype=torch.half) * 0.02,
@@ -55,7 +55,7 @@ def matrix_rate(*, tokens: int = 16_384, seconds: float = 4.0) -> float:
             left @ right
         torch.cuda.synchronize()
         rounds += 1
-    rate = 2 * LINEAR * tokens * rounds / (time.perf_counter() - since) / 1e12
+    rate = 2 * YI_34B.linear * tokens * rounds / (time.perf_counter() - since) / 1e12
     del pairs
     torch.cuda.empty_cache()
     return rate
@@ -116,7 +116,7 @@ class Bench:
             "seconds": round(seconds, 2),
             "rows_per_second": round(len(ids) / seconds, 2),
             "tokens_per_second": round(tokens / seconds),
-            "tflops": round(2 * LINEAR * self.layers * tokens / seconds / 1e12),
+            "tflops": round(2 * YI_34B.linear * self.layers * tokens / seconds / 1e12),
             **more,
         }
 

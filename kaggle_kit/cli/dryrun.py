@@ -37,22 +37,26 @@ def dryrun(name: str, as_json: bool, out: Path | None, project_folder: Path | No
     """Run a notebook in a sealed copy of Kaggle on this machine.
 
     Builds the notebook for the local target, lays out /kaggle with the wheelhouse, the model and the data,
-    closes the network, executes it with papermill, and reports: rows, seconds, speed, memory, log loss.
+    closes the network, executes it with papermill, and reports: rows, seconds, speed, memory, log loss. A notebook
+    with internet, which makes a model, finds its packages in a folder, and the report is of the model.
 
     \b
     Examples:
       kit dryrun lmsys
       kit dryrun lmsys --rows 20 --json
       kit dryrun lmsys --data ~/lmsys --solution ~/lmsys/solution.csv --out runs/full
+      kit dryrun quantize -p rows=16
 
-    Exit code 0 where every readable row was scored by the model and the submission is valid, else 1.
+    Exit code 0 where every readable row was scored by the model and the submission is valid, or the model that was made
+    is whole; else 1.
     """
     from kaggle_kit.cli.wheels import fetch_progress
     from kaggle_kit.sandbox.dryrun import Listener, Options, dry_run
+    from kaggle_kit.sandbox.model_run import model_run
     from kaggle_kit.targets import load_target
 
     project = open_project(project_folder)
-    project.notebook(name)
+    run = model_run if project.notebook(name).internet else dry_run
     target = load_target(given["target_name"], project=project.root)
     options = Options(
         data=given["data"],
@@ -67,7 +71,7 @@ def dryrun(name: str, as_json: bool, out: Path | None, project_folder: Path | No
     folder = out or project.root / "runs" / name
     with _Screen(quiet=as_json) as screen, fetch_progress() as fetching:
         listener = Listener(say=screen.say, line=screen.line, fetching=fetching)
-        report = dry_run(project, name, target=target, options=options, out=folder.absolute(), listener=listener)
+        report = run(project, name, target=target, options=options, out=folder.absolute(), listener=listener)
     if as_json:
         click.echo(json.dumps(report.to_json() | {"out": str(folder)}, indent=2, sort_keys=True))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,11 @@ import click
 from kaggle_kit.cli.options import open_project, parameter_option, project_option
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from kaggle_kit.evaluation.compare import Comparison, Figures
+    from kaggle_kit.evaluation.compare import Comparison, Figures, Pairs
+    from kaggle_kit.project import Project
+    from kaggle_kit.runtime.task import Task
 
 _FOLDER = click.Path(path_type=Path)
 _ROWS = 500
@@ -27,8 +29,20 @@ _ROWS = 500
 @click.argument("quantised", metavar="QUANT", type=_FOLDER)
 @click.option("--notebook", "name", metavar="NAME", help="The notebook whose task is used (if several).")
 @click.option("--data", metavar="DIR", type=_FOLDER, help="A folder with train.csv, or a table (default: kit.toml's).")
-@click.option("--rows", metavar="N", type=click.IntRange(min=1), default=_ROWS, show_default=True, help="The first N.")
-@click.option("--limit", metavar="KL", type=click.FloatRange(min=0), help="End with 1 where the mean KL is above this.")
+@click.option(
+    "--rows",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=_ROWS,
+    show_default=True,
+    help="The first N that did not calibrate QUANT.",
+)
+@click.option(
+    "--limit",
+    metavar="KL",
+    type=click.FloatRange(min=0),
+    help="End with 1 where the mean KL is above this (default: most_kl of QUANT's table in kit.toml).",
+)
 @click.option(
     "--engine",
     type=click.Choice(["vllm", "transformers"]),
@@ -45,51 +59,95 @@ def compare(reference: Path, quantised: Path, as_json: bool, limit: float | None
     """Say how far a quantised model is from its reference, by the answers that both give to the same rows.
 
     KL is in nats, of the labels' probabilities; the log loss needs rows with outcomes. In brackets: 95 % intervals,
-    paired for differences. A call that was interrupted goes on where it stopped.
+    paired for differences. Rows that calibrated QUANT are left out, by what its manifest says: there it is better than
+    elsewhere. A call that was interrupted goes on where it stopped.
 
     \b
     Examples:
       kit model compare models/merged models/awq --data data --rows 1000
       kit model compare models/merged models/awq --limit 0.01 --json
     """
+    from kaggle_kit.errors import ModelError
     from kaggle_kit.evaluation.compare import compare as figures_of
-
-    pairs = _score(reference, quantised, given)
-    found = figures_of(pairs)
-    if given["record"]:
-        _record(reference, quantised, found)
-    beyond = limit is not None and found.all.kl.value > limit
-    if as_json:
-        facts = {"reference": str(reference), "quantised": str(quantised), "limit": limit, "within": not beyond}
-        click.echo(json.dumps(facts | found.to_json(), indent=2))
-    else:
-        click.echo("\n".join(_lines(found)))
-    if beyond:
-        click.echo(f"error: the mean KL {found.all.kl.value:.5f} is above the limit {limit}", err=True)
-    return int(beyond)
-
-
-def _score(reference: Path, quantised: Path, given: Mapping[str, Any]) -> Any:
-    from kaggle_kit.cli.scoring import notebook_name, open_scoring
-    from kaggle_kit.errors import ModelError, UsageError
-    from kaggle_kit.evaluation.compare import pair
-    from kaggle_kit.evaluation.evaluate import labelled_table
-    from kaggle_kit.evaluation.score_file import score_records
-    from kaggle_kit.evaluation.tables import read_table
-    from kaggle_kit.files import user_cache
     from kaggle_kit.runtime.manifest import MANIFEST
-    from kaggle_kit.runtime.progress import ProgressLine
 
     for path in (reference, quantised):
         if not (path / MANIFEST).is_file():
             raise ModelError(f"{path} has no {MANIFEST}; write it with: kit model inspect {path} --write")
     project = open_project(given["project_folder"])
+    limit, table = (limit, "--limit") if limit is not None else _own_limit(project, quantised)
+    pairs, unseen = _score(project, reference, quantised, given)
+    found = figures_of(pairs)
+    if given["record"]:
+        _record(reference, quantised, found, unseen)
+    beyond = limit is not None and found.all.kl.value > limit
+    if as_json:
+        facts = {"reference": str(reference), "quantised": str(quantised), "limit": limit, "limit_from": table}
+        facts |= {"within": not beyond, "calibration_rows_left_out": unseen.left_out}
+        click.echo(json.dumps(facts | found.to_json(), indent=2))
+    else:
+        click.echo("\n".join([*_lines(found, unseen), *_limit_lines(limit, table, beyond=beyond)]))
+    if beyond:
+        click.echo(f"error: the mean KL {found.all.kl.value:.5f} is above the limit {limit} ({table})", err=True)
+    return int(beyond)
+
+
+def _own_limit(project: Project, quantised: Path) -> tuple[float | None, str | None]:
+    """The `most_kl` of the tables under models whose folder this is, the smallest, and where it stands."""
+    here = quantised.resolve()
+    found = [
+        (model.most_kl, f"models.{name}.most_kl of kit.toml")
+        for name, model in project.models.items()
+        if model.most_kl is not None and (project.root / model.path).resolve() == here
+    ]
+    return min(found, default=(None, None))
+
+
+@dataclass(frozen=True)
+class _Unseen:
+    """Rows that did not calibrate the model; how many of the table did, None where its manifest does not say."""
+
+    records: Sequence[Mapping[str, Any]]
+    left_out: int | None
+
+
+def _unseen(source: Path, task: Task, rows: int, *, reference: Path, quantised: Path) -> _Unseen:
+    """The first `rows` rows of `source` that calibrated neither model. Raises DataError where none is left."""
+    from kaggle_kit.errors import DataError
+    from kaggle_kit.evaluation.tables import read_table
+    from kaggle_kit.model.calibration import calibrated_on, record_digest
+    from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
+
+    records = read_table(source)
+    seen = {path: calibrated_on(read_manifest(path / MANIFEST)) for path in (reference, quantised)}
+    used = frozenset().union(*(digests for digests in seen.values() if digests))
+    left = [record for record in records if record_digest(record, task) not in used] if used else records
+    if records and not left:
+        raise DataError(
+            f"all {len(records):,} rows of {source} calibrated {quantised}: on these it is better than it is; name a "
+            "table with others with --data"
+        )
+    return _Unseen(left[:rows], None if seen[quantised] is None else len(records) - len(left))
+
+
+def _score(project: Project, reference: Path, quantised: Path, given: Mapping[str, Any]) -> tuple[Pairs, _Unseen]:
+    from kaggle_kit.cli.scoring import notebook_name, open_scoring
+    from kaggle_kit.errors import UsageError
+    from kaggle_kit.evaluation.compare import pair
+    from kaggle_kit.evaluation.evaluate import labelled_table
+    from kaggle_kit.evaluation.score_file import score_records
+    from kaggle_kit.files import user_cache
+    from kaggle_kit.notebook.task import notebook_task
+    from kaggle_kit.runtime.progress import ProgressLine
+
     name = notebook_name(project, given["name"])
     notebook = project.notebook(name)
     if given["data"] is None and notebook.data is None:
         raise UsageError(f"notebooks.{name} of kit.toml has no data; name the rows with --data")
     source = labelled_table(given["data"] or project.path(str(notebook.data), key=f"notebooks.{name}.data"))
-    records = read_table(source)[: given["rows"]]
+    task, _ = notebook_task(project, name, assignments=given["assignments"])
+    unseen = _unseen(source, task, given["rows"], reference=reference, quantised=quantised)
+    records = unseen.records
     scoring = open_scoring(project, name, assignments=given["assignments"], engine="vllm", python=None, swapped=False)
     state = user_cache() / "comparisons" / _key(reference, quantised, source, name)
     found = []
@@ -108,7 +166,7 @@ def _score(reference: Path, quantised: Path, given: Mapping[str, Any]) -> Any:
         )
     pairs = pair(*found, records=records, columns=list(scoring.task.labels), source=source)
     shutil.rmtree(state, ignore_errors=True)
-    return pairs
+    return pairs, unseen
 
 
 def _key(*parts: object) -> str:
@@ -117,7 +175,7 @@ def _key(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _record(reference: Path, quantised: Path, found: Comparison) -> None:
+def _record(reference: Path, quantised: Path, found: Comparison, unseen: _Unseen) -> None:
     from kaggle_kit.files import sha256_file, write_atomic
     from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, files_digest, read_manifest
 
@@ -128,6 +186,7 @@ def _record(reference: Path, quantised: Path, found: Comparison) -> None:
         "reference_manifest_sha256": sha256_file(reference / MANIFEST),
         "files_sha256": files_digest(manifest),
         "rows": every.rows,
+        "calibration_rows_left_out": unseen.left_out,
         "kl_mean": every.kl.value,
         "kl_p99": every.kl_p99,
         "changed": every.changed.value,
@@ -136,12 +195,24 @@ def _record(reference: Path, quantised: Path, found: Comparison) -> None:
     write_atomic(path, dump_manifest(replace(manifest, extra={**manifest.extra, "quality": quality})))
 
 
-def _lines(found: Comparison) -> list[str]:
+def _limit_lines(limit: float | None, table: str | None, *, beyond: bool) -> list[str]:
+    if limit is None:
+        return []
+    return ["", f"limit {limit:g} of the mean KL ({table}): {'NOT kept' if beyond else 'kept'}"]
+
+
+def _lines(found: Comparison, unseen: _Unseen) -> list[str]:
     """The figures as a person reads them."""
     every = found.all
     left = f", {found.left_out:,} left out (a rule, or no answer)" if found.left_out else ""
+    calibration = (
+        f"  {unseen.left_out:,} rows of the table calibrated it, and are left out"
+        if unseen.left_out is not None
+        else "  its manifest does not say which rows calibrated it: they may be among these"
+    )
     lines = [
         f"{every.rows:,} rows answered by both models{left}",
+        calibration,
         f"  KL mean            {every.kl.value:.5f} ({every.kl.low:.5f} to {every.kl.high:.5f})",
         f"  KL median, p99     {every.kl_median:.5f}, {every.kl_p99:.5f}; at most {every.kl_most:.5f}",
         f"  changed decisions  {every.changed.value:.2%} ({every.changed.low:.2%} to {every.changed.high:.2%})",

@@ -67,11 +67,16 @@ def push(
 
     Exit code 0 where all came out as asked, 1 where not. Run it again after a failure: nothing is made twice.
     """
+    from kaggle_kit.errors import UsageError
     from kaggle_kit.remote.plan.state import push_lock
     from kaggle_kit.remote.push import apply
 
     project = open_project(project_folder)
-    project.notebook(name)
+    if project.notebook(name).internet and submit:
+        raise UsageError(
+            f"{name} runs with internet (notebooks.{name}.internet in kit.toml), and a competition takes no notebook "
+            f"that did: push it with kit push {name} --wait, which brings here what it makes"
+        )
     place = records or project.root
     with push_lock(project.root), open_door() as door:
         options = PlanOptions(unproved, overwrite, accept, builds)

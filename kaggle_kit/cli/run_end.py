@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from kaggle_kit.cli.remote_options import say
+
+RECORD = "kit-run.json"
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,9 +61,38 @@ def bring(receipt: Receipt, state: RunState, *, door: Door, records: Path) -> Re
     receipt = replace(receipt, output=output_facts(fetched))
     save_receipt(records, receipt)
     say(f"log and output: {fetched.folder}")
+    show_models(fetched)
+    show_corrupt(fetched)
     if not state.complete:
         show_findings(why_failed(fetched, state), fetched)
     return receipt
+
+
+def show_models(fetched: Fetched) -> bool:
+    """The models that a run has made, each checked against its manifest; whether all are whole."""
+    from kaggle_kit.remote.runs import made_models
+
+    models = made_models(fetched)
+    for model in models:
+        if model.problem:
+            say(f"model {model.name}: NOT whole: {model.problem}")
+        else:
+            amount = f"{model.files} files, {model.size / 1e6:,.1f} MB"
+            say(f"model {model.name}: {model.folder}: {amount}, each with the SHA-256 of its manifest")
+    return all(model.problem is None for model in models)
+
+
+def show_corrupt(fetched: Fetched) -> None:
+    """Say so where the run itself found that a model it was given is not what was uploaded."""
+    from kaggle_kit.runtime.integrity import corrupt
+
+    record = fetched.folder / RECORD
+    try:
+        body = json.loads(record.read_text(encoding="utf-8")) if record in fetched.files else {}
+    except (OSError, ValueError):
+        return
+    if isinstance(body, dict) and (bad := corrupt(body)):
+        say(f"CORRUPT MODEL: {bad} is not what its manifest says: do not trust these answers, upload the model again")
 
 
 def run_folder(records: Path, name: str, version: int) -> Path:

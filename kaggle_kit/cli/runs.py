@@ -119,16 +119,17 @@ def output(
 ) -> int:
     """Fetch the output and the log of the last pushed version's run.
 
-    A file comes whole or not at all, over an older one of its name. What a failed run left is fetched too.
+    A file comes whole or not at all, over an older one of its name. What a failed run left is fetched too. A model
+    that the run has made is checked against its manifest, unless --pattern leaves files out.
 
     \b
     Examples:
       kit output lmsys
       kit output lmsys --pattern submission.csv -o out
 
-    Exit code 1 where the run has not completed.
+    Exit code 1 where the run has not completed, or a model is not whole.
     """
-    from kaggle_kit.cli.run_end import run_folder, show_findings
+    from kaggle_kit.cli.run_end import run_folder, show_corrupt, show_findings, show_models
     from kaggle_kit.remote.door import kernels
     from kaggle_kit.remote.runs import fetch, why_failed
 
@@ -141,8 +142,10 @@ def output(
         fetched = fetch(door, reference, number, folder, ended=state.ended, patterns=patterns or ("*",))
     for file in (fetched.log, *fetched.files):
         click.echo(f"{file}  {file.stat().st_size:,} bytes")
+    whole = bool(patterns) or show_models(fetched)
+    show_corrupt(fetched)
     if state.complete:
-        return 0
+        return 0 if whole else 1
     say(f"{reference} version {number}: {state.state.lower()}; these files are what it has left so far")
     if state.ended:
         show_findings(why_failed(fetched, state), fetched)
@@ -171,14 +174,17 @@ def submit(
       kit submit lmsys --wait
       kit submit lmsys --version 3 -m "budget 768"
 
-    Exit code 1 where the run is not complete, no submission is left today, or Kaggle says that it failed.
+    Exit code 1 where the run is not complete, no submission is left today, or Kaggle says that it failed; 2 where it
+    ran with internet, which no competition takes.
     """
     from kaggle_kit.cli.run_end import hand_in
+    from kaggle_kit.remote.runs import refuse_online
 
     project = open_project(project_folder)
     place = records or project.root
     _, number = pushed_version(project, name, records=place, version=version)
     receipt = _receipt(project, name, number, records=place)
+    refuse_online(receipt)
     with open_door() as door:
         return hand_in(project, receipt, door=door, records=place, message=message or f"kit push {name}", wait=wait)
 

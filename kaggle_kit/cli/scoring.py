@@ -18,14 +18,15 @@ HERE = "local-cpu"
 
 
 def notebook_name(project: Project, name: str | None) -> str:
-    """The notebook that is meant: `name`, or the project's only one. Raises UsageError where it must be named."""
+    """The notebook that is meant: `name`, or the only one that scores. Raises UsageError where it must be named."""
     from kaggle_kit.errors import UsageError
 
-    if name is None and len(project.notebooks) == 1:
-        return next(iter(project.notebooks))
-    if name is None:
-        raise UsageError(f"name the notebook with --notebook; the project has {', '.join(sorted(project.notebooks))}")
-    return name
+    if name is not None:
+        return name
+    scoring = [each for each, notebook in project.notebooks.items() if not notebook.internet]
+    if len(scoring) == 1:
+        return scoring[0]
+    raise UsageError(f"name the notebook with --notebook; the project has {', '.join(sorted(project.notebooks))}")
 
 
 def model_of(project: Project, name: str, model_name: str | None) -> str:

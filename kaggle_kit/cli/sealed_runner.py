@@ -17,6 +17,7 @@ _GROUPS = {"dataset": "datasets", "model": "models", "competition": "competition
 def sealed_runner(target: Target, *, tell: Callable[[str], None]) -> Runner:
     """Runs a pushed notebook as `target` would, for at most its session; `tell` hears the notebook's own lines."""
     from kaggle_kit.remote.loopback.runs import RunOutcome
+    from kaggle_kit.sandbox.model_run import offer_of, packages_of
     from kaggle_kit.sandbox.pushed import run_pushed
 
     def run(asked: KernelRun) -> RunOutcome:
@@ -27,6 +28,7 @@ def sealed_runner(target: Target, *, tell: Callable[[str], None]) -> Runner:
             working_bytes=target.working_bytes,
             limit_seconds=min(asked.timeout or target.session_seconds, target.session_seconds),
             say=_both(asked.say, tell),
+            offer=offer_of(target, packages_of(target)) if asked.internet else None,
         )
         return RunOutcome("ERROR", ended.problem) if ended.problem else RunOutcome("COMPLETE")
 

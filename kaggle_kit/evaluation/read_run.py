@@ -29,6 +29,7 @@ from kaggle_kit.evaluation.run_facts import (
     throughput_of,
 )
 from kaggle_kit.evaluation.submission_facts import Check, read_submission, submission_checks
+from kaggle_kit.runtime.integrity import corrupt, integrity_lines
 from kaggle_kit.runtime.progress import duration
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def read_run(folder: Path, material: Material) -> Run:
     report, record = read_json(folder / REPORT), read_json(folder / RECORD)
     rows: dict[str, Any] = record.get("rows") or {}
     found = read_submission(folder / SUBMISSION)
-    checks = submission_checks(found, rows=rows, sample=material.sample)
+    # A run that makes a model hands in nothing.
+    checks = () if "make" in record else submission_checks(found, rows=rows, sample=material.sample)
     predictions = found.predictions(material.outcomes) if found else None
     judged = judge(predictions) if predictions else None
     head = _dry_run(folder, report, record) if report else _pushed_run(folder, material.receipt or {}, record, checks)
@@ -130,7 +132,7 @@ def _record_lines(record: Mapping[str, Any]) -> dict[str, str]:
         lines["hidden run"] = "yes" if record["hidden_run"] else "no"
     if starts := (record.get("worker") or {}).get("starts"):
         lines["worker starts"] = starts
-    return {name: str(value) for name, value in lines.items() if value}
+    return {name: str(value) for name, value in lines.items() if value} | integrity_lines(record)
 
 
 def _pushed_run(
@@ -173,7 +175,7 @@ def _pushed_outcome(
     receipt: Mapping[str, Any], record: Mapping[str, Any], checks: Sequence[Check]
 ) -> tuple[bool | None, str]:
     run, handed = receipt.get("run") or {}, receipt.get("submission") or {}
-    state, failed = run.get("state"), record.get("failed")
+    state, failed, bad = run.get("state"), record.get("failed"), corrupt(record)
     rows = record.get("rows") or {}
     scored = f"{rows.get('scored', 0):,} of {rows.get('total', 0):,} rows scored by the model" if rows else ""
     score = f"public score {handed['public_score']}" if handed.get("public_score") is not None else ""
@@ -185,10 +187,11 @@ def _pushed_outcome(
         return False, f"FAILED: {state.lower().replace('_', ' ')}" + (
             f", {run['failure']}" if run.get("failure") else ""
         )
-    if failed:
-        return False, f"FAILED in the stage {failed.get('stage')!r}: {failed.get('error')}" + (
-            f"; {rest}" if rest else ""
+    if failed or bad:
+        said = (
+            f"FAILED in the stage {failed.get('stage')!r}: {failed.get('error')}" if failed else f"CORRUPT MODEL: {bad}"
         )
+        return False, said + (f"; {rest}" if rest else "")
     if broken and (state or record):
         return False, f"submission.csv, {broken[0].name}: {broken[0].said}" + (f"; {rest}" if rest else "")
     if state is None and not record:

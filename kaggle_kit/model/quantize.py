@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit import __version__
 from kaggle_kit.errors import ModelError, UsageError
 from kaggle_kit.files import sha256_file, write_atomic
-from kaggle_kit.model.calibration import CalibrationPrompts, CalibrationSource, calibration_prompts
+from kaggle_kit.model.calibration import DIGESTS, CalibrationPrompts, CalibrationSource, calibration_prompts
 from kaggle_kit.model.inspect import Inspection, inspect_model
 from kaggle_kit.model.merge import Adapter, check_adapter
 from kaggle_kit.model.old_view import make_view
@@ -98,7 +98,9 @@ def quantize(order: Order, *, python: Path, tell: Tell) -> Quantised:
     with _staging(order.out) as staging:
         tell({"event": "stage", "name": f"checking what {order.method} supports"})
         versions = _refuse_unsupported(source, order.method, python, staging, tell)
-        facts = _Facts(order, adapter, prompts, compute=_compute_type(source), versions=versions)
+        facts = _Facts(
+            order, adapter, prompts, compute=compute_type(_numbers(source), where=order.source), versions=versions
+        )
         provenance = facts.provenance(_source_hash(order.source, tell))
         base = order.source
         for note in adapter.notes if adapter else ():
@@ -145,6 +147,7 @@ class _Facts:
                     "table": calibration.table.name,
                     "rows": len(self.prompts.row_ids),
                     "row_ids_sha256": self.prompts.sha256,
+                    DIGESTS: " ".join(self.prompts.digests),
                     "tokens": self.prompts.tokens,
                     "token_budget": calibration.budget,
                     "task_sha256": hashlib.sha256(json.dumps(task.to_json()).encode()).hexdigest(),
@@ -205,21 +208,23 @@ def _refuse_unsupported(source: Inspection, method: str, python: Path, staging: 
     return versions
 
 
-def _compute_type(source: Inspection) -> str:
-    """float32, the most exact, where the memory holds the model so; else the checkpoint's own type.
+def _numbers(source: Inspection) -> int:
+    return sum(tensor.numbers for tensor in source.weights.tensors.values())
 
-    Raises ModelError where the memory holds neither.
+
+def compute_type(numbers: int, *, where: Path) -> str:
+    """What a model of so many numbers is computed in: float32, the most exact, where the memory holds the model so;
+    else the checkpoint's own type. Raises ModelError where the memory holds neither; `where` is the model's folder.
     """
     import psutil
 
-    numbers = sum(tensor.numbers for tensor in source.weights.tensors.values())
     free = psutil.virtual_memory().available
     for name, size in _COMPUTE.items():
         if numbers * size * _SPARE <= free:
             return name
     needed = numbers * _COMPUTE["auto"] * _SPARE
     raise ModelError(
-        f"{source.folder.root} needs about {needed / 1e9:.0f} GB of memory to be quantised, and {free / 1e9:.0f} GB "
+        f"{where} needs about {needed / 1e9:.0f} GB of memory to be quantised, and {free / 1e9:.0f} GB "
         f"are free; quantise it on a larger machine"
     )
 

@@ -21,7 +21,9 @@ _LAST_LINES = 15
 _PATIENCE_SECONDS = 10
 
 
-def run_worker(python: Path, request: Mapping[str, Any], *, scratch: Path, tell: Tell) -> dict[str, Any]:
+def run_worker(
+    python: Path, request: Mapping[str, Any], *, scratch: Path, tell: Tell, program: Path = PROGRAM
+) -> dict[str, Any]:
     """What the worker answers to `request`; its events on the way go to `tell`.
 
     The program is named by its path and run isolated (`-I`): neither kit's environment nor a setting of this process
@@ -34,7 +36,7 @@ def run_worker(python: Path, request: Mapping[str, Any], *, scratch: Path, tell:
     with os.fdopen(reading, encoding="utf-8") as events, log.open("wb") as stream:
         try:
             process = subprocess.Popen(
-                [str(python), "-I", str(PROGRAM), str(path), str(writing)],
+                [str(python), "-I", str(program), str(path), str(writing)],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -51,6 +53,8 @@ def run_worker(python: Path, request: Mapping[str, Any], *, scratch: Path, tell:
             process.wait()
     if last.get("event") == "done":
         return {key: value for key, value in last.items() if key != "event"}
+    if last.get("foreseen"):
+        raise ModelError(str(last["message"]))
     words = "\n".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-_LAST_LINES:])
     what = last.get("message") or f"its program ended with {process.returncode} (killed for memory?)"
     raise ModelError(f"the quantiser failed: {what}\nThe end of its log:\n{words}")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from kaggle_kit.project import Notebook, Project
     from kaggle_kit.targets import Target
+    from kaggle_kit.wheelhouse.lock import Lock
 
 METADATA = "kernel-metadata.json"
 
@@ -58,11 +59,13 @@ def build(
     assignments: Sequence[str] = (),
     out: Path | None = None,
     gate: Callable[[Target], None] | None = None,
+    packages: Lock | None = None,
 ) -> Build:
     """Render the notebook `name` for `target` into `out` (`build/NAME` of the project by default).
 
-    `assignments` are `name=value` texts that override parameters; `gate` may raise to refuse the target.
-    Raises KitError before anything is written.
+    `assignments` are `name=value` texts that override parameters; `gate` may raise to refuse the target, and is asked
+    only where the target's wheels are used. `packages`: the lock that a notebook with internet installs from, by
+    default the kit's own for the target. Raises KitError before anything is written.
     """
     notebook = project.notebook(name)
     key = f"notebooks.{name}"
@@ -88,9 +91,11 @@ def build(
             "engine_options": target.engine_options | notebook.engine_options,
             "worker_environment": target.worker_environment,
             "rates": measured.kernels if measured else {},
+            "adapter": notebook.adapter,
+            "packages": _packages(target, packages) if notebook.internet else {},
         },
     )
-    if gate is not None:
+    if gate is not None and not notebook.internet:
         gate(target)
     folder = out or project.root / "build" / name
     write_atomic(folder / f"{name}.ipynb", _notebook_text(cells))
@@ -108,6 +113,22 @@ def _wheelhouse(project: Project, target: Target) -> str:
             f'{did_you_mean(target.name, known)}; add: {target.name} = "{project.owner}/kit-wheels-{target.name}"'
         )
     return project.wheelhouses[target.name]
+
+
+def _packages(target: Target, lock: Lock | None) -> dict[str, object]:
+    """What a notebook with internet installs: the Pythons that it is for, requirements by hash, bytes at most."""
+    from kaggle_kit.wheelhouse.lock import read_lock
+    from kaggle_kit.wheelhouse.quantizers import ARCHIVES, notebook_quantizer, quantizer_lock
+    from kaggle_kit.wheelhouse.requirements import archive_lines, requirement_lines
+
+    name = notebook_quantizer(target)
+    lock = lock or read_lock(quantizer_lock(name))
+    return {
+        "pythons": list(lock.pythons),
+        "wheels": "\n".join(requirement_lines(lock)),
+        "archives": "\n".join(archive_lines(ARCHIVES[name])),
+        "bytes": max(sum(wheel.size for wheel in lock.wheels_for(python)) for python in lock.pythons),
+    }
 
 
 def _notebook_text(cells: Sequence[Cell]) -> str:
@@ -132,8 +153,12 @@ def _notebook_text(cells: Sequence[Cell]) -> str:
 
 
 def _metadata(project: Project, name: str, notebook: Notebook, target: Target, wheelhouse: str) -> dict[str, object]:
-    """`kernel-metadata.json`: internet off and the accelerator written out, since the client's defaults differ."""
+    """`kernel-metadata.json`: internet and the accelerator written out, since the client's defaults differ.
+
+    A notebook with internet takes of the wheelhouse only the part with the kit's own wheel.
+    """
     models = [project.models[one] for one in notebook.model_names]
+    wheels = {kit_part_reference(wheelhouse)} if notebook.internet else {wheelhouse, kit_part_reference(wheelhouse)}
     return {
         "id": f"{project.owner}/{notebook.slug}",
         "title": notebook.title,
@@ -143,12 +168,10 @@ def _metadata(project: Project, name: str, notebook: Notebook, target: Target, w
         "is_private": notebook.private,
         "enable_gpu": target.gpus > 0,
         "enable_tpu": False,
-        "enable_internet": False,
+        "enable_internet": notebook.internet,
         "machine_shape": target.accelerator or "",
         "competition_sources": [project.competition],
-        "dataset_sources": sorted(
-            {wheelhouse, kit_part_reference(wheelhouse), *(model.dataset for model in models if model.dataset)}
-        ),
+        "dataset_sources": sorted({*wheels, *(model.dataset for model in models if model.dataset)}),
         "model_sources": sorted({model.kaggle_model for model in models if model.kaggle_model}),
         "kernel_sources": [],
     }

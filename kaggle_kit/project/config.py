@@ -19,6 +19,8 @@ Slug = Annotated[str, Field(pattern=rf"^{_SLUG}$")]
 Owner = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
 DatasetRef = Annotated[str, Field(pattern=rf"^[a-z0-9_-]+/{_SLUG}$")]
 ModelRef = Annotated[str, Field(pattern=rf"^[a-z0-9_-]+/{_SLUG}/[A-Za-z]+/{_SLUG}/\d+$")]
+QUANTIZE_TEMPLATE = "quantize.py.j2"
+OFFLINE_TEMPLATES = ("offline.py.j2", "bench.py.j2")
 _IMAGE = r"(?:original|latest|[a-z0-9.-]+(?:/[a-z0-9._-]+)+@sha256:[0-9a-f]{64})"
 
 
@@ -87,11 +89,32 @@ class Notebook(_Table):
     """Kaggle's image: the one of the notebook's first version, `latest`, or a reference with its digest."""
     session_hours: Annotated[float, Field(gt=0, le=12, strict=False)] | None = None
     """After how many hours Kaggle ends the run; by default the target's session."""
+    internet: bool = False
+    """Whether its run gets the network: for a notebook that makes a model, never for one that is handed in."""
+    adapter: str | None = None
+    """The table under models whose folder is a LoRA adapter, to be merged into `model`."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.internet:
+            given = [key for key in ("solution", "ensemble", "engine_options") if getattr(self, key)]
+            if given:
+                raise ValueError(f"with internet = true it makes a model and scores nothing: leave out {given[0]}")
+            if self.template in OFFLINE_TEMPLATES:
+                raise ValueError(
+                    f"the template {self.template} is of notebooks without internet; "
+                    f'say template = "{QUANTIZE_TEMPLATE}", or leave out internet'
+                )
+        elif self.template == QUANTIZE_TEMPLATE:
+            raise ValueError(f"the template {self.template} installs from the package index: say internet = true")
+        elif self.adapter is not None:
+            raise ValueError("adapter is for a notebook that makes a model, and such a one has internet = true")
+        return self
 
     @property
     def model_names(self) -> tuple[str, ...]:
-        """All models that the notebook uses, `model` first."""
-        return (self.model, *self.ensemble)
+        """All models that the notebook is given, `model` first; the adapter is one."""
+        return (self.model, *self.ensemble, *([self.adapter] if self.adapter else []))
 
     @property
     def slug(self) -> str:
@@ -121,6 +144,13 @@ class Project(_Table):
                         f"notebooks.{name}.ensemble names {other!r}, which is not another table under models"
                         f"{did_you_mean(other, self.models)}"
                     )
+            if notebook.adapter is not None and (
+                notebook.adapter not in self.models or notebook.adapter == notebook.model
+            ):
+                raise ValueError(
+                    f"notebooks.{name}.adapter = {notebook.adapter!r} is not another table under models"
+                    f"{did_you_mean(notebook.adapter, self.models)}"
+                )
             if notebook.model not in self.models:
                 raise ValueError(
                     f"notebooks.{name}.model = {notebook.model!r} is not a table under models"

@@ -163,6 +163,7 @@ def _push_notebook(
         resource.source_text,
         session_timeout_s=kernel.session_seconds,
         pinned=pinned,
+        internet=resource.online,
     )
     applied.notebooks[resource.key] = made
     applied.versions[resource.key] = made.version

@@ -69,6 +69,11 @@ class Receipt:
         return tuple(check for check in self.checks if not check.agrees)
 
     @property
+    def online(self) -> bool:
+        """Whether the version's run has internet, as asked or as Kaggle says: no competition takes such a one."""
+        return any(check.what == "internet" and True in (check.asked, check.found) for check in self.checks)
+
+    @property
     def file_name(self) -> str:
         """`NAME-v3.json`."""
         return f"{self.name}-v{self.version}.json"

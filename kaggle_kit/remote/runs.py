@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import RemoteError
+from kaggle_kit.errors import KitError, RemoteError, UsageError
 from kaggle_kit.files import sha256_file, write_atomic
 from kaggle_kit.remote.door import competitions, kernels, outputs
 from kaggle_kit.remote.failed.failures import Finding, decode
 from kaggle_kit.remote.failed.log_text import mask, read_log
+from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -112,6 +114,51 @@ def why_failed(fetched: Fetched, state: kernels.RunState) -> list[Finding]:
     return decode(fetched.log.read_text(encoding="utf-8"), failure_message=state.failure or "")
 
 
+def refuse_online(receipt: Receipt) -> None:
+    """Raise UsageError where the receipt's version ran with internet."""
+    if receipt.online:
+        raise UsageError(
+            f"notebook {receipt.notebook} version {receipt.version} ran with internet on, and a competition takes no "
+            f"notebook that did; what it made is fetched with: kit output {receipt.name}"
+        )
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model folder that a run has made; `problem` where it is not what its manifest says. `size` in bytes."""
+
+    name: str
+    folder: Path
+    files: int
+    size: int
+    problem: str | None
+
+
+def made_models(fetched: Fetched) -> tuple[Made, ...]:
+    """The model folders of an output that is here whole, every file hashed and compared with its manifest."""
+    paths = sorted(path for path in fetched.files if path.name == MANIFEST and _is_of_model(path))
+    return tuple(_made(path) for path in paths)
+
+
+def _is_of_model(path: Path) -> bool:
+    """Whether a manifest.json is one of kit's for a model: others write files of this name too."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(body, dict) and body.get("kind") == "model"
+
+
+def _made(path: Path) -> Made:
+    folder = path.parent
+    try:
+        manifest = read_manifest(path)
+        verify_files(folder, manifest)
+    except KitError as error:
+        return Made(folder.name, folder, 0, 0, str(error))
+    return Made(manifest.name, folder, len(manifest.files), sum(entry.size for entry in manifest.files), None)
+
+
 def submit(
     door: Door,
     competition: str,
@@ -123,10 +170,12 @@ def submit(
 ) -> Receipt:
     """Hand in the submission.csv of the receipt's version, and with a `deadline` wait for its score.
 
-    A version that was handed in with this message already is not handed in again. Raises RemoteError where its run is
-    not complete, its output holds no submission.csv, no submission is left today, or Kaggle says ERROR.
+    A version that was handed in with this message already is not handed in again. Raises UsageError, before anything
+    is asked, where its run had internet; RemoteError where its run is not complete, its output holds no submission.csv,
+    no submission is left today, or Kaggle says ERROR.
     """
     ref, version = receipt.notebook, receipt.version
+    refuse_online(receipt)
     state = kernels.status(door, ref, version)
     if not state.complete:
         raise RemoteError(
@@ -134,10 +183,6 @@ def submit(
         )
     if not any(file.name == SUBMISSION for file in outputs.list_output(door, ref, version)):
         raise RemoteError(f"notebook {ref} version {version} left no {SUBMISSION}; see its log with kit logs")
-    description = competitions.describe(message, kernel=ref, version=version)
-    there = competitions.find(door, competition, description)
-    if there is None and competitions.limits(door, competition).allowed_now == 0:
-        raise RemoteError(f"{competition}: no submission is left today; hand it in tomorrow with kit submit")
     made = competitions.submit_code(
         door, competition, kernel=ref, version=version, file_name=SUBMISSION, message=message
     )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError, RunError
 from kaggle_kit.runtime.engine_plan import model_facts, plan_engine
-from kaggle_kit.runtime.kernels import KERNELS, obstacle
+from kaggle_kit.runtime.kernels import EXACT, KERNELS, obstacle
 from kaggle_kit.runtime.rows import read_records
 from kaggle_kit.runtime.run_job import worker_environment
 
@@ -261,6 +261,8 @@ def line(one: Measured, first: Measured) -> str:
         return f"{one.trial.name}: {one.problem}"
     ratio = one.tokens_per_second / first.tokens_per_second
     apart = "" if one.apart is None else f", probabilities within {one.apart:.4f} of the first's"
+    if one.trial.kernel and one.trial.kernel not in EXACT:
+        apart += f'; taken only where the notebook has kernel = "{one.trial.kernel}"'
     return (
         f"{one.trial.name}: {one.tokens_per_second:,.0f} tokens/s ({ratio:.2f} of the first), {one.rows} rows of "
         f"{one.tokens / max(one.rows, 1):.0f} tokens, engine start {one.start_seconds:.0f} s{apart}"
@@ -268,7 +270,8 @@ def line(one: Measured, first: Measured) -> str:
 
 
 def rates(found: Sequence[Measured], *, target: str, model: ModelFacts, gpus: Sequence[Gpu]) -> dict[str, Any]:
-    """The rates file's content: `kernels` are prompt tokens a second, by which builds choose."""
+    """The rates file's content: `kernels` are prompt tokens a second, by which builds choose among the exact ones."""
+    unasked = [one for one in found if one.trial.kernel is None or one.trial.kernel in EXACT]
     best: dict[str, float] = {}
     for one in found:
         if one.trial.kernel and not one.problem:
@@ -291,7 +294,7 @@ def rates(found: Sequence[Measured], *, target: str, model: ModelFacts, gpus: Se
             "quantisation": model.quantisation,
         },
         "kernels": best,
-        "tokens_per_second": round(max(one.tokens_per_second for one in found), 1),
+        "tokens_per_second": round(max(one.tokens_per_second for one in unasked), 1),
         "trials": [
             {
                 "name": one.trial.name,

@@ -20,14 +20,17 @@ from kaggle_kit.runtime.job import Job, read_job
 from kaggle_kit.runtime.prepare import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _CHUNK_ROWS = 32
 _WARM_ROWS = 16
 
 
-def measure(job: Job, *, seconds: float) -> dict[str, Any]:
-    """Rows and tokens scored within about `seconds`, the engine's start, and each row's label probabilities by id."""
+def measure(job: Job, *, seconds: float, ready: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Rows and tokens scored within about `seconds`, the engine's start, and each row's label probabilities by id.
+
+    `ready` is called when the engine is warm, and the time begins when it returns.
+    """
     prepared = prepare(job)
     rows = [(row_id, list(prompt.token_ids)) for row_id, prompt in prepared.prompts.items()]
     longest = max(len(ids) for _, ids in rows)
@@ -38,6 +41,7 @@ def measure(job: Job, *, seconds: float) -> dict[str, Any]:
     start_seconds = time.perf_counter() - since
     # The first batch of a shape is slow, and these rows' own tokens would come out of the prefix cache again.
     score_all(engine, [ids[:1] + ids[:0:-1] for _, ids in rows[:_WARM_ROWS]])
+    ready()
     since = time.perf_counter()
 
     def chunks() -> Iterator[list[list[int]]]:

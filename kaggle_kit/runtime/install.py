@@ -30,7 +30,7 @@ from kaggle_kit.runtime.wheel_names import kaggle_path
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_UNPACKED = 3.5
+UNPACKED = 3.5
 """Bytes installed for each byte of a wheel, at most: measured 2.6 for the local-cpu wheelhouse, 2.1 for a CUDA one."""
 _LAST_LINES = 12
 
@@ -55,17 +55,22 @@ class Installed:
 
 
 @dataclass(frozen=True)
-class _Installer:
+class Installer:
+    """What installs: "uv" or "pip", and the words that start it."""
+
     name: str
     program: tuple[str, ...]
 
 
 @dataclass
-class _Clock:
+class Clock:
+    """Seconds by step."""
+
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
+        """Time a step."""
         since = time.monotonic()
         try:
             yield
@@ -87,7 +92,7 @@ def install_engine(wheelhouse: Path | Sequence[Path], *, scratch: Path, with_uv:
     Raises WheelhouseError where a part or a wheel is missing or corrupt, nothing is for this Python, the space does not
     suffice, or the installer fails (its own last words are in the message).
     """
-    clock = _Clock()
+    clock = Clock()
     folders = [wheelhouse] if isinstance(wheelhouse, Path) else list(wheelhouse)
     with clock.step("verify"):
         parts = _read_parts(folders)
@@ -95,11 +100,11 @@ def install_engine(wheelhouse: Path | Sequence[Path], *, scratch: Path, with_uv:
     _check_space(parts, scratch)
     with clock.step("prepare"):
         wheels = _with_true_names(wheels, scratch / "wheels")
-        installer = _installer(wheels, scratch, with_uv=with_uv)
+        installer = find_installer(scratch, wheels, with_uv=with_uv)
         requirements = scratch / "requirements.txt"
         requirements.write_text("".join(f"{wheel.path}\n" for wheel in wheels), encoding="utf-8")
         overlay = any(manifest.extra.get("mode") == "overlay" for _, manifest in parts)
-        python = Path(sys.executable) if overlay else _empty_environment(installer, scratch)
+        python = Path(sys.executable) if overlay else empty_environment(installer, scratch)
     with clock.step("install"):
         place = scratch / "overlay" if overlay else None
         _install(installer, requirements, python, scratch, place)
@@ -189,7 +194,7 @@ def _check_space(parts: Sequence[tuple[Path, Manifest]], scratch: Path) -> None:
     needed = 0
     for _, manifest in parts:
         told: Any = manifest.extra.get("installed_bytes") or {}
-        guess = int(sum(entry.size for entry in manifest.files) * _UNPACKED)
+        guess = int(sum(entry.size for entry in manifest.files) * UNPACKED)
         needed += int(told.get(running, guess))
     scratch.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(scratch).free
@@ -215,16 +220,16 @@ def _with_true_names(wheels: Sequence[Wheel], folder: Path) -> list[Wheel]:
     return named
 
 
-def _installer(wheels: Sequence[Wheel], scratch: Path, *, with_uv: bool) -> _Installer:
+def find_installer(scratch: Path, wheels: Sequence[Wheel] = (), *, with_uv: bool = True) -> Installer:
     """The wheelhouse's own uv, which is the one that was tested; else the image's uv; else the image's pip."""
     for wheel in wheels if with_uv else ():
         if wheel.name.startswith("uv-") and (program := _unpacked_uv(wheel, scratch / "uv")):
-            return _Installer("uv", (str(program),))
+            return Installer("uv", (str(program),))
     if with_uv and (found := shutil.which("uv")) and _runs([found, "--version"]):
-        return _Installer("uv", (found,))
+        return Installer("uv", (found,))
     pip = (sys.executable, "-m", "pip")
     if _runs([*pip, "--version"]):
-        return _Installer("pip", pip)
+        return Installer("pip", pip)
     raise WheelhouseError(
         "there is no uv that runs here, neither in the wheelhouse nor in the image, and no pip; lock the wheelhouse "
         "again with uv in it"
@@ -254,7 +259,7 @@ def _runs(command: Sequence[str]) -> bool:
         return False
 
 
-def _empty_environment(installer: _Installer, scratch: Path) -> Path:
+def empty_environment(installer: Installer, scratch: Path) -> Path:
     """A new `scratch`/env without packages; its Python."""
     env = scratch / "env"
     # uv clears only what is a whole environment; one that was interrupted may not be.
@@ -267,7 +272,7 @@ def _empty_environment(installer: _Installer, scratch: Path) -> Path:
     return env / "bin" / "python"
 
 
-def _install(installer: _Installer, requirements: Path, python: Path, scratch: Path, place: Path | None) -> None:
+def _install(installer: Installer, requirements: Path, python: Path, scratch: Path, place: Path | None) -> None:
     where = ["--target", str(place)] if place else []
     if place:
         shutil.rmtree(place, ignore_errors=True)
@@ -286,11 +291,15 @@ def _clean() -> dict[str, str]:
 
 def _run(command: Sequence[str], scratch: Path) -> None:
     """Run an installer, cut off from any configuration of the image. Raises WheelhouseError with its last words."""
-    environment = _clean() | {
+    run_installer(command, scratch, _clean() | {"UV_NO_CONFIG": "1", "PIP_CONFIG_FILE": os.devnull})
+
+
+def run_installer(command: Sequence[str], scratch: Path, environment: Mapping[str, str]) -> None:
+    """Run an installer in `environment`, its caches in `scratch`. Raises WheelhouseError with its last words."""
+    environment = {
+        **environment,
         "UV_CACHE_DIR": str(scratch / "uv-cache"),
-        "UV_NO_CONFIG": "1",
         "UV_NO_PROGRESS": "1",
-        "PIP_CONFIG_FILE": os.devnull,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
     what = " ".join([Path(command[0]).name, *command[1:3]])

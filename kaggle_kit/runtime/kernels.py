@@ -2,7 +2,10 @@
 
 Measured over a 34B AWQ model's prompts on an H200 (vLLM 0.25.1): Machete 1, plain AWQ (dequantise, then cuBLAS) 0.80,
 Marlin 0.46. Where each can be had was read in vLLM's sources of 0.14.1, 0.17.1, 0.18.1, 0.19.1, 0.21 to 0.25.1 and
-0.32 (model_executor/layers/quantization/awq*.py, kernels/linear/), and in PR 1252, 6612 and 29901.
+0.32 (model_executor/layers/quantization/awq*.py, kernels/linear/), and in PR 1252, 6612, 24722 and 29901.
+
+`marlin-int8` rounds each token's activations to 8 bits and multiplies integers, which a T4 does at twice the rate of
+fp16. It changes the answers by more than rounding: it is taken only where it is asked for by name.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from kaggle_kit.runtime import kernel_plugin
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-KERNELS = ("machete", "marlin", "plain")
+EXACT = ("machete", "marlin", "plain")
+"""Their answers differ by rounding alone."""
+KERNELS = (*EXACT, "marlin-int8")
 
 _AWQ_MACHETE = (0, 19, 0)
 """From here on an AWQ layer may choose among the mixed-precision kernels (0.18.1 knows Marlin alone)."""
@@ -50,7 +55,12 @@ def obstacle(kernel: str, *, capability: tuple[int, int], version: tuple[int, in
         raise UsageError(f"there is no kernel {kernel!r}; use one of {', '.join(KERNELS)}")
     told = ".".join(map(str, version))
     sm = f"sm_{capability[0]}{capability[1]}"
-    checks = {"machete": _machete_obstacle, "marlin": _marlin_obstacle, "plain": _plain_obstacle}
+    checks = {
+        "machete": _machete_obstacle,
+        "marlin": _marlin_obstacle,
+        "plain": _plain_obstacle,
+        "marlin-int8": _int8_obstacle,
+    }
     return checks[kernel](capability, version, method, f"vLLM {told}", f"the card is {sm}")
 
 
@@ -82,6 +92,14 @@ def _plain_obstacle(
     return None
 
 
+def _int8_obstacle(
+    capability: tuple[int, int], version: tuple[int, int, int], method: str, engine: str, card: str
+) -> str | None:
+    if version < _AWQ_UNIFIED:
+        return f"{engine} is older than 0.24, from which on the kit's plugin admits zero points to it"
+    return _marlin_obstacle(capability, version, method, engine, card)
+
+
 def choose_kernel(
     *,
     capability: tuple[int, int],
@@ -93,15 +111,15 @@ def choose_kernel(
     """The kernel for a 4-bit checkpoint on a card.
 
     `wanted` by name wins, then the fastest of the target's measured `rates`, then the stated default: on Hopper the
-    order measured on an H200, elsewhere Marlin, where nobody has published a comparison. Raises UsageError, with the
-    reasons, where `wanted` or every kernel is impossible.
+    order measured on an H200, elsewhere Marlin, where nobody has published a comparison. Unasked, only the kernels of
+    `EXACT` are taken. Raises UsageError, with the reasons, where `wanted` or every kernel is impossible.
     """
-    obstacles = {name: obstacle(name, capability=capability, version=version, method=method) for name in KERNELS}
+    obstacles = {name: obstacle(name, capability=capability, version=version, method=method) for name in EXACT}
     if wanted is not None:
         if reason := obstacle(wanted, capability=capability, version=version, method=method):
             raise UsageError(f"the kernel {wanted} cannot be used: {reason}")
         return _selected(wanted, "it was asked for", capability=capability, version=version)
-    possible = [name for name in KERNELS if obstacles[name] is None]
+    possible = [name for name in EXACT if obstacles[name] is None]
     if not possible:
         raise UsageError(f"no 4-bit kernel can be used: {'; '.join(filter(None, obstacles.values()))}")
     measured = {name: rate for name, rate in (rates or {}).items() if name in possible}
@@ -124,6 +142,7 @@ def _selected(kernel: str, why: str, *, capability: tuple[int, int], version: tu
     if kernel == "plain":
         # Where Marlin cannot run, plain is what is left without any flag, and the flag is harmless.
         return KernelChoice(kernel, why, options={"quantization": "awq"})
-    if kernel == "marlin" and capability == (9, 0) and version >= _AWQ_MACHETE:
-        return KernelChoice(kernel, why, environment={"VLLM_DISABLED_KERNELS": _NO_MACHETE})
-    return KernelChoice(kernel, why)
+    environment = {kernel_plugin.INPUT_TYPE: "int8"} if kernel == "marlin-int8" else {}
+    if kernel != "machete" and capability == (9, 0) and version >= _AWQ_MACHETE:
+        environment["VLLM_DISABLED_KERNELS"] = _NO_MACHETE
+    return KernelChoice(kernel, why, environment=environment)

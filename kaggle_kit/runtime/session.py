@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from math import exp
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,10 @@ from kaggle_kit.runtime.engine_version import engine_version
 from kaggle_kit.runtime.figures import figures
 from kaggle_kit.runtime.gpus import find_gpus
 from kaggle_kit.runtime.install import Installed, install_engine
+from kaggle_kit.runtime.integrity import BackgroundHashes
 from kaggle_kit.runtime.job import Job
 from kaggle_kit.runtime.journal import SWAPPED, Entry
-from kaggle_kit.runtime.progress import ProgressLine
+from kaggle_kit.runtime.progress import ProgressLine, duration
 from kaggle_kit.runtime.run_job import read_entries, run_job, show_log
 from kaggle_kit.runtime.submission import Sample, dump_submission, put_submission, read_sample
 from kaggle_kit.runtime.summary import summary_lines, throughput_plot
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from kaggle_kit.runtime.task import Task
 
 _SECONDS_BETWEEN_SUBMISSIONS = 30.0
+_MOST_HASHING_SECONDS = 300.0
+"""How long a run that is watched waits at its end for the models' hashes."""
 
 
 @dataclass
@@ -73,6 +77,7 @@ class Session:
         self._installed: Installed | None = None
         self._plans: dict[Path, EnginePlan] = {}
         self._submitted = time.monotonic()
+        self._hashes = BackgroundHashes(())
 
     def install(self) -> None:
         """Make the engine's environment from the wheelhouse, and plan the engine.
@@ -136,15 +141,18 @@ class Session:
     def score(self) -> None:
         """Score every row through the workers, until done or until the deadline.
 
-        `submission.csv` is rewritten while rows come in. Raises RunError where a worker could not be helped; the rows
-        that were scored are kept.
+        `submission.csv` is rewritten while rows come in, and each model's files are hashed once its engine has loaded.
+        Raises RunError where a worker could not be helped; the rows that were scored are kept.
         """
         if self._installed is None:
             raise RunError("install() comes before score()")
         line = ProgressLine(deadline=self.deadline)
+        self._hashes = BackgroundHashes([model for model, _ in self._members()])
 
-        def on_event(event: dict[str, Any]) -> None:
+        def on_event(model: Path, event: dict[str, Any]) -> None:
             line.show(event)
+            self._hashes.see(event, model)
+            self._tell_hashes()
             if event["event"] == "engine":
                 self.record["engine"] = event["name"]
             if event["event"] == "progress" and time.monotonic() - self._submitted > _SECONDS_BETWEEN_SUBMISSIONS:
@@ -159,7 +167,7 @@ class Session:
                 python=self._installed.python,
                 scratch=self.scratch,
                 environment={**plan.environment, **self._installed.environment},
-                on_event=on_event,
+                on_event=partial(on_event, model),
             )
             self._note_outcome(outcome)
             self.record["throughput"] = line.points
@@ -174,6 +182,7 @@ class Session:
         """
         plain, swapped = self._put()
         self.record.update(figures(self.sample.ids, plain, swapped))
+        self._tell_hashes()
         rows = self.record["rows"]
         sys.stdout.write(
             f"submission.csv: {rows['total']:,} rows, {rows['scored']:,} scored by the model "
@@ -231,8 +240,30 @@ class Session:
             "stages": dict(stages),
         }
 
+    def _tell_hashes(self) -> None:
+        """Write which files are not what their manifests say, and keep in the record how far the hashes are."""
+        for sentence in self._hashes.news():
+            sys.stdout.write(f"{'!' * 100}\n{sentence}\n{'!' * 100}\n")
+        self.record["integrity"] = self._hashes.record()
+
+    def _end_hashes(self) -> None:
+        """Wait for the rest of the hashes where somebody sees them; in the hidden run, whose output nobody sees, not.
+
+        Kaggle's own test.csv has a few rows only: its run would nearly always end before the hashes do.
+        """
+        left = 0.0 if self.record.get("hidden_run") else min(_MOST_HASHING_SECONDS, self.deadline - time.time())
+        if left > 0 and not self._hashes.done:
+            sys.stdout.write(f"the submission stands; hashing the rest of the model, up to {duration(left)}\n")
+        self._hashes.wait(left)
+        self._tell_hashes()
+
     def summary(self) -> None:
-        """Print the run's figures as a table, and show its throughput as a small plot where the notebook can."""
+        """Print the run's figures as a table, and show its throughput as a small plot where the notebook can.
+
+        What is still to be hashed of the models is waited for first, five minutes at most and never in the hidden run:
+        the submission stands by now.
+        """
+        self._end_hashes()
         sys.stdout.write("\n".join(summary_lines(self.record)) + "\n")
         picture = throughput_plot(self.record.get("throughput", []))
         try:

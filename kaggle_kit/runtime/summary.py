@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kaggle_kit.runtime.integrity import integrity_lines
 from kaggle_kit.runtime.progress import duration
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def summary_lines(record: Mapping[str, Any]) -> list[str]:
     if mass:
         table.append(("label mass", f"{mass['mean']:.4f} on average, {mass['lowest']:.4f} at the lowest"))
     table += [(name, duration(seconds)) for name, seconds in worker.get("stages", {}).items()]
+    table += integrity_lines(record).items()
     width = max(len(name) for name, _ in table)
     return [f"{name:<{width}}  {value}" for name, value in table]
 

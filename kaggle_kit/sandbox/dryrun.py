@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import shutil
-import tempfile
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.files import write_atomic
 from kaggle_kit.notebook.build import Build, build
 from kaggle_kit.sandbox.competition import cut_competition
-from kaggle_kit.sandbox.execute import EXECUTED, LOG, execute
+from kaggle_kit.sandbox.execute import LOG, execute
 from kaggle_kit.sandbox.image import ready_image
 from kaggle_kit.sandbox.kaggle_room import kaggle_room, room_folder
 from kaggle_kit.sandbox.layout import input_mounts
 from kaggle_kit.sandbox.outcome import make_report
 from kaggle_kit.sandbox.preflight import Checked, check
+from kaggle_kit.sandbox.results import collect, swapped_in, write_report
 from kaggle_kit.sandbox.seal import choose_seal
 from kaggle_kit.wheelhouse.ready import ready_wheelhouse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     from kaggle_kit.project import Project
     from kaggle_kit.sandbox.report import Report
     from kaggle_kit.targets import Target
     from kaggle_kit.wheelhouse.fetch import Progress
-
-SUBMISSION = "submission.csv"
-REPORT_TEXT = "report.txt"
-REPORT_JSON = "report.json"
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,7 @@ def dry_run(project: Project, name: str, *, target: Target, options: Options, ou
     since = time.monotonic()
     if target.gpus:
         raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a dry run here is for local-cpu")
-    with room_folder() as scratch, _swapped_in(out) as results:
+    with room_folder() as scratch, swapped_in(out) as results:
         built = build(project, name, target=target, assignments=options.assignments, out=scratch / "build")
         checked = check_build(project, built, options)
         competition = checked.competition
@@ -113,7 +104,7 @@ def dry_run(project: Project, name: str, *, target: Target, options: Options, ou
             limit_seconds=options.limit_seconds or target.session_seconds,
             show=listener.line,
         )
-        _collect(scratch, results)
+        collect(scratch, results)
         report = make_report(
             built,
             results=results,
@@ -124,8 +115,7 @@ def dry_run(project: Project, name: str, *, target: Target, options: Options, ou
             preparing_seconds=prepared,
             notes=(wheelhouse.note,) if wheelhouse.note else (),
         )
-        write_atomic(results / REPORT_TEXT, "\n".join(report.lines()) + "\n")
-        write_atomic(results / REPORT_JSON, json.dumps(report.to_json(), indent=2, sort_keys=True) + "\n")
+        write_report(report, results)
     return report
 
 
@@ -142,42 +132,3 @@ def check_build(project: Project, built: Build, options: Options) -> Checked:
         solution = project.path(notebook.solution, key=f"{key}.solution")
     models = {name: project.path(project.models[name].path, key=f"models.{name}.path") for name in notebook.model_names}
     return check(built, models=models, data=data, solution=solution)
-
-
-def _collect(scratch: Path, results: Path) -> None:
-    """The executed notebook, as far as it came; the journal and the environment stay behind."""
-    executed = scratch / "out" / EXECUTED
-    if executed.is_file():
-        shutil.copyfile(executed, results / EXECUTED)
-
-
-def _refuse_foreign(out: Path) -> None:
-    """Raise UsageError where `out` holds what no dry run left there: its place will be taken."""
-    if not out.exists() or (out / REPORT_JSON).is_file():
-        return
-    if not out.is_dir() or any(out.iterdir()):
-        raise UsageError(f"--out {out} exists and is not a dry run's folder; name a new one, or an empty one")
-
-
-@contextmanager
-def _swapped_in(out: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `out` when all went well, and is removed when not."""
-    _refuse_foreign(out)
-    had_parent = out.parent.exists()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        yield fresh
-        fresh.chmod(0o755)
-        old = out.with_name(f".{out.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if out.exists():
-            out.replace(old)
-        fresh.replace(out)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        if not had_parent:
-            with contextlib.suppress(OSError):
-                out.parent.rmdir()
-        raise

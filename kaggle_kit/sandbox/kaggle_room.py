@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 
 from kaggle_kit.files import remove_aside, user_cache
 from kaggle_kit.sandbox.seal import Mount, Room, driver_mount, offline_environment
+from kaggle_kit.wheelhouse.index import uv_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from kaggle_kit.sandbox.image import Image
+
+_OFFER = "/kit/packages"
+_PROGRAMS = "/kit/bin"
 
 
 def kaggle_room(
@@ -27,9 +31,11 @@ def kaggle_room(
     results: Path,
     working_bytes: int,
     hidden: bool = False,
+    offer: Path | None = None,
 ) -> Room:
     """The room of one run of `notebook`: `inputs` below /kaggle/input, and in `scratch` whatever nobody keeps.
 
+    `offer` is a folder of packages that stands in for the package index: what a notebook with internet installs.
     What stands in /kaggle/working at the end comes to `results`, the executed notebook to `scratch`/out.
     """
     folders = {name: scratch / name for name in ("temp", "tmp", "out")}
@@ -44,20 +50,28 @@ def kaggle_room(
         Mount(folders["temp"], "/kaggle/temp", writable=True),
         Mount(folders["tmp"], "/tmp", writable=True),  # noqa: S108  the room's own
         Mount(results, "/kaggle/out", writable=True),
+        *(_offered(offer) if offer else ()),
     )
     return Room(
         mounts=mounts,
         working_bytes=working_bytes,
-        environment=_environment(image, hidden=hidden),
+        environment=_environment(image, hidden=hidden, offered=offer is not None),
         workdir="/kaggle/working",
     )
 
 
-def _environment(image: Image, *, hidden: bool) -> dict[str, str]:
+def _offered(offer: Path) -> tuple[Mount, ...]:
+    """The packages, and uv, which Kaggle's image has on its path."""
+    return Mount(offer, _OFFER), Mount(Path(uv_program()), f"{_PROGRAMS}/uv")
+
+
+def _environment(image: Image, *, hidden: bool, offered: bool) -> dict[str, str]:
     """The variables of a Kaggle session that a notebook may look at, and a home of its own."""
+    programs = f":{_PROGRAMS}" if offered else ""
     return {
         **offline_environment(),
-        "PATH": f"{image.python.parent}:/usr/local/bin:/usr/bin:/bin",
+        **({"UV_FIND_LINKS": _OFFER, "PIP_FIND_LINKS": _OFFER} if offered else {}),
+        "PATH": f"{image.python.parent}{programs}:/usr/local/bin:/usr/bin:/bin",
         "HOME": "/tmp/home",  # noqa: S108  the room's own
         "TMPDIR": "/tmp",  # noqa: S108
         "LANG": "C.UTF-8",

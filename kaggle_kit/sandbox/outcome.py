@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError
 from kaggle_kit.evaluation.solution import Solution, log_loss
+from kaggle_kit.runtime.integrity import corrupt, integrity_lines
 from kaggle_kit.runtime.progress import duration
 from kaggle_kit.runtime.submission import Sample, check_submission
 from kaggle_kit.sandbox.execute import cell_names, cell_started, failed_cell
@@ -33,10 +34,10 @@ def make_report(
     notes: Sequence[str],
 ) -> Report:
     """The report of the run whose files are in `results`."""
-    record = _read_record(results / "kit-run.json")
+    record = read_record(results / "kit-run.json")
     rows, worker = record.get("rows", {}), record.get("worker", {})
     invalid = _invalid(results / "submission.csv", sample)
-    failure = _failure(built, results, execution, record)
+    failure = failure_of(built, results, execution, record)
     scored = int(rows.get("scored", 0))
     readable = len(sample.ids) - int(rows.get("unreadable", 0))
     stages: dict[str, float] = worker.get("stages", {})
@@ -75,10 +76,11 @@ def make_report(
         projected_seconds=_projected(stages, execution, scored),
         worker_starts=int(worker.get("starts", 0)),
         notes=tuple(notes),
+        integrity=integrity_lines(record),
     )
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
     """What the notebook wrote of its own run; empty where it wrote nothing that can be read."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -98,7 +100,7 @@ def _invalid(submission: Path, sample: Sample) -> str | None:
     return None
 
 
-def _failure(built: Build, results: Path, execution: Execution, record: dict[str, Any]) -> str | None:
+def failure_of(built: Build, results: Path, execution: Execution, record: dict[str, Any]) -> str | None:
     """What went wrong, as the beginning of the first line; None where nothing did."""
     if execution.limit_reached:
         where = _last_cell(built, results / "log.txt")
@@ -110,6 +112,13 @@ def _failure(built: Build, results: Path, execution: Execution, record: dict[str
     if execution.exit_code:
         where = _last_cell(built, results / "log.txt")
         return f"FAILED: the notebook ended with code {execution.exit_code} in the cell {where!r}; see log.txt"
+    return _shortfall(record)
+
+
+def _shortfall(record: dict[str, Any]) -> str | None:
+    """Why a run that ended well is not as it should be; None where it is."""
+    if bad := corrupt(record):
+        return f"CORRUPT MODEL: {bad} is not what its manifest says"
     if record.get("worker", {}).get("ended") == "deadline" or record.get("rows", {}).get("not_reached"):
         return "DEADLINE: the notebook's time did not suffice for every row"
     return None

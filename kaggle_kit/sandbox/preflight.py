@@ -36,7 +36,7 @@ def check(built: Build, *, models: Mapping[str, Path], data: Path, solution: Pat
     that are not plain values in the source can only be checked by running it.
     """
     for name, model in models.items():
-        _check_model(name, model)
+        check_model(name, model)
     task = literal_task(built.source, built.literals())
     fields = list(task.fields) if task else []
     columns = list(task.labels) if task else []
@@ -47,7 +47,8 @@ def check(built: Build, *, models: Mapping[str, Path], data: Path, solution: Pat
     return Checked(competition, _solution(solution, competition), task)
 
 
-def _check_model(name: str, model: Path) -> None:
+def check_model(name: str, model: Path) -> None:
+    """Raise ModelError where a model's folder is not whole, or has another name in its manifest than in kit.toml."""
     manifest = read_manifest(model / MANIFEST)
     if (manifest.kind, manifest.name) != ("model", name):
         raise ModelError(

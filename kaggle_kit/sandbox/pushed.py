@@ -33,11 +33,13 @@ def run_pushed(
     working_bytes: int,
     limit_seconds: float,
     say: Callable[[str], None],
+    offer: Path | None = None,
 ) -> PushedRun:
     """Execute `notebook` in a sealed /kaggle that holds `sources`; its files come to `out`, as Kaggle keeps them.
 
-    `sources`: each its group ("competitions", "datasets", "models") and reference, and its folder here. Raises
-    SandboxError where this machine cannot make the room.
+    `sources`: each its group ("competitions", "datasets", "models") and reference, and its folder here. `offer`:
+    what stands in for the package index, of a notebook with internet (`model_run.offer_of`). Raises SandboxError where
+    this machine cannot make the room.
     """
     seal = choose_seal(None)
     image = ready_image(progress=say)
@@ -53,6 +55,7 @@ def run_pushed(
             scratch=scratch,
             results=results,
             working_bytes=working_bytes,
+            offer=offer,
         )
         execution = execute(seal, room, python=image.python, log=scratch / LOG, limit_seconds=limit_seconds, show=say)
         executed = scratch / "out" / EXECUTED

@@ -19,7 +19,7 @@ class Report:
     outcome: str
     """The first line."""
     complete: bool
-    """Every readable row was scored by the model and the submission is valid."""
+    """Every readable row was scored by the model, whose files are sound, and the submission is valid."""
     submission_valid: bool
     seal: str
     unsealed: tuple[str, ...]
@@ -43,6 +43,8 @@ class Report:
     projected_seconds: float | None
     worker_starts: int
     notes: tuple[str, ...] = field(default_factory=tuple)
+    integrity: dict[str, str] = field(default_factory=dict)
+    """By model, what the notebook's hashes of its files say."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field."""
@@ -71,6 +73,7 @@ class Report:
             )
         if self.peak_bytes:
             out.append(f"{'peak memory':<18}{self.peak_bytes / _GB:.2f} GB")
+        out += [f"{model:<18}{said}" for model, said in self.integrity.items()]
         if self.label_mass_mean is not None:
             out.append(
                 f"{'label mass':<18}{self.label_mass_mean:.4f} on average, {self.label_mass_lowest:.4f} at the lowest"

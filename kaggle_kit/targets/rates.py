@@ -6,7 +6,7 @@
      "kernels": {"machete": 10700, "plain": 8530, "marlin": 4950}, "tokens_per_second": 10700,
      "trials": [{"rows": 512, "tokens": 309760}], "dense_flops": 6.06e14, "source": "how"}
 
-`kernels` are prompt tokens a second of one engine on `engine_cards` cards: a build chooses the fastest by
+`kernels` are prompt tokens a second of one engine on `engine_cards` cards: a build chooses the fastest exact one by
 them. `dense_flops` is the rate of 16-bit weights in FLOP/s, where another model was measured too.
 """
 
@@ -67,7 +67,7 @@ class Rates(_Table):
     engine: str
     engine_cards: _Count = 1
     model: MeasuredModel
-    kernels: dict[Literal["machete", "marlin", "plain"], _Rate]
+    kernels: dict[Literal["machete", "marlin", "plain", "marlin-int8"], _Rate]
     tokens_per_second: _Rate
     trials: tuple[MeasuredTrial, ...] = ()
     dense_flops: _Rate | None = None

@@ -128,6 +128,30 @@ def _former_answer(preferences: Sequence[tuple[str, str]]) -> str:
     return "\n".join(['lock-version = "1.0"', 'created-by = "kit"', *packages, ""])
 
 
+def ask_archive(name: str, version: str) -> tuple[str, str, int, str]:
+    """The source archive of a release: its address, file name, size in bytes and SHA-256.
+
+    Raises WheelhouseError where the index has none, or does not tell its hash and size.
+    """
+    with tempfile.TemporaryDirectory(prefix="kit-resolve-") as folder:
+        (Path(folder) / "requirements.in").write_text(f"{name}=={version}\n", encoding="utf-8")
+        command = [
+            *(uv_program(), "pip", "compile", "requirements.in", "--no-header", "--no-deps"),
+            *("--python", sys.executable, "--format", "pylock.toml", "--output-file", "pylock.toml"),
+            *("--color", "never", "--no-progress", "--quiet"),
+        ]
+        done = subprocess.run(command, cwd=folder, env=uv_environment(), capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise WheelhouseError(f"{name} {version} cannot be had:\n{_relevant(done.stderr)}")
+        packages = tomllib.loads((Path(folder) / "pylock.toml").read_text(encoding="utf-8")).get("packages", [])
+    archive = packages[0].get("sdist", {}) if packages else {}
+    try:
+        url, size, sha256 = str(archive["url"]), int(archive["size"]), str(archive["hashes"]["sha256"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise WheelhouseError(f"the index does not tell address, size and hash of {name} {version}'s source") from error
+    return url, unquote(urlsplit(url).path).rsplit("/", 1)[-1], size, sha256
+
+
 def uv_program() -> str:
     """The program of the Python package uv. Raises WheelhouseError where it is missing."""
     import uv

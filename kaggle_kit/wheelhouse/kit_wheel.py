@@ -1,8 +1,8 @@
 """The kit's own wheel: the runtime that was tested here is the runtime that scores on Kaggle.
 
-Only what runs there is in it: `kaggle_kit.runtime` and the three small modules it stands on. The same
-sources give the same bytes: fixed times, sorted entries, nothing compressed (zlib's output differs between
-versions, and the whole is small).
+Only what runs there is in it: `kaggle_kit.runtime`, what of `kaggle_kit.model` a notebook needs that makes a model,
+and the three small modules that both stand on. The same sources give the same bytes: fixed times, sorted entries,
+nothing compressed (zlib's output differs between versions, and the whole is small).
 """
 
 import base64
@@ -16,6 +16,12 @@ from kaggle_kit.files import write_atomic
 
 DISTRIBUTION = "kaggle_kit_runtime"
 _GROUND = ("__init__.py", "errors.py", "files.py")
+_MODEL = (
+    *("__init__", "architecture", "calibration", "completeness", "engine_check", "folder", "headers", "inspect"),
+    *("make_program", "make_session", "merge", "old_view", "problem", "quantisation", "quantize", "quantize_worker"),
+    *("shards", "tally", "tokenizer_check", "worker_process", "write_manifest"),
+)
+"""The modules of `model` that `kaggle_kit.model.quantize` stands on, and those that call it in a notebook."""
 _OLDEST_TIME = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can hold
 
 
@@ -51,9 +57,10 @@ def kit_wheel_bytes() -> bytes:
 
 
 def _sources() -> dict[str, bytes]:
-    """The Python files of the runtime, by their path in the wheel."""
+    """The Python files, by their path in the wheel."""
     package = Path(kaggle_kit.__file__).parent
     paths = [package / name for name in _GROUND] + sorted((package / "runtime").rglob("*.py"))
+    paths += [package / "model" / f"{name}.py" for name in _MODEL]
     return {path.relative_to(package.parent).as_posix(): path.read_bytes() for path in paths}
 
 

@@ -19,8 +19,13 @@ AUTOAWQ = SourceArchive(
     name="autoawq", version="0.2.9", sha256="f3397687118c7d23c769de0de05ff1dca8950a2644acbe1b6eb1399c691fe7ee"
 )
 """AutoAWQ's last release, of May 2025; it is offered as a source archive only."""
-ARCHIVES = {"autoawq": (AUTOAWQ,), "llmcompressor": ()}
+ARCHIVES = {"autoawq": (AUTOAWQ,), "autoawq-cuda": (AUTOAWQ,), "llmcompressor": ()}
 """The environments by name, and what is in each besides the wheels of its lock."""
+
+
+def notebook_quantizer(target: Target) -> str:
+    """The environment in which a notebook on `target` quantises."""
+    return "autoawq-cuda" if target.gpus else "autoawq"
 
 
 def quantizer_target(name: str) -> Target:

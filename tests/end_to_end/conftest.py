@@ -19,10 +19,12 @@ DEMO = ROOT / "tests" / "demo"
 
 
 def pytest_collection_modifyitems(items):
-    """Everything in this folder is marked end_to_end."""
+    """Everything in this folder is marked end_to_end, and comes first: side by side, the short tests fill the end."""
+    here = Path(__file__).parent
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if here in item.path.parents:
             item.add_marker(pytest.mark.end_to_end)
+    items.sort(key=lambda item: here not in item.path.parents)
 
 
 @dataclass(frozen=True)

@@ -34,14 +34,13 @@ ODD_TOKENS = [300, 36, 1999, 37, 777]
 
 
 @pytest.fixture(scope="session")
-def python(tmp_path_factory):
+def python():
     """The Python of an environment made offline from the local-cpu wheelhouse, as on Kaggle."""
-    from kaggle_kit.runtime.install import install
     from kaggle_kit.targets import load_target
+    from kaggle_kit.wheelhouse.environment import ready_environment
     from kaggle_kit.wheelhouse.ready import ready_wheelhouse
 
-    wheelhouse = ready_wheelhouse(load_target("local-cpu"), project=ROOT)
-    return install(wheelhouse.folder, scratch=tmp_path_factory.mktemp("engines"))
+    return ready_environment(ready_wheelhouse(load_target("local-cpu"), project=ROOT).folder)
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,7 @@ def test_a_failing_cell_leaves_the_fallback_and_a_banner(workshop):
 
 def test_a_killed_worker_is_started_again_and_no_row_is_lost(workshop, tmp_path):
     """kill -9 in mid-run: the rows scored so far are kept, the rest follow, and the first line says so."""
-    data = _big_data(tmp_path / "big", 6000)
+    data = _big_data(tmp_path / "big", 1500)
     said = []
     with workshop.start("--data", str(data), "--solution", str(data / "solution.csv")) as process:
         for line in process.stdout:
@@ -112,10 +112,10 @@ def test_a_killed_worker_is_started_again_and_no_row_is_lost(workshop, tmp_path)
     report = json.loads((workshop.results / "report.json").read_text())
     assert report["worker_starts"] == 2
     assert "SIGKILL" in report["outcome"]
-    assert (report["scored_rows"], report["prior_rows"]) == (6000, 0)
+    assert (report["scored_rows"], report["prior_rows"]) == (1500, 0)
     assert report["log_loss"] < 0.80
-    assert "6,000 rows to score" in "".join(said)
-    assert len({row["id"] for row in _rows(workshop.results / "submission.csv")}) == 6000
+    assert "1,500 rows to score" in "".join(said)
+    assert len({row["id"] for row in _rows(workshop.results / "submission.csv")}) == 1500
 
 
 def test_the_deadline_leaves_what_was_scored(workshop, tmp_path):

@@ -1,7 +1,6 @@
 """Adapter, merge, AWQ, vLLM, for real: AutoAWQ and peft in their own environment, the answers through the worker.
 
-The base is the demo model with its weights written out in fp16; the adapter is trained on it with peft for a few
-steps, so that the merged weights lie on no 4-bit grid.
+The base is the demo model as it was trained, in fp16; the adapter is trained on it with peft for a few steps.
 """
 
 from __future__ import annotations
@@ -100,14 +99,14 @@ def test_the_adapter_is_in_the_merged_model(made):
 
 @pytest.fixture(scope="module")
 def compared(made) -> subprocess.CompletedProcess[str]:
-    """Both models over 300 rows, with a limit that no quantised model keeps."""
+    """Both models over the rows that did not calibrate, with a limit that no quantised model keeps."""
     return kit("model", "compare", made.merged, made.awq, "--rows", 300, "--limit", 1e-6, "--record", "--json")
 
 
 def test_little_is_lost(compared):
-    """Log loss within 0.02 of the fp16 reference's."""
+    """Log loss within 0.02 of the fp16 reference's, over all rows of train.csv but the 32 that calibrated."""
     found = json.loads(compared.stdout)
-    assert found["rows"] == 300
+    assert (found["rows"], found["calibration_rows_left_out"]) == (268, 32)
     assert abs(found["log_loss_difference"]["value"]) < MOST_DIFFERENCE
     assert found["kl_mean"]["value"] < MOST_KL
 

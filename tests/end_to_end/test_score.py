@@ -61,14 +61,16 @@ def rows(workshop):
     return _records(workshop.folder / "tests/demo/data/test.csv")
 
 
-def _exchanged(records):
-    return [one | {"response_a": one["response_b"], "response_b": one["response_a"]} for one in records]
+def _exchanged(records, mark=""):
+    """The same rows with the answers exchanged, and `mark` behind their ids."""
+    exchange = {"response_a": "response_b", "response_b": "response_a"}
+    return [one | {new: one[old] for new, old in exchange.items()} | {"id": one["id"] + mark} for one in records]
 
 
-def _apart(straight, exchanged):
-    """The differences of every probability from that of the exchanged label in the exchanged file."""
+def _apart(straight, exchanged, mark=""):
+    """The differences of every probability from that of the exchanged label of the exchanged row."""
     return [
-        abs(straight[name][column] - exchanged[name][other])
+        abs(straight[name.removesuffix(mark)][column] - exchanged[name][other])
         for name in exchanged
         for column, other in zip(COLUMNS, EXCHANGED, strict=True)
     ]
@@ -78,7 +80,8 @@ def test_one_pass_predicts_the_winners_and_follows_an_exchange(score, rows, work
     """One pass over 100 rows: log loss below 0.80; with the answers exchanged the probabilities exchange."""
     from kaggle_kit.evaluation.solution import log_loss, read_solution
 
-    found = score(rows[:100], "--plain")
+    both = score(rows[:100] + _exchanged(rows[:40], "-exchanged"), "--plain")
+    found = {name: line for name, line in both.items() if not name.endswith("-exchanged")}
     for line in found.values():
         assert sum(line[column] for column in COLUMNS) == pytest.approx(1, abs=1e-6)
         assert line["problem"] is None
@@ -86,7 +89,8 @@ def test_one_pass_predicts_the_winners_and_follows_an_exchange(score, rows, work
     chances = [{name: line[name] for name in ("id", *COLUMNS)} for line in found.values()]
     solution = read_solution(workshop.folder / "tests/demo/data/solution.csv", columns=COLUMNS)
     assert log_loss(_write(workshop.folder / "chances.csv", chances), solution) < 0.80
-    apart = _apart(found, score(_exchanged(rows[:40]), "--plain"))
+    apart = _apart(found, {name: both[name] for name in both.keys() - found.keys()}, "-exchanged")
+    assert len(apart) == 40 * len(COLUMNS)
     print(f"plain: mean {sum(apart) / len(apart):.4f}, largest {max(apart):.4f}")
     assert sum(apart) / len(apart) < PLAIN_MEAN
 

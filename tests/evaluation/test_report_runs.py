@@ -66,6 +66,18 @@ def test_a_complete_run_with_a_failed_stage_is_not_good(tmp_path):
     assert run.outcome.startswith(f"FAILED in the stage 'install': {MESSAGE}")
 
 
+def test_a_complete_run_of_a_corrupt_model_is_not_good(tmp_path):
+    """A model that was damaged on its way to Kaggle is the first that is said of its run."""
+    folder = pushed_run(tmp_path)
+    bad = [{"path": "w.safetensors", "manifest": "a", "found": "b", "error": ""}]
+    found = {"files": 2, "checked_files": 1, "bytes": 9, "checked_bytes": 5, "seconds": 0.1, "bad": bad}
+    (folder / "kit-run.json").write_text(json.dumps(record_of(40, integrity={"m": found})))
+    run = read_run(folder, Material(receipt=_receipt(folder)))
+    assert run.good is False
+    assert run.outcome.startswith("CORRUPT MODEL: w.safetensors of the model m; 40 of 40 rows scored")
+    assert run.what["model m"].startswith("CORRUPT: w.safetensors (other SHA-256); 1 of 2 files hashed")
+
+
 def test_a_complete_run_with_a_broken_submission_is_not_good(tmp_path):
     """What cannot be handed in is said first."""
     folder = pushed_run(tmp_path)

@@ -32,6 +32,15 @@ def test_an_image_is_pinned_by_its_digest(minimal, edit):
     assert (notebook.image, notebook.session_hours) == (image, 9.0)
 
 
+def test_a_notebook_has_no_internet_unless_it_says_so(minimal, edit):
+    """The network is given where kit.toml asks for it, and the adapter is one of the models that are attached."""
+    assert not load_project(minimal).notebook("answer").internet
+    edit(minimal / "kit.toml", 'internet = true\ntemplate = "quantize.py.j2"\nadapter = "published"')
+    notebook = load_project(minimal).notebook("answer")
+    assert notebook.internet
+    assert notebook.model_names == ("small", "published")
+
+
 def test_a_model_has_a_title_and_a_licence(minimal, edit):
     """What Kaggle shows of a model is said beside its place."""
     edit(
@@ -145,6 +154,32 @@ WRONG = {
     ),
     "an image without a digest": (None, 'image = "gcr.io/kaggle-images/python:v160"', ["notebooks.answer.image"]),
     "a session longer than Kaggle's": (None, "session_hours = 13", ["notebooks.answer.session_hours = 13", "12"]),
+    "internet without a template for it": (
+        None,
+        "internet = true",
+        ["notebooks.answer", "offline.py.j2 is of notebooks without internet", 'template = "quantize.py.j2"'],
+    ),
+    "a template for internet without it": (
+        None,
+        'template = "quantize.py.j2"',
+        ["notebooks.answer", "installs from the package index: say internet = true"],
+    ),
+    "internet and a solution": (
+        None,
+        'internet = true\ntemplate = "quantize.py.j2"\nsolution = "x.csv"',
+        ["notebooks.answer", "scores nothing: leave out solution"],
+    ),
+    "an adapter without internet": (None, 'adapter = "published"', ["notebooks.answer", "internet = true"]),
+    "an unknown adapter": (
+        None,
+        'internet = true\ntemplate = "quantize.py.j2"\nadapter = "publishd"',
+        ["notebooks.answer.adapter = 'publishd'", "did you mean 'published'?"],
+    ),
+    "the model as its own adapter": (
+        None,
+        'internet = true\ntemplate = "quantize.py.j2"\nadapter = "small"',
+        ["notebooks.answer.adapter = 'small' is not another table under models"],
+    ),
     "no wheelhouse": ('kaggle-t4x2 = "ada/wheels-t4"\n', "", ["no dataset for the target 'kaggle-t4x2'", "add: "]),
 }
 

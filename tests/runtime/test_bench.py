@@ -44,7 +44,7 @@ def names(found):
 def test_every_kernel_that_can_be_had_is_tried():
     """The planned one first; what selects the others is in their options or variables."""
     found = planned([H200])
-    assert names(found)[:3] == ["kernel machete", "kernel marlin", "kernel plain"]
+    assert names(found)[:4] == ["kernel machete", "kernel marlin", "kernel plain", "kernel marlin-int8"]
     by_name = {one.name: one for one in found}
     assert "MacheteLinearKernel" in by_name["kernel marlin"].environment["VLLM_DISABLED_KERNELS"]
     assert by_name["kernel plain"].environment["KIT_AWQ_KERNEL"] == "plain"
@@ -55,10 +55,10 @@ def test_every_kernel_that_can_be_had_is_tried():
 def test_settings_follow_the_kernels():
     """The prefix cache and the step's size are measured with the planned kernel, once each."""
     found = planned([H200])
-    assert names(found)[3] == "no prefix cache"
-    assert found[3].options["enable_prefix_caching"] is False
-    assert names(found)[4] == "steps of 4,096"
-    assert len(found) == 5
+    assert names(found)[4] == "no prefix cache"
+    assert found[4].options["enable_prefix_caching"] is False
+    assert names(found)[5] == "steps of 4,096"
+    assert len(found) == 6
 
 
 def test_a_full_checkpoint_and_a_cpu_have_no_kernels_to_choose():
@@ -117,6 +117,15 @@ def test_the_rates_file_is_what_a_build_reads(tmp_path):
     assert load_rates("kaggle-t4x2", project=tmp_path).kernels == {"marlin": 5000.0}
     assert (body["card"], body["cards"], body["tokens_per_second"]) == ("sm_75", 2, 6000.0)
     assert [one["problem"] for one in body["trials"]] == [None, "no memory", None]
+
+
+def test_what_a_build_does_not_take_unasked_is_told_apart():
+    """The rate with int8 activations stands beside the others, but the target's own rate is that of an exact kernel."""
+    found = [measured("kernel marlin", "marlin", 5000.0), measured("kernel marlin-int8", "marlin-int8", 9000.0)]
+    body = rates(found, target="kaggle-t4x2", model=MODEL, gpus=[T4])
+    assert body["kernels"] == {"marlin": 5000.0, "marlin-int8": 9000.0}
+    assert body["tokens_per_second"] == 5000.0
+    assert 'kernel = "marlin-int8"' in line(found[1], found[0])
 
 
 def test_a_trial_is_told_against_the_first():

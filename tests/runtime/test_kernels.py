@@ -78,6 +78,16 @@ def test_the_rates_are_in_the_reason():
         ("marlin", T4, (0, 14, 0), "awq", None),
         ("plain", T4, (0, 23, 0), "awq", None),
         ("plain", T4, (0, 24, 0), "awq", None),
+        ("marlin-int8", T4, (0, 24, 0), "awq", None),
+        ("marlin-int8", H200, (0, 25, 1), "compressed-tensors", None),
+        ("marlin-int8", (7, 0), (0, 32, 0), "awq", "Marlin needs sm_75 or newer, the card is sm_70"),
+        (
+            "marlin-int8",
+            T4,
+            (0, 23, 0),
+            "awq",
+            "vLLM 0.23.0 is older than 0.24, from which on the kit's plugin admits zero points to it",
+        ),
         ("plain", T4, (0, 23, 0), "gptq", "the plain kernel is for AWQ checkpoints, this one is gptq"),
     ],
 )
@@ -92,8 +102,20 @@ def test_a_wanted_kernel_is_taken_or_refused():
     assert dict(choose(T4, (0, 32, 0), wanted="plain").environment) == PLUGIN
     with pytest.raises(UsageError, match=r"the kernel machete cannot be used: Machete runs on sm_90"):
         choose(T4, (0, 32, 0), wanted="machete")
-    with pytest.raises(UsageError, match="no kernel 'cutlass'; use one of machete, marlin, plain"):
+    with pytest.raises(UsageError, match="no kernel 'cutlass'; use one of machete, marlin, plain, marlin-int8"):
         choose(T4, (0, 32, 0), wanted="cutlass")
+
+
+@pytest.mark.parametrize(("capability", "more"), [(T4, {}), (H200, DISABLED)])
+def test_int8_activations_are_vllms_own_switch(capability, more):
+    """On Hopper Machete is out of the way too, which would else take the layers."""
+    found = choose(capability, (0, 32, 0), wanted="marlin-int8")
+    assert dict(found.environment) == {"VLLM_MARLIN_INPUT_DTYPE": "int8"} | more
+
+
+def test_what_changes_the_answers_is_never_taken_unasked():
+    """However fast int8 activations were measured, the fastest exact kernel is the choice."""
+    assert choose(T4, (0, 32, 0), rates={"marlin": 400, "marlin-int8": 900}).kernel == "marlin"
 
 
 def test_a_card_without_any_kernel_is_refused():

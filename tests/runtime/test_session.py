@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 import sys
 import time
@@ -288,3 +289,53 @@ def test_models_of_an_ensemble_are_averaged_by_weight(make_session, model, tmp_p
     a, b, tie = (math.sqrt(x * y) for x, y in ((0.4, 0.1), (0.4, 0.7), (0.2, 0.2)))
     found = [float(submitted(session)["1"][column]) for column in COLUMNS]
     assert found == pytest.approx([x / (a + b + tie) for x in (a, b, tie)])
+
+
+def corrupted(model, folder):
+    """A copy of a model in which one bit of the weights has changed."""
+    folder = shutil.copytree(model, folder)
+    body = bytearray((folder / "model.safetensors").read_bytes())
+    body[len(body) // 2] ^= 1
+    (folder / "model.safetensors").write_bytes(body)
+    return folder
+
+
+def test_a_corrupt_model_is_told_loudly_and_stops_nothing(make_session, model, tmp_path, capsys):
+    """A model that changed after its upload: the real worker scores, the summary shouts, the record keeps it."""
+    session = make_session(["1"], model=corrupted(model, tmp_path / "changed"))
+    installed(session)
+    fill(session, [Entry("1", 9, (), logs(0.1, 0.2, 0.7), 0.9)])
+    session.score()
+    session.submit()
+    session.summary()
+    said = capsys.readouterr().out
+    assert "WARNING: model.safetensors of the model demo is CORRUPT: its SHA-256 is" in said
+    assert re.search(r"^model demo +CORRUPT: model\.safetensors \(other SHA-256\)", said, re.MULTILINE)
+    assert session.record["integrity"]["demo"]["bad"][0]["path"] == "model.safetensors"
+    assert float(submitted(session)["1"]["winner_model_b"]) == pytest.approx(0.7)
+    json.dumps(session.record)
+
+
+def test_the_hidden_run_waits_for_no_hash(make_session, capsys):
+    """Nobody sees the hidden run's output: its end is not delayed, and the record says how much was checked."""
+    session = make_session(["1"], record={"hidden_run": True})
+    installed(session)
+    fill(session, [Entry("1", 9, (), logs(0.1, 0.2, 0.7), 0.9)])
+    session.score()
+    session.submit()
+    assert session.record["integrity"]["demo"]["checked_files"] == 0
+    session.summary()
+    assert "hashing the rest" not in capsys.readouterr().out
+
+
+def test_a_watched_run_checks_the_whole_model(make_session, capsys):
+    """However short the scoring was, a run that somebody sees ends with every file hashed."""
+    session = make_session(["1"])
+    installed(session)
+    fill(session, [Entry("1", 9, (), logs(0.1, 0.2, 0.7), 0.9)])
+    session.score()
+    session.submit()
+    session.summary()
+    found = session.record["integrity"]["demo"]
+    assert found["checked_bytes"] == found["bytes"]
+    assert re.search(r"^model demo +all \d files as its manifest says", capsys.readouterr().out, re.MULTILINE)

@@ -31,6 +31,16 @@ RECORD = {
     "label_mass": {"mean": 0.9, "lowest": 0.5},
 }
 TWO_SCORED = {"rows": RECORD["rows"] | {"scored": 2, "prior": 1}}
+CORRUPT = {
+    "m": {
+        "files": 2,
+        "checked_files": 2,
+        "bytes": 9,
+        "checked_bytes": 9,
+        "seconds": 0.0,
+        "bad": [{"path": "w.safetensors", "manifest": "a", "found": "b", "error": ""}],
+    }
+}
 VALID = "submission.csv is valid: 3 of 3 rows scored by the model"
 VALID_TWO = "submission.csv is valid: 2 of 3 rows scored by the model, the prior for 1"
 
@@ -124,6 +134,10 @@ FIRST_LINES = {
         {"record": TWO_SCORED | {"worker": RECORD["worker"] | {"ended": "deadline"}}},
         f"DEADLINE: the notebook's time did not suffice for every row; {VALID_TWO}",
     ),
+    "a corrupt model": (
+        {"record": {"integrity": CORRUPT}},
+        f"CORRUPT MODEL: w.safetensors of the model m is not what its manifest says; {VALID}",
+    ),
     "the limit": (
         {"limit": True, "code": 143, "last": "score", "record": TWO_SCORED},
         f"TIME LIMIT: the session was ended after 0:40 in the cell 'score'; {VALID_TWO}",
@@ -172,6 +186,15 @@ def test_a_record_that_cannot_be_read(report, tmp_path, text):
     """A record that was cut off is as none."""
     (tmp_path / "results" / "kit-run.json").write_text(text)
     assert report(kept=False).scored_rows == 0
+
+
+def test_what_the_notebook_hashed_is_told(report):
+    """The report says how the models' files were found, by model."""
+    sound = CORRUPT["m"] | {"bad": []}
+    assert report(record={"integrity": {"m": sound}}).integrity == {
+        "model m": "all 2 files as its manifest says (9 bytes hashed)"
+    }
+    assert report().integrity == {}
 
 
 def test_figures(report):

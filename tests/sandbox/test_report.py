@@ -45,6 +45,7 @@ ALL = NOTHING | {
     "log_loss": 0.61234,
     "projected_seconds": 5_400.0,
     "notes": ("resolved anew",),
+    "integrity": {"model demo": "all 4 files as its manifest says (9 bytes hashed)"},
 }
 
 
@@ -73,6 +74,7 @@ def test_what_is_not_known_is_not_told():
         "peak memory       1.23 GB",
         "label mass        0.9877 on average, 0.5000 at the lowest",
         "log loss          0.6123",
+        "model demo        all 4 files as its manifest says (9 bytes hashed)",
         "25,000 rows       about 1.50 h on this machine (estimated)",
     ],
 )

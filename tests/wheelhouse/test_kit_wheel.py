@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -31,7 +32,8 @@ def test_file_times_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """The same sources under other times, in another place, give the same bytes."""
     here = Path(kaggle_kit.__file__).parent
     package = tmp_path / "kaggle_kit"
-    for path in [here / "__init__.py", here / "errors.py", here / "files.py", *(here / "runtime").rglob("*.py")]:
+    ground = [here / "__init__.py", here / "errors.py", here / "files.py"]
+    for path in [*ground, *(here / "runtime").rglob("*.py"), *(here / "model").rglob("*.py")]:
         copy = package / path.relative_to(here)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
@@ -43,13 +45,37 @@ def test_file_times_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_holds_the_runtime_only(tmp_path: Path) -> None:
-    """Nothing but the runtime and the modules it stands on is inside."""
+    """Nothing but the runtime, a part of model, and the modules that both stand on is inside."""
     with zipfile.ZipFile(build_kit_wheel(tmp_path)) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert {"kaggle_kit/__init__.py", "kaggle_kit/errors.py", "kaggle_kit/files.py"} < names
     assert "kaggle_kit/runtime/__init__.py" in names
     assert all(name.endswith(".py") and name.count("/") in {1, 2, 3} for name in names)
     assert not [name for name in names if name.startswith(("kaggle_kit/cli", "kaggle_kit/wheelhouse"))]
+
+
+def test_holds_what_makes_a_model(tmp_path: Path) -> None:
+    """With the wheel alone, in a Python without site-packages, a notebook's session and its program are imported."""
+    wheel = build_kit_wheel(tmp_path)
+    program = _ONLY_THE_WHEEL.replace("runtime.manifest", "model.make_session")
+    program += "import kaggle_kit.model.quantize, kaggle_kit.model.make_program, kaggle_kit.model.calibration\n"
+    command = [sys.executable, "-S", "-E", "-s", "-P", "-c", program, wheel]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(wheel))
+
+
+def test_every_module_of_model_in_it_is_needed() -> None:
+    """What is carried of model is what the session and its program import, and the worker that is run by its path."""
+    program = (
+        "import sys, kaggle_kit.model.make_session, kaggle_kit.model.make_program, kaggle_kit.model.calibration\n"
+        "print(*(name for name in sys.modules if name.startswith('kaggle_kit.model')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    needed = {name.rpartition(".")[2] for name in done.stdout.split()} - {"model"} | {"quantize_worker"}
+    with zipfile.ZipFile(io.BytesIO(kit_wheel_bytes())) as archive:
+        inside = {Path(name).stem for name in archive.namelist() if name.startswith("kaggle_kit/model/")}
+    assert inside - {"__init__"} == needed
 
 
 def test_record_is_true(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def submit_code(
 
     The description becomes `message [owner/slug vN]`. A submission with this very description is never made a second
     time: it is returned with `found` True. After a lost reply the list is looked at before it is sent again, at most
-    once. Raises UsageError, RefusedError (rules not accepted, limit reached, run not complete), RemoteError.
+    once. Raises UsageError, RefusedError (rules not accepted, run not complete), RemoteError (none is left today).
     """
     from kagglesdk.competitions.types.competition_api_service import ApiCreateCodeSubmissionRequest
 
@@ -67,6 +67,8 @@ def submit_code(
     if (there := find(door, competition, description)) is not None and there.state != ERROR:
         return there
     failed = there.ref if there is not None else None
+    if limits(door, competition).allowed_now == 0:
+        raise RemoteError(f"{competition}: no submission is left today; hand it in tomorrow with kit submit")
     request = ApiCreateCodeSubmissionRequest()
     request.competition_name = competition
     request.kernel_owner, request.kernel_slug, request.kernel_version = owner, slug, version

@@ -9,6 +9,7 @@ from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.door.door import RefusedError, enum_name
 from kaggle_kit.remote.door.listing import RemoteFile, difference
 from kaggle_kit.remote.door.new_files import attach
+from kaggle_kit.remote.door.ready import FAILED, READY, UNDER_WAY, refuse_failed, refuse_later, wait_listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -16,18 +17,6 @@ if TYPE_CHECKING:
     from kaggle_kit.remote.door.door import Door
     from kaggle_kit.remote.door.upload import Sent
 
-READY = "READY"
-FAILED = frozenset({"FAILED", "DELETED"})
-UNDER_WAY = frozenset(
-    {
-        "NOT_YET_PERSISTED",
-        "BLOBS_RECEIVED",
-        "BLOBS_DECOMPRESSED",
-        "BLOBS_COPIED_TO_SDS",
-        "INDIVIDUAL_BLOBS_COMPRESSED",
-        "REPROCESSING",
-    }
-)
 _PAGE = 200
 _PAGES = 500
 # Facts, section 4.
@@ -237,34 +226,18 @@ def wait_ready(
     `deadline` is a moment of `door.clock()`, in seconds. A status that kit does not know is waited on, and said.
     Raises RemoteError: the version failed, another came after it, its files differ from what was sent, or time is up.
     """
-    tell = tell or door.tell
-    said = ""
-    ready_since: float | None = None
-    while True:
+
+    def look() -> Dataset | str:
         found = read(door, ref, files=False)
+        if found is None:
+            return "not there yet"
+        refuse_failed(found.status, what=what, url=found.url)
+        refuse_later(found.version, version, what=_what(ref))
         state = _state(found, version)
-        _refuse_state(found, ref, version)
-        if state == READY and found is not None:
-            found = replace(found, files=list_files(door, ref, version=version) or ())
-            problem = difference(found.sizes, files)
-            if not problem:
-                return found
-            ready_since = door.clock() if ready_since is None else ready_since
-            if door.clock() - ready_since >= door.patience.settle_s:
-                raise RemoteError(
-                    f"{_what(ref)} version {version} is ready, but {problem}. Kaggle renames or unpacks some files, "
-                    f"and leaves out what failed: see {found.url}, then push again"
-                )
-            state = f"{READY}, but {problem}"
-        if state != said:
-            tell(f"{_what(ref)} version {version}: {state}")
-            said = state
-        if door.clock() >= deadline:
-            raise RemoteError(
-                f"{_what(ref)} version {version} is not ready in time (last seen: {state}). "
-                "It goes on at Kaggle: run the same command again, nothing is sent twice"
-            )
-        door.sleep(door.patience.poll_s)
+        return replace(found, files=list_files(door, ref, version=version) or ()) if state == READY else state
+
+    what = f"{_what(ref)} version {version}"
+    return wait_listed(door, look, what=what, files=files, deadline=deadline, tell=tell)
 
 
 def split(ref: str) -> tuple[str, str]:
@@ -291,31 +264,14 @@ def _ready_for_next(found: Dataset | None, ref: str, before: int) -> Dataset:
     return found
 
 
-def _state(found: Dataset | None, version: int) -> str:
+def _state(found: Dataset, version: int) -> str:
     """Where a version is, in words: READY only for that version itself."""
-    if found is None:
-        return "not there yet"
     if found.version is None or found.version < version:
         shown = f"version {found.version}" if found.version else "no version"
         return f"{found.status or 'no status'}, and Kaggle still shows {shown}"
     if found.status in UNDER_WAY or found.status == READY:
         return found.status
     return f"{found.status or 'no status'} (kit does not know this state and keeps waiting)"
-
-
-def _refuse_state(found: Dataset | None, ref: str, version: int) -> None:
-    if found is None:
-        return
-    if found.status in FAILED:
-        raise RemoteError(
-            f"{_what(ref)} version {version}: Kaggle says {found.status}. See {found.url}; "
-            "names with @ and broken archives are known causes. Then push again"
-        )
-    if found.version is not None and found.version > version:
-        raise RemoteError(
-            f"{_what(ref)}: version {found.version} came after version {version}, from somebody else or the browser. "
-            "Run `kit plan`, then push again"
-        )
 
 
 def _refuse_foreign(found: Dataset, files: Sequence[Sent], *, version: int, notes: str | None = None) -> None:

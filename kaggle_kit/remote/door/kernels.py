@@ -141,15 +141,18 @@ def push(
     *,
     session_timeout_s: int,
     pinned: Mapping[str, int] | None = None,
+    internet: bool = False,
     run: bool = True,
 ) -> Pushed:
     """Save a version of the notebook that a `kernel-metadata.json` describes, and run it unless `run` is False.
 
-    Internet is always off. `pinned` gives dataset sources (`owner/slug`) the version that they are attached in.
-    Every source that Kaggle did not take, an error in the reply and a missing version number raise RefusedError that
-    says which. After a lost reply the version is looked for by number and source before it is sent again, at most once.
+    `internet`: whether its run may have the network; metadata that ask for more are refused. `pinned` gives dataset
+    sources (`owner/slug`) the version that they are attached in. Every source that Kaggle did not take, an error in
+    the reply and a missing version number raise RefusedError that says which. After a lost reply the version is looked
+    for by number and source before it is sent again, at most once.
     """
     ref = str(metadata.get("id") or "")
+    _check_internet(metadata, ref, allowed=internet)
     request = _request(metadata, source, session_timeout_s=session_timeout_s, pinned=pinned or {}, run=run)
     there = read(door, ref)
     before = (there.version or 0) if there is not None else 0
@@ -236,6 +239,15 @@ def what(ref: str, version: int | None = None) -> str:
     return f"notebook {ref}" + (f" version {version}" if version is not None else "")
 
 
+def _check_internet(metadata: Mapping[str, Any], ref: str, *, allowed: bool) -> None:
+    """Raise UsageError where the metadata ask for the network and the caller does not."""
+    if _flag(metadata, "enable_internet", default=False) and not allowed:
+        raise UsageError(
+            f"{what(ref)}: enable_internet is on; a notebook that is handed in is pushed with it off. Set it false, or "
+            "say internet = true in its table of kit.toml where it makes a model and is never handed in"
+        )
+
+
 def _request(
     metadata: Mapping[str, Any], source: str, *, session_timeout_s: int, pinned: Mapping[str, int], run: bool
 ) -> Any:
@@ -245,8 +257,6 @@ def _request(
 
     ref = str(metadata.get("id") or "")
     split(ref)
-    if _flag(metadata, "enable_internet", default=False):
-        raise UsageError(f"{what(ref)}: enable_internet is on; an offline notebook is pushed with it off. Set it false")
     request = ApiSaveKernelRequest()
     request.slug = ref
     if metadata.get("id_no"):
@@ -258,7 +268,7 @@ def _request(
     request.is_private = _flag(metadata, "is_private", default=True)
     request.enable_gpu = _flag(metadata, "enable_gpu", default=False)
     request.enable_tpu = _flag(metadata, "enable_tpu", default=False)
-    request.enable_internet = False
+    request.enable_internet = _flag(metadata, "enable_internet", default=False)
     request.machine_shape = metadata.get("machine_shape") or None
     request.docker_image = metadata.get("docker_image") or None
     request.docker_image_pinning_type = metadata.get("docker_image_pinning_type") or None

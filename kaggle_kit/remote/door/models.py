@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError, UsageError
-from kaggle_kit.remote.door.datasets import FAILED, UNDER_WAY
 from kaggle_kit.remote.door.door import LostReplyError, RefusedError, enum_name
 from kaggle_kit.remote.door.listing import RemoteFile, difference
 from kaggle_kit.remote.door.model_ref import ModelRef, framework_value, same_framework
 from kaggle_kit.remote.door.new_files import attach
+from kaggle_kit.remote.door.ready import FAILED, UNDER_WAY, refuse_failed, refuse_later, wait_listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -79,7 +79,7 @@ def read(door: Door, ref: ModelRef, *, files: bool = True) -> Variation | None:
         ref=ref,
         version=version,
         licence=reply.get("licenseName"),
-        url=str(reply.get("url") or f"https://www.kaggle.com/models/{ref}"),
+        url=str(reply.get("url") or _page(ref)),
         files=(list_files(door, ref, version) or ()) if files and version else (),
     )
 
@@ -229,16 +229,8 @@ def add_version(door: Door, ref: ModelRef, *, files: Sequence[Sent], notes: str,
         )
 
     def look() -> int | None:
-        seen = newest(door, ref)
-        if seen is None or earlier is None or seen.version_id == earlier.version_id:
-            # Where the list says nothing of a version that is not ready, it shows once it is.
-            return version if _shows(door, ref, files, version) else None
-        if seen.notes not in {"", notes}:
-            raise RemoteError(
-                f"{what}: the reply was lost, and the newest version has other notes ({seen.notes!r}). "
-                "Look at its page, run `kit plan`, then push again"
-            )
-        return version
+        came = _came(newest(door, ref), earlier, notes=notes, what=what)
+        return version if came or _shows(door, ref, files, version) else None
 
     return door.make_once(send, look, what=what)
 
@@ -257,39 +249,38 @@ def wait_ready(
     `deadline` is a moment of `door.clock()`, in seconds. Raises RemoteError where Kaggle says that the version failed,
     where a later version came, or time is up.
     """
-    tell = tell or door.tell
-    said = ""
-    while True:
-        found = read(door, ref)
-        if found is not None and found.version is not None and found.version > version:
-            raise RemoteError(
-                f"{_what(ref)}: version {found.version} came after version {version}, from somebody else or the "
-                "browser. Run `kit plan`, then push again"
-            )
-        there = found is not None and found.version == version
-        problem = difference(found.sizes, files) if there and found is not None else _under_way(door, ref, version)
-        if found is not None and not problem:
-            return found
-        if problem != said:
-            tell(f"{_what(ref)} version {version}: {problem}")
-            said = problem
-        if door.clock() >= deadline:
-            raise RemoteError(
-                f"{_what(ref)} version {version} is not ready in time (last seen: {problem}). "
-                "It goes on at Kaggle: run the same command again, nothing is sent twice"
-            )
-        door.sleep(door.patience.poll_s)
+
+    def look() -> Variation | str:
+        found = read(door, ref, files=False)
+        if found is not None:
+            refuse_later(found.version, version, what=_what(ref))
+            if found.version == version:
+                return replace(found, files=list_files(door, ref, version) or ())
+        seen = newest(door, ref)
+        if seen is None or not seen.status:
+            return "not there yet"
+        refuse_failed(seen.status, what=what, url=_page(ref))
+        return f"not there yet ({seen.status})"
+
+    what = f"{_what(ref)} version {version}"
+    return wait_listed(door, look, what=what, files=files, deadline=deadline, tell=tell)
 
 
-def _under_way(door: Door, ref: ModelRef, version: int) -> str:
-    """How far a version is that does not show yet, in words. Raises RemoteError where it failed."""
-    seen = newest(door, ref)
-    if seen is not None and seen.status in FAILED:
+def _came(seen: Newest | None, earlier: Newest | None, *, notes: str, what: str) -> bool:
+    """Whether a version came since `earlier`. Raises RemoteError where it has other notes than `notes`.
+
+    Where Kaggle counts no version before it is ready, being worked on is the sign that one came.
+    """
+    if seen is None:
+        return False
+    counted = earlier is not None and seen.version_id != earlier.version_id
+    if counted and seen.notes not in {"", notes}:
         raise RemoteError(
-            f"{_what(ref)} version {version}: Kaggle says {seen.status}. Look at its page; names with @ and broken "
-            "archives are known causes. Then push again"
+            f"{what}: the reply was lost, and the newest version has other notes ({seen.notes!r}). "
+            "Look at its page, run `kit plan`, then push again"
         )
-    return f"not there yet ({seen.status})" if seen is not None and seen.status else "not there yet"
+    changed = earlier is None or seen.status != earlier.status
+    return counted or (changed and seen.status in UNDER_WAY | FAILED)
 
 
 def _shows(door: Door, ref: ModelRef, files: Sequence[Sent], version: int) -> bool:
@@ -352,6 +343,10 @@ def _refuse_empty(ref: ModelRef, files: Sequence[Sent]) -> None:
 
 def _what(ref: ModelRef) -> str:
     return f"model {ref}"
+
+
+def _page(ref: ModelRef) -> str:
+    return f"https://www.kaggle.com/models/{ref}"
 
 
 def _service(door: Door) -> Any:

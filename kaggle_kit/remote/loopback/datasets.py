@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kaggle_kit.remote.loopback import rules
-from kaggle_kit.remote.loopback.blobs import finished_blob
-from kaggle_kit.remote.loopback.records import READY, Dataset, StoredFile, Version
+from kaggle_kit.remote.loopback.records import Dataset, Version
 from kaggle_kit.remote.loopback.replies import Json, Refusal, page
 from kaggle_kit.remote.loopback.service import Handler, Service, owner_of, reference
 from kaggle_kit.remote.loopback.unpack import unpacked
-from kaggle_kit.remote.loopback.versions import current, following, numbered, polled
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from kaggle_kit.remote.loopback.versions import asked_about, current, following, new_version, readable, sent_files
 
 
 def create_dataset(service: Service, request: Json) -> Json:
@@ -86,17 +82,15 @@ def _create_version(service: Service, ref: str, request: Json) -> Json:
 def get_status(service: Service, request: Json) -> Json:
     """How far the newest version is. It takes no version: before a new one is known, READY means the old one."""
     dataset = _find(service, reference(request.get("ownerSlug"), request.get("datasetSlug")))
-    answer = {"status": dataset.versions[-1].status}
-    service.store.put(dataset.ref, replace(dataset, versions=polled(dataset.versions)))
-    return answer
+    asked_about(service, dataset)
+    return {"status": dataset.versions[-1].status}
 
 
 def get_dataset(service: Service, request: Json) -> Json:
     """A dataset's page. `currentVersionNumber` is the newest version that is ready."""
     dataset = _find(service, reference(request.get("ownerSlug"), request.get("datasetSlug")))
-    answer = _page_of(service, dataset)
-    service.store.put(dataset.ref, replace(dataset, versions=polled(dataset.versions)))
-    return answer
+    asked_about(service, dataset)
+    return _page_of(service, dataset)
 
 
 def get_metadata(service: Service, request: Json) -> Json:
@@ -172,14 +166,6 @@ def delete_dataset(service: Service, request: Json) -> Json:
     return {}
 
 
-def readable(dataset: Dataset, number: object) -> Version:
-    """The version with this number, or the current one. Raises Refusal where it is not there or not ready."""
-    version = numbered(dataset.versions, int(str(number))) if number else current(dataset.versions)
-    if version is None or version.status != READY:
-        raise Refusal(404, f"{dataset.ref} has no {f'version {number}' if number else 'version'} that is ready")
-    return version
-
-
 def find_dataset(service: Service, ref: str) -> Dataset:
     """A dataset that the user may read. Raises Refusal: 404 for one's own, 403 for another's, as if it were private."""
     return _find(service, ref)
@@ -203,41 +189,8 @@ def _subtitle_complaint(request: Json) -> str:
 
 
 def _new_version(service: Service, number: int, body: Json, *, notes: str) -> Version:
-    files = tuple(version_files(service, body))
-    if not files:
-        raise Refusal(400, "a dataset needs at least one file")
-    failing = service.faults.strikes("dataset-fails")
-    return new_version(service, number, unpacked(service.store, files), notes=notes, failing=failing)
-
-
-def new_version(
-    service: Service, number: int, files: tuple[StoredFile, ...], *, notes: str, failing: bool = False
-) -> Version:
-    """A version at the beginning of its processing; a file name with @ makes that fail, as on Kaggle."""
-    return Version(
-        number=number,
-        files=files,
-        notes=notes,
-        created=service.now(),
-        polls_left=service.settings.polls_until_ready,
-        failed=any("@" in file.name for file in files) or failing,
-    )
-
-
-def version_files(service: Service, body: Json, prefix: str = "") -> Iterator[StoredFile]:
-    """The uploaded files that a request names by their tokens, those in folders too.
-
-    Raises Refusal where a token is not known, an upload not finished, or a name used twice.
-    """
-    names: set[str] = set()
-    for entry in body.get("files") or ():
-        blob = finished_blob(service, entry.get("token"))
-        if blob.name in names:
-            raise Refusal(400, f"two files are called {prefix}{blob.name}")
-        names.add(blob.name)
-        yield StoredFile(prefix + blob.name, blob.sha256, blob.size)
-    for folder in body.get("directories") or ():
-        yield from version_files(service, folder, f"{prefix}{folder.get('name', '')}/")
+    files = unpacked(service.store, sent_files(service, body))
+    return new_version(service, number, files, notes=notes, failing=service.faults.strikes("dataset-fails"))
 
 
 def _made(service: Service, dataset: Dataset) -> Json:

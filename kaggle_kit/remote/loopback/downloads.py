@@ -12,6 +12,7 @@ from kaggle_kit.remote.loopback import datasets, kernels, models
 from kaggle_kit.remote.loopback.competitions import data_files, find_competition
 from kaggle_kit.remote.loopback.replies import Json, Refusal
 from kaggle_kit.remote.loopback.service import reference, version_asked
+from kaggle_kit.remote.loopback.versions import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ _DEPTHS = {"dataset": 3, "model": 5, "competition": 1, "output": 3}
 def dataset(service: Service, request: Json) -> str:
     """A dataset's version, or one file of it."""
     found = datasets.find_dataset(service, reference(request.get("ownerSlug"), request.get("datasetSlug")))
-    version = datasets.readable(found, request.get("datasetVersionNumber"))
+    version = readable(found, request.get("datasetVersionNumber"))
     return _address(f"dataset/{found.ref}/{version.number}", request.get("fileName"))
 
 
@@ -36,7 +37,7 @@ def model(service: Service, request: Json) -> str:
     owner = reference(request.get("ownerSlug"), request.get("modelSlug"))
     ref = f"{owner}/{request.get('framework')}/{request.get('instanceSlug')}"
     found = models.find_variation(service, ref)
-    version = models.readable(found, request.get("versionNumber"))
+    version = readable(found, request.get("versionNumber"))
     return _address(f"model/{found.ref}/{version.number}", request.get("path"))
 
 
@@ -108,10 +109,10 @@ def _files(service: Service, kind: str, parts: list[str]) -> Files:
     match kind:
         case "dataset":
             found = datasets.find_dataset(service, "/".join(parts[:2]))
-            return _stored(service, datasets.readable(found, parts[2]).files)
+            return _stored(service, readable(found, parts[2]).files)
         case "model":
             variation = models.find_variation(service, "/".join(parts[:4]))
-            return _stored(service, models.readable(variation, parts[4]).files)
+            return _stored(service, readable(variation, parts[4]).files)
         case "competition":
             return data_files(find_competition(service, parts[0]))
         case _:

@@ -6,11 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from kaggle_kit.remote.loopback import rules
-from kaggle_kit.remote.loopback.datasets import new_version, version_files
 from kaggle_kit.remote.loopback.records import READY, Model, Variation, Version
 from kaggle_kit.remote.loopback.replies import Json, Refusal, page
 from kaggle_kit.remote.loopback.service import Handler, Service, owner_of, reference
-from kaggle_kit.remote.loopback.versions import current, following, numbered, polled
+from kaggle_kit.remote.loopback.versions import asked_about, current, following, new_version, readable, sent_files
 
 
 def create_model(service: Service, request: Json) -> Json:
@@ -90,9 +89,8 @@ def get_model(service: Service, request: Json) -> Json:
 def get_variation(service: Service, request: Json) -> Json:
     """A variation; `versionNumber` is the newest version that is ready, 0 where none is."""
     variation = _find_variation(service, request)
-    answer = _variation_page(service, variation)
-    service.store.put(variation.ref, replace(variation, versions=polled(variation.versions)))
-    return answer
+    asked_about(service, variation)
+    return _variation_page(service, variation)
 
 
 def list_models(service: Service, request: Json) -> Json:
@@ -126,7 +124,7 @@ def list_variations(service: Service, request: Json) -> Json:
         for variation in shown
     ]
     for variation in shown:
-        service.store.put(variation.ref, replace(variation, versions=polled(variation.versions)))
+        asked_about(service, variation)
     # These fields have another shape here than in the reply about one variation.
     return {"instances": [_without(one, "licenseName") for one in answer], "nextPageToken": token}
 
@@ -134,7 +132,7 @@ def list_variations(service: Service, request: Json) -> Json:
 def list_versions(service: Service, request: Json) -> Json:
     """A variation's versions that are ready, newest first."""
     variation = _find_variation(service, request)
-    service.store.put(variation.ref, replace(variation, versions=polled(variation.versions)))
+    asked_about(service, variation)
     owner, model, _, slug = variation.ref.split("/")
     shown, token = page([one for one in reversed(variation.versions) if one.status == READY], request)
     answer = [
@@ -159,14 +157,6 @@ def list_version_files(service: Service, request: Json) -> Json:
     shown, token = page(version.files, request)
     answer = [{"name": file.name, "size": file.size, "creationDate": version.created} for file in shown]
     return {"files": answer, "nextPageToken": token}
-
-
-def readable(variation: Variation, number: object) -> Version:
-    """The version with this number, or the newest ready one. Raises Refusal where it is not there or not ready."""
-    version = numbered(variation.versions, int(str(number))) if number else current(variation.versions)
-    if version is None or version.status != READY:
-        raise Refusal(404, f"{variation.ref} has no {f'version {number}' if number else 'version'} that is ready")
-    return version
 
 
 def find_variation(service: Service, ref: str) -> Variation:
@@ -203,10 +193,7 @@ def _variations(service: Service, model: Model) -> list[Variation]:
 
 
 def _new_version(service: Service, number: int, body: Json) -> Version:
-    files = tuple(version_files(service, body))
-    if not files:
-        raise Refusal(400, "a model version needs at least one file")
-    return new_version(service, number, files, notes=str(body.get("versionNotes") or ""))
+    return new_version(service, number, sent_files(service, body), notes=str(body.get("versionNotes") or ""))
 
 
 def _made(service: Service, variation: Variation) -> Json:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kaggle_kit.remote.loopback import datasets, models
 from kaggle_kit.remote.loopback.records import COMPLETE, Competition, Kernel, Source, SourceKind
 from kaggle_kit.remote.loopback.replies import Json, Refusal
+from kaggle_kit.remote.loopback.versions import readable
 
 if TYPE_CHECKING:
     from kaggle_kit.remote.loopback.service import Service
@@ -51,13 +52,13 @@ def _resolve(service: Service, kind: SourceKind, text: str) -> Source:
             return Source(kind, text, text, 0)
         case "dataset", 2 | 3:
             dataset = datasets.find_dataset(service, "/".join(parts[:2]))
-            version = datasets.readable(dataset, _number(parts, 2))
+            version = readable(dataset, _number(parts, 2))
             return Source(kind, dataset.ref, text, version.number)
         case "kernel", 2 | 3:
             return _kernel(service, text, parts)
         case "model", 4 | 5:
             variation = models.find_variation(service, "/".join(parts[:4]))
-            return Source(kind, variation.ref, text, models.readable(variation, _number(parts, 4)).number)
+            return Source(kind, variation.ref, text, readable(variation, _number(parts, 4)).number)
         case _:
             raise Refusal(400, f"{text!r} names no {kind}")
 

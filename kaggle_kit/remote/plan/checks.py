@@ -146,8 +146,7 @@ def _notebook(resource: Resource) -> Iterator[_Said]:
             "use plain letters, digits and single signs in the title",
             False,
         )
-    if kernel.internet:
-        yield "internet is on: the competition takes no such notebook", again, False
+    yield from _internet(resource.name, asked=resource.online, built=kernel.internet)
     if not kernel_name(resource.source_text):
         yield "the notebook names no kernel (metadata.kernelspec), and would fail after queueing", again, False
     yield from _accelerator(kernel.accelerator, gpu=kernel.gpu)
@@ -156,6 +155,17 @@ def _notebook(resource: Resource) -> Iterator[_Said]:
         yield f"the source has {size:,} bytes, which Kaggle may refuse", "move data out of it into a dataset", True
     if not kernel.private:
         yield "everybody will see it", "unless that is meant, set private = true in kit.toml", True
+
+
+def _internet(name: str, *, asked: bool, built: bool) -> Iterator[_Said]:
+    """Whether the build has the internet that `kit.toml` asks for, and what that means."""
+    again = f"build it again with: kit build {name}"
+    if built and not asked:
+        yield "internet is on, and kit.toml does not ask for it: the competition takes no such notebook", again, False
+    elif asked and not built:
+        yield "kit.toml asks for internet, and the build has it off", again, False
+    elif asked:
+        yield "its run has internet, so no version of it can be handed in", "fetch what it makes with: kit output", True
 
 
 def _accelerator(shape: str | None, *, gpu: bool) -> Iterator[_Said]:
@@ -179,7 +189,8 @@ def _outdated(
 ) -> Iterator[_Said]:
     if why := stale(resource):
         yield why, f"build it again with: kit build {resource.name}", False
-    if resource.target and (why := unproved(resource.target)):
+    # With internet it installs none of the target's wheels.
+    if resource.target and not resource.online and (why := unproved(resource.target)):
         yield why, "then plan again", False
 
 

@@ -94,7 +94,7 @@ def _unlike(resource: Resource, seen: SeenKernel) -> list[str]:
     if kernel is None:
         return []
     reasons = []
-    if seen.internet != kernel.internet:
+    if seen.internet is not None and seen.internet != kernel.internet:
         reasons.append(f"internet is {'on' if seen.internet else 'off'} on Kaggle")
     if seen.accelerator is not None and _machine(seen.accelerator) != _machine(kernel.accelerator):
         ran, asked = (_machine(one) or "a machine without a GPU" for one in (seen.accelerator, kernel.accelerator))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kaggle_kit.remote.door import datasets, kernels, models
-from kaggle_kit.remote.door.datasets import UNDER_WAY
 from kaggle_kit.remote.door.model_ref import parse_ref
+from kaggle_kit.remote.door.ready import UNDER_WAY
 from kaggle_kit.remote.door.small_file import dataset_file, model_file
 from kaggle_kit.remote.plan.seen import SeenDataset, SeenKernel, SeenModel
 
@@ -60,7 +60,7 @@ class OnKaggle:
             source=found.source,
             datasets=found.dataset_sources,
             models=found.model_sources,
-            internet=bool(found.internet),
+            internet=found.internet,
             accelerator=found.machine_shape or ("" if found.gpu is False and not found.tpu else None),
             private=found.private is not False,
             competitions=found.competition_sources,

@@ -54,6 +54,8 @@ class Resource:
     """Of a notebook: the hash of what it says (see `source_hash`)."""
     target: str | None = None
     """Of a notebook: the target that it was built for."""
+    online: bool = False
+    """Of a notebook: whether `kit.toml` asks for internet: it makes something, and is never handed in."""
     most_kl: float | None = None
     """Of a model: how far its answers may be from its reference's, where `kit.toml` says."""
     left_out: tuple[str, ...] = ()
@@ -258,5 +260,6 @@ def notebook_resource(
         kernel=kernel,
         source=source_hash(sources[kernel.code_file].read_text(encoding="utf-8")),
         target=target.name,
+        online=notebook.internet,
         problems=problems,
     )

@@ -40,7 +40,7 @@ class SeenKernel:
     datasets: tuple[str, ...]
     """References, with the version (owner/slug/3) where Kaggle says it."""
     models: tuple[str, ...]
-    internet: bool
+    internet: bool | None
     accelerator: str | None
     """Empty where Kaggle says that it is a machine without any; None where it says nothing."""
     private: bool

@@ -55,6 +55,7 @@ def test_a_version_must_be_a_number(script, door):
 def test_an_answer_without_a_number_is_an_error(script, door):
     """A reply that names no submission is no success."""
     script.on("ListSubmissions", {})
+    script.on("GetSubmissionLimits", {})
     script.on("CreateCodeSubmission", {"message": "Thanks"})
     with pytest.raises(RemoteError, match=r"holds no ref.*Thanks"):
         submit(door)
@@ -64,8 +65,22 @@ def test_an_earlier_failure_may_be_tried_again(script, door):
     """A submission that ended in ERROR does not stand in the way of a new one."""
     old = {"ref": 5, "status": "ERROR", "description": "first try [rehearsal/score-it v1]"}
     script.on("ListSubmissions", {"submissions": [old]})
+    script.on("GetSubmissionLimits", {})
     script.on("CreateCodeSubmission", {"ref": 6, "message": "ok"})
     assert submit(door).ref == 6
+    assert len(script.calls("ListSubmissions")) == 1
+
+
+@pytest.mark.parametrize(
+    "listed", [[], [{"ref": 5, "status": "ERROR", "description": "first try [rehearsal/score-it v1]"}]]
+)
+def test_where_none_is_left_nothing_is_handed_in(script, door, listed):
+    """The day's limit is told before anything is sent, also where an earlier try failed."""
+    script.on("ListSubmissions", {"submissions": listed})
+    script.on("GetSubmissionLimits", {"numAllowedNow": 0})
+    with pytest.raises(RemoteError, match="no submission is left today"):
+        submit(door)
+    assert script.calls("CreateCodeSubmission") == []
 
 
 def test_a_failed_submission_is_an_error(inside, ran, fault):

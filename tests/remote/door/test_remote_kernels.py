@@ -94,6 +94,15 @@ def test_the_request_leaves_nothing_to_defaults(script, door):
     assert sent["kernelExecutionType"] == "SAVE_AND_RUN_ALL"
 
 
+@pytest.mark.parametrize(("built", "sent"), [({"enable_internet": True}, True), ({}, False)])
+def test_internet_is_sent_as_built(script, door, built, sent):
+    """Where the caller allows internet, the metadata decide; without a word there it stays off."""
+    script.on("SaveKernel", {"ref": "/rehearsal/score-it", "versionNumber": 1})
+    meta = {key: value for key, value in META.items() if key != "enable_internet"} | built
+    kernels.push(door, meta, SOURCE, session_timeout_s=60, internet=True)
+    assert script.calls("SaveKernel")[0].json["enableInternet"] is sent
+
+
 def test_saving_without_running(script, door):
     """A push that shall not run is a quick save."""
     script.on("SaveKernel", {"ref": "/rehearsal/score-it", "versionNumber": 1})

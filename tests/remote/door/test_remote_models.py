@@ -124,6 +124,67 @@ def test_a_framework_has_many_spellings(script, door, name):
     assert script.seen[0].json["framework"] == "MODEL_FRAMEWORK_PY_TORCH"
 
 
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {"lastVersionId": 71, "status": "BLOBS_RECEIVED"},
+        {"lastVersionId": 71, "status": "FAILED"},
+        {"lastVersionId": 72, "status": "READY", "versionNotes": "ours"},
+        {"lastVersionId": 72, "status": "READY"},
+    ],
+)
+def test_a_version_under_way_counts_as_made(script, door, shown):
+    """After a lost reply a version is found by its count, or by being worked on where it is not counted before."""
+    variation = {"slug": "awq", "framework": "MODEL_FRAMEWORK_TRANSFORMERS"}
+    before = variation | {"lastVersionId": 71, "status": "READY", "versionNotes": "theirs"}
+    script.on("GetModelInstance", {"versionNumber": 1})
+    script.on("ListModelInstances", {"instances": [before]}, {"instances": [variation | shown]})
+    script.on("CreateModelInstanceVersion", Reply(502))
+    assert models.add_version(door, REF, files=[Sent("a", 1, "t")], notes="ours", before=1) == 2
+    assert len(script.calls("CreateModelInstanceVersion")) == 1
+
+
+def test_somebody_elses_version_is_not_ours(script, door):
+    """After a lost reply, a version with other notes is no success, and nothing is sent again."""
+    variation = {
+        "slug": "awq",
+        "framework": "MODEL_FRAMEWORK_TRANSFORMERS",
+        "status": "READY",
+        "versionNotes": "theirs",
+    }
+    script.on("GetModelInstance", {"versionNumber": 1})
+    listed = [{"instances": [variation | {"lastVersionId": number}]} for number in (71, 72)]
+    script.on("ListModelInstances", *listed)
+    script.on("CreateModelInstanceVersion", Reply(502))
+    with pytest.raises(RemoteError, match="other notes"):
+        models.add_version(door, REF, files=[Sent("a", 1, "t")], notes="ours", before=1)
+    assert len(script.calls("CreateModelInstanceVersion")) == 1
+
+
+def test_files_that_differ_are_an_error(inside, sent):
+    """A version that does not hold what was sent is an error that names the file, long before time is up."""
+    create(inside, sent)
+    end = inside.clock() + 60
+    with pytest.raises(RemoteError, match=r"is ready, but .*2 bytes of config\.json instead of 3"):
+        models.wait_ready(inside, REF, version=1, files=SIZES | {"config.json": 3}, deadline=end)
+
+
+def test_a_later_version_is_said(inside, sent):
+    """Waiting for a version after which another came ends at once."""
+    wait(inside, create(inside, sent))
+    wait(inside, models.add_version(inside, REF, files=sent, notes="n", before=1))
+    with pytest.raises(RemoteError, match="version 2 came after version 1"):
+        wait(inside, 1)
+
+
+def test_a_failed_version_is_an_error(inside, tmp_path):
+    """FAILED ends the waiting, with known causes: a name with @ is one."""
+    (tmp_path / "a@b.txt").write_text("x")
+    files = upload_files(inside, [Upload(tmp_path / "a@b.txt", "a@b.txt")], kind=MODEL)
+    with pytest.raises(RemoteError, match=r"FAILED.*names with @"):
+        wait(inside, create(inside, files))
+
+
 def test_an_empty_version_is_not_sent(door):
     """A version without files is refused before the call."""
     with pytest.raises(UsageError, match="no file"):

@@ -50,6 +50,21 @@ def test_a_wrong_notebook(case, tmp_path):
     assert [text for text in found(notebook(tmp_path, **changed)) if word in text]
 
 
+def test_internet_that_is_asked_for_is_worth_a_word(tmp_path):
+    """Where kit.toml asks for it, the push may begin, and needs no proof of wheels that are not installed."""
+    maker = other(notebook(tmp_path, internet=True), online=True)
+    (problem,) = check([maker], unproved=lambda target: f"{target} unproved", stale=lambda _: None)
+    assert problem.warning
+    assert "no version of it can be handed in" in problem.what
+
+
+def test_a_build_without_the_internet_that_is_asked_for(tmp_path):
+    """A build from before is refused."""
+    (problem,) = check([other(notebook(tmp_path), online=True)], unproved=lambda _: None, stale=lambda _: None)
+    assert not problem.warning
+    assert "the build has it off" in problem.what
+
+
 def test_all_faults_at_once(tmp_path):
     """Nobody has to push three times to hear of three faults."""
     wrong = notebook(tmp_path, internet=True, accelerator="NvidiaTeslaP100", title="abc")

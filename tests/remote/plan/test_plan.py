@@ -244,6 +244,15 @@ def test_other_settings_on_kaggle(tmp_path, kaggle, there, word):
     assert word in step.reason
 
 
+def test_a_notebook_with_internet_is_unchanged_where_kaggle_has_it_so(tmp_path, kaggle):
+    """Internet on both sides, or on Kaggle's nothing said of it, is no change; off at Kaggle's it is."""
+    one, book = dataset(tmp_path), notebook(tmp_path, internet=True)
+    state = pushed(kaggle, one, book)
+    for internet, action in ((True, "unchanged"), (None, "unchanged"), (False, "new version")):
+        kaggle.put_kernel(book, 1, internet=internet)
+        assert only(one, book, state=state, kaggle=kaggle).action == action
+
+
 def test_other_settings_here(tmp_path, kaggle):
     """The same source with another accelerator is a new version."""
     one, book = dataset(tmp_path), notebook(tmp_path)

@@ -1,0 +1,241 @@
+"""What a notebook on Kaggle does to make a model: check, install, merge and quantise, and hand over one folder.
+
+It runs in the notebook's own Python, which has neither torch nor tokenizers to rely on: what needs them is done by
+`make_program.py` in the quantiser's environment, with the code of `kit model quantize`.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+import zipfile
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import KitError, ModelError, UsageError
+from kaggle_kit.model.headers import read_header
+from kaggle_kit.model.quantize import compute_type
+from kaggle_kit.model.worker_process import run_worker
+from kaggle_kit.runtime.index_install import install_from_index, installed_bytes, refuse_python
+from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
+from kaggle_kit.runtime.progress import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from kaggle_kit.model.headers import Tensor
+    from kaggle_kit.runtime.task import Task
+
+PROGRAM = "kaggle_kit/model/make_program.py"
+_NAME = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
+_HALF = 2
+_PACKED = 0.5
+_SCALE_AND_ZERO = 2.5
+"""Bytes of a number in fp16, of one of 4 bits, and of what each group has besides."""
+_SPARE_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Packages:
+    """What is installed: requirements by hash, the Pythons that they are for, and how many bytes come."""
+
+    pythons: Sequence[str]
+    wheels: str
+    archives: str
+    download: int
+
+
+@dataclass
+class MakeSession:
+    """One run. `kit` is the kit's own wheel; `tell` writes a line; `record` is what the notebook keeps of the run."""
+
+    name: str
+    """What the model is called, and its folder in `working`."""
+    task: Task
+    table: Path
+    base: Path
+    adapter: Path | None
+    kit: Path
+    working: Path
+    scratch: Path
+    packages: Packages
+    token_budget: int
+    rows: int
+    group_size: int
+    seed: int
+    tell: Callable[[str], None]
+    record: dict[str, Any]
+    id_column: str = "id"
+    started: float = field(default_factory=time.monotonic)
+    _python: Path | None = None
+
+    def check(self) -> None:
+        """All that can be known before anything is downloaded.
+
+        Raises KitError: a folder that is not as its manifest says, a Python without packages, a machine without the
+        memory or the space.
+        """
+        if not _NAME.fullmatch(self.name):
+            raise UsageError(f"name = {self.name!r}: take small letters and digits, with single - or . between them")
+        refuse_python(self.packages.pythons)
+        tensors = _tensors(self.base)
+        kind = compute_type(sum(tensor.numbers for tensor in tensors), where=self.base)
+        base_bytes = sum(tensor.size for tensor in tensors)
+        made = _quantised_bytes(tensors, self.group_size)
+        needed = installed_bytes(self.packages.download) + made + (base_bytes if self.adapter else 0)
+        _refuse_small(self.scratch, needed, "the packages and what is made on the way")
+        _refuse_small(self.working, made, f"the model {self.name}")
+        for folder in filter(None, (self.base, self.adapter)):
+            verify_files(folder, read_manifest(folder / MANIFEST))
+        self.record["make"] = {"compute": kind, "base_bytes": base_bytes, "expected_bytes": made}
+        self._say(
+            f"the base is whole: {_told(base_bytes)}, about {_told(made)} when it is quantised"
+            + (f"; the adapter {self.adapter.name} is whole" if self.adapter else "")
+        )
+
+    def install(self) -> None:
+        """The quantiser's environment, from the package index, by hash. Raises WheelhouseError."""
+        self._say(f"{_told(self.packages.download)} of packages, by their hashes")
+        made = install_from_index(
+            wheels=self.packages.wheels, archives=self.packages.archives, scratch=self.scratch / "quantiser"
+        )
+        self._python = made.python
+        with zipfile.ZipFile(self.kit) as archive:
+            archive.extractall(self.scratch / "kit")
+        self.record["make"]["install"] = {"installer": made.installer, "packages": made.wheels, **made.seconds}
+        self._say(f"{made.wheels} packages installed by {made.installer}")
+
+    def quantize(self) -> None:
+        """Merge and quantise, as `kit model quantize` does, into scratch. Raises ModelError."""
+        if self._python is None:
+            raise UsageError("install() comes before quantize()")
+        out = self.scratch / "made" / self.name
+        shutil.rmtree(out.parent, ignore_errors=True)
+        out.parent.mkdir(parents=True)
+        request = {
+            "do": "make",
+            "source": str(self.base),
+            "out": str(out),
+            "adapter": str(self.adapter) if self.adapter else None,
+            "group_size": self.group_size,
+            "calibration": {
+                "task": self.task.to_json(),
+                "budget": self.token_budget,
+                "table": str(self.table),
+                "rows": self.rows,
+                "seed": self.seed,
+                "id_column": self.id_column,
+            },
+        }
+        stages = Stages(self._say)
+        program = self.scratch / "kit" / PROGRAM
+        try:
+            done = run_worker(self._python, request, scratch=self.scratch, tell=stages, program=program)
+        finally:
+            stages.end()
+            self.record["make"]["seconds"] = stages.seconds
+        self.record["make"]["provenance"] = done["provenance"]
+
+    def finish(self) -> None:
+        """The model as NAME in the notebook's output, whole or not at all, and what to do next. Raises ModelError."""
+        made, place = self.scratch / "made" / self.name, self.working / self.name
+        size = sum(path.stat().st_size for path in made.iterdir())
+        _refuse_small(self.working, size, f"the model {self.name}")
+        part = self.working / f".{self.name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(made, part)
+        verify_files(part, read_manifest(part / MANIFEST))
+        shutil.rmtree(place, ignore_errors=True)
+        part.replace(place)
+        self.record["make"]["model"] = {"name": self.name, "bytes": size}
+        self._say(f"{self.name}: {_told(size)} in this notebook's output")
+        for line in _next_steps(self.name):
+            self.tell(line)
+
+    def _say(self, text: str) -> None:
+        self.tell(f"[{duration(time.monotonic() - self.started):>7}] {text}")
+
+
+@dataclass
+class Stages:
+    """Hears what the work tells: a line for each stage and layer, and the seconds of each stage."""
+
+    say: Callable[[str], None]
+    seconds: dict[str, float] = field(default_factory=dict)
+    _name: str | None = None
+    _since: float = 0.0
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Take one event."""
+        match event["event"]:
+            case "stage":
+                self.end()
+                self._name, self._since = str(event["name"]), time.monotonic()
+                self.say(self._name)
+            case "layer":
+                self.say(self._layer(int(event["done"]), int(event["total"])))
+            case other:
+                self.say(str(event.get("message", other)))
+
+    def end(self) -> None:
+        """The stage that runs is over."""
+        if self._name is not None:
+            self.seconds[self._name] = round(time.monotonic() - self._since, 3)
+        self._name = None
+
+    def _layer(self, done: int, total: int) -> str:
+        if self._name != "layers":
+            # They are a stage of their own, though none is told.
+            self.end()
+            self._name, self._since = "layers", time.monotonic()
+        left = (time.monotonic() - self._since) / done * (total - done) if done else 0.0
+        return f"layer {done}/{total}" + (f"  {duration(left)} left" if left else "")
+
+
+def _tensors(base: Path) -> list[Tensor]:
+    """The tensors of a checkpoint, by the headers of its files. Raises ModelError where there are none."""
+    found = [
+        tensor
+        for path in sorted(base.glob("*.safetensors"))
+        if not path.name.startswith("adapter_model")
+        for tensor in read_header(path).tensors.values()
+    ]
+    if not found:
+        raise ModelError(f"{base} holds no weights in safetensors; save the model so, and upload it again")
+    return found
+
+
+def _quantised_bytes(tensors: Sequence[Tensor], group_size: int) -> int:
+    """What the model takes when its layers' matrices are of 4 bits and all else of 16."""
+    packed = _PACKED + _SCALE_AND_ZERO / group_size
+    return int(
+        sum(
+            tensor.numbers * (packed if ".layers." in tensor.name and len(tensor.shape) == 2 else _HALF)
+            for tensor in tensors
+        )
+    )
+
+
+def _refuse_small(folder: Path, needed: int, what: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed + _SPARE_BYTES:
+        raise KitError(
+            f"{folder} has {_told(free)} free, and {what} need about {_told(needed)}: "
+            f"make it on a machine with more space, with kit model quantize"
+        )
+
+
+def _told(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
+
+
+def _next_steps(name: str) -> tuple[str, ...]:
+    return (
+        f"Not proved: no engine has read {name}. Bring it home (kit output), then:",
+        f"  kit model inspect {name}",
+        f"  kit model compare REFERENCE {name} --rows 1000 --record",
+        f"and name it [models.{name}] in kit.toml, by which a notebook finds it.",
+    )

@@ -1,0 +1,83 @@
+"""An environment from the package index, each file by its SHA-256: for notebooks that run with internet."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from kaggle_kit.errors import WheelhouseError
+from kaggle_kit.runtime.install import UNPACKED, Clock, Installed, empty_environment, find_installer, run_installer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from kaggle_kit.runtime.install import Installer
+
+_KEPT = {
+    *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_OFFLINE"),
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_CERT", "PIP_TRUSTED_HOST"),
+}
+"""Where packages are from is the machine's business. Any other setting (Colab's images constrain versions) would
+contradict the hashes."""
+
+
+def refuse_python(pythons: Sequence[str]) -> None:
+    """Raise WheelhouseError where the running Python is none of `pythons` ("3.12"), for which the packages are."""
+    running = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if running not in pythons:
+        raise WheelhouseError(
+            f"this is Python {running}, and the packages of this notebook are locked for {' and '.join(pythons)}; "
+            f"pin an image with such a Python (image, in kit.toml)"
+        )
+
+
+def installed_bytes(download: int) -> int:
+    """What `download` bytes of wheels take when they are installed, at most."""
+    return int(download * UNPACKED)
+
+
+def install_from_index(*, wheels: str, archives: str, scratch: Path, with_uv: bool = True) -> Installed:
+    """Make `scratch`/env of `wheels` and `archives`: requirements, a line each, every one with its hashes.
+
+    Nothing is resolved: what the lines name is all that is installed. Source archives are built with what is in the
+    environment. Without `with_uv` pip does it, as it does where the image has no uv. Raises WheelhouseError with the
+    installer's own last words: not offered, not reached, another hash.
+    """
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    clock = Clock()
+    with clock.step("prepare"):
+        installer = find_installer(scratch, with_uv=with_uv)
+        python = empty_environment(installer, scratch)
+    with clock.step("wheels"):
+        _add(installer, python, wheels, ("--only-binary", ":all:"), scratch)
+    if archives.strip():
+        with clock.step("archives"):
+            _add(installer, python, archives, ("--no-build-isolation",), scratch)
+    shutil.rmtree(scratch / "uv-cache", ignore_errors=True)
+    number = len([line for line in (wheels + "\n" + archives).splitlines() if line.strip()])
+    return Installed(python, {}, installer.name, number, clock.seconds)
+
+
+def _add(installer: Installer, python: Path, lines: str, options: Sequence[str], scratch: Path) -> None:
+    requirements = scratch / "requirements.txt"
+    requirements.write_text(lines + "\n", encoding="utf-8")
+    fixed = [*options, "--require-hashes", "--no-deps", "--quiet", "-r", str(requirements)]
+    if installer.name == "uv":
+        command = [*installer.program, "pip", "install", "--python", str(python), *fixed]
+    else:
+        quiet = ["--no-compile", "--no-cache-dir", "--no-warn-conflicts", "--no-warn-script-location"]
+        command = [*installer.program, "--python", str(python), "install", *quiet, *fixed]
+    run_installer(command, scratch, _environment(python))
+
+
+def _environment(python: Path) -> Mapping[str, str]:
+    kept = {
+        key: value for key, value in os.environ.items() if key in _KEPT or not key.startswith(("UV_", "PIP_", "PYTHON"))
+    }
+    # A build calls the environment's own programs.
+    path = os.pathsep.join([str(python.parent), kept.get("PATH", os.defpath)])
+    return kept | {"PATH": path, "UV_NO_CONFIG": "1", "PIP_CONFIG_FILE": os.devnull}

@@ -1,0 +1,164 @@
+"""The report of a dry run that made a model: how it ended in its first line, then what was made, and at what cost."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import KitError, ModelError
+from kaggle_kit.model.inspect import inspect_model
+from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
+from kaggle_kit.sandbox.outcome import failure_of, read_record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from kaggle_kit.notebook.build import Build
+    from kaggle_kit.sandbox.execute import Execution
+    from kaggle_kit.sandbox.seal import Seal
+
+KIND = "model"
+_GB = 1e9
+_LISTED = 3
+
+
+@dataclass(frozen=True)
+class Made:
+    """The model that a run left. Sizes in bytes."""
+
+    name: str
+    architecture: str
+    layers: int
+    parameters: int
+    bits: int | None
+    group_size: int | None
+    bytes: int
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """All that is known of one such run. Times in seconds, sizes in bytes."""
+
+    notebook: str
+    target: str
+    outcome: str
+    """The first line."""
+    complete: bool
+    """The notebook ended well, and left one model that is whole and sound."""
+    seal: str
+    unsealed: tuple[str, ...]
+    seconds: dict[str, float]
+    peak_bytes: int
+    model: Made | None
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with every field; `kind` tells it from the report of a submission."""
+        return {"kind": KIND, **asdict(self)}
+
+    def lines(self) -> list[str]:
+        """The report as a person reads it."""
+        out = [self.outcome]
+        out += [f"{'note':<18}{note}" for note in self.notes]
+        out.append(f"{'seal':<18}{self.seal}" + (" (not sealed: see below)" if self.unsealed else ", no network"))
+        if self.model:
+            out += _model_lines(self.model)
+        width = max([17, *map(len, self.seconds)]) + 1
+        out += [f"{name:<{width}}{seconds:,.1f} s" for name, seconds in self.seconds.items()]
+        if self.peak_bytes:
+            out.append(f"{'peak memory':<18}{self.peak_bytes / _GB:.2f} GB")
+        return out + [f"{'NOT SEALED':<18}{sentence}" for sentence in self.unsealed]
+
+
+def _model_lines(model: Made) -> list[str]:
+    calibration = model.provenance["quantisation"]["calibration"]
+    adapter = model.provenance.get("adapter")
+    packed = f"{model.bits} bits, groups of {model.group_size}"
+    size = f"{model.parameters / 1e6:,.1f} M parameters, {packed}, {model.bytes / 1e6:,.1f} MB"
+    rows = f"{calibration['rows']:,} rows of {calibration['table']}, {calibration['tokens']:,} tokens"
+    lines = [
+        f"{'model':<18}{model.name}: {model.architecture}, {model.layers} layers, {size}",
+        f"{'calibrated on':<18}{rows}",
+    ]
+    if adapter:
+        lines.append(f"{'adapter':<18}{adapter['name']}: {adapter['layers']} layers, rank {adapter['rank']}, merged")
+    return lines
+
+
+def make_model_report(
+    built: Build,
+    *,
+    results: Path,
+    seal: Seal,
+    execution: Execution,
+    preparing_seconds: float,
+    notes: Sequence[str],
+) -> ModelReport:
+    """The report of the run whose files are in `results`."""
+    record = read_record(results / "kit-run.json")
+    failure = failure_of(built, results, execution, record)
+    made, problem = _made(results)
+    outcome = f"{made.name} is a whole model of {made.bytes / 1e6:,.1f} MB" if made else f"NO model: {problem}"
+    making: dict[str, float] = record.get("make", {}).get("seconds", {})
+    return ModelReport(
+        notebook=built.name,
+        target=built.target.name,
+        outcome=f"{failure}; {outcome}" if failure else f"OK: {outcome}" if made else outcome,
+        complete=failure is None and made is not None,
+        seal=seal.name,
+        unsealed=seal.unsealed,
+        seconds={
+            "preparing": round(preparing_seconds, 2),
+            **_renamed(record.get("stages", {}), making),
+            "whole notebook": round(execution.seconds, 2),
+        },
+        peak_bytes=execution.peak_bytes,
+        model=made,
+        notes=tuple(notes),
+    )
+
+
+def _renamed(stages: Mapping[str, float], making: Mapping[str, float]) -> dict[str, float]:
+    """The notebook's stages, that of the quantiser followed by its own."""
+    found: dict[str, float] = {}
+    for name, seconds in stages.items():
+        found[name] = seconds
+        if name == "quantize":
+            found |= {f"  {inner}": part for inner, part in making.items()}
+    return found
+
+
+def _made(results: Path) -> tuple[Made | None, str]:
+    """The one model in a run's output, sound as `kit model inspect` sees it; or why there is none."""
+    folders = sorted(path.parent for path in results.glob(f"*/{MANIFEST}"))
+    if len(folders) != 1:
+        names = ", ".join(folder.name for folder in folders)
+        return None, f"the notebook left {len(folders)} folders with a {MANIFEST}" + (f" ({names})" if names else "")
+    try:
+        return _inspected(folders[0]), ""
+    except KitError as error:
+        return None, str(error)
+
+
+def _inspected(folder: Path) -> Made:
+    manifest = read_manifest(folder / MANIFEST)
+    if (manifest.kind, manifest.name) != ("model", folder.name):
+        raise ModelError(f"{folder.name} has the manifest of the {manifest.kind} {manifest.name!r}")
+    verify_files(folder, manifest)
+    found = inspect_model(folder)
+    if found.errors or found.architecture is None:
+        listed = "; ".join(str(error) for error in found.errors[:_LISTED])
+        raise ModelError(f"{folder.name} is not sound: {listed}")
+    packing = found.quantisation
+    return Made(
+        name=manifest.name,
+        architecture=found.architecture.name,
+        layers=found.architecture.layers,
+        parameters=found.tally.parameters,
+        bits=packing.bits if packing else None,
+        group_size=packing.group_size if packing else None,
+        bytes=found.folder.bytes,
+        provenance=manifest.extra,
+    )

@@ -1,0 +1,205 @@
+"""A notebook that makes a model: what it refuses before it downloads anything, what it tells, what it leaves.
+
+The whole of it runs in tests/end_to_end/test_quantize_notebook.py.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from checkpoints import sparse_file
+from full_precision import make_adapter
+from test_calibration import TASK
+
+from kaggle_kit.errors import KitError, ModelError, UsageError, WheelhouseError
+from kaggle_kit.model.make_session import MakeSession, Packages, Stages
+from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
+
+FULL = Path(__file__).parents[1] / "demo" / "full"
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@pytest.fixture
+def lines():
+    """What the session writes."""
+    return []
+
+
+@pytest.fixture
+def session(tmp_path, lines):
+    """A function: a session on a copy of the demo model in fp16."""
+    base = Path(shutil.copytree(FULL, tmp_path / "base"))
+
+    def make(**given) -> MakeSession:
+        settings = {
+            "name": "demo-awq",
+            "task": TASK,
+            "table": tmp_path / "train.csv",
+            "base": base,
+            "adapter": None,
+            "kit": tmp_path / "kit.whl",
+            "working": tmp_path / "working",
+            "scratch": tmp_path / "scratch",
+            "packages": Packages([HERE], "", "", 1_000_000),
+            "token_budget": 256,
+            "rows": 8,
+            "group_size": 128,
+            "seed": 0,
+            "tell": lines.append,
+            "record": {},
+        }
+        return MakeSession(**(settings | given))
+
+    return make
+
+
+def with_manifest(folder: Path, name: str) -> Path:
+    (folder / MANIFEST).write_text(dump_manifest(make_manifest(folder, kind="model", name=name)))
+    return folder
+
+
+def test_all_is_well(session, lines, tmp_path):
+    """Base and adapter are whole, and the size of what will be made is told, within a few percent."""
+    adapter = with_manifest(make_adapter(tmp_path / "adapter", FULL), "adapter")
+    made = session(adapter=adapter)
+    made.check()
+    assert "the base is whole: 5.8 MB" in lines[0]
+    assert lines[0].endswith("; the adapter adapter is whole")
+    awq = (FULL.parent / "model" / "model.safetensors").stat().st_size
+    assert made.record["make"]["expected_bytes"] == pytest.approx(awq, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["", "Demo", "a/b", "../x", "a b", "-a", "a--b"])
+def test_a_name_that_is_no_folders_or_datasets(session, name):
+    """The name becomes a folder, and a table of kit.toml."""
+    with pytest.raises(UsageError, match="name = "):
+        session(name=name).check()
+
+
+def test_packages_for_another_python(session):
+    """Said before they are downloaded."""
+    with pytest.raises(WheelhouseError, match=r"locked for 3\.1"):
+        session(packages=Packages(["3.1"], "", "", 1)).check()
+
+
+def test_a_file_that_changed(session):
+    """The base is hashed: what its manifest says is what the new model's will say."""
+    made = session()
+    weights = made.base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelError, match=r"model\.safetensors of the model demo-full .* is corrupt"):
+        made.check()
+
+
+def test_an_adapter_that_was_cut(session, tmp_path):
+    """The adapter too is compared with the manifest that came with it."""
+    adapter = with_manifest(make_adapter(tmp_path / "adapter", FULL), "adapter")
+    (adapter / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"adapter_config\.json .* was cut or changed"):
+        session(adapter=adapter).check()
+
+
+def test_a_model_beyond_the_memory(session, tmp_path):
+    """A 340B in fp16 is refused by the headers of its files, before its terabyte is hashed."""
+    base = tmp_path / "large"
+    base.mkdir()
+    layers = {f"model.layers.{n}.mlp.up_proj.weight": ("F16", [100_000, 34_000]) for n in range(100)}
+    sparse_file(base / "model.safetensors", layers)
+    with pytest.raises(ModelError, match=r"needs about 884 GB of memory to be quantised, and \d+ GB are free"):
+        session(base=base).check()
+
+
+def test_no_weights(session, tmp_path):
+    """A folder without safetensors is named."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="holds no weights in safetensors"):
+        session(base=tmp_path / "empty").check()
+
+
+def test_packages_beyond_the_disk(session):
+    """The space for packages and for what is made on the way is looked at first."""
+    with pytest.raises(KitError, match=r"scratch has .* free, and the packages .* need about 3,500,000\.0 GB"):
+        session(packages=Packages([HERE], "", "", 10**15)).check()
+
+
+def test_out_of_order(session):
+    """The quantiser's environment comes first."""
+    with pytest.raises(UsageError, match="install"):
+        session().quantize()
+
+
+def test_what_is_made_is_handed_over_whole(session, lines):
+    """The output has one folder of the model's name, as its manifest says; the last lines tell what is next."""
+    made = session(record={"make": {}})
+    shutil.copytree(FULL, made.scratch / "made" / "demo-awq")
+    made.working.mkdir()
+    made.finish()
+    assert [path.name for path in made.working.iterdir()] == ["demo-awq"]
+    assert {path.name for path in (made.working / "demo-awq").iterdir()} == {path.name for path in FULL.iterdir()}
+    assert made.record["make"]["model"]["name"] == "demo-awq"
+    assert "kit model compare REFERENCE demo-awq" in "\n".join(lines)
+
+
+def test_half_a_model_is_not_handed_over(session):
+    """A file that is not as the manifest says leaves nothing under the model's name."""
+    made = session(record={"make": {}})
+    folder = shutil.copytree(FULL, made.scratch / "made" / "demo-awq")
+    (folder / "config.json").write_text("{}")
+    made.working.mkdir()
+    with pytest.raises(ModelError, match=r"config\.json"):
+        made.finish()
+    assert not (made.working / "demo-awq").exists()
+
+
+def test_stages_and_layers_are_told():
+    """A line for each; the layers are a stage of their own, with the time that they still take."""
+    lines: list[str] = []
+    stages = Stages(lines.append)
+    for event in (
+        {"event": "stage", "name": "loading the model"},
+        {"event": "layer", "done": 0, "total": 2},
+        {"event": "layer", "done": 1, "total": 2},
+        {"event": "note", "message": "as you like it"},
+        {"event": "stage", "name": "writing"},
+    ):
+        stages(event)
+    stages.end()
+    assert lines == ["loading the model", "layer 0/2", "layer 1/2  0:00 left", "as you like it", "writing"]
+    assert [*stages.seconds] == ["loading the model", "layers", "writing"]
+
+
+def test_the_program_says_what_was_foreseen(tmp_path):
+    """An adapter that does not fit is refused in kit's own words, without the end of a log."""
+    from kaggle_kit.model import make_program
+    from kaggle_kit.model.worker_process import run_worker
+
+    adapter = make_adapter(tmp_path / "adapter", FULL)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"peft_type": "IA3"}))
+    request = {
+        "do": "make",
+        "source": str(FULL),
+        "out": str(tmp_path / "out"),
+        "adapter": str(adapter),
+        "group_size": 128,
+        "calibration": {
+            "task": TASK.to_json(),
+            "budget": 256,
+            "table": str(FULL.parent / "data" / "train.csv"),
+            "rows": 8,
+            "seed": 0,
+            "id_column": "id",
+        },
+    }
+    with pytest.raises(ModelError, match=r"^\S+ is an adapter of the kind IA3; kit merges LORA \(.*\)$"):
+        run_worker(
+            Path(sys.executable),
+            request,
+            scratch=tmp_path,
+            tell=lambda _event: None,
+            program=Path(make_program.__file__),
+        )
