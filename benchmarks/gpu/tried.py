@@ -3,7 +3,7 @@
     python3 benchmarks/gpu/tried.py forms --data ROWS --models /dev/shm --out OUT
     python3 benchmarks/gpu/tried.py answers start engines order --data ROWS --models /dev/shm --out OUT
 
-`forms`: number formats and kernels on 12 layers of a 34B model. `answers`: the same on the learned model of
+`forms`: number formats and kernels on 8 layers of a 34B model. `answers`: the same on the learned model of
 tests/demo: log loss, and how far the labels' probabilities are from those of fp16 weights. `start`: seconds until an
 engine can score. `engines`: one engine or two on one card, for small models. `order`: the swapped pass after the
 first, or each row's two orders side by side, which share its opening in the prefix cache.
@@ -47,7 +47,7 @@ from kaggle_kit.runtime.task import Task
 
 BUDGET = 2047
 DEMO_BUDGET = 512
-LAYERS = 12
+LAYERS = 8
 SECONDS = 6.0
 SMALL_CACHE = 2 << 30
 DATA = ROOT / "tests" / "demo" / "data"
@@ -144,7 +144,7 @@ def _in_form(bench: Bench, form: str, folder: Path, **more: Any) -> Trial:
 
 
 def try_forms(bench: Bench) -> None:
-    """Speed on 12 layers of a 34B model."""
+    """Speed on 8 layers of a 34B model."""
     awq = bench.awq("34b", layers=LAYERS)
     folder = bench.forms("forms", "--layers", str(LAYERS))
     asked = [(bench.planned(f"awq, {kernel}", awq, kernel=kernel), awq) for kernel in ("machete", "marlin-int8")]
