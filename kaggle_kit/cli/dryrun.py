@@ -45,7 +45,7 @@ def dryrun(name: str, as_json: bool, out: Path | None, project_folder: Path | No
       kit dryrun lmsys
       kit dryrun lmsys --rows 20 --json
       kit dryrun lmsys --data ~/lmsys --solution ~/lmsys/solution.csv --out runs/full
-      kit dryrun quantize -p rows=16
+      kit dryrun quantize -p rows=4
 
     Exit code 0 where every readable row was scored by the model and the submission is valid, or the model that was made
     is whole; else 1.

@@ -14,7 +14,7 @@ import click
 from kaggle_kit.cli.options import open_project, parameter_option, project_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from kaggle_kit.model.quantize import Order
     from kaggle_kit.project import Project
@@ -75,6 +75,7 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     from kaggle_kit.cli.wheels import fetch_progress
     from kaggle_kit.errors import UsageError
     from kaggle_kit.model.quantize import quantize as run
+    from kaggle_kit.model.stages import Stages
     from kaggle_kit.wheelhouse.quantizers import quantizer_environment
 
     project = open_project(given["project_folder"])
@@ -86,7 +87,7 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     with fetch_progress() as progress:
         python = quantizer_environment(METHODS[given["method"]], progress=progress)
     since = time.monotonic()
-    made = run(order, python=python, tell=_line(since))
+    made = run(order, python=python, tell=Stages(lambda line: click.echo(line, err=True)))
     seconds = time.monotonic() - since
     proof = None if given["no_proof"] else _prove(project, name, order, given["assignments"])
     if as_json:
@@ -126,31 +127,6 @@ def _order(project: Project, name: str, source: Path, out: Path, given: Mapping[
         group_size=int(given["group_size"]),
         method=given["method"],
     )
-
-
-def _line(since: float) -> Callable[[dict[str, Any]], None]:
-    """What is done, line by line, with the time that each layer still takes."""
-    from kaggle_kit.runtime.progress import duration
-
-    begun = {"layers": since}
-
-    def show(event: dict[str, Any]) -> None:
-        now = time.monotonic()
-        match event["event"]:
-            case "stage":
-                text = str(event["name"])
-                begun["layers"] = now
-            case "layer":
-                done, total = event["done"], event["total"]
-                if done == 0:
-                    begun["layers"] = now
-                left = (now - begun["layers"]) / done * (total - done) if done else None
-                text = f"layer {done}/{total}" + (f"  {duration(left)} left" if left else "")
-            case _:
-                text = str(event.get("message", event["event"]))
-        click.echo(f"[{duration(now - since):>7}] {text}", err=True)
-
-    return show
 
 
 def _prove(project: Project, name: str, order: Order, assignments: Any) -> dict[str, Any]:

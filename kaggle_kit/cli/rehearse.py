@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,11 @@ from kaggle_kit.cli.remote_options import say
 from kaggle_kit.cli.sealed_runner import sealed_runner
 
 if TYPE_CHECKING:
+    from kaggle_kit.evaluation.solution import Solution
+    from kaggle_kit.notebook.build import Build
     from kaggle_kit.project import Project
     from kaggle_kit.remote.loopback.faults import Fault
     from kaggle_kit.remote.loopback.server import LoopbackKaggle
-    from kaggle_kit.sandbox.preflight import Checked
     from kaggle_kit.targets import Target
 
 _FOLDER = click.Path(path_type=Path)
@@ -63,6 +63,7 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
 
     Starts a Kaggle of its own on 127.0.0.1, and pushes to it with kit push and the official client, as to the real
     one. The pushed notebook runs in the sealed /kaggle with the inputs that were attached. Nothing leaves the machine.
+    A notebook with internet, which makes a model, ends with its model here, and finds its packages in a folder.
 
     \b
     Examples:
@@ -70,7 +71,7 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
       kit rehearse lmsys --rows 20 --again
       kit rehearse lmsys -p token_budget=384 --fault push-reply-lost --again
 
-    Exit code 0 where the release went through to its score.
+    Exit code 0 where the release went through to its score, or to a whole model.
     """
     from kaggle_kit.remote.loopback.faults import find_fault
     from kaggle_kit.targets import load_target
@@ -81,8 +82,8 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
     folder = (out or project.root / "runs" / f"rehearsal-{name}").absolute()
     asked = [find_fault(fault) for fault in faults]
     _make_room(folder, again=again)
-    checked = _prepare(project, name, target, folder, given)
-    with _kaggle(project, checked, target, folder, asked) as kaggle:
+    data, solution = _prepare(project, name, target, folder, given)
+    with _kaggle(project, data, solution, target, folder, asked) as kaggle:
         code = _push(project, name, kaggle, folder)
         for fault in asked:
             times = kaggle.faults.fired[fault.name]
@@ -92,7 +93,7 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
             )
         if kaggle.mistakes:
             raise kaggle.mistakes[0]
-    return _end(folder, name, code)
+    return _end(folder, name, code, online=project.notebook(name).internet)
 
 
 def _make_room(folder: Path, *, again: bool) -> None:
@@ -108,69 +109,108 @@ def _make_room(folder: Path, *, again: bool) -> None:
         (folder / part).mkdir(parents=True, exist_ok=True)
 
 
-def _prepare(project: Project, name: str, target: Target, folder: Path, given: dict[str, Any]) -> Checked:
-    """Build the notebook, lay out the wheelhouse's parts, check the data; returns what the run will see."""
+def _prepare(
+    project: Project, name: str, target: Target, folder: Path, given: dict[str, Any]
+) -> tuple[Path, Solution | None]:
+    """Build the notebook, lay out the wheelhouse's parts, check the data.
+
+    Returns the competition's folder as the run will see it, and the true outcomes, None where nothing is handed in.
+    """
     from kaggle_kit.cli.wheels import fetch_progress
     from kaggle_kit.errors import UsageError
     from kaggle_kit.notebook.build import build
-    from kaggle_kit.sandbox.competition import cut_competition
-    from kaggle_kit.sandbox.dryrun import Options, check_build
     from kaggle_kit.wheelhouse.dataset import ready_parts
     from kaggle_kit.wheelhouse.ready import ready_wheelhouse
 
     if target.gpus:
         raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a rehearsal here is for local-cpu")
     built = build(project, name, target=target, assignments=given["assignments"], out=folder / "build" / name)
-    checked = check_build(project, built, Options(data=given["data"], solution=given["solution"]))
-    if checked.solution is None:
-        raise UsageError(f"no solution: name the true outcomes with --solution FILE, or as notebooks.{name}.solution")
+    online = project.notebook(name).internet
+    data, solution = _data_only(project, name, given) if online else _competition(project, built, folder, given)
     with fetch_progress() as fetching:
         wheelhouse = ready_wheelhouse(target, project=project.root, progress=fetching)
     parts = folder / "build" / f"wheels-{target.name}"
     ready_parts(wheelhouse.folder, reference=project.wheelhouses[target.name], out=parts)
+    return data, solution
+
+
+def _data_only(project: Project, name: str, given: dict[str, Any]) -> tuple[Path, None]:
+    """The data of a notebook that makes a model. Raises UsageError for options of notebooks that are handed in."""
+    from kaggle_kit.errors import UsageError
+
+    for option in ("rows", "solution"):
+        if given[option] is not None:
+            raise UsageError(f"--{option} is of notebooks that are handed in; {name} makes a model")
+    data = project.notebook(name).data
+    if given["data"] is None and data is None:
+        raise UsageError(f"no data: name a folder with --data DIR, or as notebooks.{name}.data in kit.toml")
+    return given["data"] or project.path(str(data), key=f"notebooks.{name}.data"), None
+
+
+def _competition(project: Project, built: Build, folder: Path, given: dict[str, Any]) -> tuple[Path, Solution]:
+    """The competition's files, whole or cut to the rows that are wanted, and the true outcomes."""
+    from kaggle_kit.errors import UsageError
+    from kaggle_kit.sandbox.competition import cut_competition
+    from kaggle_kit.sandbox.dryrun import Options, check_build
+
+    checked = check_build(project, built, Options(data=given["data"], solution=given["solution"]))
+    if checked.solution is None:
+        raise UsageError(
+            f"no solution: name the true outcomes with --solution FILE, or as notebooks.{built.name}.solution"
+        )
     rows = given["rows"]
-    if rows is not None and rows < len(checked.competition.sample.ids):
+    competition = checked.competition
+    if rows is not None and rows < len(competition.sample.ids):
         shutil.rmtree(folder / "data", ignore_errors=True)
-        return replace(checked, competition=cut_competition(checked.competition, rows=rows, out=folder / "data"))
-    return checked
+        competition = cut_competition(competition, rows=rows, out=folder / "data")
+    return competition.folder, checked.solution
 
 
-def _kaggle(project: Project, checked: Checked, target: Target, folder: Path, faults: list[Fault]) -> LoopbackKaggle:
+def _kaggle(
+    project: Project, data: Path, solution: Solution | None, target: Target, folder: Path, faults: list[Fault]
+) -> LoopbackKaggle:
     """The Kaggle of this rehearsal, which knows the competition, and the project's owner as its user."""
+    from kaggle_kit.errors import RemoteError
     from kaggle_kit.evaluation.solution import log_loss
     from kaggle_kit.remote.loopback.server import LoopbackKaggle
     from kaggle_kit.remote.loopback.settings import Settings
 
-    solution = checked.solution
-    assert solution is not None  # noqa: S101  _prepare has refused that
+    def judge(_: str, submission: Path) -> float:
+        if solution is None:
+            raise RemoteError("a notebook that ran with internet was handed in")
+        return log_loss(submission, solution)
+
     kaggle = LoopbackKaggle(
         folder / "kaggle",
         runner=sealed_runner(target, tell=lambda line: say(f"  {line}")),
-        judge=lambda _, submission: log_loss(submission, solution),
+        judge=judge,
         settings=Settings(username=project.owner),
         faults=faults,
     )
-    kaggle.add_competition(project.competition, checked.competition.folder)
+    kaggle.add_competition(project.competition, data)
     return kaggle
 
 
 def _push(project: Project, name: str, kaggle: LoopbackKaggle, folder: Path) -> int:
-    """`kit push NAME --submit` in a process of its own, which can reach this Kaggle and nothing else."""
-    command = [sys.executable, "-m", "kaggle_kit.cli.main", "push", name, "--submit", "--unproved"]
+    """`kit push NAME --submit` in a process of its own, which can reach this Kaggle and nothing else.
+
+    What ran with internet is not handed in: there it is `--wait`.
+    """
+    end = "--wait" if project.notebook(name).internet else "--submit"
+    command = [sys.executable, "-m", "kaggle_kit.cli.main", "push", name, end, "--unproved"]
     command += ["--project", str(project.root), "--records", str(folder), "--builds", str(folder / "build")]
     say(f"a Kaggle for {project.owner} at {kaggle.url}")
     return subprocess.run(command, env=kaggle.environment(folder / "home", folder / "tmp"), check=False).returncode
 
 
-def _end(folder: Path, name: str, code: int) -> int:
+def _end(folder: Path, name: str, code: int, *, online: bool) -> int:
     """Say how the release ended, by its newest receipt."""
     receipts = sorted((folder / "receipts").glob(f"{name}-v*.json"), key=lambda path: path.stat().st_mtime_ns)
     if code == 0 and receipts:
         body = json.loads(receipts[-1].read_text(encoding="utf-8"))
         click.echo(f"receipt: {receipts[-1]}")
-        click.echo(
-            f"rehearsed: {body['notebook']} version {body['version']}, score {body['submission']['public_score']}"
-        )
+        end = f"its output is in {folder / 'runs'}" if online else f"score {body['submission']['public_score']}"
+        click.echo(f"rehearsed: {body['notebook']} version {body['version']}, {end}")
     else:
         say(f"the release did not come to its end (kit push ended with {code}); what there is lies in {folder}")
         say("go on with: kit rehearse " + name + " --again")

@@ -33,8 +33,8 @@ def finish(project: Project, receipt: Receipt, *, door: Door, records: Path, mes
     state = wait_ended(
         door, receipt.notebook, receipt.version, deadline=deadline, tell=lambda state: say(_told(receipt, state))
     )
-    receipt = bring(receipt, state, door=door, records=records)
-    if not state.complete:
+    receipt, whole = bring(receipt, state, door=door, records=records)
+    if not state.complete or not whole:
         say(f"when that is mended, or was Kaggle's fault: kit push {receipt.name} runs it as a new version")
         return 1
     return hand_in(project, receipt, door=door, records=records, message=message) if message is not None else 0
@@ -50,8 +50,11 @@ def _session_seconds(project: Project, receipt: Receipt) -> float:
     return load_target(receipt.target, project=project.root).session_seconds if receipt.target else 12 * 3600.0
 
 
-def bring(receipt: Receipt, state: RunState, *, door: Door, records: Path) -> Receipt:
-    """Log and output of an ended run into runs/NAME-vN, into the receipt what they are, and why it failed if it did."""
+def bring(receipt: Receipt, state: RunState, *, door: Door, records: Path) -> tuple[Receipt, bool]:
+    """Log and output of an ended run into runs/NAME-vN, into the receipt what they are, and why it failed if it did.
+
+    Also whether each model that it has made is as its manifest says.
+    """
     from kaggle_kit.remote.receipt import save_receipt, with_run
     from kaggle_kit.remote.runs import fetch, output_facts, why_failed
 
@@ -61,11 +64,11 @@ def bring(receipt: Receipt, state: RunState, *, door: Door, records: Path) -> Re
     receipt = replace(receipt, output=output_facts(fetched))
     save_receipt(records, receipt)
     say(f"log and output: {fetched.folder}")
-    show_models(fetched)
+    whole = show_models(fetched)
     show_corrupt(fetched)
     if not state.complete:
         show_findings(why_failed(fetched, state), fetched)
-    return receipt
+    return receipt, whole
 
 
 def show_models(fetched: Fetched) -> bool:

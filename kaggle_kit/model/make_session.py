@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError, ModelError, UsageError
 from kaggle_kit.model.headers import read_header
 from kaggle_kit.model.quantize import compute_type
+from kaggle_kit.model.stages import Stages
 from kaggle_kit.model.worker_process import run_worker
 from kaggle_kit.runtime.index_install import install_from_index, installed_bytes, refuse_python
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
-from kaggle_kit.runtime.progress import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,8 +67,11 @@ class MakeSession:
     tell: Callable[[str], None]
     record: dict[str, Any]
     id_column: str = "id"
-    started: float = field(default_factory=time.monotonic)
     _python: Path | None = None
+
+    def __post_init__(self) -> None:
+        """The clock of the lines begins."""
+        self._stages = Stages(self.tell)
 
     def check(self) -> None:
         """All that can be known before anything is downloaded.
@@ -90,14 +92,14 @@ class MakeSession:
         for folder in filter(None, (self.base, self.adapter)):
             verify_files(folder, read_manifest(folder / MANIFEST))
         self.record["make"] = {"compute": kind, "base_bytes": base_bytes, "expected_bytes": made}
-        self._say(
+        self._stages.say(
             f"the base is whole: {_told(base_bytes)}, about {_told(made)} when it is quantised"
             + (f"; the adapter {self.adapter.name} is whole" if self.adapter else "")
         )
 
     def install(self) -> None:
         """The quantiser's environment, from the package index, by hash. Raises WheelhouseError."""
-        self._say(f"{_told(self.packages.download)} of packages, by their hashes")
+        self._stages.say(f"{_told(self.packages.download)} of packages, by their hashes")
         made = install_from_index(
             wheels=self.packages.wheels, archives=self.packages.archives, scratch=self.scratch / "quantiser"
         )
@@ -105,7 +107,7 @@ class MakeSession:
         with zipfile.ZipFile(self.kit) as archive:
             archive.extractall(self.scratch / "kit")
         self.record["make"]["install"] = {"installer": made.installer, "packages": made.wheels, **made.seconds}
-        self._say(f"{made.wheels} packages installed by {made.installer}")
+        self._stages.say(f"{made.wheels} packages installed by {made.installer}")
 
     def quantize(self) -> None:
         """Merge and quantise, as `kit model quantize` does, into scratch. Raises ModelError."""
@@ -129,13 +131,12 @@ class MakeSession:
                 "id_column": self.id_column,
             },
         }
-        stages = Stages(self._say)
         program = self.scratch / "kit" / PROGRAM
         try:
-            done = run_worker(self._python, request, scratch=self.scratch, tell=stages, program=program)
+            done = run_worker(self._python, request, scratch=self.scratch, tell=self._stages, program=program)
         finally:
-            stages.end()
-            self.record["make"]["seconds"] = stages.seconds
+            self._stages.end()
+            self.record["make"]["seconds"] = self._stages.seconds
         self.record["make"]["provenance"] = done["provenance"]
 
     def finish(self) -> None:
@@ -150,48 +151,9 @@ class MakeSession:
         shutil.rmtree(place, ignore_errors=True)
         part.replace(place)
         self.record["make"]["model"] = {"name": self.name, "bytes": size}
-        self._say(f"{self.name}: {_told(size)} in this notebook's output")
+        self._stages.say(f"{self.name}: {_told(size)} in this notebook's output")
         for line in _next_steps(self.name):
             self.tell(line)
-
-    def _say(self, text: str) -> None:
-        self.tell(f"[{duration(time.monotonic() - self.started):>7}] {text}")
-
-
-@dataclass
-class Stages:
-    """Hears what the work tells: a line for each stage and layer, and the seconds of each stage."""
-
-    say: Callable[[str], None]
-    seconds: dict[str, float] = field(default_factory=dict)
-    _name: str | None = None
-    _since: float = 0.0
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        """Take one event."""
-        match event["event"]:
-            case "stage":
-                self.end()
-                self._name, self._since = str(event["name"]), time.monotonic()
-                self.say(self._name)
-            case "layer":
-                self.say(self._layer(int(event["done"]), int(event["total"])))
-            case other:
-                self.say(str(event.get("message", other)))
-
-    def end(self) -> None:
-        """The stage that runs is over."""
-        if self._name is not None:
-            self.seconds[self._name] = round(time.monotonic() - self._since, 3)
-        self._name = None
-
-    def _layer(self, done: int, total: int) -> str:
-        if self._name != "layers":
-            # They are a stage of their own, though none is told.
-            self.end()
-            self._name, self._since = "layers", time.monotonic()
-        left = (time.monotonic() - self._since) / done * (total - done) if done else 0.0
-        return f"layer {done}/{total}" + (f"  {duration(left)} left" if left else "")
 
 
 def _tensors(base: Path) -> list[Tensor]:

@@ -26,6 +26,7 @@ from kaggle_kit.model.old_view import make_view
 from kaggle_kit.model.worker_process import run_worker
 from kaggle_kit.model.write_manifest import write_manifest
 from kaggle_kit.runtime.checkpoint import read_config
+from kaggle_kit.runtime.gpus import find_gpus
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest, read_manifest
 
 if TYPE_CHECKING:
@@ -214,14 +215,16 @@ def _numbers(source: Inspection) -> int:
 
 def compute_type(numbers: int, *, where: Path) -> str:
     """What a model of so many numbers is computed in: float32, the most exact, where the memory holds the model so;
-    else the checkpoint's own type. Raises ModelError where the memory holds neither; `where` is the model's folder.
+    else the checkpoint's own type ("auto"), or float16 where a card here has no bfloat16 (below compute capability
+    8.0: NVIDIA). Raises ModelError where the memory holds neither; `where` is the model's folder.
     """
     import psutil
 
     free = psutil.virtual_memory().available
     for name, size in _COMPUTE.items():
         if numbers * size * _SPARE <= free:
-            return name
+            half = name == "auto" and any(gpu.capability < (8, 0) for gpu in find_gpus())
+            return "float16" if half else name
     needed = numbers * _COMPUTE["auto"] * _SPARE
     raise ModelError(
         f"{where} needs about {needed / 1e9:.0f} GB of memory to be quantised, and {free / 1e9:.0f} GB "

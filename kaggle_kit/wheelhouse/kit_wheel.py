@@ -19,7 +19,7 @@ _GROUND = ("__init__.py", "errors.py", "files.py")
 _MODEL = (
     *("__init__", "architecture", "calibration", "completeness", "engine_check", "folder", "headers", "inspect"),
     *("make_program", "make_session", "merge", "old_view", "problem", "quantisation", "quantize", "quantize_worker"),
-    *("shards", "tally", "tokenizer_check", "worker_process", "write_manifest"),
+    *("shards", "stages", "tally", "tokenizer_check", "worker_process", "write_manifest"),
 )
 """The modules of `model` that `kaggle_kit.model.quantize` stands on, and those that call it in a notebook."""
 _OLDEST_TIME = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can hold

@@ -50,6 +50,33 @@ def test_what_cannot_be_rehearsed(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
+ONLINE = """
+[notebooks.maker]
+source = "notebooks_src/answer.py"
+template = "maker.py.j2"
+title = "Model maker"
+model = "small"
+target = "kaggle-t4x2"
+internet = true
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no data: name a folder with --data DIR, or as notebooks.maker.data"),
+        (["--rows", "3"], "--rows is of notebooks that are handed in; maker makes a model"),
+        (["--solution", "x.csv"], "--solution is of notebooks that are handed in; maker makes a model"),
+    ],
+)
+def test_a_notebook_that_makes_a_model_has_no_solution(here, words, message, capsys):
+    """What only a submission has is refused for it with exit code 2."""
+    (here / "kit.toml").write_text((here / "kit.toml").read_text() + ONLINE)
+    (here / "templates" / "maker.py.j2").write_text('{{ cell("title") }}\n{{ cells() }}\n')
+    assert run(["rehearse", "maker", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_the_faults_are_listed(capsys):
     """--faults lists all of them, and needs no notebook."""
     assert run(["rehearse", "--faults"]) == 0

@@ -22,6 +22,7 @@ def test_the_sample_is_scored_well_and_whole(scored, workshop):
     assert (report["scored_rows"], report["prior_rows"], report["unreadable_count"]) == (300, 0, 0)
     assert report["log_loss"] < 0.80
     assert report["label_mass_mean"] > 0.99
+    assert report["integrity"]["model demo"].startswith("all 5 files as its manifest says")
     assert report["unsealed"] == []
     for stage in ("install", "engine start", "scoring", "whole notebook"):
         assert report["seconds"][stage] > 0

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import recovery
+
+sys.path.pop()  # another module there is called as a folder of the tests
 
 from kaggle_kit.runtime.run_job import read_entries, share
 

@@ -9,7 +9,7 @@ import pytest
 from demo import task as demo
 
 from kaggle_kit.errors import DataError
-from kaggle_kit.model.calibration import CalibrationSource, calibration_prompts
+from kaggle_kit.model.calibration import CalibrationSource, calibration_prompts, record_digest
 from kaggle_kit.runtime.task import Task
 from kaggle_kit.runtime.tokenizers import load_tokenizer
 
@@ -50,6 +50,16 @@ def test_the_seed_draws_the_rows():
     """The same seed draws the same rows, another one others."""
     assert draw() == draw()
     assert draw().sha256 != draw(seed=1).sha256
+
+
+def test_each_row_has_a_digest_of_its_texts():
+    """As many as rows; a row of the table itself has the same one, and one that cannot be read has none."""
+    found = draw()
+    with TRAIN.open(encoding="utf-8", newline="") as stream:
+        rows = {row["id"]: row for row in csv.DictReader(stream)}
+    assert tuple(record_digest(rows[row_id], TASK) for row_id in found.row_ids) == found.digests
+    assert len(set(found.digests)) == 16
+    assert record_digest(rows[found.row_ids[0]] | {"prompt": "not JSON"}, TASK) is None
 
 
 def test_no_prompt_is_longer_than_the_budget():

@@ -6,17 +6,21 @@ The whole of it runs in tests/end_to_end/test_quantize_notebook.py.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from checkpoints import sparse_file
 from full_precision import make_adapter
 from test_calibration import TASK
 
 from kaggle_kit.errors import KitError, ModelError, UsageError, WheelhouseError
-from kaggle_kit.model.make_session import MakeSession, Packages, Stages
+from kaggle_kit.model.make_session import MakeSession, Packages
+from kaggle_kit.model.quantize import compute_type
+from kaggle_kit.model.stages import Stages
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 
 FULL = Path(__file__).parents[1] / "demo" / "full"
@@ -113,6 +117,18 @@ def test_a_model_beyond_the_memory(session, tmp_path):
         session(base=base).check()
 
 
+@pytest.mark.parametrize(("capability", "kind"), [("7.5", "float16"), ("8.0", "auto")])
+def test_a_card_without_bfloat16(tmp_path, monkeypatch, capability, kind):
+    """A T4 computes in float16 what the memory does not hold in float32; other cards in the checkpoint's own type."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\necho '15360, {capability}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    numbers = psutil.virtual_memory().available // 4
+    assert compute_type(numbers, where=tmp_path) == kind
+    assert compute_type(numbers // 8, where=tmp_path) == "float32"
+
+
 def test_no_weights(session, tmp_path):
     """A folder without safetensors is named."""
     (tmp_path / "empty").mkdir()
@@ -168,7 +184,8 @@ def test_stages_and_layers_are_told():
     ):
         stages(event)
     stages.end()
-    assert lines == ["loading the model", "layer 0/2", "layer 1/2  0:00 left", "as you like it", "writing"]
+    told = [line.removeprefix("[   0:00] ") for line in lines]
+    assert told == ["loading the model", "layer 0/2", "layer 1/2  0:00 left", "as you like it", "writing"]
     assert [*stages.seconds] == ["loading the model", "layers", "writing"]
 
 

@@ -18,6 +18,7 @@ from full_precision import full_demo, make_adapter
 from test_calibration import source
 
 from kaggle_kit.errors import DataError, ModelError, UsageError
+from kaggle_kit.model.calibration import calibrated_on
 from kaggle_kit.model.quantize import Order, quantize
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 
@@ -97,6 +98,7 @@ def test_the_output_is_whole(order, other_python):
     assert {"tokenizer.json", "config.json", "model.safetensors"} <= {entry.path for entry in manifest.files}
     assert manifest.extra["source"]["name"] == "full"
     assert manifest.extra["quantisation"]["calibration"]["rows"] == 16
+    assert len(calibrated_on(manifest)) == 16
     assert left(asked) == ["awq"]
 
 

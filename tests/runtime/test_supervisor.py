@@ -233,8 +233,9 @@ def test_seconds_of_a_stage_are_added_up_over_all_lives(run):
             sys.exit(1)
         send("done", peak_bytes=1)
     """)
-    assert 0.4 <= outcome.stages["prepare"] < 0.7
-    assert 0.8 <= outcome.stages["scoring"] < 1.6
+    # Taken when an event comes, not when it was sent: a little less than was slept is right.
+    assert 0.35 < outcome.stages["prepare"] < 0.7
+    assert 0.75 < outcome.stages["scoring"] < 1.6
 
 
 def test_noise_among_the_events_is_passed_over(run):

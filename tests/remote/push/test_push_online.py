@@ -104,10 +104,12 @@ def test_the_model_that_it_makes_comes_here_and_is_verified(world):
 
 
 def test_a_damaged_model_is_told(make):
-    """A model that is not what its manifest says ends `kit output` with 1, and the file is named."""
+    """A model that is not what its manifest says ends the push and `kit output` with 1, and the file is named."""
     world = make(runner=lambda given: make_model(given, damaged=True))
     add_maker(world.root)
-    assert "model small-awq: NOT whole: model.safetensors" in world.kit("push", "maker", "--wait").text
+    told = world.kit("push", "maker", "--wait")
+    assert told.code == 1
+    assert "model small-awq: NOT whole: model.safetensors" in told.text
     told = world.kit("output", "maker")
     assert told.code == 1
     assert "model small-awq: NOT whole: model.safetensors" in told.text
