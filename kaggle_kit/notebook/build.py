@@ -15,6 +15,8 @@ from kaggle_kit.notebook.parameters import Value, override, parse_assignments
 from kaggle_kit.notebook.render import render
 from kaggle_kit.notebook.source import Cell, Source, read_source
 from kaggle_kit.project.config import CONFIG
+from kaggle_kit.runtime.engine_plan import model_facts
+from kaggle_kit.runtime.kernels import obstacle
 from kaggle_kit.runtime.manifest import MANIFEST, Manifest, dump_manifest, file_entry, read_manifest
 from kaggle_kit.runtime.wheel_names import kit_part_reference
 from kaggle_kit.suggest import did_you_mean
@@ -74,6 +76,7 @@ def build(
     parameters = override(source.parameters, notebook.parameters, where=where)
     parameters |= parse_assignments(source.parameters, assignments)
     wheelhouse = _wheelhouse(project, target)
+    _check_kernel(project, name, target)
     measured = load_rates(target.name, project=project.root)
     cells = render(
         source,
@@ -91,6 +94,7 @@ def build(
             "engine_options": target.engine_options | notebook.engine_options,
             "worker_environment": target.worker_environment,
             "rates": measured.kernels if measured else {},
+            "kernel": notebook.kernel,
             "adapter": notebook.adapter,
             "packages": _packages(target, packages) if notebook.internet else {},
         },
@@ -113,6 +117,22 @@ def _wheelhouse(project: Project, target: Target) -> str:
             f'{did_you_mean(target.name, known)}; add: {target.name} = "{project.owner}/kit-wheels-{target.name}"'
         )
     return project.wheelhouses[target.name]
+
+
+def _check_kernel(project: Project, name: str, target: Target) -> None:
+    """Raise ProjectError where the notebook's kernel cannot run, or cannot be selected, on the target's cards."""
+    notebook = project.notebook(name)
+    if notebook.kernel is None or target.capability is None:
+        return
+    for one in notebook.model_names:
+        method = model_facts(project.path(project.models[one].path, key=f"models.{one}.path")).quantisation
+        reason = method and obstacle(
+            notebook.kernel, capability=target.capability, version=target.engine_version, method=method
+        )
+        if reason:
+            raise ProjectError(
+                f"{project.root / CONFIG}: notebooks.{name}.kernel = {notebook.kernel!r}: {reason}; leave it out"
+            )
 
 
 def _packages(target: Target, lock: Lock | None) -> dict[str, object]:

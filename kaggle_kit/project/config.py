@@ -85,6 +85,8 @@ class Notebook(_Table):
     """Further models with their weights beside `model`'s 1: averaged in log space."""
     engine: Literal["vllm", "vllm-classify", "transformers"] = "vllm"
     engine_options: dict[str, Value] = Field(default_factory=dict)
+    kernel: Literal["machete", "marlin", "plain", "marlin-int8"] | None = None
+    """The 4-bit kernel; by default the fastest measured on the target (`kit bench`), of those with exact answers."""
     image: Annotated[str, Field(pattern=rf"^{_IMAGE}$")] = "original"
     """Kaggle's image: the one of the notebook's first version, `latest`, or a reference with its digest."""
     session_hours: Annotated[float, Field(gt=0, le=12, strict=False)] | None = None
@@ -97,7 +99,7 @@ class Notebook(_Table):
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         if self.internet:
-            given = [key for key in ("solution", "ensemble", "engine_options") if getattr(self, key)]
+            given = [key for key in ("solution", "ensemble", "engine_options", "kernel") if getattr(self, key)]
             if given:
                 raise ValueError(f"with internet = true it makes a model and scores nothing: leave out {given[0]}")
             if self.template in OFFLINE_TEMPLATES:

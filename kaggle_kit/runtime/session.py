@@ -64,6 +64,8 @@ class Session:
     ensemble: Sequence[tuple[Path, float]] = ()
     rates: Mapping[str, float] = field(default_factory=dict)
     """The target's measured 4-bit kernels, in prompt tokens a second: the fastest is taken."""
+    kernel: str | None = None
+    """A 4-bit kernel by name, for every model that has 4 bits and a card."""
     record: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -100,6 +102,7 @@ class Session:
                 given=self.engine_options,
                 given_environment=self.worker_environment,
                 rates=self.rates,
+                kernel=self.kernel,
             )
         self.record["plan"] = {model.name: list(plan.reasons) for model, plan in self._plans.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from datetime import date
 from pathlib import Path
@@ -94,6 +95,20 @@ class Target(BaseModel):
         if "pythons" not in data:
             raise ValueError("the key 'python' is missing (or `pythons`, for images of several)")
         return data
+
+    @property
+    def capability(self) -> tuple[int, int] | None:
+        """The compute capability of its cards; None where there are none or nothing is known."""
+        if not self.gpus or self.compute_capability is None:
+            return None
+        major, _, minor = self.compute_capability.partition(".")
+        return int(major), int(minor or 0)
+
+    @property
+    def engine_version(self) -> tuple[int, int, int]:
+        """Its engine's version as three numbers; zeros where `engine` pins none."""
+        found = re.match(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", self.engine.partition("==")[2])
+        return (int(found[1]), int(found[2] or 0), int(found[3] or 0)) if found else (0, 0, 0)
 
     @model_validator(mode="after")
     def _facts_are_of_keys(self) -> Target:

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from kaggle_kit.errors import KitError
+from kaggle_kit.errors import KitError, ProjectError
 from kaggle_kit.files import sha256_file
 from kaggle_kit.notebook.build import build
 from kaggle_kit.project import load_project
@@ -226,3 +226,27 @@ def test_a_failed_build_keeps_the_last_one(built, minimal, edit):
     with pytest.raises(KitError, match="not valid Python"):
         built()
     assert contents(minimal / "build" / "answer") == before
+
+
+def with_kernel(kernel: str):
+    """The reference project, whose notebook asks for a 4-bit kernel."""
+    project = load_project(ROOT)
+    notebook = project.notebooks["lmsys"].model_copy(update={"kernel": kernel})
+    return project.model_copy(update={"notebooks": {"lmsys": notebook}})
+
+
+def test_a_kernel_by_name_is_in_the_notebook(tmp_path):
+    """What kit.toml asks for reaches the session; without it nothing is said."""
+    target = load_target("kaggle-t4x2")
+    asked = build(with_kernel("marlin-int8"), "lmsys", target=target, out=tmp_path / "asked")
+    assert 'kernel=\\"marlin-int8\\",' in asked.notebook.read_text(encoding="utf-8").replace("'", '\\"')
+    plain = build(load_project(ROOT), "lmsys", target=target, out=tmp_path / "plain")
+    assert "kernel=" not in plain.notebook.read_text(encoding="utf-8")
+
+
+def test_a_kernel_that_the_cards_lack_is_refused(tmp_path):
+    """The build says why, before anything is written; on a CPU no kernel is chosen."""
+    with pytest.raises(ProjectError, match=r"lmsys.kernel = 'machete': Machete runs on sm_90 .* the card is sm_75"):
+        build(with_kernel("machete"), "lmsys", target=load_target("kaggle-t4x2"), out=tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+    build(with_kernel("machete"), "lmsys", target=load_target("local-cpu"), out=tmp_path / "here")

@@ -83,6 +83,12 @@ def test_layers_that_cannot_be_shared_are_not():
     assert (found.options["tensor_parallel_size"], found.replicas) == (2, 1)
 
 
+def test_one_card_is_one_process():
+    """An engine on one card lives in its worker's own process, which imports once; one on two cards does not."""
+    assert plan([T4, T4], QWEN_7B).environment["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in plan([T4, T4], QWEN_32B).environment
+
+
 def test_unlike_cards_are_refused():
     """Memory and kernels are planned for one kind of card."""
     with pytest.raises(UsageError, match="the cards differ"):

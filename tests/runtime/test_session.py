@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.errors import DataError, KitError, RunError, WheelhouseError
-from kaggle_kit.runtime.engine_plan import EnginePlan
+from kaggle_kit.runtime.engine_plan import EnginePlan, Gpu
 from kaggle_kit.runtime.install import Installed
 from kaggle_kit.runtime.journal import SWAPPED, Entry, Journal
+from kaggle_kit.runtime.manifest import FileEntry, Manifest, dump_manifest
 from kaggle_kit.runtime.session import Session
 from kaggle_kit.runtime.submission import check_submission, read_sample
 from kaggle_kit.runtime.task import Task
@@ -262,6 +263,18 @@ def test_the_committed_demo_makes_a_session(make_session, data, tmp_path):
     session.submit()
     assert len(submitted(session)) == 300
     assert read_sample(data / "sample_submission.csv").ids == session.sample.ids
+
+
+def test_a_kernel_by_name_is_planned(make_session, tmp_path):
+    """What the notebook asks for selects the kernel on the card that is found; the record gives the reason."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    wheel = FileEntry("vllm-0.32.0-cp38-abi3-linux_x86_64.whl", "0" * 64, 1)
+    (folder / "manifest.json").write_text(dump_manifest(Manifest("wheelhouse", "t4", (wheel,), {})))
+    session = make_session([], kernel="marlin-int8", wheelhouse=[folder])
+    session._plan([Gpu(15 << 30, (7, 5))])
+    assert session._plans[session.model].environment["VLLM_MARLIN_INPUT_DTYPE"] == "int8"
+    assert "4-bit kernel marlin-int8: it was asked for" in session.record["plan"][session.model.name]
 
 
 def test_the_passes_of_a_row_become_one_answer(make_session, task):

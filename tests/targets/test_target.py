@@ -158,3 +158,12 @@ def test_a_freeze_of_another_python(own):
 def test_the_offline_machine_has_torch():
     """What is known of the H200's image holds the torch that vLLM is laid over."""
     assert load_target("offline-h200").installed["3.12"]["torch"] == "2.11.0+cu130"
+
+
+def test_versions_are_numbers(own, edit):
+    """Cards and engine are compared as numbers; what is not pinned is before everything."""
+    assert load_target("kaggle-t4x2").capability == (7, 5)
+    assert load_target("local-cpu").capability is None
+    assert load_target("own", project=own).engine_version == (0, 32, 0)
+    edit(own / "targets" / "own.toml", 'engine = "vllm"', 'engine = "vllm==0.32.0"')
+    assert load_target("own", project=own).engine_version == (0, 0, 0)
