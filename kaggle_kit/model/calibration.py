@@ -104,8 +104,11 @@ def record_digest(record: Mapping[str, Any], task: Task) -> str | None:
 
 
 def calibrated_on(manifest: Manifest) -> frozenset[str] | None:
-    """The digests of the rows that calibrated a model, by its manifest; None where that does not say."""
+    """The digests of the rows that calibrated a model, by its manifest: none where it says that nothing calibrated it
+    (`calibration` is null); None where it does not say."""
     quantisation = manifest.extra.get("quantisation")
+    if isinstance(quantisation, dict) and quantisation.get("calibration", ...) is None:
+        return frozenset()
     calibration = quantisation.get("calibration") if isinstance(quantisation, dict) else None
     digests = calibration.get(DIGESTS) if isinstance(calibration, dict) else None
     return frozenset(digests.split()) if isinstance(digests, str) else None

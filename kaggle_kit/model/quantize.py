@@ -1,4 +1,4 @@
-"""`kit model quantize`: a fine-tuned checkpoint, an adapter merged into it first if there is one, to 4 bits.
+"""`kit model quantize`: a fine-tuned checkpoint, an adapter merged into it first if there is one, to 4 or 8 bits.
 
 Everything is made in a folder beside OUT, and OUT appears when it is whole: a call that is interrupted leaves nothing.
 AutoAWQ and llm-compressor quantise the layers in place, in one go, and offer no way to go on from a layer: such a call
@@ -28,6 +28,7 @@ from kaggle_kit.model.write_manifest import write_manifest
 from kaggle_kit.runtime.checkpoint import read_config
 from kaggle_kit.runtime.gpus import find_gpus
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest, read_manifest
+from kaggle_kit.runtime.prepare import open_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,7 +39,15 @@ if TYPE_CHECKING:
 AUTOAWQ = "autoawq"
 LLM_COMPRESSOR = "llm-compressor"
 METHODS = (AUTOAWQ, LLM_COMPRESSOR)
-BITS = 4
+W4A16 = "w4a16"
+"""Weights of 4 bits in groups, by AWQ; the activations stay in 16."""
+W8A8 = "w8a8"
+"""Weights of 8 bits, one scale an output, rounded to the nearest; the engine rounds each token's activations to 8."""
+SCHEMES = {W4A16: METHODS, W8A8: (LLM_COMPRESSOR,)}
+"""Each scheme, and the methods that do it."""
+GROUP = 128
+_STEP = 16
+"""vLLM's CUTLASS kernels take int8 layers whose inputs and outputs are multiples of this (0.32, _custom_ops.py)."""
 SHARD_SIZE = "5GB"
 _CARRIED = (
     "tokenizer.json",
@@ -62,10 +71,11 @@ _SPARE = 1.3
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked for.
+    """What is asked for. Raises UsageError for what no method does.
 
     `merged`: where the merged model is kept, at full precision, to be compared with; None: nowhere.
-    `group_size`: inputs that share a scale and a zero point.
+    `group_size`: inputs that share a scale and a zero point (None: 128), of w4a16 alone.
+    `calibration`: w8a8 takes the task alone of it, since no prompt has a part in its rounding.
     """
 
     source: Path
@@ -73,8 +83,22 @@ class Order:
     calibration: CalibrationSource
     adapter: Path | None = None
     merged: Path | None = None
-    group_size: int = 128
+    group_size: int | None = None
     method: str = AUTOAWQ
+    scheme: str = W4A16
+
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
+        able = SCHEMES[self.scheme]
+        if self.method not in able:
+            raise UsageError(f"{self.method} does not do {self.scheme}; take --method {' or '.join(able)}")
+        if self.scheme == W8A8 and self.group_size is not None:
+            raise UsageError("w8a8 has one scale an output and no groups; leave --group-size away")
+
+    @property
+    def groups(self) -> int | None:
+        """Inputs that share a scale; None: all of an output's."""
+        return (self.group_size or GROUP) if self.scheme == W4A16 else None
 
 
 @dataclass(frozen=True)
@@ -94,11 +118,13 @@ def quantize(order: Order, *, python: Path, tell: Tell) -> Quantised:
     _refuse_existing(order)
     source = _sound_source(order.source)
     adapter = check_adapter(order.adapter, source) if order.adapter else None
-    _refuse_misfit(source, order.group_size)
-    prompts = calibration_prompts(order.calibration, model=order.source)
+    _refuse_misfit(source, order.groups)
+    # No prompt has a part in w8a8; that task and model fit together is looked at all the same.
+    open_prompt(order.calibration.task, order.source)
+    prompts = calibration_prompts(order.calibration, model=order.source) if order.scheme == W4A16 else None
     with _staging(order.out) as staging:
         tell({"event": "stage", "name": f"checking what {order.method} supports"})
-        versions = _refuse_unsupported(source, order.method, python, staging, tell)
+        versions = _refuse_unsupported(source, order, python, staging, tell)
         facts = _Facts(
             order, adapter, prompts, compute=compute_type(_numbers(source), where=order.source), versions=versions
         )
@@ -123,37 +149,45 @@ class _Facts:
 
     order: Order
     adapter: Adapter | None
-    prompts: CalibrationPrompts
+    prompts: CalibrationPrompts | None
+    """None where none is needed."""
     compute: str
     versions: Mapping[str, str]
 
     @property
     def quant_config(self) -> dict[str, Any]:
-        """In AutoAWQ's words: the one of its forms that vLLM's kernels and the kit's reference engine both read."""
-        return {"zero_point": True, "q_group_size": self.order.group_size, "w_bit": BITS, "version": "GEMM"}
+        """Of w4a16 in AutoAWQ's words: the one of its forms that vLLM's kernels and the kit's reference engine both
+        read."""
+        if self.order.scheme == W8A8:
+            return {"w_bit": 8, "rounding": "nearest", "activations": "int8, a scale for each token"}
+        return {"zero_point": True, "q_group_size": self.order.groups, "w_bit": 4, "version": "GEMM"}
 
     def provenance(self, source_hash: str) -> dict[str, Any]:
         """What the manifest says."""
-        calibration, task = self.order.calibration, self.order.calibration.task
         return {
             "source": {"name": self.order.source.resolve().name, "manifest_sha256": source_hash},
             "adapter": self.adapter.to_json() if self.adapter else None,
             "quantisation": {
                 "method": self.order.method,
+                "scheme": self.order.scheme,
                 "options": self.quant_config,
                 "compute_dtype": self.compute,
-                "seed": calibration.seed,
+                "seed": self.order.calibration.seed if self.prompts else None,
                 "versions": dict(self.versions) | {"kaggle_kit": __version__},
-                "calibration": {
-                    "table": calibration.table.name,
-                    "rows": len(self.prompts.row_ids),
-                    "row_ids_sha256": self.prompts.sha256,
-                    DIGESTS: " ".join(self.prompts.digests),
-                    "tokens": self.prompts.tokens,
-                    "token_budget": calibration.budget,
-                    "task_sha256": hashlib.sha256(json.dumps(task.to_json()).encode()).hexdigest(),
-                },
+                "calibration": self._calibration(self.prompts) if self.prompts else None,
             },
+        }
+
+    def _calibration(self, prompts: CalibrationPrompts) -> dict[str, Any]:
+        calibration, task = self.order.calibration, self.order.calibration.task
+        return {
+            "table": calibration.table.name,
+            "rows": len(prompts.row_ids),
+            "row_ids_sha256": prompts.sha256,
+            DIGESTS: " ".join(prompts.digests),
+            "tokens": prompts.tokens,
+            "token_budget": calibration.budget,
+            "task_sha256": hashlib.sha256(json.dumps(task.to_json()).encode()).hexdigest(),
         }
 
 
@@ -178,35 +212,47 @@ def _sound_source(path: Path) -> Inspection:
     return source
 
 
-def _refuse_misfit(source: Inspection, group_size: int) -> None:
-    """AutoAWQ packs eight outputs together and clips 64 at a time; groups must fill the inputs."""
+def _refuse_misfit(source: Inspection, groups: int | None) -> None:
+    """AutoAWQ packs eight outputs together and clips 64 at a time, and groups must fill the inputs; without `groups`
+    (w8a8) both must fill the steps of vLLM's kernels."""
     for name, tensor in sorted(source.weights.tensors.items()):
         if len(tensor.shape) != 2 or ".layers." not in name or not name.endswith("proj.weight"):
             continue
         outputs, inputs = tensor.shape
-        if inputs % group_size:
+        if groups is None:
+            if inputs % _STEP or outputs % _STEP:
+                told = f"{name} has {inputs:,} inputs and {outputs:,} outputs"
+                raise ModelError(f"{told}; vLLM's int8 kernels take multiples of {_STEP}: take --scheme {W4A16}")
+            continue
+        if inputs % groups:
             raise ModelError(
-                f"{name} has {inputs:,} inputs, which groups of {group_size} do not fill; "
+                f"{name} has {inputs:,} inputs, which groups of {groups} do not fill; "
                 f"take --group-size {next((size for size in (64, 32) if inputs % size == 0), 'of a divisor')}"
             )
         if outputs % 64:
             raise ModelError(f"{name} has {outputs:,} outputs; AutoAWQ takes multiples of 64")
 
 
-def _refuse_unsupported(source: Inspection, method: str, python: Path, staging: Path, tell: Tell) -> dict[str, str]:
+def _refuse_unsupported(source: Inspection, order: Order, python: Path, staging: Path, tell: Tell) -> dict[str, str]:
     """The versions of the environment's libraries. Raises ModelError for an architecture that the method cannot do."""
-    found = run_worker(python, {"do": "supported", "method": method}, scratch=staging, tell=tell)
+    method = order.method
+    request = {"do": "supported", "method": method, "scheme": order.scheme}
+    found = run_worker(python, request, scratch=staging, tell=tell)
+    versions: dict[str, str] = found["versions"]
     shape = source.architecture
     name = (shape.model_type if method == AUTOAWQ else shape.name) if shape else None
-    if name not in found["supported"]:
-        other = next(one for one in METHODS if one != method)
-        raise ModelError(
-            f"{source.folder.root} has the architecture {name!r}, which {method} cannot quantise. "
-            f"It can: {', '.join(found['supported'])}. Try --method {other}, whose list is another one, or take a "
-            f"model that is offered as AWQ already"
-        )
-    versions: dict[str, str] = found["versions"]
-    return versions
+    if name in found["supported"]:
+        return versions
+    what = f"{source.folder.root} has the architecture {name!r}, which {method} cannot quantise"
+    if order.scheme == W8A8:
+        # Whatever transformers builds: a list of some 200.
+        known = versions.get("transformers", "of its environment")
+        raise ModelError(f"{what}: transformers {known} does not know it. Take a model of another architecture")
+    other = next(one for one in METHODS if one != method)
+    raise ModelError(
+        f"{what}. It can: {', '.join(found['supported'])}. Try --method {other}, whose list is another one, or take a "
+        f"model that is offered as AWQ already"
+    )
 
 
 def _numbers(source: Inspection) -> int:
@@ -272,6 +318,7 @@ def _request(facts: _Facts, what: str, source: Path, out: Path, **more: Any) -> 
     common = {
         "do": what,
         "method": method,
+        "scheme": facts.order.scheme,
         "source": str(source),
         "out": str(out),
         "dtype": facts.compute,
@@ -306,9 +353,10 @@ def _quantize(facts: _Facts, base: Path, *, python: Path, staging: Path, tell: T
     """The quantised model in the staging folder, all but its manifest; what the worker says of it."""
     view = make_view(base, staging / "view", old=facts.order.method == AUTOAWQ)
     out = staging / "model"
-    prompts = staging / "prompts.json"
-    write_atomic(prompts, json.dumps(facts.prompts.token_ids))
-    more = {"prompts": str(prompts), "tokenizer": str(base / "tokenizer.json"), "quant_config": facts.quant_config}
+    more = {"tokenizer": str(base / "tokenizer.json"), "quant_config": facts.quant_config}
+    if facts.prompts:
+        write_atomic(staging / "prompts.json", json.dumps(facts.prompts.token_ids))
+        more["prompts"] = str(staging / "prompts.json")
     request = _request(facts, "quantize", view, out, **more)
     made = run_worker(python, request, scratch=staging, tell=tell)
     _carry(base, out)
@@ -317,7 +365,7 @@ def _quantize(facts: _Facts, base: Path, *, python: Path, staging: Path, tell: T
     config["dtype" if "dtype" in config else "torch_dtype"] = "float16"
     config["quantization_config"] = made["quantization_config"]
     write_atomic(out / "config.json", json.dumps(config, indent=2) + "\n")
-    return {key: made[key] for key in ("blocks", "block_tokens", "threads")}
+    return {key: made[key] for key in ("blocks", "block_tokens", "threads") if key in made}
 
 
 def _carry(source: Path, out: Path) -> None:

@@ -2,7 +2,7 @@
 
     python -I quantize_worker.py REQUEST EVENTS
 
-REQUEST is a JSON file: `do` ("supported", "merge" or "quantize"), the `method`, and what that needs. EVENTS is the
+REQUEST is a JSON file: `do` ("supported", "merge" or "quantize"), `method` and `scheme`, and what that needs. EVENTS is the
 number of a file descriptor to which one JSON object a line is written: how far it is, and at the end `done` or
 `failed`. What libraries print goes elsewhere, and the exit code says nothing.
 """
@@ -60,7 +60,8 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     tell = Events(int(sys.argv[2]))
-    work = {"supported": supported, "merge": merge, "quantize": METHODS[request["method"]]}[request["do"]]
+    quantise = METHODS[request["method"], request["scheme"]]
+    work = {"supported": supported, "merge": merge, "quantize": quantise}[request["do"]]
     try:
         tell("done", **work(request, tell), versions=versions())
     except Exception as error:  # noqa: BLE001  whatever a library raises is told to the one who waits
@@ -72,7 +73,12 @@ def supported(request: dict[str, Any], _tell: Events) -> dict[str, Any]:
     """What the library says it quantises: AutoAWQ by model type, llm-compressor by architecture.
 
     AutoAWQ's types that transformers knows only by code from the checkpoint are left out: kit runs no such code.
+    Rounding to the nearest (w8a8) asks nothing of an architecture: it does each that transformers builds.
     """
+    if request["scheme"] == "w8a8":
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+        return {"supported": sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())}
     if request["method"] == "llm-compressor":
         from llmcompressor.modifiers.transform.awq.mappings import AWQ_MAPPING_REGISTRY
 
@@ -188,13 +194,47 @@ def llm_compressor(request: dict[str, Any], tell: Events) -> dict[str, Any]:
         pipeline="sequential",
     )
     tell("stage", name="writing the quantised model")
+    return {"blocks": len(prompts), "block_tokens": longest, **write(model, request)}
+
+
+def whole_numbers(request: dict[str, Any], tell: Events) -> dict[str, Any]:
+    """llm-compressor's w8a8: int8 weights, symmetric, one scale an output, each rounded to the nearest.
+
+    The engine rounds the activations, by a scale that it takes of each token: no prompt is asked for. Raises ValueError
+    for a mixture whose experts are one tensor: as no Linear layers they would be left whole.
+    """
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+    from llmcompressor import oneshot
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+
+    settle(request)
+    tell("stage", name="loading the model")
+    model = load(request)
+    if experts := next((name for name, tensor in model.named_parameters() if tensor.dim() == 3), None):
+        raise ValueError(f"{experts} holds a mixture's experts in one tensor, which w8a8 would leave whole")
+    weights = QuantizationArgs(num_bits=8, type="int", symmetric=True, strategy="channel")
+    inputs = QuantizationArgs(num_bits=8, type="int", symmetric=True, strategy="token", dynamic=True)
+    scheme = QuantizationScheme(targets=["Linear"], weights=weights, input_activations=inputs)
+    tell("stage", name="rounding the weights")
+    oneshot(model=model, recipe=[QuantizationModifier(config_groups={"group_0": scheme}, ignore=_LEFT_WHOLE)])
+    tell("stage", name="writing the quantised model")
+    return write(model, request)
+
+
+def write(model: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """Save what llm-compressor made, in its compressed form; how it is packed."""
     halve(model)
     model.save_pretrained(request["out"], save_compressed=True, max_shard_size=request["shard_size"])
     (Path(request["out"]) / "recipe.yaml").unlink(missing_ok=True)
-    return {"blocks": len(prompts), "block_tokens": longest, **packing(request)}
+    return packing(request)
 
 
-METHODS = {"autoawq": autoawq, "llm-compressor": llm_compressor}
+METHODS = {
+    ("autoawq", "w4a16"): autoawq,
+    ("llm-compressor", "w4a16"): llm_compressor,
+    ("llm-compressor", "w8a8"): whole_numbers,
+}
+"""What quantises, by method and scheme."""
 
 
 def load(request: dict[str, Any]) -> Any:
