@@ -156,11 +156,11 @@ def _tell_hashing(name: str, size: int) -> None:
 def _show_inspection(found: Inspection, target: Target) -> None:
     shape, packing = found.architecture, found.quantisation
     if shape:
-        packed = (
-            f", {packing.method} {packing.bits} bits in groups of {packing.group_size or 'one output'}"
-            if packing
-            else ""
-        )
+        packed = ""
+        if packing:
+            groups = f" in groups of {packing.group_size or 'one output'}"
+            inputs = f" with {packing.activations} activations"
+            packed = f", {packing.method} {packing.bits} bits{inputs if packing.activations else groups}"
         click.echo(f"{shape.name}: {_count(found.tally.parameters)} parameters, {shape.layers} layers{packed}")
         longest = f"{shape.most_tokens:,} tokens at most" if shape.most_tokens else "no length told"
         tokens = f", {found.tokenizer.tokens:,} tokens in its vocabulary" if found.tokenizer else ""
@@ -208,8 +208,8 @@ def _some(paths: Sequence[str]) -> str:
 def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: Any) -> None:
     """Will a model fit a target, with how long prompts, and how long does it take.
 
-    PATH is a folder, or a model by name (yi-34b, llama-3-8b, qwen2-72b …: 4-bit AWQ, or NAME:16), so that one can ask
-    before downloading. Times are from the target's measured rates (rates/TARGET.json, kit bench), else from a named
+    PATH is a folder, or a model by name (yi-34b, llama-3-8b, qwen2-72b …: 4-bit AWQ, or NAME:8, NAME:16), so that one
+    can ask before downloading. Times are from the target's measured rates (rates/TARGET.json, kit bench), else from a named
     assumption. A table weighs the known sizes against the same rows and hours.
 
     \b

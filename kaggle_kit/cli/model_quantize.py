@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _FOLDER = click.Path(path_type=Path)
 METHODS = {"autoawq": "autoawq", "llm-compressor": "llmcompressor"}
 """Each method and its environment."""
+W4A16, W8A8 = "w4a16", "w8a8"
+CALIBRATION_ROWS = 128
 PROOF_ROWS = 8
 LEAST_MASS = 0.5
 """A model that gives its labels less than this was hardly trained on this template."""
@@ -36,7 +38,17 @@ LEAST_MASS = 0.5
     "--method", type=click.Choice(list(METHODS)), default="autoawq", show_default=True, help="The library that does it."
 )
 @click.option(
-    "--rows", metavar="N", type=click.IntRange(min=1), default=128, show_default=True, help="To calibrate on."
+    "--scheme",
+    type=click.Choice([W4A16, W8A8]),
+    default=W4A16,
+    show_default=True,
+    help="4-bit weights, or 8-bit weights and activations.",
+)
+@click.option(
+    "--rows",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help=f"To calibrate on (w4a16: {CALIBRATION_ROWS}), or to prove with (w8a8: {PROOF_ROWS}).",
 )
 @click.option("--adapter", metavar="PATH", type=_FOLDER, help="A LoRA adapter (as peft saves it) to merge first.")
 @click.option("--keep-merged", "merged", metavar="DIR", type=_FOLDER, help="Keep the merged model, to compare with.")
@@ -44,20 +56,16 @@ LEAST_MASS = 0.5
     "--group-size",
     metavar="N",
     type=click.Choice(["32", "64", "128"]),
-    default="128",
-    show_default=True,
-    help="Weights that share a scale.",
+    help="Weights that share a scale (w4a16: 128).",
 )
-@click.option(
-    "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of the rows drawn."
-)
+@click.option("--seed", metavar="N", type=click.IntRange(min=0), help="Of the rows drawn (w4a16: 0).")
 @click.option("--id", "id_column", metavar="COLUMN", default="id", show_default=True, help="The id column.")
 @click.option("--no-proof", is_flag=True, help="Do not score a few rows in vLLM at the end.")
 @parameter_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
 @project_option
 def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
-    """Quantise a checkpoint to 4 bits, calibrated on the notebook's own prompts, and prove that vLLM reads it.
+    """Quantise a checkpoint to 4 or 8 bits, and prove on the notebook's own prompts that vLLM reads it.
 
     SRC is a model in full precision (safetensors and tokenizer), OUT a folder that is not there yet: it appears when
     it is whole. The quantiser runs in an environment of its own, made on first use (about 400 MB). It cannot go on from
@@ -66,10 +74,16 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     autoawq writes AWQ's own format, which every engine reads; llm-compressor writes compressed-tensors, and knows
     newer architectures.
 
+    w4a16 packs weights in 4 bits, by AWQ on the notebook's prompts. w8a8 rounds them to 8, and the engine does the same
+    with each token's activations: twice the size, nearer to the original, and prompts are read faster, since integers
+    are multiplied (NVIDIA's cards from Turing to Hopper, a T4 too). It needs no calibration: the first --rows of the
+    data are scored at the end, and nothing else is done with them.
+
     \b
     Examples:
       kit model quantize models/full models/awq --data data
       kit model quantize base models/awq --adapter runs/lora --keep-merged models/merged
+      kit model quantize models/full models/int8 --method llm-compressor --scheme w8a8
     """
     from kaggle_kit.cli.scoring import notebook_name
     from kaggle_kit.cli.wheels import fetch_progress
@@ -89,7 +103,8 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     since = time.monotonic()
     made = run(order, python=python, tell=Stages(lambda line: click.echo(line, err=True)))
     seconds = time.monotonic() - since
-    proof = None if given["no_proof"] else _prove(project, name, order, given["assignments"])
+    rows = given["rows"] if order.scheme == W8A8 and given["rows"] else PROOF_ROWS
+    proof = None if given["no_proof"] else _prove(project, name, order, given["assignments"], rows=rows)
     if as_json:
         facts = {"out": str(out), "seconds": round(seconds, 1), **made.provenance, "proof": proof}
         click.echo(json.dumps(facts, indent=2, sort_keys=True))
@@ -105,6 +120,8 @@ def _order(project: Project, name: str, source: Path, out: Path, given: Mapping[
     from kaggle_kit.model.quantize import Order
     from kaggle_kit.notebook.task import notebook_task
 
+    if given["scheme"] == W8A8 and given["seed"] is not None:
+        raise UsageError("w8a8 draws no rows; leave --seed away")
     notebook = project.notebook(name)
     if given["data"] is None and notebook.data is None:
         raise UsageError(f"notebooks.{name} of kit.toml has no data; name the folder of train.csv with --data")
@@ -118,19 +135,20 @@ def _order(project: Project, name: str, source: Path, out: Path, given: Mapping[
             task=task,
             budget=int(parameters["token_budget"]),
             table=table,
-            rows=given["rows"],
-            seed=given["seed"],
+            rows=given["rows"] or CALIBRATION_ROWS,
+            seed=given["seed"] or 0,
             id_column=given["id_column"],
         ),
         adapter=given["adapter"],
         merged=given["merged"],
-        group_size=int(given["group_size"]),
+        group_size=int(given["group_size"]) if given["group_size"] else None,
         method=given["method"],
+        scheme=given["scheme"],
     )
 
 
-def _prove(project: Project, name: str, order: Order, assignments: Any) -> dict[str, Any]:
-    """Score a few calibration rows in vLLM, and write into the manifest what it said."""
+def _prove(project: Project, name: str, order: Order, assignments: Any, *, rows: int) -> dict[str, Any]:
+    """Score the first `rows` rows of the data in vLLM, and write into the manifest what it said."""
     from kaggle_kit.cli.scoring import open_scoring
     from kaggle_kit.errors import KitError, RunError
     from kaggle_kit.evaluation.compare import proof_of
@@ -142,7 +160,7 @@ def _prove(project: Project, name: str, order: Order, assignments: Any) -> dict[
         open_scoring(project, name, assignments=assignments, engine="vllm", python=None, swapped=False), model=order.out
     )
     source = order.calibration
-    records = read_table(source.table)[:PROOF_ROWS]
+    records = read_table(source.table)[:rows]
     click.echo(f"scoring {len(records)} rows in vLLM", err=True)
     with tempfile.TemporaryDirectory(prefix="kit-proof-") as folder:
         try:
@@ -166,11 +184,16 @@ def _said(out: Path, provenance: Mapping[str, Any], proof: Mapping[str, Any] | N
     options, adapter = packed["options"], provenance["adapter"]
     merged = f", {adapter['layers']} layers of the adapter {adapter['name']} merged" if adapter else ""
     size = sum(path.stat().st_size for path in out.iterdir())
+    kind = f"groups of {options['q_group_size']}" if "q_group_size" in options else "int8 activations"
     lines = [
-        f"{out}: {options['w_bit']} bits, groups of {options['q_group_size']}, {size / 1e6:,.1f} MB{merged}",
+        f"{out}: {options['w_bit']} bits, {kind}, {size / 1e6:,.1f} MB{merged}",
         f"  made by {packed['method']} in {seconds:.0f} s",
-        f"  calibrated on {calibration['rows']} rows, {calibration['tokens']:,} tokens, of {calibration['table']}",
     ]
+    if calibration is None:
+        lines.append("  rounded to the nearest: no row calibrated it")
+    else:
+        told = f"{calibration['rows']} rows, {calibration['tokens']:,} tokens, of {calibration['table']}"
+        lines.append(f"  calibrated on {told}")
     if proof is not None:
         mass = proof["label_mass_mean"]
         share = f"{mass:.4f}" if mass is not None else "an unknown part"

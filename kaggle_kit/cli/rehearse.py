@@ -119,13 +119,21 @@ def _prepare(
     from kaggle_kit.cli.wheels import fetch_progress
     from kaggle_kit.errors import UsageError
     from kaggle_kit.notebook.build import build
+    from kaggle_kit.sandbox.model_run import packages_of
     from kaggle_kit.wheelhouse.dataset import ready_parts
     from kaggle_kit.wheelhouse.ready import ready_wheelhouse
 
     if target.gpus:
         raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a rehearsal here is for local-cpu")
-    built = build(project, name, target=target, assignments=given["assignments"], out=folder / "build" / name)
     online = project.notebook(name).internet
+    built = build(
+        project,
+        name,
+        target=target,
+        assignments=given["assignments"],
+        out=folder / "build" / name,
+        packages=packages_of(target).lock if online else None,
+    )
     data, solution = _data_only(project, name, given) if online else _competition(project, built, folder, given)
     with fetch_progress() as fetching:
         wheelhouse = ready_wheelhouse(target, project=project.root, progress=fetching)

@@ -130,6 +130,7 @@ def _packing(
         for name in tensors
         if (match := _LAYER.fullmatch(name))
         and match[3].endswith("_proj.weight")
+        and name.removesuffix(".weight") not in packed
         and not quantisation.leaves(name.removesuffix(".weight"))
     ]
     if whole:

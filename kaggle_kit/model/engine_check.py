@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.model.problem import Problem, warning
+from kaggle_kit.model.shards import shorten
 from kaggle_kit.runtime.engine_plan import NO_HALF
 
 if TYPE_CHECKING:
@@ -17,9 +18,15 @@ if TYPE_CHECKING:
 
     from kaggle_kit.model.architecture import Architecture
     from kaggle_kit.model.folder import Folder
+    from kaggle_kit.model.headers import Tensor
+    from kaggle_kit.model.quantisation import Quantisation
     from kaggle_kit.targets import Target
 
 _LEAST_CAPABILITY = {"awq": (7, 5), "gptq": (6, 0), "compressed-tensors": (7, 0), "fp8": (7, 5), "bitsandbytes": (7, 0)}
+_INT8_FROM = (7, 5)
+_INT8_BELOW = (10, 0)
+"""Cards that multiply int8 activations in vLLM: from compressed_tensors_w8a8_int8.py's own limit to where its CUTLASS
+kernels end (csrc/quantization/w8a8/cutlass: "Int8 not supported on SM100")."""
 # fmt: off
 _BUILT_IN = frozenset((
     "bloom", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "falcon", "gemma", "gemma2", "gemma3",
@@ -81,16 +88,30 @@ def check_dtype(target: Target, architecture: Architecture, dtypes: AbstractSet[
     return problems
 
 
-def check_method(target: Target, config: Mapping[str, Any]) -> list[Problem]:
+def check_method(target: Target, config: Mapping[str, Any], quantisation: Quantisation | None = None) -> list[Problem]:
     """Whether the target's cards run the quantisation."""
     packing = config.get("quantization_config")
     method = packing.get("quant_method") if isinstance(packing, dict) else None
     cards = capability(target)
     least = _LEAST_CAPABILITY.get(str(method))
+    if quantisation and quantisation.activations:
+        method, least = f"{method} with int8 activations", _INT8_FROM
+        if cards is not None and cards >= _INT8_BELOW:
+            what = f"says {method}, for which vLLM has kernels up to sm_90, and {target.gpu_name} is sm_{cards[0]}{cards[1]}"
+            return [Problem(_CONFIG, what, "quantise the model in another way, or take another target")]
     if method is None or cards is None or least is None or cards >= least:
         return []
     what = f"says {method}, which needs sm_{least[0]}{least[1]}, and {target.gpu_name} is sm_{cards[0]}{cards[1]}"
     return [Problem(_CONFIG, what, "quantise the model in another way, or take another target")]
+
+
+def check_integers(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[Problem]:
+    """Integers that no configuration tells how to read: an engine would take them for the weights themselves."""
+    found = [name for name, tensor in tensors.items() if tensor.dtype == "I8" and name.endswith(".weight")]
+    if not found or "quantization_config" in config:
+        return []
+    what = f"has no quantization_config, and weights are int8: {shorten(found)}"
+    return [Problem(_CONFIG, what, "take the config.json that was saved with these weights")]
 
 
 def check_code(folder: Folder, config: Mapping[str, Any], architecture: Architecture | None) -> list[Problem]:

@@ -64,7 +64,12 @@ class Inspection:
             "parameters": self.tally.parameters,
             "dtypes": list(self.dtypes),
             "quantisation": packing
-            and {"method": packing.method, "bits": packing.bits, "group_size": packing.group_size},
+            and {
+                "method": packing.method,
+                "bits": packing.bits,
+                "group_size": packing.group_size,
+                "activations": packing.activations,
+            },
             "parts": {
                 name: {"parameters": part.parameters, "bytes": part.bytes} for name, part in self.tally.parts.items()
             },
@@ -111,8 +116,9 @@ def inspect_model(
         problems += engine_check.check_length(architecture, longest=longest)
     if config:
         problems += engine_check.check_code(folder, config, architecture)
+        problems += engine_check.check_integers(config, weights.tensors)
     if target and architecture:
-        problems += engine_check.check_method(target, config)
+        problems += engine_check.check_method(target, config, quantisation)
         dtypes = {tensor.dtype for tensor in weights.tensors.values()}
         problems += engine_check.check_dtype(target, architecture, dtypes, packed=bool(packed))
     rows = architecture.vocabulary if architecture else None

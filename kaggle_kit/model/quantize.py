@@ -119,9 +119,12 @@ def quantize(order: Order, *, python: Path, tell: Tell) -> Quantised:
     source = _sound_source(order.source)
     adapter = check_adapter(order.adapter, source) if order.adapter else None
     _refuse_misfit(source, order.groups)
-    # No prompt has a part in w8a8; that task and model fit together is looked at all the same.
-    open_prompt(order.calibration.task, order.source)
-    prompts = calibration_prompts(order.calibration, model=order.source) if order.scheme == W4A16 else None
+    prompts = None
+    if order.scheme == W4A16:
+        prompts = calibration_prompts(order.calibration, model=order.source)
+    else:
+        # No prompt has a part in it; whether task and model fit together is looked at all the same.
+        open_prompt(order.calibration.task, order.source)
     with _staging(order.out) as staging:
         tell({"event": "stage", "name": f"checking what {order.method} supports"})
         versions = _refuse_unsupported(source, order, python, staging, tell)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 GROUP = 128
 """The usual group size of 4-bit checkpoints."""
+_WIDTHS = {"": "4-bit AWQ", "4": "4-bit AWQ", "8": "8 bits, int8 activations", "16": "16 bits"}
 
 
 def _shape(name: str, sizes: tuple[int, ...], *, tied: bool = False, most: int = 32_768) -> Architecture:
@@ -60,7 +61,8 @@ SHAPES = {
 class Subject:
     """The model that is asked about: its shape, what the engine's plan needs, and the weights outside its layers.
 
-    `end_bytes` are those of embeddings, head and last norm, which pipeline stages share unevenly.
+    `end_bytes` are those of embeddings, head and last norm, which pipeline stages share unevenly; `int8` says that
+    weights and activations are multiplied as integers of 8 bits.
     """
 
     name: str
@@ -68,28 +70,34 @@ class Subject:
     facts: ModelFacts
     layer_parameters: int
     end_bytes: int
+    int8: bool = False
 
 
 def named_shape(name: str) -> Subject:
-    """A model by name, in 4 bits (AWQ, groups of 128), or in 16 as `NAME:16`. Raises UsageError for an unknown one."""
+    """A model by name, in 4 bits (AWQ, groups of 128), in 8 as `NAME:8` (w8a8), or in 16 as `NAME:16`.
+
+    Raises UsageError for an unknown one.
+    """
     base, _, bits = name.partition(":")
-    if base not in SHAPES or bits not in {"", "4", "16"}:
+    if base not in SHAPES or bits not in _WIDTHS:
         raise UsageError(
             f"{name} is neither a folder nor a model that kit knows{did_you_mean(base, SHAPES)}; known: "
-            f"{', '.join(SHAPES)} (4-bit AWQ; NAME:16 for 16 bits)"
+            f"{', '.join(SHAPES)} (4-bit AWQ; NAME:8 for int8, NAME:16 for 16 bits)"
         )
     shape = SHAPES[base]
-    packed = bits != "16"
+    packed = bits in {"", "4"}
     ends = (padded(shape.vocabulary) * (1 if shape.tied else 2) + 1) * shape.hidden * 2
     vectors = shape.layers * sum(length for _, length in shape.layer_vectors()) * 2
     vectors += shape.layers * sum(matrix.outputs for matrix in shape.layer_matrices() if matrix.bias) * 2
     vectors += shape.position_numbers * 2
     matrices = shape.layer_parameters
     # Packed: half a byte a number, and in memory a scale and a zero point of two bytes each a group.
-    weights = matrices // 2 + matrices // GROUP * 4 if packed else matrices * 2
-    label = f"{base}, 4-bit AWQ" if packed else f"{base}, 16 bits"
+    weights = matrices // 2 + matrices // GROUP * 4 if packed else matrices * (1 if bits == "8" else 2)
+    if bits == "8":
+        weights += shape.layers * sum(matrix.outputs for matrix in shape.layer_matrices()) * 2
+    label = f"{base}, {_WIDTHS[bits]}"
     facts = facts_of(shape, weights + vectors + ends, method="awq" if packed else None, group=GROUP if packed else None)
-    return Subject(label, shape, facts, matrices, ends)
+    return Subject(label, shape, facts, matrices, ends, int8=bits == "8")
 
 
 def inspected(found: Inspection) -> Subject:
@@ -105,7 +113,8 @@ def inspected(found: Inspection) -> Subject:
         method=quantisation.method if quantisation and four_bits else None,
         group=quantisation.group_size if quantisation else None,
     )
-    return Subject(str(found.folder.root), shape, facts, counted.layer_parameters, ends)
+    int8 = quantisation is not None and quantisation.activations == "int8"
+    return Subject(str(found.folder.root), shape, facts, counted.layer_parameters, ends, int8=int8)
 
 
 def facts_of(shape: Architecture, weight_bytes: int, *, method: str | None, group: int | None) -> ModelFacts:

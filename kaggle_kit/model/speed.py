@@ -52,7 +52,9 @@ CARDS = {
     "NVIDIA H100": Card(989e12, 0.70, "of NVIDIA's 989 TFLOP/s; measured on an H200, the same chip", 200e9),
     "NVIDIA H200": Card(989e12, 0.70, "of NVIDIA's 989 TFLOP/s; measured", 200e9),
 }
-_HOPPER = {"machete": 1.0, "plain": 0.80, "marlin": 0.46, "dense": 0.87}
+INT8 = "int8"
+"""The kernel of int8 weights and activations: CUTLASS's on a GPU."""
+_HOPPER = {"machete": 1.0, "plain": 0.80, "marlin": 0.46, "dense": 0.87, INT8: 1.48}
 """Rates of the kernels on an H200, of Machete's."""
 
 
@@ -99,12 +101,20 @@ def speed_of(subject: Subject, target: Target, rates: Rates | None) -> Speed:
             f"nobody has measured {target.gpu_name or 'the processor of ' + target.name}, so no time can be told; "
             f"measure it (kit bench), and put the rates into rates/{target.name}.json"
         )
-    relative = _HOPPER.get(kernel, 1.0) if capability(target) == (9, 0) else 1.0
-    why = f"assumed: {card.share * relative:.0%} {card.why} ({kernel})"
+    hopper = capability(target) == (9, 0)
+    relative = _HOPPER.get(kernel, 1.0) if hopper or kernel == INT8 else 1.0
+    told = kernel
+    if kernel == INT8:
+        # Turing, Ada and Hopper all multiply int8 at twice their fp16 rate.
+        told = f"{INT8}: {relative} times {'Machete' if hopper else 'its 4-bit rate'}, measured on an H200"
+        told += "" if hopper else " and nowhere else"
+    why = f"assumed: {card.share * relative:.0%} {card.why} ({told})"
     return Speed(card.peak * card.share * relative, kernel, why, measured=False)
 
 
 def _kernel(subject: Subject, target: Target, rates: Rates | None) -> str:
+    if subject.int8:
+        return INT8
     method, cards = subject.facts.quantisation, capability(target)
     if method is None or cards is None:
         return "dense"

@@ -1,5 +1,8 @@
 """A notebook's task, read from its source."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from kaggle_kit.errors import DataError, KitError, SourceError
@@ -76,3 +79,11 @@ def test_a_source_without_a_budget_is_told(task_of, change):
     change("", "token_budget: int = 128\n")
     with pytest.raises(SourceError, match="no parameter token_budget"):
         task_of()
+
+
+def test_the_model_is_calibrated_on_what_it_will_be_asked():
+    """The repository's quantise notebook has the prompt and the labels of the one that will use the model."""
+    project = load_project(Path(__file__).parents[2])
+    made, _ = notebook_task(project, "quantize", assignments=[])
+    used, _ = notebook_task(project, "lmsys", assignments=[])
+    assert made == replace(used, swap={}, rules={})

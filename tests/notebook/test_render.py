@@ -130,7 +130,10 @@ def test_names_that_are_defined_in_time(rendered, minimal, edit, code):
 
 
 WRONG = {
-    "undefined": ("{{ cells() }}{{ oops }}", "template own.py.j2: 'oops' is undefined; .*ensemble, kernel, kit_version"),
+    "undefined": (
+        "{{ cells() }}{{ oops }}",
+        "own.py.j2: 'oops' is undefined; .*ensemble, kernel, kit_version",
+    ),
     "undefined part": ("{{ cells() }}{{ target.x }}", "own.py.j2: .* has no attribute 'x'"),
     "unknown cell": ('{{ cell("promt") }}', "places a cell 'promt', .*did you mean 'prompt'.*; its cells: title"),
     "twice": ('{{ cell("title") }}{{ cell("title") }}', "places the cell 'title' twice"),
