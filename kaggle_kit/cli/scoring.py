@@ -64,6 +64,7 @@ def open_scoring(
     from kaggle_kit.notebook.task import notebook_task
     from kaggle_kit.runtime.engine_version import engine_version
     from kaggle_kit.targets import load_target
+    from kaggle_kit.targets.rates import load_rates
     from kaggle_kit.wheelhouse.environment import kit_wheel, ready_environment
     from kaggle_kit.wheelhouse.ready import ready_wheelhouse
 
@@ -71,6 +72,7 @@ def open_scoring(
     model = model_of(project, name, model_name)
     task, parameters = notebook_task(project, name, assignments=assignments)
     target = load_target(target_name, project=project.root)
+    measured = load_rates(target.name, project=project.root)
     with fetch_progress() as progress:
         wheelhouse = ready_wheelhouse(target, project=project.root, progress=progress)
     if wheelhouse.note:
@@ -85,4 +87,6 @@ def open_scoring(
         engine_options=target.engine_options | notebook.engine_options,
         environment=target.worker_environment | {"PYTHONPATH": str(kit_wheel(wheelhouse.folder))},
         swapped=swapped,
+        rates={str(kernel): rate for kernel, rate in measured.kernels.items()} if measured else {},
+        kernel=notebook.kernel,
     )

@@ -11,7 +11,6 @@ from kaggle_kit.evaluation.run_facts import (
     DRY_RUN,
     EXECUTED,
     PUSHED_RUN,
-    RECORD,
     REPORT,
     SUBMISSION,
     Lengths,

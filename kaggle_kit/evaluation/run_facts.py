@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError
 from kaggle_kit.files import sha256_file
+from kaggle_kit.runtime.summary import RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from kaggle_kit.evaluation.submission_facts import Check
 
 DRY_RUN, EVALUATION, PUSHED_RUN = "dry run", "evaluation", "pushed run"
-REPORT, RECORD, LOG, SUBMISSION, EXECUTED = "report.json", "kit-run.json", "log.txt", "submission.csv", "executed.ipynb"
+REPORT, LOG, SUBMISSION, EXECUTED = "report.json", "log.txt", "submission.csv", "executed.ipynb"
 _CONTEXT = 4
 _LAST_LINES = 30
 _LINE = 400

@@ -7,7 +7,7 @@ import math
 import shutil
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError, RunError
@@ -45,6 +45,9 @@ class Scoring:
     engine_options: Mapping[str, Any]
     environment: Mapping[str, str]
     swapped: bool = True
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Measured 4-bit kernels, in prompt tokens a second, and one by name, as the notebook has them."""
+    kernel: str | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,8 @@ def score_records(
         vllm_version=scoring.vllm_version,
         given=scoring.engine_options,
         given_environment=scoring.environment,
+        rates=scoring.rates,
+        kernel=scoring.kernel,
     )
     job = Job(
         task=scoring.task,

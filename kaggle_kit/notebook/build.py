@@ -122,17 +122,21 @@ def _wheelhouse(project: Project, target: Target) -> str:
 def _check_kernel(project: Project, name: str, target: Target) -> None:
     """Raise ProjectError where the notebook's kernel cannot run, or cannot be selected, on the target's cards."""
     notebook = project.notebook(name)
-    if notebook.kernel is None or target.capability is None:
+    kernel = notebook.kernel
+    if kernel is None:
         return
-    for one in notebook.model_names:
-        method = model_facts(project.path(project.models[one].path, key=f"models.{one}.path")).quantisation
-        reason = method and obstacle(
-            notebook.kernel, capability=target.capability, version=target.engine_version, method=method
-        )
-        if reason:
-            raise ProjectError(
-                f"{project.root / CONFIG}: notebooks.{name}.kernel = {notebook.kernel!r}: {reason}; leave it out"
-            )
+    paths = [project.path(project.models[one].path, key=f"models.{one}.path") for one in notebook.model_names]
+    methods = [method for path in paths if (method := model_facts(path).quantisation)]
+    reasons: list[str | None] = []
+    if not notebook.engine.startswith("vllm"):
+        reasons.append(f"the engine {notebook.engine} has no such kernels")
+    elif not methods:
+        reasons.append("no model of the notebook has 4-bit weights")
+    elif target.capability and any(target.engine_version):
+        cards, version = target.capability, target.engine_version
+        reasons += [obstacle(kernel, capability=cards, version=version, method=method) for method in methods]
+    for reason in filter(None, reasons):
+        raise ProjectError(f"{project.root / CONFIG}: notebooks.{name}.kernel = {kernel!r}: {reason}; leave it out")
 
 
 def _packages(target: Target, lock: Lock | None) -> dict[str, object]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError, UsageError
 from kaggle_kit.runtime.checkpoint import read_config
-from kaggle_kit.runtime.kernels import choose_kernel
+from kaggle_kit.runtime.kernels import KernelChoice, choose_kernel
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
 
 if TYPE_CHECKING:
@@ -234,6 +234,8 @@ def plan_engine(
     draft.set("enable_prefix_caching", True, "prompts share their opening text: 1.15 times as fast on an H200")
     if not gpus:
         replicas = _plan_cpu(draft, model, longest)
+        if kernel is not None:
+            draft.reasons.append(f"4-bit kernel {kernel}: it is for cards, and a CPU's own is used here")
     else:
         replicas = _plan_cards(draft, gpus, model, longest, mean_tokens)
         _plan_backend(draft, gpus[0], vllm_version)
@@ -350,6 +352,8 @@ def _plan_kernel(
         return
     method = model.quantisation or ""
     choice = choose_kernel(capability=gpu.capability, version=version, method=method, rates=rates, wanted=wanted)
+    if wanted is not None:
+        _refuse_contradiction(draft, choice)
     for key, value in choice.options.items():
         draft.set(key, value, f"selects the kernel {choice.kernel}")
     if choice.kernel == "plain" and draft.options["dtype"] == "bfloat16" and "dtype" not in draft.given:
@@ -357,3 +361,15 @@ def _plan_kernel(
     for key, value in choice.environment.items():
         draft.variable(key, value, f"selects the kernel {choice.kernel}")
     draft.reasons.append(f"4-bit kernel {choice.kernel}: {choice.reason}")
+
+
+def _refuse_contradiction(draft: _Draft, choice: KernelChoice) -> None:
+    """Raise UsageError where what is given would select another kernel than the one that is asked for by name."""
+    options = {"quantization": None, **choice.options}
+    for given, chosen in ((draft.given, options), (draft.given_environment, choice.environment)):
+        for key, value in chosen.items():
+            if key in given and given[key] != value:
+                raise UsageError(
+                    f"the kernel {choice.kernel} is asked for, and {key} = {given[key]!r} is given, which selects "
+                    f"another: leave one of them out"
+                )

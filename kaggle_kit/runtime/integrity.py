@@ -35,7 +35,7 @@ class Bad:
 
 @dataclass
 class Checked:
-    """What is known of one model's files so far. Sizes in bytes; only files that were read to their end count."""
+    """What is known of one model's files so far: `files` tried, `size` bytes of those that were read to their end."""
 
     manifest: Manifest
     files: int = 0
@@ -58,7 +58,8 @@ class Checked:
 class BackgroundHashes:
     """SHA-256 of every file of some model folders, in one thread of the lowest priority.
 
-    A model's turn comes when its engine has loaded: its files are then in memory, and reading them disturbs no start.
+    A model's turn comes when its engine has loaded: what memory still holds of its files is not read a second time, and
+    reading the rest disturbs no start.
     While any worker loads, the thread rests. A folder without a readable manifest is left out: the worker tells of it.
     """
 
@@ -122,7 +123,9 @@ class BackgroundHashes:
         self._waiting.append(folder)
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="hashes", daemon=True)
-            self._thread.start()
+            # Without a thread the record says that nothing was checked.
+            with contextlib.suppress(RuntimeError):
+                self._thread.start()
 
     def _done(self) -> bool:
         return all(checked.files == len(checked.manifest.files) for checked in self._models.values())
@@ -147,8 +150,8 @@ class BackgroundHashes:
         bad: Bad | None = None
         try:
             found = self._hash(folder / entry.path)
-        except OSError as error:
-            bad = Bad(entry.path, entry.sha256, error=error.strerror or type(error).__name__)
+        except Exception as error:  # noqa: BLE001  whatever it is, the scoring goes on
+            bad = Bad(entry.path, entry.sha256, error=getattr(error, "strerror", None) or type(error).__name__)
         else:
             if found is None:
                 return False
@@ -210,10 +213,12 @@ def integrity_lines(record: Mapping[str, Any]) -> dict[str, str]:
 def _told(found: Mapping[str, Any]) -> str:
     files, checked = int(found["files"]), int(found["checked_files"])
     bad: Sequence[Mapping[str, str]] = found["bad"]
-    amount = f"{checked:,} of {files:,} files hashed, {found['checked_bytes']:,} of {found['bytes']:,} bytes"
+    hashed = checked - sum(bool(one["error"]) for one in bad)
+    amount = f"{hashed:,} of {files:,} files hashed, {found['checked_bytes']:,} of {found['bytes']:,} bytes"
     if bad:
         named = ", ".join(f"{one['path']} ({one['error'] or 'other SHA-256'})" for one in bad)
-        return f"CORRUPT: {named}; {amount}; upload it again"
+        what = "CORRUPT" if any(not one["error"] for one in bad) else "NOT READABLE"
+        return f"{what}: {named}; {amount}"
     if checked < files:
         return f"not wholly checked: {amount}"
     return f"all {files:,} files as its manifest says ({found['bytes']:,} bytes hashed)"

@@ -109,7 +109,8 @@ class Session:
     def bench(self, *, target: str, minutes: float, rows: int = 2000) -> None:
         """Measure kernels and settings on this machine for `minutes`, over rows of train.csv where it is attached.
 
-        Writes `rates-TARGET.json` beside the submission, for `kit build`; the run goes on with the fastest kernel.
+        Writes `rates-TARGET.json` beside the submission, for `kit build`; the run goes on with the fastest kernel that
+        has exact answers, or with the one that is named.
         Raises RunError where nothing could be measured.
         """
         if self._installed is None:
@@ -144,13 +145,16 @@ class Session:
     def score(self) -> None:
         """Score every row through the workers, until done or until the deadline.
 
-        `submission.csv` is rewritten while rows come in, and each model's files are hashed once its engine has loaded.
+        `submission.csv` is rewritten while rows come in, and each model's files are hashed once its engine has loaded,
+        but in the hidden run.
         Raises RunError where a worker could not be helped; the rows that were scored are kept.
         """
         if self._installed is None:
             raise RunError("install() comes before score()")
         line = ProgressLine(deadline=self.deadline)
-        self._hashes = BackgroundHashes([model for model, _ in self._members()])
+        # What the hidden run finds nobody would see, and it has no core to spare.
+        hidden = bool(self.record.get("hidden_run"))
+        self._hashes = BackgroundHashes(() if hidden else [model for model, _ in self._members()])
 
         def on_event(model: Path, event: dict[str, Any]) -> None:
             line.show(event)
@@ -250,11 +254,11 @@ class Session:
         self.record["integrity"] = self._hashes.record()
 
     def _end_hashes(self) -> None:
-        """Wait for the rest of the hashes where somebody sees them; in the hidden run, whose output nobody sees, not.
+        """Wait for the rest of the hashes, which the hidden run does not make: nobody sees its output.
 
         Kaggle's own test.csv has a few rows only: its run would nearly always end before the hashes do.
         """
-        left = 0.0 if self.record.get("hidden_run") else min(_MOST_HASHING_SECONDS, self.deadline - time.time())
+        left = min(_MOST_HASHING_SECONDS, self.deadline - time.time())
         if left > 0 and not self._hashes.done:
             sys.stdout.write(f"the submission stands; hashing the rest of the model, up to {duration(left)}\n")
         self._hashes.wait(left)
@@ -263,8 +267,7 @@ class Session:
     def summary(self) -> None:
         """Print the run's figures as a table, and show its throughput as a small plot where the notebook can.
 
-        What is still to be hashed of the models is waited for first, five minutes at most and never in the hidden run:
-        the submission stands by now.
+        What is still to be hashed of the models is waited for first, five minutes at most: the submission stands.
         """
         self._end_hashes()
         sys.stdout.write("\n".join(summary_lines(self.record)) + "\n")

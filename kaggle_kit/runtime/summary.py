@@ -10,6 +10,8 @@ from kaggle_kit.runtime.progress import duration
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+RECORD = "kit-run.json"
+"""The file in which a notebook leaves its run's record; `templates/frame.py.j2` writes it."""
 _WIDTH, _HEIGHT, _LEFT, _BASE = 640, 180, 70, 150
 
 

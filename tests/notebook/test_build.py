@@ -250,3 +250,16 @@ def test_a_kernel_that_the_cards_lack_is_refused(tmp_path):
         build(with_kernel("machete"), "lmsys", target=load_target("kaggle-t4x2"), out=tmp_path / "never")
     assert not (tmp_path / "never").exists()
     build(with_kernel("machete"), "lmsys", target=load_target("local-cpu"), out=tmp_path / "here")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"model": "demo-full"}, "no model .* has 4-bit weights"), ({"engine": "transformers"}, "has no such kernels")],
+)
+def test_a_kernel_that_would_do_nothing_is_refused(tmp_path, change, reason):
+    """A kernel for a model in full precision, or for another engine, is a mistake on a CPU too."""
+    project = with_kernel("marlin")
+    notebook = project.notebooks["lmsys"].model_copy(update=change)
+    project = project.model_copy(update={"notebooks": {"lmsys": notebook}})
+    with pytest.raises(ProjectError, match=reason):
+        build(project, "lmsys", target=load_target("local-cpu"), out=tmp_path / "never")

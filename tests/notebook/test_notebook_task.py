@@ -82,8 +82,9 @@ def test_a_source_without_a_budget_is_told(task_of, change):
 
 
 def test_the_model_is_calibrated_on_what_it_will_be_asked():
-    """The repository's quantise notebook has the prompt and the labels of the one that will use the model."""
+    """The repository's quantise notebook has the prompts and the labels of the one that will use the model."""
     project = load_project(Path(__file__).parents[2])
-    made, _ = notebook_task(project, "quantize", assignments=[])
-    used, _ = notebook_task(project, "lmsys", assignments=[])
+    made, given = notebook_task(project, "quantize", assignments=[])
+    used, wanted = notebook_task(project, "lmsys", assignments=[])
     assert made == replace(used, swap={}, rules={})
+    assert given["token_budget"] == wanted["token_budget"]

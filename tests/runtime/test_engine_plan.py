@@ -89,6 +89,26 @@ def test_one_card_is_one_process():
     assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in plan([T4, T4], QWEN_32B).environment
 
 
+@pytest.mark.parametrize(
+    ("kernel", "version", "more"),
+    [
+        ("marlin", (0, 23, 0), {"given": {"quantization": "awq"}}),
+        ("plain", (0, 23, 0), {"given": {"quantization": "awq_marlin"}}),
+        ("plain", (0, 32, 0), {"given_environment": {"KIT_AWQ_KERNEL": ""}}),
+        ("marlin-int8", (0, 32, 0), {"given_environment": {"VLLM_MARLIN_INPUT_DTYPE": "fp8"}}),
+    ],
+)
+def test_a_kernel_by_name_is_never_another(kernel, version, more):
+    """Options or variables that would select another one are a contradiction, and refused."""
+    with pytest.raises(UsageError, match=rf"the kernel {kernel} is asked for, and .* leave one of them out"):
+        plan([T4], QWEN_7B, kernel=kernel, vllm_version=version, **more)
+
+
+def test_a_kernel_by_name_says_that_a_cpu_has_none():
+    """A rehearsal on a CPU computes otherwise, and tells so."""
+    assert reason(plan([], QWEN_7B, kernel="marlin-int8"), "4-bit kernel marlin-int8: it is for cards")
+
+
 def test_unlike_cards_are_refused():
     """Memory and kernels are planned for one kind of card."""
     with pytest.raises(UsageError, match="the cards differ"):
