@@ -209,8 +209,8 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
     """Will a model fit a target, with how long prompts, and how long does it take.
 
     PATH is a folder, or a model by name (yi-34b, llama-3-8b, qwen2-72b …: 4-bit AWQ, or NAME:8, NAME:16), so that one
-    can ask before downloading. Times are from the target's measured rates (rates/TARGET.json, kit bench), else from a named
-    assumption. A table weighs the known sizes against the same rows and hours.
+    can ask before downloading. Times are from the target's measured rates (rates/TARGET.json, kit bench), else from a
+    named assumption. A table weighs the known sizes against the same rows and hours.
 
     \b
     Examples:

@@ -35,7 +35,7 @@ _ROWS = 500
     type=click.IntRange(min=1),
     default=_ROWS,
     show_default=True,
-    help="The first N that did not calibrate QUANT.",
+    help="The first N that calibrated neither model.",
 )
 @click.option(
     "--limit",
@@ -59,8 +59,8 @@ def compare(reference: Path, quantised: Path, as_json: bool, limit: float | None
     """Say how far a quantised model is from its reference, by the answers that both give to the same rows.
 
     KL is in nats, of the labels' probabilities; the log loss needs rows with outcomes. In brackets: 95 % intervals,
-    paired for differences. Rows that calibrated QUANT are left out, by what its manifest says: there it is better than
-    elsewhere. A call that was interrupted goes on where it stopped.
+    paired for differences. Rows that calibrated QUANT or REF are left out, by what their manifests say: there a model
+    is better than elsewhere. A call that was interrupted goes on where it stopped.
 
     \b
     Examples:
@@ -84,6 +84,7 @@ def compare(reference: Path, quantised: Path, as_json: bool, limit: float | None
     if as_json:
         facts = {"reference": str(reference), "quantised": str(quantised), "limit": limit, "limit_from": table}
         facts |= {"within": not beyond, "calibration_rows_left_out": unseen.left_out}
+        facts["reference_rows_left_out"] = unseen.reference_only
         click.echo(json.dumps(facts | found.to_json(), indent=2))
     else:
         click.echo("\n".join([*_lines(found, unseen), *_limit_lines(limit, table, beyond=beyond)]))
@@ -105,10 +106,15 @@ def _own_limit(project: Project, quantised: Path) -> tuple[float | None, str | N
 
 @dataclass(frozen=True)
 class _Unseen:
-    """Rows that did not calibrate the model; how many of the table did, None where its manifest does not say."""
+    """Rows that calibrated neither model, and how many were left out.
+
+    `left_out` are those that calibrated the quantised one, None where its manifest does not say; `reference_only` those
+    that calibrated the reference alone.
+    """
 
     records: Sequence[Mapping[str, Any]]
     left_out: int | None
+    reference_only: int
 
 
 def _unseen(source: Path, task: Task, rows: int, *, reference: Path, quantised: Path) -> _Unseen:
@@ -119,15 +125,20 @@ def _unseen(source: Path, task: Task, rows: int, *, reference: Path, quantised: 
     from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
 
     records = read_table(source)
-    seen = {path: calibrated_on(read_manifest(path / MANIFEST)) for path in (reference, quantised)}
-    used = frozenset().union(*(digests for digests in seen.values() if digests))
-    left = [record for record in records if record_digest(record, task) not in used] if used else records
+    known = {path: calibrated_on(read_manifest(path / MANIFEST)) for path in (reference, quantised)}
+    own, others = known[quantised] or frozenset(), known[reference] or frozenset()
+    digests = [record_digest(record, task) if own or others else None for record in records]
+    left = [record for record, digest in zip(records, digests, strict=True) if digest not in own | others]
+    by_own = sum(digest in own for digest in digests)
     if records and not left:
+        used = ((quantised, by_own > 0), (reference, by_own < len(records)))
+        which = " or ".join(str(path) for path, some in used if some)
         raise DataError(
-            f"all {len(records):,} rows of {source} calibrated {quantised}: on these it is better than it is; name a "
+            f"all {len(records):,} rows of {source} calibrated {which}: on these a model is better than it is; name a "
             "table with others with --data"
         )
-    return _Unseen(left[:rows], None if seen[quantised] is None else len(records) - len(left))
+    left_out = by_own if known[quantised] is not None else None
+    return _Unseen(left[:rows], left_out, len(records) - len(left) - by_own)
 
 
 def _score(project: Project, reference: Path, quantised: Path, given: Mapping[str, Any]) -> tuple[Pairs, _Unseen]:
@@ -205,14 +216,9 @@ def _lines(found: Comparison, unseen: _Unseen) -> list[str]:
     """The figures as a person reads them."""
     every = found.all
     left = f", {found.left_out:,} left out (a rule, or no answer)" if found.left_out else ""
-    calibration = (
-        f"  {unseen.left_out:,} rows of the table calibrated it, and are left out"
-        if unseen.left_out is not None
-        else "  its manifest does not say which rows calibrated it: they may be among these"
-    )
     lines = [
         f"{every.rows:,} rows answered by both models{left}",
-        calibration,
+        *_calibration_lines(unseen),
         f"  KL mean            {every.kl.value:.5f} ({every.kl.low:.5f} to {every.kl.high:.5f})",
         f"  KL median, p99     {every.kl_median:.5f}, {every.kl_p99:.5f}; at most {every.kl_most:.5f}",
         f"  changed decisions  {every.changed.value:.2%} ({every.changed.low:.2%} to {every.changed.high:.2%})",
@@ -229,6 +235,19 @@ def _lines(found: Comparison, unseen: _Unseen) -> list[str]:
         f"{'prompt tokens':<20}{'rows':>8}  {'KL mean':>9}  {'KL p99':>9}  {'changed':>8}  log loss difference",
     ]
     return lines + [_length_line(one) for one in found.by_length]
+
+
+def _calibration_lines(unseen: _Unseen) -> list[str]:
+    """Which rows were left out since a model was calibrated on them."""
+    lines = [
+        f"  {unseen.left_out:,} rows of the table calibrated the quantised model, and are left out"
+        if unseen.left_out is not None
+        else "  the quantised model's manifest does not say which rows calibrated it: they may be among these"
+    ]
+    if unseen.reference_only:
+        more = " more" if unseen.left_out else ""
+        lines.append(f"  {unseen.reference_only:,}{more} calibrated the reference alone, and are left out")
+    return lines
 
 
 def _length_line(one: Figures) -> str:

@@ -112,7 +112,7 @@ def _make_room(folder: Path, *, again: bool) -> None:
 def _prepare(
     project: Project, name: str, target: Target, folder: Path, given: dict[str, Any]
 ) -> tuple[Path, Solution | None]:
-    """Build the notebook, lay out the wheelhouse's parts, check the data.
+    """Build the notebook, lay out the wheelhouse's parts that it attaches, check the data.
 
     Returns the competition's folder as the run will see it, and the true outcomes, None where nothing is handed in.
     """
@@ -120,7 +120,7 @@ def _prepare(
     from kaggle_kit.errors import UsageError
     from kaggle_kit.notebook.build import build
     from kaggle_kit.sandbox.model_run import packages_of
-    from kaggle_kit.wheelhouse.dataset import ready_parts
+    from kaggle_kit.wheelhouse.dataset import make_kit_part, ready_parts
     from kaggle_kit.wheelhouse.ready import ready_wheelhouse
 
     if target.gpus:
@@ -134,15 +134,19 @@ def _prepare(
         out=folder / "build" / name,
         packages=packages_of(target).lock if online else None,
     )
-    data, solution = _data_only(project, name, given) if online else _competition(project, built, folder, given)
+    parts, reference = folder / "build" / f"wheels-{target.name}", project.wheelhouses[target.name]
+    if online:
+        data = _data_only(project, name, given)
+        make_kit_part(target.name, reference=reference, out=parts)
+        return data, None
+    data, solution = _competition(project, built, folder, given)
     with fetch_progress() as fetching:
         wheelhouse = ready_wheelhouse(target, project=project.root, progress=fetching)
-    parts = folder / "build" / f"wheels-{target.name}"
-    ready_parts(wheelhouse.folder, reference=project.wheelhouses[target.name], out=parts)
+    ready_parts(wheelhouse.folder, reference=reference, out=parts)
     return data, solution
 
 
-def _data_only(project: Project, name: str, given: dict[str, Any]) -> tuple[Path, None]:
+def _data_only(project: Project, name: str, given: dict[str, Any]) -> Path:
     """The data of a notebook that makes a model. Raises UsageError for options of notebooks that are handed in."""
     from kaggle_kit.errors import UsageError
 
@@ -152,7 +156,7 @@ def _data_only(project: Project, name: str, given: dict[str, Any]) -> tuple[Path
     data = project.notebook(name).data
     if given["data"] is None and data is None:
         raise UsageError(f"no data: name a folder with --data DIR, or as notebooks.{name}.data in kit.toml")
-    return given["data"] or project.path(str(data), key=f"notebooks.{name}.data"), None
+    return given["data"] or project.path(str(data), key=f"notebooks.{name}.data")
 
 
 def _competition(project: Project, built: Build, folder: Path, given: dict[str, Any]) -> tuple[Path, Solution]:

@@ -105,7 +105,7 @@ def plan_of(
     for name in names or sorted(project.notebooks):
         project.notebook(name)
         folder = builds / name
-        found += notebook_resources(project, name, build=folder, parts=_parts(project, folder), cache=cache)
+        found += notebook_resources(project, name, build=folder, parts=_parts(project, name, folder), cache=cache)
     cache.save()
     resources = merge(found)
     secrets = [secret.reveal() for secret in (door.login.token, door.login.key) if secret is not None]
@@ -130,12 +130,15 @@ def plan_of(
     return plan, resources
 
 
-def _parts(project: Project, build: Path) -> dict[str, Path]:
-    """The parts of the wheelhouse that a build uses; none where it is not on this machine."""
+def _parts(project: Project, name: str, build: Path) -> dict[str, Path]:
+    """The parts of the wheelhouse that a build uses; none where it is not on this machine.
+
+    For a notebook with internet, which uses the kit's alone, a rehearsal makes that without a wheelhouse.
+    """
     from kaggle_kit.errors import ProjectError
     from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
     from kaggle_kit.wheelhouse.assemble import wheelhouse_path
-    from kaggle_kit.wheelhouse.dataset import made_parts, ready_parts
+    from kaggle_kit.wheelhouse.dataset import made_kit_part, made_parts, ready_parts
 
     if not (build / MANIFEST).is_file():
         raise ProjectError(f"{build} holds no build; make it with: kit build {build.name}")
@@ -143,6 +146,9 @@ def _parts(project: Project, build: Path) -> dict[str, Path]:
     if target not in project.wheelhouses:
         return {}
     wheelhouse, parts = wheelhouse_path(project.root, target), build.parent / f"wheels-{target}"
+    alone = made_kit_part(project.wheelhouses[target], parts) if project.notebook(name).internet else {}
+    if alone:
+        return alone
     if (wheelhouse / MANIFEST).is_file():
         return ready_parts(wheelhouse, reference=project.wheelhouses[target], out=parts)
     return made_parts(project.wheelhouses[target], parts)

@@ -10,8 +10,6 @@ import click
 
 from kaggle_kit.cli.remote_options import say
 
-RECORD = "kit-run.json"
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -53,7 +51,7 @@ def _session_seconds(project: Project, receipt: Receipt) -> float:
 def bring(receipt: Receipt, state: RunState, *, door: Door, records: Path) -> tuple[Receipt, bool]:
     """Log and output of an ended run into runs/NAME-vN, into the receipt what they are, and why it failed if it did.
 
-    Also whether each model that it has made is as its manifest says.
+    Also whether it has made the model that it is for, and each that it has made is as its manifest says.
     """
     from kaggle_kit.remote.receipt import save_receipt, with_run
     from kaggle_kit.remote.runs import fetch, output_facts, why_failed
@@ -64,18 +62,24 @@ def bring(receipt: Receipt, state: RunState, *, door: Door, records: Path) -> tu
     receipt = replace(receipt, output=output_facts(fetched))
     save_receipt(records, receipt)
     say(f"log and output: {fetched.folder}")
-    whole = show_models(fetched)
+    whole = show_models(fetched, wanted=receipt.makes_model and state.complete)
     show_corrupt(fetched)
     if not state.complete:
         show_findings(why_failed(fetched, state), fetched)
     return receipt, whole
 
 
-def show_models(fetched: Fetched) -> bool:
-    """The models that a run has made, each checked against its manifest; whether all are whole."""
+def show_models(fetched: Fetched, *, wanted: bool) -> bool:
+    """The models that a run has made, each checked against its manifest; whether all are whole.
+
+    Where one is `wanted`, none at all is not.
+    """
     from kaggle_kit.remote.runs import made_models
 
     models = made_models(fetched)
+    if wanted and not models:
+        say(f"the run left no model: no folder of its output in {fetched.folder} has a model's manifest.json")
+        return False
     for model in models:
         if model.problem:
             say(f"model {model.name}: NOT whole: {model.problem}")
@@ -88,6 +92,7 @@ def show_models(fetched: Fetched) -> bool:
 def show_corrupt(fetched: Fetched) -> None:
     """Say so where the run itself found that a model it was given is not what was uploaded."""
     from kaggle_kit.runtime.integrity import corrupt
+    from kaggle_kit.runtime.summary import RECORD
 
     record = fetched.folder / RECORD
     try:

@@ -97,7 +97,8 @@ def _from_scores(path: Path, given: Given) -> Run:
 
 def _from_folder(folder: Path, project: Project | None, given: Given) -> Run:
     from kaggle_kit.evaluation.read_run import Material, read_run
-    from kaggle_kit.evaluation.run_facts import LOG, RECORD, REPORT, read_json
+    from kaggle_kit.evaluation.run_facts import LOG, REPORT, read_json
+    from kaggle_kit.runtime.summary import RECORD
 
     report, record = read_json(folder / REPORT), read_json(folder / RECORD)
     receipt = None if report else _receipt(folder)

@@ -127,10 +127,11 @@ def output(
       kit output lmsys
       kit output lmsys --pattern submission.csv -o out
 
-    Exit code 1 where the run has not completed, or a model is not whole.
+    Exit code 1 where the run has not completed, a model is not whole, or one that was to be made is not there.
     """
     from kaggle_kit.cli.run_end import run_folder, show_corrupt, show_findings, show_models
     from kaggle_kit.remote.door import kernels
+    from kaggle_kit.remote.receipt import load_receipt
     from kaggle_kit.remote.runs import fetch, why_failed
 
     project = open_project(project_folder)
@@ -142,7 +143,9 @@ def output(
         fetched = fetch(door, reference, number, folder, ended=state.ended, patterns=patterns or ("*",))
     for file in (fetched.log, *fetched.files):
         click.echo(f"{file}  {file.stat().st_size:,} bytes")
-    whole = bool(patterns) or show_models(fetched)
+    receipt = load_receipt(place, name, number)
+    makes_model = receipt.makes_model if receipt else project.notebook(name).internet
+    whole = bool(patterns) or show_models(fetched, wanted=makes_model and state.complete)
     show_corrupt(fetched)
     if state.complete:
         return 0 if whole else 1

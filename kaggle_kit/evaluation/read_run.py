@@ -30,6 +30,7 @@ from kaggle_kit.evaluation.run_facts import (
 from kaggle_kit.evaluation.submission_facts import Check, read_submission, submission_checks
 from kaggle_kit.runtime.integrity import corrupt, integrity_lines
 from kaggle_kit.runtime.progress import duration
+from kaggle_kit.runtime.summary import RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -40,21 +40,13 @@ _CONFIG = "config.json"
 _BFLOAT16_FROM = (8, 0)
 
 
-def capability(target: Target) -> tuple[int, int] | None:
-    """The compute capability of the target's cards; None where there are none or nothing is known."""
-    if not target.gpus or target.compute_capability is None:
-        return None
-    major, _, minor = target.compute_capability.partition(".")
-    return int(major), int(minor or 0)
-
-
 def engine_dtype(target: Target, dtype: str) -> str:
     """The type that the engine computes in there: the target's own, else the checkpoint's where the cards have it."""
     chosen = str(target.engine_options.get("dtype", "auto"))
     chosen = {"half": "float16", "float": "float32"}.get(chosen, chosen)
     if chosen != "auto":
         return chosen
-    cards = capability(target)
+    cards = target.capability
     if cards is not None and cards < _BFLOAT16_FROM:
         return "float16"
     return "float16" if dtype == "float16" else "bfloat16"
@@ -63,7 +55,7 @@ def engine_dtype(target: Target, dtype: str) -> str:
 def check_dtype(target: Target, architecture: Architecture, dtypes: AbstractSet[str], *, packed: bool) -> list[Problem]:
     """What becomes of weights of these safetensors `dtypes` in the type that the engine computes in."""
     engine = engine_dtype(target, architecture.dtype)
-    cards = capability(target)
+    cards = target.capability
     problems = []
     if cards is not None and cards < _BFLOAT16_FROM and engine == "bfloat16":
         what = f"sets dtype = bfloat16, which {target.gpu_name} does not have, and vLLM stops"
@@ -92,12 +84,12 @@ def check_method(target: Target, config: Mapping[str, Any], quantisation: Quanti
     """Whether the target's cards run the quantisation."""
     packing = config.get("quantization_config")
     method = packing.get("quant_method") if isinstance(packing, dict) else None
-    cards = capability(target)
+    cards = target.capability
     least = _LEAST_CAPABILITY.get(str(method))
     if quantisation and quantisation.activations:
         method, least = f"{method} with int8 activations", _INT8_FROM
         if cards is not None and cards >= _INT8_BELOW:
-            what = f"says {method}, for which vLLM has kernels up to sm_90, and {target.gpu_name} is sm_{cards[0]}{cards[1]}"
+            what = f"says {method}, which vLLM reads up to sm_90, and {target.gpu_name} is sm_{cards[0]}{cards[1]}"
             return [Problem(_CONFIG, what, "quantise the model in another way, or take another target")]
     if method is None or cards is None or least is None or cards >= least:
         return []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.model.engine_check import capability, engine_dtype
+from kaggle_kit.model.engine_check import engine_dtype
 from kaggle_kit.model.memory import Layout, layouts
 from kaggle_kit.model.shapes import SHAPES, Subject, named_shape
 from kaggle_kit.model.speed import START_SECONDS, Speed, link_of, speed_of, tokens_in, total_seconds
@@ -162,7 +162,7 @@ def fit_model(
 def _refusal(subject: Subject, target: Target) -> str | None:
     """A model type that vLLM refuses in the type that the target computes in."""
     kind = subject.architecture.model_type
-    cards = capability(target)
+    cards = target.capability
     if kind in NO_HALF and engine_dtype(target, subject.facts.dtype) == "float16" and cards and cards < (8, 0):
         return f"vLLM refuses {kind} in float16, and the card has no bfloat16"
     return None

@@ -94,12 +94,14 @@ def inspect_model(
     labels: Labels | None = None,
     longest: int | None = None,
     manifest: bool = True,
+    tokenizer: bool = True,
 ) -> Inspection:
     """Inspect the checkpoint in the folder `root`.
 
     `target` adds what its engine and cards refuse, `labels` whether each is one token, `longest` whether prompts of so
     many tokens are within the model's length. `manifest`: whether sizes are compared with manifest.json, where there
-    is one. Raises ModelError where `root` is no folder; every other fault is a problem of the result.
+    is one. `tokenizer`: whether it is looked at, which takes the library tokenizers. Raises ModelError where `root` is
+    no folder; every other fault is a problem of the result.
     """
     folder = read_folder(root)
     problems = list(folder.problems)
@@ -121,9 +123,11 @@ def inspect_model(
         problems += engine_check.check_method(target, config, quantisation)
         dtypes = {tensor.dtype for tensor in weights.tensors.values()}
         problems += engine_check.check_dtype(target, architecture, dtypes, packed=bool(packed))
-    rows = architecture.vocabulary if architecture else None
-    tokenizer, found = check_tokenizer(folder, config, rows=rows, labels=labels)
-    problems += found
+    facts = None
+    if tokenizer:
+        rows = architecture.vocabulary if architecture else None
+        facts, found = check_tokenizer(folder, config, rows=rows, labels=labels)
+        problems += found
     if manifest:
         problems += _against_manifest(folder)
     return Inspection(
@@ -134,7 +138,7 @@ def inspect_model(
         weights=weights,
         packed=packed,
         tally=tally(weights.tensors, packed, architecture),
-        tokenizer=tokenizer,
+        tokenizer=facts,
         problems=tuple(sorted(problems, key=lambda one: (one.severity, one.file))),
     )
 

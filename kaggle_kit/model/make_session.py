@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError, ModelError, UsageError
 from kaggle_kit.model.headers import read_header
-from kaggle_kit.model.quantize import compute_type
+from kaggle_kit.model.merge import check_adapter
+from kaggle_kit.model.quantizable import compute_type, refuse_misfit, sound_source
 from kaggle_kit.model.stages import Stages
 from kaggle_kit.model.worker_process import run_worker
 from kaggle_kit.runtime.index_install import install_from_index, installed_bytes, refuse_python
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "kaggle_kit/model/make_program.py"
 _NAME = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
+_GROUPS = (32, 64, 128)
 _HALF = 2
 _PACKED = 0.5
 _SCALE_AND_ZERO = 2.5
@@ -74,28 +76,51 @@ class MakeSession:
         self._stages = Stages(self.tell)
 
     def check(self) -> None:
-        """All that can be known before anything is downloaded.
+        """All that can be known before anything is downloaded: without the tokenizer's and the quantiser's libraries.
 
-        Raises KitError: a folder that is not as its manifest says, a Python without packages, a machine without the
-        memory or the space.
+        Raises KitError: a setting that AutoAWQ does not take, a folder that is not as its manifest says, a base that
+        cannot be quantised, an adapter of another base, a Python without packages, too little memory or space.
         """
-        if not _NAME.fullmatch(self.name):
-            raise UsageError(f"name = {self.name!r}: take small letters and digits, with single - or . between them")
+        self._refuse_settings()
         refuse_python(self.packages.pythons)
         tensors = _tensors(self.base)
         kind = compute_type(sum(tensor.numbers for tensor in tensors), where=self.base)
         base_bytes = sum(tensor.size for tensor in tensors)
         made = _quantised_bytes(tensors, self.group_size)
-        needed = installed_bytes(self.packages.download) + made + (base_bytes if self.adapter else 0)
-        _refuse_small(self.scratch, needed, "the packages and what is made on the way")
-        _refuse_small(self.working, made, f"the model {self.name}")
-        for folder in filter(None, (self.base, self.adapter)):
-            verify_files(folder, read_manifest(folder / MANIFEST))
+        self._refuse_space(made, merged=base_bytes if self.adapter else 0)
+        self._refuse_unfit()
+        verify_files(self.base, read_manifest(self.base / MANIFEST))
         self.record["make"] = {"compute": kind, "base_bytes": base_bytes, "expected_bytes": made}
         self._stages.say(
             f"the base is whole: {_told(base_bytes)}, about {_told(made)} when it is quantised"
             + (f"; the adapter {self.adapter.name} is whole" if self.adapter else "")
         )
+
+    def _refuse_settings(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise UsageError(f"name = {self.name!r}: take small letters and digits, with single - or . between them")
+        if self.group_size not in _GROUPS:
+            raise UsageError(f"group_size = {self.group_size!r}: take one of {', '.join(map(str, _GROUPS))}")
+        for setting, value in (("rows", self.rows), ("token_budget", self.token_budget)):
+            if value < 1:
+                raise UsageError(f"{setting} = {value!r}: take 1 or more")
+
+    def _refuse_space(self, made: int, *, merged: int) -> None:
+        """`made`, `merged`: bytes of the new model, and of the merged one, which is gone when the new one is copied."""
+        packages = installed_bytes(self.packages.download)
+        _refuse_small(self.scratch, packages + made + merged, "the packages and what is made on the way")
+        _refuse_small(self.working, made, f"the model {self.name}")
+        if self.scratch.stat().st_dev == self.working.stat().st_dev:
+            both = f"the packages and the model {self.name}, there and in {self.working}, which is on the same disk,"
+            _refuse_small(self.scratch, packages + 2 * made, both)
+
+    def _refuse_unfit(self) -> None:
+        """By the headers: base and adapter are what can be merged and quantised. Raises ModelError."""
+        source = sound_source(self.base, tokenizer=False)
+        refuse_misfit(source, self.group_size)
+        if self.adapter:
+            verify_files(self.adapter, read_manifest(self.adapter / MANIFEST))
+            check_adapter(self.adapter, source, tokenizer=False)
 
     def install(self) -> None:
         """The quantiser's environment, from the package index, by hash. Raises WheelhouseError."""
@@ -142,14 +167,22 @@ class MakeSession:
     def finish(self) -> None:
         """The model as NAME in the notebook's output, whole or not at all, and what to do next. Raises ModelError."""
         made, place = self.scratch / "made" / self.name, self.working / self.name
-        size = sum(path.stat().st_size for path in made.iterdir())
-        _refuse_small(self.working, size, f"the model {self.name}")
         part = self.working / f".{self.name}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(made, part)
-        verify_files(part, read_manifest(part / MANIFEST))
-        shutil.rmtree(place, ignore_errors=True)
-        part.replace(place)
+        try:
+            shutil.rmtree(part, ignore_errors=True)
+            size = sum(path.stat().st_size for path in made.iterdir())
+            _refuse_small(self.working, size, f"the model {self.name}")
+            shutil.copytree(made, part)
+            verify_files(part, read_manifest(part / MANIFEST))
+            shutil.rmtree(place, ignore_errors=True)
+            part.replace(place)
+        except OSError as error:
+            raise ModelError(
+                f"the model {self.name} could not be copied from {made} into {self.working}: {error}; "
+                f"see that there is space, and run the notebook again"
+            ) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
         self.record["make"]["model"] = {"name": self.name, "bytes": size}
         self._stages.say(f"{self.name}: {_told(size)} in this notebook's output")
         for line in _next_steps(self.name):

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.model.engine_check import capability
 from kaggle_kit.runtime.engine_plan import (
     BATCHES,
     CardMemory,
@@ -78,7 +77,7 @@ def card_room(target: Target) -> int:
         return target.memory_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if target.gpu_memory_bytes is None:
         raise UsageError(f"the target {target.name} does not say how much memory its cards have")
-    gpu = Gpu(target.gpu_memory_bytes, capability(target) or (8, 0))
+    gpu = Gpu(target.gpu_memory_bytes, target.capability or (8, 0))
     share = target.engine_options.get("gpu_memory_utilization", memory_share(gpu))
     return int(float(share) * gpu.memory)
 

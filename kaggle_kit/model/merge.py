@@ -63,10 +63,11 @@ class _Content:
     whole: dict[str, Shape] = field(default_factory=dict)
 
 
-def check_adapter(path: Path, base: Inspection) -> Adapter:
+def check_adapter(path: Path, base: Inspection, *, tokenizer: bool = True) -> Adapter:
     """The adapter in the folder `path`, which fits `base`.
 
-    Raises ModelError for one that is no LoRA adapter, is not whole, or does not fit, with what does not.
+    `tokenizer`: whether one beside it is compared, which takes the library tokenizers. Raises ModelError for an adapter
+    that is no LoRA adapter, is not whole, or does not fit, with what does not.
     """
     config = _read_config(path)
     content = _read_content(path / WEIGHTS)
@@ -74,7 +75,7 @@ def check_adapter(path: Path, base: Inspection) -> Adapter:
     problems = _layer_problems(content, config, shapes)
     problems += _target_problems(content, config)
     problems += _whole_problems(content, shapes, base)
-    problems += _tokenizer_problems(path, base.folder.root)
+    problems += _tokenizer_problems(path, base.folder.root) if tokenizer else []
     if problems:
         more = f"\n  … and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         listed = "\n  ".join(problems[:_LISTED])

@@ -20,13 +20,13 @@ from kaggle_kit import __version__
 from kaggle_kit.errors import ModelError, UsageError
 from kaggle_kit.files import sha256_file, write_atomic
 from kaggle_kit.model.calibration import DIGESTS, CalibrationPrompts, CalibrationSource, calibration_prompts
-from kaggle_kit.model.inspect import Inspection, inspect_model
+from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.model.merge import Adapter, check_adapter
 from kaggle_kit.model.old_view import make_view
+from kaggle_kit.model.quantizable import compute_type, refuse_misfit, sound_source
 from kaggle_kit.model.worker_process import run_worker
 from kaggle_kit.model.write_manifest import write_manifest
 from kaggle_kit.runtime.checkpoint import read_config
-from kaggle_kit.runtime.gpus import find_gpus
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest, read_manifest
 from kaggle_kit.runtime.prepare import open_prompt
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from kaggle_kit.model.inspect import Inspection
     from kaggle_kit.model.worker_process import Tell
 
 AUTOAWQ = "autoawq"
@@ -46,8 +47,6 @@ W8A8 = "w8a8"
 SCHEMES = {W4A16: METHODS, W8A8: (LLM_COMPRESSOR,)}
 """Each scheme, and the methods that do it."""
 GROUP = 128
-_STEP = 16
-"""vLLM's CUTLASS kernels take int8 layers whose inputs and outputs are multiples of this (0.32, _custom_ops.py)."""
 SHARD_SIZE = "5GB"
 _CARRIED = (
     "tokenizer.json",
@@ -63,10 +62,6 @@ _CARRIED = (
     "NOTICE*",
 )
 """What goes with the weights, as it is."""
-_LISTED = 5
-_COMPUTE = {"float32": 4, "auto": 2}
-_SPARE = 1.3
-"""Memory for each byte of weights: one layer's activations and the quantiser's copies of it come on top."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +93,7 @@ class Order:
     @property
     def groups(self) -> int | None:
         """Inputs that share a scale; None: all of an output's."""
-        return (self.group_size or GROUP) if self.scheme == W4A16 else None
+        return (GROUP if self.group_size is None else self.group_size) if self.scheme == W4A16 else None
 
 
 @dataclass(frozen=True)
@@ -116,9 +111,9 @@ def quantize(order: Order, *, python: Path, tell: Tell) -> Quantised:
     DataError and LabelError where data, task and model do not fit together.
     """
     _refuse_existing(order)
-    source = _sound_source(order.source)
+    source = sound_source(order.source)
     adapter = check_adapter(order.adapter, source) if order.adapter else None
-    _refuse_misfit(source, order.groups)
+    refuse_misfit(source, order.groups)
     prompts = None
     if order.scheme == W4A16:
         prompts = calibration_prompts(order.calibration, model=order.source)
@@ -204,38 +199,6 @@ def _refuse_existing(order: Order) -> None:
             raise UsageError(f"{path.absolute().parent} is no folder; make it first")
 
 
-def _sound_source(path: Path) -> Inspection:
-    source = inspect_model(path)
-    if source.errors:
-        listed = "\n  ".join(map(str, source.errors[:_LISTED]))
-        raise ModelError(f"{path} cannot be quantised as it is:\n  {listed}")
-    if source.quantisation is not None or source.packed:
-        method = source.quantisation.method if source.quantisation else "4-bit"
-        raise ModelError(f"{path} is quantised already ({method}); name the model in full precision")
-    return source
-
-
-def _refuse_misfit(source: Inspection, groups: int | None) -> None:
-    """AutoAWQ packs eight outputs together and clips 64 at a time, and groups must fill the inputs; without `groups`
-    (w8a8) both must fill the steps of vLLM's kernels."""
-    for name, tensor in sorted(source.weights.tensors.items()):
-        if len(tensor.shape) != 2 or ".layers." not in name or not name.endswith("proj.weight"):
-            continue
-        outputs, inputs = tensor.shape
-        if groups is None:
-            if inputs % _STEP or outputs % _STEP:
-                told = f"{name} has {inputs:,} inputs and {outputs:,} outputs"
-                raise ModelError(f"{told}; vLLM's int8 kernels take multiples of {_STEP}: take --scheme {W4A16}")
-            continue
-        if inputs % groups:
-            raise ModelError(
-                f"{name} has {inputs:,} inputs, which groups of {groups} do not fill; "
-                f"take --group-size {next((size for size in (64, 32) if inputs % size == 0), 'of a divisor')}"
-            )
-        if outputs % 64:
-            raise ModelError(f"{name} has {outputs:,} outputs; AutoAWQ takes multiples of 64")
-
-
 def _refuse_unsupported(source: Inspection, order: Order, python: Path, staging: Path, tell: Tell) -> dict[str, str]:
     """The versions of the environment's libraries. Raises ModelError for an architecture that the method cannot do."""
     method = order.method
@@ -260,25 +223,6 @@ def _refuse_unsupported(source: Inspection, order: Order, python: Path, staging:
 
 def _numbers(source: Inspection) -> int:
     return sum(tensor.numbers for tensor in source.weights.tensors.values())
-
-
-def compute_type(numbers: int, *, where: Path) -> str:
-    """What a model of so many numbers is computed in: float32, the most exact, where the memory holds the model so;
-    else the checkpoint's own type ("auto"), or float16 where a card here has no bfloat16 (below compute capability
-    8.0: NVIDIA). Raises ModelError where the memory holds neither; `where` is the model's folder.
-    """
-    import psutil
-
-    free = psutil.virtual_memory().available
-    for name, size in _COMPUTE.items():
-        if numbers * size * _SPARE <= free:
-            half = name == "auto" and any(gpu.capability < (8, 0) for gpu in find_gpus())
-            return "float16" if half else name
-    needed = numbers * _COMPUTE["auto"] * _SPARE
-    raise ModelError(
-        f"{where} needs about {needed / 1e9:.0f} GB of memory to be quantised, and {free / 1e9:.0f} GB "
-        f"are free; quantise it on a larger machine"
-    )
 
 
 def _source_hash(source: Path, tell: Tell) -> str:

@@ -2,8 +2,8 @@
 
     python -I quantize_worker.py REQUEST EVENTS
 
-REQUEST is a JSON file: `do` ("supported", "merge" or "quantize"), `method` and `scheme`, and what that needs. EVENTS is the
-number of a file descriptor to which one JSON object a line is written: how far it is, and at the end `done` or
+REQUEST is a JSON file: `do` ("supported", "merge" or "quantize"), `method` and `scheme`, and what that needs. EVENTS
+is the number of a file descriptor to which one JSON object a line is written: how far it is, and at the end `done` or
 `failed`. What libraries print goes elsewhere, and the exit code says nothing.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _PACKAGES = (
@@ -218,12 +218,19 @@ def whole_numbers(request: dict[str, Any], tell: Events) -> dict[str, Any]:
     tell("stage", name="rounding the weights")
     oneshot(model=model, recipe=[QuantizationModifier(config_groups={"group_0": scheme}, ignore=_LEFT_WHOLE)])
     tell("stage", name="writing the quantised model")
-    return write(model, request)
+    # As vLLM keeps them: one of a small output is among fp16's coarsest numbers.
+    scales = {name: tensor.float() for name, tensor in model.state_dict().items() if name.endswith(".weight_scale")}
+    return write(model, request, scales)
 
 
-def write(model: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """Save what llm-compressor made, in its compressed form; how it is packed."""
+def write(model: Any, request: dict[str, Any], scales: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Save what llm-compressor made, in its compressed form, all but `scales` (name → tensor) in fp16.
+
+    Returns how it is packed.
+    """
     halve(model)
+    for name, scale in (scales or {}).items():
+        model.get_parameter(name).data = scale
     model.save_pretrained(request["out"], save_compressed=True, max_shard_size=request["shard_size"])
     (Path(request["out"]) / "recipe.yaml").unlink(missing_ok=True)
     return packing(request)

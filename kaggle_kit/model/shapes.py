@@ -94,7 +94,7 @@ def named_shape(name: str) -> Subject:
     # Packed: half a byte a number, and in memory a scale and a zero point of two bytes each a group.
     weights = matrices // 2 + matrices // GROUP * 4 if packed else matrices * (1 if bits == "8" else 2)
     if bits == "8":
-        weights += shape.layers * sum(matrix.outputs for matrix in shape.layer_matrices()) * 2
+        weights += shape.layers * sum(matrix.outputs for matrix in shape.layer_matrices()) * 4
     label = f"{base}, {_WIDTHS[bits]}"
     facts = facts_of(shape, weights + vectors + ends, method="awq" if packed else None, group=GROUP if packed else None)
     return Subject(label, shape, facts, matrices, ends, int8=bits == "8")

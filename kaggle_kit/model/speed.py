@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.model.engine_check import capability
 from kaggle_kit.runtime.kernels import choose_kernel
 
 if TYPE_CHECKING:
@@ -101,13 +100,13 @@ def speed_of(subject: Subject, target: Target, rates: Rates | None) -> Speed:
             f"nobody has measured {target.gpu_name or 'the processor of ' + target.name}, so no time can be told; "
             f"measure it (kit bench), and put the rates into rates/{target.name}.json"
         )
-    hopper = capability(target) == (9, 0)
+    hopper = target.capability == (9, 0)
     relative = _HOPPER.get(kernel, 1.0) if hopper or kernel == INT8 else 1.0
     told = kernel
     if kernel == INT8:
         # Turing, Ada and Hopper all multiply int8 at twice their fp16 rate.
-        told = f"{INT8}: {relative} times {'Machete' if hopper else 'its 4-bit rate'}, measured on an H200"
-        told += "" if hopper else " and nowhere else"
+        where = "measured on an H200" if hopper else "as on an H200; nobody has measured it on this card"
+        told = f"{INT8}, {relative} times {'Machete' if hopper else 'the 4-bit rate'}, {where}"
     why = f"assumed: {card.share * relative:.0%} {card.why} ({told})"
     return Speed(card.peak * card.share * relative, kernel, why, measured=False)
 
@@ -115,13 +114,11 @@ def speed_of(subject: Subject, target: Target, rates: Rates | None) -> Speed:
 def _kernel(subject: Subject, target: Target, rates: Rates | None) -> str:
     if subject.int8:
         return INT8
-    method, cards = subject.facts.quantisation, capability(target)
+    method, cards = subject.facts.quantisation, target.capability
     if method is None or cards is None:
         return "dense"
-    version = tuple(int(part) for part in (target.engine.partition("==")[2] or "0").split(".")[:3])
     known = {str(name): rate for name, rate in rates.kernels.items()} if rates else None
-    major, minor, patch = (*version, 0, 0, 0)[:3]
-    return choose_kernel(capability=cards, version=(major, minor, patch), method=method, rates=known).kernel
+    return choose_kernel(capability=cards, version=target.engine_version, method=method, rates=known).kernel
 
 
 def row_seconds(subject: Subject, layout: Layout, speed: Speed, link: float, tokens: float) -> float:

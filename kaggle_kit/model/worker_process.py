@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,9 @@ def run_worker(
             os.close(writing)
         try:
             last = _hear(events, tell)
-            process.wait(_PATIENCE_SECONDS)
+            # What was told last decides, however long torch and CUDA take to go.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_PATIENCE_SECONDS)
         finally:
             process.kill()
             process.wait()

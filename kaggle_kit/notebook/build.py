@@ -22,6 +22,8 @@ from kaggle_kit.runtime.wheel_names import kit_part_reference
 from kaggle_kit.suggest import did_you_mean
 from kaggle_kit.targets import load_target
 from kaggle_kit.targets.rates import load_rates
+from kaggle_kit.wheelhouse.kit_wheel import kit_wheel_sha256
+from kaggle_kit.wheelhouse.lock import dump_lock, read_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from kaggle_kit.wheelhouse.lock import Lock
 
 METADATA = "kernel-metadata.json"
+PACKAGES = "packages.lock"
+"""The lock that a notebook with internet was given in place of the kit's own, kept: the notebook is made of it."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def build(
     write_atomic(folder / f"{name}.ipynb", _notebook_text(cells))
     metadata = _metadata(project, name, notebook, target, wheelhouse)
     write_atomic(folder / METADATA, json.dumps(metadata, indent=2, ensure_ascii=False) + "\n")
-    _write_manifest(folder, name, target, assignments)
+    _write_manifest(folder, name, target, assignments, packages if notebook.internet else None)
     return Build(name, folder, target, source, parameters)
 
 
@@ -141,7 +145,6 @@ def _check_kernel(project: Project, name: str, target: Target) -> None:
 
 def _packages(target: Target, lock: Lock | None) -> dict[str, object]:
     """What a notebook with internet installs: the Pythons that it is for, requirements by hash, bytes at most."""
-    from kaggle_kit.wheelhouse.lock import read_lock
     from kaggle_kit.wheelhouse.quantizers import ARCHIVES, notebook_quantizer, quantizer_lock
     from kaggle_kit.wheelhouse.requirements import archive_lines, requirement_lines
 
@@ -210,17 +213,29 @@ def stale(project: Project, name: str, folder: Path) -> str | None:
     target = load_target(str(manifest.extra.get("target")), project=project.root)
     given = manifest.extra.get("assignments")
     assignments = [str(one) for one in given] if isinstance(given, list) else []
+    before = {entry.path: entry for entry in manifest.files}
+    packages = None
+    if kept := before.get(PACKAGES):
+        if not (folder / PACKAGES).is_file() or file_entry(folder / PACKAGES, folder) != kept:
+            return f"{folder / PACKAGES} is not the lock that the notebook beside it was built with"
+        packages = read_lock(folder / PACKAGES)
     with tempfile.TemporaryDirectory() as scratch:
-        build(project, name, target=target, assignments=assignments, out=Path(scratch))
+        build(project, name, target=target, assignments=assignments, out=Path(scratch), packages=packages)
         now = read_manifest(Path(scratch) / MANIFEST)
     if now.extra != manifest.extra:
         return f"{folder} was built by another version of kit"
-    before = {entry.path: entry for entry in manifest.files}
     changed = [entry.path for entry in now.files if before.get(entry.path) != entry]
     return f"{folder / changed[0]} is older than its sources" if changed else None
 
 
-def _write_manifest(folder: Path, name: str, target: Target, assignments: Sequence[str]) -> None:
-    files = tuple(file_entry(folder / file, folder) for file in (f"{name}.ipynb", METADATA))
+def _write_manifest(folder: Path, name: str, target: Target, assignments: Sequence[str], packages: Lock | None) -> None:
+    """The build's manifest, and the lock that it was given; `kit_wheel` is the hash of the wheel that goes with it."""
+    names = [f"{name}.ipynb", METADATA]
+    (folder / PACKAGES).unlink(missing_ok=True)
+    if packages:
+        write_atomic(folder / PACKAGES, dump_lock(packages))
+        names.append(PACKAGES)
+    files = tuple(file_entry(folder / file, folder) for file in names)
     extra = {"target": target.name, "kit": __version__, "assignments": list(assignments)}
+    extra["kit_wheel"] = kit_wheel_sha256()
     write_atomic(folder / MANIFEST, dump_manifest(Manifest("build", name, files, extra)))

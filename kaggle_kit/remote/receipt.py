@@ -74,6 +74,11 @@ class Receipt:
         return any(check.what == "internet" and True in (check.asked, check.found) for check in self.checks)
 
     @property
+    def makes_model(self) -> bool:
+        """Whether the version was to have internet: such a one makes a model, and is good for nothing else."""
+        return any(check.what == "internet" and check.asked is True for check in self.checks)
+
+    @property
     def file_name(self) -> str:
         """`NAME-v3.json`."""
         return f"{self.name}-v{self.version}.json"

@@ -124,7 +124,7 @@ def refuse_online(receipt: Receipt) -> None:
 
 
 @dataclass(frozen=True)
-class Made:
+class MadeModel:
     """A model folder that a run has made; `problem` where it is not what its manifest says. `size` in bytes."""
 
     name: str
@@ -134,7 +134,7 @@ class Made:
     problem: str | None
 
 
-def made_models(fetched: Fetched) -> tuple[Made, ...]:
+def made_models(fetched: Fetched) -> tuple[MadeModel, ...]:
     """The model folders of an output that is here whole, every file hashed and compared with its manifest."""
     paths = sorted(path for path in fetched.files if path.name == MANIFEST and _is_of_model(path))
     return tuple(_made(path) for path in paths)
@@ -149,14 +149,15 @@ def _is_of_model(path: Path) -> bool:
     return isinstance(body, dict) and body.get("kind") == "model"
 
 
-def _made(path: Path) -> Made:
+def _made(path: Path) -> MadeModel:
     folder = path.parent
     try:
         manifest = read_manifest(path)
         verify_files(folder, manifest)
     except KitError as error:
-        return Made(folder.name, folder, 0, 0, str(error))
-    return Made(manifest.name, folder, len(manifest.files), sum(entry.size for entry in manifest.files), None)
+        return MadeModel(folder.name, folder, 0, 0, str(error))
+    size = sum(entry.size for entry in manifest.files)
+    return MadeModel(manifest.name, folder, len(manifest.files), size, None)
 
 
 def submit(

@@ -17,11 +17,19 @@ if TYPE_CHECKING:
     from kaggle_kit.runtime.install import Installer
 
 _KEPT = {
-    *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_OFFLINE"),
-    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_CERT", "PIP_TRUSTED_HOST"),
+    *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_OFFLINE"),
+    *("UV_HTTP_TIMEOUT", "UV_HTTP_CONNECT_TIMEOUT", "UV_REQUEST_TIMEOUT", "UV_HTTP_RETRIES", "UV_CONCURRENT_DOWNLOADS"),
+    *("UV_SYSTEM_CERTS", "UV_NATIVE_TLS", "UV_INSECURE_HOST", "UV_KEYRING_PROVIDER", "UV_CREDENTIALS_DIR"),
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX"),
+    *("PIP_PROXY", "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES", "PIP_KEYRING_PROVIDER"),
+    *("PIP_CERT", "PIP_CLIENT_CERT", "PIP_TRUSTED_HOST", "PIP_USE_FEATURE"),
 }
-"""Where packages are from is the machine's business. Any other setting (Colab's images constrain versions) would
-contradict the hashes."""
+"""Where packages are from and how the network is reached is the machine's business: uv's settings of these by its list
+of environment variables, pip's by its general options (its use of the system's certificates is a "feature"). Any other
+setting could contradict the hashes, as a file of constraints does."""
+_KEPT_ALL = "UV_INDEX_"
+"""Those of single indexes: who logs in there, and with what."""
+_PIN_ANOTHER = "pin an image that has one of them (image, in kit.toml)"
 
 
 def refuse_python(pythons: Sequence[str]) -> None:
@@ -50,7 +58,7 @@ def install_from_index(*, wheels: str, archives: str, scratch: Path, with_uv: bo
     scratch.mkdir(parents=True)
     clock = Clock()
     with clock.step("prepare"):
-        installer = find_installer(scratch, with_uv=with_uv)
+        installer = find_installer(scratch, with_uv=with_uv, advice=_PIN_ANOTHER)
         python = empty_environment(installer, scratch)
     with clock.step("wheels"):
         _add(installer, python, wheels, ("--only-binary", ":all:"), scratch)
@@ -71,12 +79,14 @@ def _add(installer: Installer, python: Path, lines: str, options: Sequence[str],
     else:
         quiet = ["--no-compile", "--no-cache-dir", "--no-warn-conflicts", "--no-warn-script-location"]
         command = [*installer.program, "--python", str(python), "install", *quiet, *fixed]
-    run_installer(command, scratch, _environment(python))
+    run_installer(command, scratch, _environment(python), advice=installer.advice)
 
 
 def _environment(python: Path) -> Mapping[str, str]:
     kept = {
-        key: value for key, value in os.environ.items() if key in _KEPT or not key.startswith(("UV_", "PIP_", "PYTHON"))
+        key: value
+        for key, value in os.environ.items()
+        if key in _KEPT or key.startswith(_KEPT_ALL) or not key.startswith(("UV_", "PIP_", "PYTHON"))
     }
     # A build calls the environment's own programs.
     path = os.pathsep.join([str(python.parent), kept.get("PATH", os.defpath)])

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 UNPACKED = 3.5
 """Bytes installed for each byte of a wheel, at most: measured 2.6 for the local-cpu wheelhouse, 2.1 for a CUDA one."""
 _LAST_LINES = 12
+_LOCK_AGAIN = "lock the wheelhouse again with uv in it"
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,11 @@ class Installed:
 
 @dataclass(frozen=True)
 class Installer:
-    """What installs: "uv" or "pip", and the words that start it."""
+    """What installs: "uv" or "pip", the words that start it, and what to do where it does not run."""
 
     name: str
     program: tuple[str, ...]
+    advice: str
 
 
 @dataclass
@@ -100,7 +102,7 @@ def install_engine(wheelhouse: Path | Sequence[Path], *, scratch: Path, with_uv:
     _check_space(parts, scratch)
     with clock.step("prepare"):
         wheels = _with_true_names(wheels, scratch / "wheels")
-        installer = find_installer(scratch, wheels, with_uv=with_uv)
+        installer = find_installer(scratch, wheels, with_uv=with_uv, advice=_LOCK_AGAIN)
         requirements = scratch / "requirements.txt"
         requirements.write_text("".join(f"{wheel.path}\n" for wheel in wheels), encoding="utf-8")
         overlay = any(manifest.extra.get("mode") == "overlay" for _, manifest in parts)
@@ -220,20 +222,20 @@ def _with_true_names(wheels: Sequence[Wheel], folder: Path) -> list[Wheel]:
     return named
 
 
-def find_installer(scratch: Path, wheels: Sequence[Wheel] = (), *, with_uv: bool = True) -> Installer:
-    """The wheelhouse's own uv, which is the one that was tested; else the image's uv; else the image's pip."""
+def find_installer(scratch: Path, wheels: Sequence[Wheel] = (), *, advice: str, with_uv: bool = True) -> Installer:
+    """The wheelhouse's own uv, which is the one that was tested; else the image's uv; else the image's pip.
+
+    `advice` ends the error's sentence. Raises WheelhouseError where none of these runs.
+    """
     for wheel in wheels if with_uv else ():
         if wheel.name.startswith("uv-") and (program := _unpacked_uv(wheel, scratch / "uv")):
-            return Installer("uv", (str(program),))
+            return Installer("uv", (str(program),), advice)
     if with_uv and (found := shutil.which("uv")) and _runs([found, "--version"]):
-        return Installer("uv", (found,))
+        return Installer("uv", (found,), advice)
     pip = (sys.executable, "-m", "pip")
     if _runs([*pip, "--version"]):
-        return Installer("pip", pip)
-    raise WheelhouseError(
-        "there is no uv that runs here, neither in the wheelhouse nor in the image, and no pip; lock the wheelhouse "
-        "again with uv in it"
-    )
+        return Installer("pip", pip, advice)
+    raise WheelhouseError(f"there is no uv that runs here, and no pip; {advice}")
 
 
 def _unpacked_uv(wheel: Wheel, target: Path) -> Path | None:
@@ -268,7 +270,7 @@ def empty_environment(installer: Installer, scratch: Path) -> Path:
         command = [*installer.program, "venv", "--quiet", "--clear", "--python", sys.executable, str(env)]
     else:  # without pip: Kaggle's image has no ensurepip
         command = [sys.executable, "-m", "venv", "--without-pip", str(env)]
-    _run(command, scratch)
+    _run(command, scratch, installer.advice)
     return env / "bin" / "python"
 
 
@@ -278,10 +280,11 @@ def _install(installer: Installer, requirements: Path, python: Path, scratch: Pa
         shutil.rmtree(place, ignore_errors=True)
     fixed = ["--no-index", "--no-deps", *where, "-r", str(requirements)]
     if installer.name == "uv":
-        _run([*installer.program, "pip", "install", "--python", str(python), "--offline", *fixed], scratch)
+        command = [*installer.program, "pip", "install", "--python", str(python), "--offline", *fixed]
     else:
         quiet = ["--quiet", "--no-compile", "--no-cache-dir", "--no-warn-conflicts", "--no-warn-script-location"]
-        _run([*installer.program, "--python", str(python), "install", *quiet, *fixed], scratch)
+        command = [*installer.program, "--python", str(python), "install", *quiet, *fixed]
+    _run(command, scratch, installer.advice)
 
 
 def _clean() -> dict[str, str]:
@@ -289,13 +292,16 @@ def _clean() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "PIP_", "PYTHON"))}
 
 
-def _run(command: Sequence[str], scratch: Path) -> None:
+def _run(command: Sequence[str], scratch: Path, advice: str) -> None:
     """Run an installer, cut off from any configuration of the image. Raises WheelhouseError with its last words."""
-    run_installer(command, scratch, _clean() | {"UV_NO_CONFIG": "1", "PIP_CONFIG_FILE": os.devnull})
+    run_installer(command, scratch, _clean() | {"UV_NO_CONFIG": "1", "PIP_CONFIG_FILE": os.devnull}, advice=advice)
 
 
-def run_installer(command: Sequence[str], scratch: Path, environment: Mapping[str, str]) -> None:
-    """Run an installer in `environment`, its caches in `scratch`. Raises WheelhouseError with its last words."""
+def run_installer(command: Sequence[str], scratch: Path, environment: Mapping[str, str], *, advice: str) -> None:
+    """Run an installer in `environment`, its caches in `scratch`.
+
+    Raises WheelhouseError with its last words; with `advice` where it cannot be run at all.
+    """
     environment = {
         **environment,
         "UV_CACHE_DIR": str(scratch / "uv-cache"),
@@ -306,7 +312,7 @@ def run_installer(command: Sequence[str], scratch: Path, environment: Mapping[st
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
-        raise WheelhouseError(f"{what} cannot be run here: {error.strerror}; lock the wheelhouse again") from error
+        raise WheelhouseError(f"{what} cannot be run here: {error.strerror}; {advice}") from error
     if done.returncode:
         words = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-_LAST_LINES:])
         raise WheelhouseError(f"{what} failed (exit code {done.returncode}):\n{words}")

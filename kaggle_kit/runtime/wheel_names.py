@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
+KIT_WHEEL = "kaggle_kit_runtime-"
+"""How the file name of the kit's own wheel begins."""
 _TAKEN_OUT = "+~"
 """Signs that uploads lost in reports of 2024 to 2026; letters that are not ASCII go too."""
 

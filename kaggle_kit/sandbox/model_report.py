@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import KitError, ModelError
 from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
+from kaggle_kit.runtime.summary import RECORD
 from kaggle_kit.sandbox.outcome import failure_of, read_record
 
 if TYPE_CHECKING:
@@ -73,18 +74,25 @@ class ModelReport:
 
 
 def _model_lines(model: Made) -> list[str]:
-    calibration = model.provenance["quantisation"]["calibration"]
-    adapter = model.provenance.get("adapter")
-    packed = f"{model.bits} bits, groups of {model.group_size}"
+    packed = f"{model.bits} bits" if model.bits else "not quantised"
+    packed += f", groups of {model.group_size}" if model.group_size else ""
     size = f"{model.parameters / 1e6:,.1f} M parameters, {packed}, {model.bytes / 1e6:,.1f} MB"
-    rows = f"{calibration['rows']:,} rows of {calibration['table']}, {calibration['tokens']:,} tokens"
-    lines = [
+    quantisation = model.provenance.get("quantisation")
+    calibration = quantisation.get("calibration") if isinstance(quantisation, dict) else None
+    adapter = model.provenance.get("adapter")
+    return [
         f"{'model':<18}{model.name}: {model.architecture}, {model.layers} layers, {size}",
-        f"{'calibrated on':<18}{rows}",
+        *_line("calibrated on", "{rows:,} rows of {table}, {tokens:,} tokens", calibration),
+        *_line("adapter", "{name}: {layers} layers, rank {rank}, merged", adapter),
     ]
-    if adapter:
-        lines.append(f"{'adapter':<18}{adapter['name']}: {adapter['layers']} layers, rank {adapter['rank']}, merged")
-    return lines
+
+
+def _line(name: str, words: str, facts: Any) -> list[str]:
+    """The line, where the manifest holds all that it tells: what rounds to the nearest calibrates on nothing."""
+    try:
+        return [f"{name:<18}{words.format_map(facts)}"]
+    except (KeyError, TypeError, ValueError):
+        return []
 
 
 def make_model_report(
@@ -97,7 +105,7 @@ def make_model_report(
     notes: Sequence[str],
 ) -> ModelReport:
     """The report of the run whose files are in `results`."""
-    record = read_record(results / "kit-run.json")
+    record = read_record(results / RECORD)
     failure = failure_of(built, results, execution, record)
     made, problem = _made(results)
     outcome = f"{made.name} is a whole model of {made.bytes / 1e6:,.1f} MB" if made else f"NO model: {problem}"

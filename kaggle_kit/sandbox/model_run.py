@@ -15,7 +15,7 @@ from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.model.merge import check_adapter
 from kaggle_kit.notebook.build import Build, build
 from kaggle_kit.notebook.task import literal_task
-from kaggle_kit.runtime.manifest import MANIFEST, Manifest, dump_manifest, file_entry
+from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 from kaggle_kit.runtime.prepare import open_prompt
 from kaggle_kit.runtime.rows import read_records
 from kaggle_kit.runtime.wheel_names import kit_part_reference
@@ -27,8 +27,8 @@ from kaggle_kit.sandbox.model_report import ModelReport, make_model_report
 from kaggle_kit.sandbox.preflight import check_model
 from kaggle_kit.sandbox.results import collect, swapped_in, write_report
 from kaggle_kit.sandbox.seal import choose_seal
+from kaggle_kit.wheelhouse.dataset import make_kit_part
 from kaggle_kit.wheelhouse.fetch import Progress, silent
-from kaggle_kit.wheelhouse.kit_wheel import build_kit_wheel
 from kaggle_kit.wheelhouse.offer import ready_offer
 from kaggle_kit.wheelhouse.quantizers import ARCHIVES, notebook_quantizer, quantizer_lock, quantizer_target
 from kaggle_kit.wheelhouse.ready import FittingLock, fitting_lock, this_host
@@ -169,14 +169,13 @@ def _inputs(project: Project, built: Build, given: _Given, options: Options, scr
     if notebook.adapter and given.adapter:
         folder = _as_pushed(given.adapter, notebook.adapter, scratch / "adapter")
         models.append((project.models[notebook.adapter], folder))
+    reference = project.wheelhouses[built.target.name]
+    kit = make_kit_part(built.target.name, reference=reference, out=scratch / "parts")
     return input_mounts(
         project,
         style=options.mounts,
         data=given.data,
-        wheelhouse=(
-            kit_part_reference(project.wheelhouses[built.target.name]),
-            _kit_part(built.target.name, scratch / "kit-part"),
-        ),
+        wheelhouse=(kit_part_reference(reference), kit),
         models=models,
     )
 
@@ -190,16 +189,5 @@ def _as_pushed(source: Path, name: str, folder: Path) -> Path:
             os.link(file.resolve(), place)
         except OSError:  # another file system, or one without hard links
             shutil.copyfile(file, place)
-    return _with_manifest(folder, "model", name)
-
-
-def _kit_part(target: str, folder: Path) -> Path:
-    """The part of a wheelhouse that holds the kit's own wheel."""
-    build_kit_wheel(folder)
-    return _with_manifest(folder, "wheelhouse", target, part="kit")
-
-
-def _with_manifest(folder: Path, kind: str, name: str, **extra: object) -> Path:
-    files = tuple(file_entry(path, folder) for path in sorted(folder.rglob("*")) if path.is_file())
-    write_atomic(folder / MANIFEST, dump_manifest(Manifest(kind, name, files, extra)))
+    write_atomic(folder / MANIFEST, dump_manifest(make_manifest(folder, kind="model", name=name)))
     return folder

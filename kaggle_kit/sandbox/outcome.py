@@ -10,6 +10,7 @@ from kaggle_kit.evaluation.solution import Solution, log_loss
 from kaggle_kit.runtime.integrity import corrupt, integrity_lines
 from kaggle_kit.runtime.progress import duration
 from kaggle_kit.runtime.submission import Sample, check_submission
+from kaggle_kit.runtime.summary import RECORD
 from kaggle_kit.sandbox.execute import cell_names, cell_started, failed_cell
 from kaggle_kit.sandbox.report import PROJECTED_ROWS, Report
 
@@ -34,7 +35,7 @@ def make_report(
     notes: Sequence[str],
 ) -> Report:
     """The report of the run whose files are in `results`."""
-    record = read_record(results / "kit-run.json")
+    record = read_record(results / RECORD)
     rows, worker = record.get("rows", {}), record.get("worker", {})
     invalid = _invalid(results / "submission.csv", sample)
     failure = failure_of(built, results, execution, record)

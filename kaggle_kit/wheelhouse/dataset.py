@@ -16,12 +16,12 @@ from pathlib import Path
 
 from kaggle_kit.errors import KitError, UsageError, WheelhouseError
 from kaggle_kit.files import write_atomic
-from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest, read_manifest
-from kaggle_kit.runtime.wheel_names import kit_part_reference
+from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest, file_entry, read_manifest
+from kaggle_kit.runtime.wheel_names import KIT_WHEEL, kit_part_reference
 from kaggle_kit.wheelhouse.archive import read_archive
 from kaggle_kit.wheelhouse.assemble import KIND, verify
 from kaggle_kit.wheelhouse.download import disk_error
-from kaggle_kit.wheelhouse.kit_wheel import DISTRIBUTION
+from kaggle_kit.wheelhouse.kit_wheel import build_kit_wheel
 from kaggle_kit.wheelhouse.names import stored_names
 
 METADATA = "dataset-metadata.json"
@@ -56,7 +56,7 @@ def make_dataset(wheelhouse: Path, *, reference: str, out: Path) -> tuple[Part, 
     for checked in references.values():
         _check_reference(checked)
     manifest = verify(wheelhouse)
-    own = tuple(entry for entry in manifest.files if entry.path.startswith(f"{DISTRIBUTION}-"))
+    own = tuple(entry for entry in manifest.files if entry.path.startswith(KIT_WHEEL))
     locked = tuple(entry for entry in manifest.files if entry not in own)
     if not own:
         raise WheelhouseError(f"{wheelhouse} lacks the kit's own wheel; fetch the wheelhouse again")
@@ -70,6 +70,30 @@ def make_dataset(wheelhouse: Path, *, reference: str, out: Path) -> tuple[Part, 
         )
     except OSError as error:
         raise disk_error(error, out) from error
+
+
+def make_kit_part(target: str, *, reference: str, out: Path) -> Path:
+    """Write the kit's part alone to `out`/kit, of no wheelhouse: all that a notebook needs that makes a model.
+
+    `reference` is that of the wheelhouse's dataset. Raises UsageError as `make_dataset` does.
+    """
+    kit = kit_part_reference(reference)
+    _check_reference(kit)
+    try:
+        (out / _MADE_OF).unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            entry = file_entry(build_kit_wheel(Path(scratch)), Path(scratch))
+            return _write(Manifest(KIND, target, (entry,), {"part": "kit"}), Path(scratch), out / "kit", kit).folder
+    except OSError as error:
+        raise disk_error(error, out) from error
+
+
+def made_kit_part(reference: str, out: Path) -> dict[str, Path]:
+    """The part that `make_kit_part` has written to `out`, by its reference; none where another's lies there."""
+    folder = out / "kit"
+    if not _are_whole([folder]) or "parts" in read_manifest(folder / MANIFEST).extra:
+        return {}
+    return {kit_part_reference(reference): folder}
 
 
 def ready_parts(wheelhouse: Path, *, reference: str, out: Path) -> dict[str, Path]:

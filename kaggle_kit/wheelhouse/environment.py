@@ -11,9 +11,9 @@ from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.files import user_cache, write_atomic
 from kaggle_kit.runtime.install import install
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
+from kaggle_kit.runtime.wheel_names import KIT_WHEEL
 
 _COMPLETE = ".complete"
-KIT_WHEEL = "kaggle_kit_runtime-"
 
 
 def kit_wheel(wheelhouse: Path) -> Path:

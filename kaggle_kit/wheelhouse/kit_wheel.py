@@ -18,8 +18,8 @@ DISTRIBUTION = "kaggle_kit_runtime"
 _GROUND = ("__init__.py", "errors.py", "files.py")
 _MODEL = (
     *("__init__", "architecture", "calibration", "completeness", "engine_check", "folder", "headers", "inspect"),
-    *("make_program", "make_session", "merge", "old_view", "problem", "quantisation", "quantize", "quantize_worker"),
-    *("shards", "stages", "tally", "tokenizer_check", "worker_process", "write_manifest"),
+    *("make_program", "make_session", "merge", "old_view", "problem", "quantisation", "quantizable", "quantize"),
+    *("quantize_worker", "shards", "stages", "tally", "tokenizer_check", "worker_process", "write_manifest"),
 )
 """The modules of `model` that `kaggle_kit.model.quantize` stands on, and those that call it in a notebook."""
 _OLDEST_TIME = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can hold
@@ -36,6 +36,11 @@ def build_kit_wheel(out: Path) -> Path:
     if not (path.is_file() and path.read_bytes() == content):
         write_atomic(path, content)
     return path
+
+
+def kit_wheel_sha256() -> str:
+    """The SHA-256 in hex of the kit's own wheel as it is now."""
+    return hashlib.sha256(kit_wheel_bytes()).hexdigest()
 
 
 def kit_wheel_bytes() -> bytes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.files import user_cache
-from kaggle_kit.wheelhouse.fetch import Progress, fetch, silent
+from kaggle_kit.wheelhouse.fetch import Progress, fetch, is_cached, silent
 from kaggle_kit.wheelhouse.index import ask_archive
 from kaggle_kit.wheelhouse.lock import LockedWheel
 
@@ -50,9 +50,11 @@ def ready_offer(
 
 
 def _archive(archive: SourceArchive, cache: Path) -> tuple[LockedWheel, str]:
-    """The archive as a file of a lock, and its address; none where the cache has it already."""
+    """The archive as a file of a lock, and its address; none where the cache has it already, unchanged."""
     for path in (cache / "wheels" / archive.sha256).glob("*"):
-        return _as_locked(archive, path.name, path.stat().st_size), ""
+        found = _as_locked(archive, path.name, path.stat().st_size)
+        if is_cached(cache, found):
+            return found, ""
     url, file, size, sha256 = ask_archive(archive.name, archive.version)
     if sha256 != archive.sha256:
         raise WheelhouseError(

@@ -17,9 +17,10 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from kaggle_kit.errors import KitError, WheelhouseError
 from kaggle_kit.files import sha256_file, user_cache, write_atomic
 from kaggle_kit.runtime.manifest import MANIFEST, Manifest, read_manifest
+from kaggle_kit.runtime.wheel_names import KIT_WHEEL
 from kaggle_kit.targets import Target
 from kaggle_kit.wheelhouse.assemble import PROOF, verify, wheelhouse_path
-from kaggle_kit.wheelhouse.kit_wheel import DISTRIBUTION, kit_wheel_bytes, kit_wheel_name
+from kaggle_kit.wheelhouse.kit_wheel import kit_wheel_bytes, kit_wheel_name
 from kaggle_kit.wheelhouse.lock import Lock, dump_lock, lock_path, read_lock
 from kaggle_kit.wheelhouse.prove_elf import check_cuda, check_gpu_code, check_needed, check_symbols
 from kaggle_kit.wheelhouse.prove_inspect import Inspected, Inspection, inspect_all
@@ -170,7 +171,7 @@ def _check_lock(it: _Subject) -> Check:
     listed = {entry.path: entry.sha256 for entry in it.manifest.files}
     faults += [f"{file} is locked and not in the manifest" for file in locked if file not in listed]
     for file, sha256 in listed.items():
-        if file not in locked and not file.startswith(f"{DISTRIBUTION}-"):
+        if file not in locked and not file.startswith(KIT_WHEEL):
             faults.append(f"{file} is not in the lock")
         elif locked.get(file, sha256) != sha256:
             faults.append(f"{file} is not the file that was locked: its SHA-256 is another")

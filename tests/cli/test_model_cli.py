@@ -164,3 +164,28 @@ def test_nothing_heavy_is_imported():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scheme", "w8a8"], "autoawq does not do w8a8; take --method llm-compressor"),
+        (["--scheme", "w8a8", "--method", "llm-compressor", "--group-size", "64"], "leave --group-size away"),
+        (["--scheme", "w8a8", "--method", "llm-compressor", "--seed", "1"], "w8a8 draws no rows"),
+    ],
+)
+def test_what_no_quantiser_does_ends_with_2(options, message, tmp_path, capsys):
+    """Before an environment is made or a model is read."""
+    command = ["model", "quantize", str(tmp_path), str(tmp_path / "out"), "--project", str(ROOT)]
+    assert run([*command, *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_int8_models_are_called_so(tmp_path, monkeypatch, capsys):
+    """Bits and activations, in the line of the architecture."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "model"))
+    monkeypatch.chdir(tmp_path)
+    from checkpoints import int8_demo
+
+    assert run(["model", "inspect", str(int8_demo(tmp_path / "int8"))]) == 0
+    assert "compressed-tensors 8 bits with int8 activations" in capsys.readouterr().out

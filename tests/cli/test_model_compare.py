@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.cli.main import run
-from kaggle_kit.cli.model_compare import _limit_lines, _own_limit, _unseen
+from kaggle_kit.cli.model_compare import _calibration_lines, _limit_lines, _own_limit, _unseen
 from kaggle_kit.errors import DataError
 from kaggle_kit.evaluation.tables import read_table, write_table
 from kaggle_kit.model.calibration import DIGESTS, CalibrationSource, calibration_prompts
@@ -89,6 +89,37 @@ def test_the_rows_of_the_reference_count_too(pair, task):
     calibrate(pair["quantised"], task, rows=4)
     drawn = set(calibrate(pair["reference"], task, rows=8))
     assert not drawn & set(ids(_unseen(TRAIN, task, 10_000, **pair)))
+
+
+def test_the_rows_of_the_reference_are_told_as_its_own(pair, task):
+    """They are counted apart, but for those that calibrated both, and the words say whose they are."""
+    own = set(calibrate(pair["quantised"], task, rows=4))
+    more = set(calibrate(pair["reference"], task, rows=8)) - own
+    found = _unseen(TRAIN, task, 10_000, **pair)
+    assert (found.left_out, found.reference_only) == (4, len(more))
+    assert _calibration_lines(found) == [
+        "  4 rows of the table calibrated the quantised model, and are left out",
+        f"  {len(more)} more calibrated the reference alone, and are left out",
+    ]
+
+
+def test_a_manifest_that_does_not_say_beside_a_reference_that_does(pair, task):
+    """Only the reference's rows are left out, and only of the other's it is said that they may be there."""
+    calibrate(pair["reference"], task, rows=8)
+    found = _unseen(TRAIN, task, 10_000, **pair)
+    assert (len(found.records), found.left_out, found.reference_only) == (292, None, 8)
+    assert _calibration_lines(found) == [
+        "  the quantised model's manifest does not say which rows calibrated it: they may be among these",
+        "  8 calibrated the reference alone, and are left out",
+    ]
+
+
+def test_an_error_names_the_model_that_was_calibrated(pair, task, tmp_path):
+    """Where all rows calibrated the reference, it is the one that is named."""
+    drawn = set(calibrate(pair["reference"], task, rows=8))
+    write_table(tmp_path / "few.parquet", [record for record in read_table(TRAIN) if record["id"] in drawn])
+    with pytest.raises(DataError, match=rf"calibrated {pair['reference']}: "):
+        _unseen(tmp_path / "few.parquet", task, 500, **pair)
 
 
 def test_a_manifest_that_does_not_say_is_told(pair, task):

@@ -1,9 +1,17 @@
 """`kit rehearse`: wrong uses end before anything is fetched. The rehearsal itself is in tests/end_to_end."""
 
+from pathlib import Path
+
 import pytest
 
 from kaggle_kit.cli.main import run
+from kaggle_kit.cli.rehearse import _prepare
+from kaggle_kit.cli.remote_options import _parts
+from kaggle_kit.project import load_project
 from kaggle_kit.remote.loopback.faults import FAULTS
+from kaggle_kit.sandbox import model_run
+from kaggle_kit.targets import load_target
+from kaggle_kit.wheelhouse.ready import Host
 
 
 @pytest.fixture
@@ -75,6 +83,20 @@ def test_a_notebook_that_makes_a_model_has_no_solution(here, words, message, cap
     (here / "templates" / "maker.py.j2").write_text('{{ cell("title") }}\n{{ cells() }}\n')
     assert run(["rehearse", "maker", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_notebook_that_makes_a_model_gets_kits_part_alone(monkeypatch, tmp_path):
+    """No wheel of the engine is fetched for it, and the push finds that one part."""
+    monkeypatch.setenv("KIT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(model_run, "this_host", lambda: Host(python="3.11", machine="x86_64", glibc="2.35"))
+    project = load_project(Path(__file__).parents[2])
+    given = {"assignments": (), "data": None, "rows": None, "solution": None}
+    _prepare(project, "quantize", load_target("local-cpu"), tmp_path / "rehearsal", given)
+    build = tmp_path / "rehearsal" / "build"
+    assert [path.name for path in (build / "wheels-local-cpu").iterdir()] == ["kit"]
+    assert not (tmp_path / "cache").exists()
+    kit = f"{project.wheelhouses['local-cpu']}-kit"
+    assert _parts(project, "quantize", build / "quantize") == {kit: build / "wheels-local-cpu" / "kit"}
 
 
 def test_the_faults_are_listed(capsys):

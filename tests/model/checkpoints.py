@@ -9,8 +9,22 @@ from pathlib import Path
 
 DEMO = Path(__file__).parents[1] / "demo" / "model"
 WEIGHTS = "model.safetensors"
-BYTES = {"F16": 2, "BF16": 2, "I32": 4, "F32": 4, "I64": 8, "U8": 1}
+BYTES = {"F16": 2, "BF16": 2, "I32": 4, "F32": 4, "I64": 8, "U8": 1, "I8": 1}
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}
+_EIGHT = {"num_bits": 8, "type": "int", "symmetric": True}
+INT8 = {
+    "quant_method": "compressed-tensors",
+    "format": "int-quantized",
+    "config_groups": {
+        "group_0": {
+            "targets": ["Linear"],
+            "weights": _EIGHT | {"strategy": "channel", "dynamic": False},
+            "input_activations": _EIGHT | {"strategy": "token", "dynamic": True},
+        }
+    },
+    "ignore": ["lm_head"],
+}
+"""As llm-compressor writes w8a8."""
 YI_34B = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -156,6 +170,23 @@ def big_awq(folder: Path, config: dict = YI_34B, *, shards: int = 4, tokens: int
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     (folder / "config.json").write_text(json.dumps(config))
     make_tokenizer(folder, tokens or config["vocab_size"])
+    return folder
+
+
+def int8_demo(folder: Path) -> Path:
+    """The demo model's shapes as llm-compressor's w8a8 lays them: int8 weights and float32 scales, all of them 0."""
+    copy_demo(folder)
+    made: dict[str, tuple[str, list[int], bytes]] = {}
+    for name, (dtype, shape, content) in tensors_of(folder / WEIGHTS).items():
+        layer, _, ending = name.rpartition(".")
+        if ending == "qweight":
+            inputs, outputs = shape[0], shape[1] * 8
+            made[f"{layer}.weight"] = ("I8", [outputs, inputs], bytes(outputs * inputs))
+            made[f"{layer}.weight_scale"] = ("F32", [outputs, 1], bytes(outputs * 4))
+        elif ending not in {"qzeros", "scales"}:
+            made[name] = (dtype, shape, content)
+    write_tensors(folder / WEIGHTS, made)
+    edit_json(folder / "config.json", quantization_config=INT8)
     return folder
 
 

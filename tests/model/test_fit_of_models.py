@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from checkpoints import DEMO, big_awq
+from checkpoints import DEMO, big_awq, int8_demo
 
 from kaggle_kit.errors import DataError, UsageError
 from kaggle_kit.model.fit import fit_model, sizes_table
@@ -334,3 +334,31 @@ def test_rows_longer_than_the_context_are_cut():
     found = Lengths({100: 1, 5000: 2}, "x").cut(2000)
     assert found.counts == {100: 1, 2000: 2}
     assert found.source == "x, cut to 2,000 tokens"
+
+
+def test_int8_takes_a_byte_a_number():
+    """So 8B fits one T4, and 34B does not fit two."""
+    assert named_shape("yi-34b:8").facts.weight_bytes == pytest.approx(34.39e9 + 0.92e9, rel=0.01)
+    assert layout(fit("llama-3-8b:8"), "one card").fits
+    assert fit("yi-34b:8").best is None
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [(H200, "1.48 times Machete, measured on an H200"), (T4, "1.48 times the 4-bit rate, as on an H200; nobody")],
+)
+def test_the_rate_of_int8_says_where_it_is_from(target, told):
+    """1.48 times what 4 bits reach: measured on an H200 alone."""
+    eight, four = speed_of(named_shape("yi-34b:8"), target, None), speed_of(named_shape("yi-34b"), target, None)
+    assert (eight.kernel, eight.measured) == ("int8", False)
+    assert eight.flops == pytest.approx(1.48 * four.flops)
+    assert told in eight.assumption
+
+
+def test_an_int8_checkpoint_is_weighed_as_one(tmp_path):
+    """Its own bytes, and the rate of int8; the notebook's plan takes it as it takes a model of 16 bits."""
+    subject = inspected(inspect_model(int8_demo(tmp_path / "int8")))
+    assert subject.int8
+    assert subject.facts.quantisation is None
+    assert subject.facts.weight_bytes < inspected(inspect_model(DEMO.parent / "full")).facts.weight_bytes
+    assert speed_of(subject, T4, None).kernel == "int8"

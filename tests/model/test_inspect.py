@@ -11,11 +11,13 @@ import pytest
 from checkpoints import (
     AWQ,
     DEMO,
+    INT8,
     WEIGHTS,
     YI_34B,
     big_awq,
     edit_json,
     edit_tensors,
+    int8_demo,
     read_file,
     sparse_file,
     split,
@@ -109,6 +111,17 @@ def test_a_gptq_model_is_counted_and_checked(tmp_path):
     found = inspect_model(folder, target=T4)
     assert found.problems == ()
     assert found.tally.parameters == found.architecture.parameters
+
+
+def test_an_int8_model_is_counted_and_checked(tmp_path):
+    """As llm-compressor's w8a8 lays it: no problem on a T4, a byte a number of the layers."""
+    found = inspect_model(int8_demo(tmp_path / "int8"), target=T4, labels=Labels(["A", "B", "tie"]))
+    assert found.problems == ()
+    told = found.to_json()["quantisation"]
+    assert told == {"method": "compressed-tensors", "bits": 8, "group_size": None, "activations": "int8"}
+    assert found.tally.parameters == found.architecture.parameters
+    layers = found.tally.parts["attention"], found.tally.parts["mlp"]
+    assert all(part.bytes == part.parameters for part in layers)
 
 
 def read_file_head(path):
@@ -479,6 +492,46 @@ def test_a_plain_layer_among_packed_ones_is_named(model):
     assert errors(model) == ""
 
 
+def test_faults_of_int8_layers_are_named(tmp_path):
+    """A scale too few, one of another shape, and a layer that is not int8."""
+    folder = int8_demo(tmp_path / "int8")
+
+    def change(tensors):
+        del tensors[f"{LAYER}self_attn.q_proj.weight_scale"]
+        tensors[f"{LAYER}self_attn.k_proj.weight_scale"] = ("F32", [128, 2], bytes(128 * 8))
+        tensors[f"{LAYER}self_attn.o_proj.weight"] = ("F16", [256, 256], bytes(2 * 256 * 256))
+
+    edit_tensors(folder, change)
+    found = errors(folder)
+    assert f"{LAYER}self_attn.q_proj: it lacks weight_scale" in found
+    assert "weight_scale has the shape (128, 2)" in found
+    assert f"these layers are not packed: {LAYER}self_attn.o_proj.weight" in found
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("weights", {"symmetric": False}, "vLLM reads symmetric weights alone"),
+        ("weights", {"strategy": "group", "group_size": 128}, "vLLM reads symmetric weights alone"),
+        ("input_activations", {"dynamic": False}, "a dynamic scale for each token"),
+    ],
+)
+def test_int8_that_no_engine_reads_is_named(tmp_path, part, change, message):
+    """What vLLM refuses of such configurations."""
+    folder = int8_demo(tmp_path / "int8")
+    group = INT8["config_groups"]["group_0"]
+    groups = {"group_0": group | {part: group[part] | change}}
+    edit_json(folder / "config.json", quantization_config=INT8 | {"config_groups": groups})
+    assert message in errors(folder)
+
+
+def test_int8_weights_without_their_configuration_are_named(tmp_path):
+    """An engine would take the integers for the weights."""
+    folder = int8_demo(tmp_path / "int8")
+    edit_json(folder / "config.json", quantization_config=None)
+    assert "has no quantization_config, and weights are int8" in errors(folder)
+
+
 def test_tensors_without_a_use_are_a_warning(model):
     """They may be of another architecture."""
     edit_tensors(model, lambda tensors: tensors.update({f"{LAYER}self_attn.q_norm.weight": ("F16", [1], b"ab")}))
@@ -737,3 +790,13 @@ def test_a_header_that_lies_does_not_hide_the_other_faults(model):
     write_file(model / WEIGHTS, header, data)
     (model / "tokenizer.json").unlink()
     assert [problem.file for problem in inspect_model(model).errors] == ["model.safetensors", "tokenizer.json"]
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [("7.0", "needs sm_75, and Some Card is sm_70"), ("12.0", "which vLLM reads up to sm_90, and Some Card is sm_120")],
+)
+def test_int8_activations_that_the_card_lacks_are_an_error(tmp_path, card, message):
+    """vLLM has kernels for them from Turing to Hopper."""
+    other = T4.model_copy(update={"compute_capability": card, "gpu_name": "Some Card"})
+    assert message in errors(int8_demo(tmp_path / "int8"), target=other)

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from checkpoints import sparse_file
+from checkpoints import DEMO, WEIGHTS, edit_json, read_file, sparse_file
 from full_precision import make_adapter
 from test_calibration import TASK
 
 from kaggle_kit.errors import KitError, ModelError, UsageError, WheelhouseError
 from kaggle_kit.model.make_session import MakeSession, Packages
-from kaggle_kit.model.quantize import compute_type
+from kaggle_kit.model.quantizable import compute_type
 from kaggle_kit.model.stages import Stages
+from kaggle_kit.runtime.index_install import installed_bytes
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 
 FULL = Path(__file__).parents[1] / "demo" / "full"
@@ -84,6 +85,62 @@ def test_a_name_that_is_no_folders_or_datasets(session, name):
         session(name=name).check()
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"), [("group_size", 96), ("group_size", 0), ("rows", 0), ("token_budget", 0)]
+)
+def test_a_setting_that_cannot_be(session, setting, value):
+    """The parameter is named, before anything is read."""
+    with pytest.raises(UsageError, match=f"^{setting} = {value}: take "):
+        session(**{setting: value}).check()
+
+
+def test_a_base_that_is_quantised_already(session, tmp_path):
+    """Seen in its config.json."""
+    base = with_manifest(Path(shutil.copytree(DEMO, tmp_path / "awq")), "awq")
+    with pytest.raises(ModelError, match=r"is quantised already \(awq\); name the model in full precision"):
+        session(base=base).check()
+
+
+def test_a_base_that_is_not_sound(session):
+    """What `kit model inspect` finds without a tokenizer's library is said now."""
+    made = session()
+    edit_json(made.base / "config.json", num_hidden_layers=5)
+    with_manifest(made.base, "demo-full")
+    with pytest.raises(ModelError, match=r"cannot be quantised as it is:\n  config\.json: says num_hidden_layers = 5"):
+        made.check()
+
+
+def test_groups_that_do_not_fill_the_inputs(session):
+    """The layer is named, by the headers, with a size that fills it."""
+    made = session()
+    header, _ = read_file(made.base / WEIGHTS)
+    header.pop("__metadata__", None)
+    shapes = {name: (told["dtype"], [448 if n == 512 else n for n in told["shape"]]) for name, told in header.items()}
+    sparse_file(made.base / WEIGHTS, shapes)
+    edit_json(made.base / "config.json", intermediate_size=448)
+    with_manifest(made.base, "demo-full")
+    with pytest.raises(ModelError, match=r"down_proj\.weight has 448 inputs, which groups of 128 .* take .* 64"):
+        made.check()
+
+
+def test_an_adapter_of_another_base(session, tmp_path):
+    """Its layers are compared with the base's before the packages come."""
+
+    def narrow(tensors):
+        name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+        tensors[name] = tensors[name][:, :128].copy()
+
+    adapter = with_manifest(make_adapter(tmp_path / "adapter", FULL, change=narrow), "adapter")
+    with pytest.raises(ModelError, match=r"adapter does not fit the base .*(?s:.*)q_proj: the adapter is for a weight"):
+        session(adapter=adapter).check()
+
+
+def test_the_check_needs_no_library(session, tmp_path, monkeypatch):
+    """A notebook's Python may lack tokenizers: what they would tell is found by the quantiser's own Python."""
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    session(adapter=with_manifest(make_adapter(tmp_path / "adapter", FULL), "adapter")).check()
+
+
 def test_packages_for_another_python(session):
     """Said before they are downloaded."""
     with pytest.raises(WheelhouseError, match=r"locked for 3\.1"):
@@ -142,6 +199,19 @@ def test_packages_beyond_the_disk(session):
         session(packages=Packages([HERE], "", "", 10**15)).check()
 
 
+def test_one_disk_for_both(session, monkeypatch):
+    """On one file system the packages and both copies of the model are added up."""
+    made = session()
+    made.check()
+    one = made.record["make"]["expected_bytes"]
+    free = (256 << 20) + installed_bytes(made.packages.download) + one + one // 2
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: shutil._ntuple_diskusage(free, 0, free))
+    with pytest.raises(
+        KitError, match=r"the packages and the model demo-awq, there and in .*working, .* on the same disk"
+    ):
+        made.check()
+
+
 def test_out_of_order(session):
     """The quantiser's environment comes first."""
     with pytest.raises(UsageError, match="install"):
@@ -168,7 +238,19 @@ def test_half_a_model_is_not_handed_over(session):
     made.working.mkdir()
     with pytest.raises(ModelError, match=r"config\.json"):
         made.finish()
-    assert not (made.working / "demo-awq").exists()
+    assert not [*made.working.iterdir()]
+
+
+def test_a_file_that_cannot_be_read_leaves_nothing(session):
+    """What cannot be copied is told in a sentence, and no part of the model stays in the output."""
+    made = session(record={"make": {}})
+    folder = Path(shutil.copytree(FULL, made.scratch / "made" / "demo-awq"))
+    (folder / "inner").mkdir()
+    (folder / "inner" / "lost").symlink_to("/nowhere")
+    made.working.mkdir()
+    with pytest.raises(ModelError, match=r"the model demo-awq could not be copied from .* see that there is space"):
+        made.finish()
+    assert not [*made.working.iterdir()]
 
 
 def test_stages_and_layers_are_told():

@@ -10,16 +10,17 @@ import fcntl
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from checkpoints import copy_demo, edit_json
+from checkpoints import copy_demo, edit_json, edit_tensors, int8_demo
 from full_precision import full_demo, make_adapter
 from test_calibration import source
 
-from kaggle_kit.errors import DataError, ModelError, UsageError
+from kaggle_kit.errors import DataError, LabelError, ModelError, UsageError
 from kaggle_kit.model.calibration import calibrated_on
-from kaggle_kit.model.quantize import Order, quantize
+from kaggle_kit.model.quantize import LLM_COMPRESSOR, W8A8, Order, quantize
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 
 DEMO = Path(__file__).parents[1] / "demo" / "model"
@@ -56,9 +57,9 @@ else:
 def other_python(tmp_path):
     """A function: the stand-in, which supports some model types and ends in some way."""
 
-    def make(*, supported=("llama", "qwen2"), ends=""):
+    def make(*, supported=("llama", "qwen2"), ends="", result=DEMO):
         path = tmp_path / "python"
-        words = {"python": sys.executable, "supported": list(supported), "ends": ends, "demo": str(DEMO)}
+        words = {"python": sys.executable, "supported": list(supported), "ends": ends, "demo": str(result)}
         path.write_text(STAND_IN.format(**words))
         path.chmod(0o755)
         return path
@@ -259,3 +260,68 @@ def test_the_same_order_tells_the_same(order, other_python):
     asked.out.rename(asked.out.with_name("first"))
     assert run(asked, other_python()).provenance == first
     assert str(asked.source.parent) not in json.dumps(first)
+
+
+@pytest.fixture
+def int8_order(order):
+    """A function: the same in w8a8."""
+    return lambda **given: order(method=LLM_COMPRESSOR, scheme=W8A8, **given)
+
+
+@pytest.fixture
+def int8_python(other_python, tmp_path):
+    """The stand-in for llm-compressor, which makes the demo of int8."""
+    return other_python(supported=("LlamaForCausalLM",), result=int8_demo(tmp_path / "int8"))
+
+
+def test_the_origin_of_int8_claims_no_calibration(int8_order, int8_python):
+    """The scheme is told, rows and seed had no part in it, and so no row of a table was seen."""
+    asked = int8_order()
+    run(asked, int8_python)
+    manifest = read_manifest(asked.out / MANIFEST)
+    told = manifest.extra["quantisation"]
+    assert (told["scheme"], told["options"]["w_bit"], told["calibration"], told["seed"]) == ("w8a8", 8, None, None)
+    assert calibrated_on(manifest) == frozenset()
+    assert calibrated_on(read_manifest(DEMO / MANIFEST)) is None
+
+
+def test_int8_of_another_task_is_refused(int8_order, int8_python):
+    """Labels that are no tokens of the model are found without a prompt, too."""
+    asked = int8_order()
+    task = replace(asked.calibration.task, labels=asked.calibration.task.labels | {"winner_tie": "undecided"})
+    with pytest.raises(LabelError, match="undecided"):
+        run(replace(asked, calibration=replace(asked.calibration, task=task)), int8_python)
+
+
+def test_autoawq_does_no_int8(order):
+    """The method that does is named."""
+    with pytest.raises(UsageError, match="autoawq does not do w8a8; take --method llm-compressor"):
+        order(scheme=W8A8)
+
+
+def test_int8_has_no_groups(int8_order):
+    """A group size is refused, not passed over."""
+    with pytest.raises(UsageError, match="one scale an output and no groups"):
+        int8_order(group_size=64)
+
+
+def test_int8_must_fill_the_kernels_steps(int8_order, int8_python):
+    """vLLM's kernels take layers in steps of 16."""
+    asked = int8_order()
+    edit_json(asked.source / "config.json", intermediate_size=520)
+
+    def widen(tensors):
+        for name, (dtype, shape, _) in list(tensors.items()):
+            if ".mlp." in name:
+                wide = [520 if length == 512 else length for length in shape]
+                tensors[name] = (dtype, wide, bytes(2 * wide[0] * wide[1]))
+
+    edit_tensors(asked.source, widen)
+    with pytest.raises(ModelError, match=r"520 inputs.*multiples of 16: take --scheme w4a16"):
+        run(asked, int8_python)
+
+
+def test_an_architecture_that_transformers_lacks_is_refused_in_int8(int8_order, other_python):
+    """There is no other method to send to."""
+    with pytest.raises(ModelError, match="'LlamaForCausalLM', which llm-compressor cannot quantise: transformers"):
+        run(int8_order(), other_python(supported=("OtherForCausalLM",)))

@@ -3,15 +3,21 @@
 import json
 import re
 import shutil
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from kaggle_kit.cli.main import run
 from kaggle_kit.errors import SourceError
-from kaggle_kit.notebook.build import build
+from kaggle_kit.notebook.build import build, stale
 from kaggle_kit.project import load_project
+from kaggle_kit.runtime.manifest import read_manifest
 from kaggle_kit.targets import load_target
+from kaggle_kit.wheelhouse import kit_wheel
+from kaggle_kit.wheelhouse.lock import read_lock
+from kaggle_kit.wheelhouse.quantizers import quantizer_lock
 
 ROOT = Path(__file__).parents[2]
 LINE = re.compile(r"[a-z0-9-]+==[0-9a-z.+]+( ; python_version == '3\.\d+')?( --hash=sha256:[0-9a-f]{64})+")
@@ -109,3 +115,45 @@ def test_it_needs_no_proved_wheelhouse(project):
     """It installs none: `kit build` does not ask for the proof."""
     assert run(["build", "quantize", "--project", str(project)]) == 0
     assert run(["build", "lmsys", "--project", str(project)]) == 1
+
+
+@pytest.fixture
+def with_other_packages(project, tmp_path):
+    """A build whose packages are not the kit's own, as on another Python."""
+    lock = read_lock(quantizer_lock("autoawq"))
+    lock = replace(lock, wheels=lock.wheels[:20])
+    target = load_target("local-cpu")
+    return build(load_project(project), "quantize", target=target, out=tmp_path / "built", packages=lock).folder
+
+
+def test_other_packages_are_not_stale(project, with_other_packages):
+    """A build is compared with the same packages, and with sources that changed it is still found stale."""
+    assert stale(load_project(project), "quantize", with_other_packages) is None
+    source = project / "notebooks_src" / "quantize.py"
+    source.write_text(source.read_text().replace("group_size: int = 128", "group_size: int = 64"))
+    assert "is older than its sources" in stale(load_project(project), "quantize", with_other_packages)
+
+
+@pytest.mark.parametrize("text", [None, "format = 1\n"])
+def test_packages_that_are_not_those_of_the_build(project, with_other_packages, text):
+    """Where the lock beside it is gone or another, nobody knows what the build was made of: it is stale."""
+    lock = with_other_packages / "packages.lock"
+    lock.write_text(text) if text else lock.unlink()
+    assert "packages.lock is not the lock" in stale(load_project(project), "quantize", with_other_packages)
+
+
+def test_kits_own_packages_leave_no_lock(project, with_other_packages):
+    """Built again with the kit's own, the folder holds no other lock."""
+    build(load_project(project), "quantize", target=load_target("local-cpu"), out=with_other_packages)
+    assert not (with_other_packages / "packages.lock").exists()
+    assert stale(load_project(project), "quantize", with_other_packages) is None
+
+
+def test_the_build_names_the_kits_wheel(project, tmp_path, monkeypatch):
+    """By its SHA-256; with another runtime the build is stale."""
+    folder = build(load_project(project), "quantize", target=load_target("kaggle-t4x2"), out=tmp_path / "built").folder
+    told = read_manifest(folder / "manifest.json").extra["kit_wheel"]
+    assert told == sha256(kit_wheel.kit_wheel_bytes()).hexdigest()
+    assert stale(load_project(project), "quantize", folder) is None
+    monkeypatch.setattr(kit_wheel, "_WHEEL", kit_wheel._WHEEL + b"X-Changed: yes\n")
+    assert "was built by another version of kit" in stale(load_project(project), "quantize", folder)

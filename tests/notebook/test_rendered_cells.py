@@ -124,6 +124,17 @@ def test_the_kit_is_found_in_every_layout(minimal, tmp_path, style):
     assert set(kaggle.record()["stages"]) == {"inputs", "fallback", "kit"}
 
 
+def test_a_model_is_found_beside_a_record(kaggle):
+    """A dataset made of a notebook's whole output holds the model in its folder, and kit-run.json beside it."""
+    weights = kaggle.sources["weights"]
+    (weights / "small").mkdir()
+    for path in [path for path in weights.iterdir() if path.is_file()]:
+        path.rename(weights / "small" / path.name)
+    (weights / "kit-run.json").write_text('{"kind": "model", "name": "small"}')
+    done = kaggle.run(until="kit")
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_kit_is_found_in_a_part_of_its_own(kaggle, tmp_path):
     """A wheelhouse in two datasets, engine and kit: the kit's wheel is taken from the part that holds it."""
     engine = tmp_path / "engine"

@@ -11,7 +11,7 @@ import uv
 
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.files import sha256_file
-from kaggle_kit.runtime.index_install import install_from_index, refuse_python
+from kaggle_kit.runtime.index_install import _environment, install_from_index, refuse_python
 
 INFO = "tiny-1.0.dist-info"
 
@@ -32,7 +32,7 @@ def offered(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(uv.find_uv_bin()).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    # As Colab's images have it: without the hashes' say, no version would fit.
+    # Read, it would end each call: the file is not there.
     monkeypatch.setenv("UV_CONSTRAINT", str(tmp_path / "missing.txt"))
     monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "missing.txt"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -62,6 +62,34 @@ def test_a_package_that_is_not_offered(offered, tmp_path):
     wanted = f"{offered}\nother==1.0 --hash=sha256:{'0' * 64}"
     with pytest.raises(WheelhouseError, match="other"):
         install_from_index(wheels=wanted, archives="", scratch=tmp_path / "scratch")
+
+
+def test_no_installer_at_all(tmp_path, monkeypatch):
+    """Where neither uv nor pip runs, the advice is of the image: there is no wheelhouse to lock."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(WheelhouseError, match=r"^there is no uv that runs here, and no pip; pin an image that has one"):
+        install_from_index(wheels="", archives="", scratch=tmp_path / "scratch")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("HTTPS_PROXY", "SSL_CERT_FILE", "UV_HTTP_TIMEOUT", "UV_SYSTEM_CERTS", "UV_NATIVE_TLS"),
+        *("UV_INDEX_OWN_PASSWORD", "PIP_PROXY", "PIP_TIMEOUT", "PIP_CERT", "PIP_CLIENT_CERT"),
+    ],
+)
+def test_the_network_is_reached_as_the_machine_says(tmp_path, monkeypatch, name):
+    """Proxies, certificates, time limits and logins are settings of the machine, and stay."""
+    monkeypatch.setenv(name, "x")
+    assert _environment(tmp_path / "python")[name] == "x"
+
+
+@pytest.mark.parametrize("name", ["UV_CONSTRAINT", "UV_NO_BINARY", "UV_TORCH_BACKEND", "PIP_NO_DEPS", "PIP_TARGET"])
+def test_what_else_an_installer_is_told_is_dropped(tmp_path, monkeypatch, name):
+    """The lines and their hashes say what is installed, and nothing else does."""
+    monkeypatch.setenv(name, "x")
+    assert name not in _environment(tmp_path / "python")
 
 
 def test_a_foreign_python_is_refused():

@@ -2,13 +2,14 @@
 
 import re
 from math import log
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from kaggle_kit.runtime.figures import figures
 from kaggle_kit.runtime.journal import Entry
-from kaggle_kit.runtime.summary import summary_lines, throughput_plot
+from kaggle_kit.runtime.summary import RECORD, summary_lines, throughput_plot
 
 SCORES = (log(0.5), log(0.5))
 PLAIN = {
@@ -104,3 +105,9 @@ def test_colours_are_readable_on_light_and_dark(ground):
 def test_too_little_makes_no_plot(points):
     """Without a curve there is no picture."""
     assert throughput_plot(points) == ""
+
+
+def test_the_record_is_where_the_notebook_writes_it():
+    """The frame of every notebook writes the file that the kit reads."""
+    frame = Path(__file__).parents[2] / "templates" / "frame.py.j2"
+    assert f'WORKING / "{RECORD}"' in frame.read_text()

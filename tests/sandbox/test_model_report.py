@@ -76,6 +76,21 @@ def test_a_whole_model(report):
     assert [*found.seconds][1:6] == ["kit", "install", "quantize", "  merging the adapter", "  layers"]
 
 
+@pytest.mark.parametrize(
+    "provenance",
+    [{}, {"quantisation": {"calibration": None}, "adapter": None}, {"quantisation": {"calibration": {"rows": "8"}}}],
+    ids=["none", "int8", "another's"],
+)
+def test_a_model_that_does_not_say(report, results, provenance):
+    """What a manifest does not tell has no line, and the run counts."""
+    (results / "new" / MANIFEST).unlink()
+    manifest = make_manifest(results / "new", kind="model", name="new", extra=provenance)
+    (results / "new" / MANIFEST).write_text(dump_manifest(manifest))
+    found = report()
+    assert found.complete
+    assert not [line for line in found.lines() if line.startswith(("calibrated on", "adapter"))]
+
+
 def test_the_json_says_what_kind_of_report_it_is(report):
     """It is told from that of a submission, and holds the model's origin."""
     found = json.loads(json.dumps(report().to_json()))

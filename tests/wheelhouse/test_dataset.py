@@ -11,7 +11,7 @@ from planted import finish, make_target, make_wheel, place
 from kaggle_kit.errors import UsageError, WheelhouseError
 from kaggle_kit.runtime.install import install, install_engine
 from kaggle_kit.wheelhouse import kit_wheel
-from kaggle_kit.wheelhouse.dataset import make_dataset
+from kaggle_kit.wheelhouse.dataset import made_kit_part, make_dataset, make_kit_part
 
 REFERENCE = "someone/kit-wheels-tiny"
 
@@ -179,3 +179,19 @@ def test_a_broken_wheelhouse_is_not_written(wheelhouse: Path, tmp_path: Path) ->
     (wheelhouse / "engine-1.0-py3-none-any.whl").unlink()
     with pytest.raises(WheelhouseError, match="is missing"):
         make_dataset(wheelhouse, reference=REFERENCE, out=tmp_path / "out")
+
+
+def test_the_kits_part_alone(tmp_path: Path) -> None:
+    """It needs no wheelhouse: the kit's own wheel, with the manifest by which a notebook finds it."""
+    folder = make_kit_part("tiny", reference=REFERENCE, out=tmp_path)
+    assert (folder / kit_wheel.kit_wheel_name()).read_bytes() == kit_wheel.kit_wheel_bytes()
+    body = json.loads((folder / "manifest.json").read_text())
+    assert (body["kind"], body["name"], body["part"]) == ("wheelhouse", "tiny", "kit")
+    assert json.loads((folder / "dataset-metadata.json").read_text())["id"] == f"{REFERENCE}-kit"
+
+
+def test_only_a_part_that_was_made_alone_is_taken_alone(out: Path, tmp_path: Path) -> None:
+    """The kit's part that belongs to an engine's is not."""
+    folder = make_kit_part("tiny", reference=REFERENCE, out=tmp_path / "alone")
+    assert made_kit_part(REFERENCE, tmp_path / "alone") == {f"{REFERENCE}-kit": folder}
+    assert made_kit_part(REFERENCE, out) == made_kit_part(REFERENCE, tmp_path / "nowhere") == {}

@@ -68,7 +68,7 @@ def test_holds_what_makes_a_model(tmp_path: Path) -> None:
 def test_every_module_of_model_in_it_is_needed() -> None:
     """What is carried of model is what the session and its program import, and the worker that is run by its path."""
     program = (
-        "import sys, kaggle_kit.model.make_session, kaggle_kit.model.make_program, kaggle_kit.model.calibration\n"
+        "import sys, kaggle_kit.model.make_session, kaggle_kit.model.make_program, kaggle_kit.model.quantize\n"
         "print(*(name for name in sys.modules if name.startswith('kaggle_kit.model')))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)

@@ -49,6 +49,17 @@ def test_another_lock_is_another_folder(cached, tmp_path):
     assert ready_offer(lock, [], cache=tmp_path) != ready_offer(lock, [archive], cache=tmp_path)
 
 
+def test_a_cached_archive_that_changed(cached, index, tmp_path, monkeypatch):
+    """A file of the cache that is not the archive any more is fetched anew, from the address that the index tells."""
+    lock = locked(cached("a-1.0-py3-none-any.whl", "one"))
+    archive = SourceArchive(name="b", version="2.0", sha256=cached("b-2.0.tar.gz", "two"))
+    (tmp_path / "wheels" / archive.sha256 / "b-2.0.tar.gz").write_text("changed")
+    index.files["b-2.0.tar.gz"] = b"two"
+    told = (index.url("b-2.0.tar.gz"), "b-2.0.tar.gz", 3, archive.sha256)
+    monkeypatch.setattr("kaggle_kit.wheelhouse.offer.ask_archive", lambda *_: told)
+    assert (ready_offer(lock, [archive], cache=tmp_path) / "b-2.0.tar.gz").read_text() == "two"
+
+
 def test_an_archive_that_changed_is_refused(cached, tmp_path, monkeypatch):
     """The index offers a release with another hash: it is not fetched."""
     lock = locked(cached("a-1.0-py3-none-any.whl", "one"))

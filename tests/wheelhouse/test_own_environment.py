@@ -43,6 +43,12 @@ def test_on_a_gpu_torch_is_the_indexs_own():
         assert {"triton", "nvidia-cublas", "peft", "setuptools"} <= versions.keys()
 
 
+def test_on_kaggle_it_holds_what_the_image_imports():
+    """The image's sitecustomize imports wrapt in every Python that starts, one of an environment of our own too."""
+    lock = read_lock(quantizer_lock("autoawq-cuda"))
+    assert all("wrapt" in {wheel.name for wheel in lock.wheels_for(python)} for python in lock.pythons)
+
+
 @pytest.mark.parametrize(("target", "name"), [("kaggle-t4x2", "autoawq-cuda"), ("local-cpu", "autoawq")])
 def test_a_notebook_quantises_with_its_targets_packages(target, name):
     """CUDA's where the target has GPUs."""

@@ -10,7 +10,7 @@ from kaggle_kit.remote.plan.kernel_build import kernel_name
 from kaggle_kit.remote.plan.problem import Problem
 from kaggle_kit.remote.plan.secrets import ALLOWED, secrets_in_file
 from kaggle_kit.runtime.manifest import files_digest, read_manifest
-from kaggle_kit.runtime.wheel_names import kaggle_name
+from kaggle_kit.runtime.wheel_names import KIT_WHEEL, kaggle_name
 from kaggle_kit.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def check(
         if resource.kind == "notebook":
             found += _problems(resource, _notebook(resource))
             found += _problems(resource, _outdated(resource, unproved, stale))
+            found += _problems(resource, _other_kit(resource, resources))
         else:
             found += _problems(resource, _contents(resource))
             found += _problems(resource, _quality(resource))
@@ -192,6 +193,18 @@ def _outdated(
     # With internet it installs none of the target's wheels.
     if resource.target and not resource.online and (why := unproved(resource.target)):
         yield why, "then plan again", False
+
+
+def _other_kit(resource: Resource, resources: Sequence[Resource]) -> Iterator[_Said]:
+    """Whether a dataset that is sent with a notebook brings the runtime of another kit than the one that built it."""
+    attached = resource.kernel.datasets if resource.kernel and resource.kit_wheel else ()
+    again = f"kit wheels fetch --target {resource.target}, then kit build {resource.name}"
+    for part in resources:
+        files = part.files if part.kind == "dataset" and part.reference in attached else ()
+        for file in files:
+            if file.path.startswith(KIT_WHEEL) and file.sha256 != resource.kit_wheel:
+                what = f"{file.path} of {part.reference} is of another state of kit than the notebook's build"
+                yield what, f"bring both to the present one with: {again}", False
 
 
 def _contents(resource: Resource) -> Iterator[_Said]:

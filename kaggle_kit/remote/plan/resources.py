@@ -54,6 +54,8 @@ class Resource:
     """Of a notebook: the hash of what it says (see `source_hash`)."""
     target: str | None = None
     """Of a notebook: the target that it was built for."""
+    kit_wheel: str = ""
+    """Of a notebook: the SHA-256 of the kit's own wheel that it was built for; empty where its build does not say."""
     online: bool = False
     """Of a notebook: whether `kit.toml` asks for internet: it makes something, and is never handed in."""
     most_kl: float | None = None
@@ -260,6 +262,7 @@ def notebook_resource(
         kernel=kernel,
         source=source_hash(sources[kernel.code_file].read_text(encoding="utf-8")),
         target=target.name,
+        kit_wheel=str(manifest.extra.get("kit_wheel") or ""),
         online=notebook.internet,
         problems=problems,
     )

@@ -87,6 +87,18 @@ def test_a_stale_build_and_an_unproved_wheelhouse(tmp_path):
     assert ["the build is old" in told[0], "kaggle-t4x2 unproved" in told[1]] == [True, True]
 
 
+def test_a_kit_part_is_of_the_kit_that_built_the_notebook(tmp_path):
+    """Another wheel of the kit than the build names is refused, with what brings both to the present one."""
+    part = dataset(tmp_path, "ada/wheels-t4-kit", **{"kaggle_kit_runtime-1-py3-none-any__whl": b"the wheel"})
+    wheel = next(file for file in part.files if file.path.startswith("kaggle_kit_runtime-"))
+    built = notebook(tmp_path, datasets=("ada/wheels-t4-kit",))
+    given = {"unproved": lambda _: None, "stale": lambda _: None}
+    assert check([part, other(built, kit_wheel=wheel.sha256)], **given) == ()
+    (problem,) = check([part, other(built, kit_wheel="0" * 64)], **given)
+    assert not problem.warning
+    assert "kit wheels fetch --target kaggle-t4x2, then kit build answer" in problem.next_step
+
+
 DATASETS = {
     "licence": ({"licence": "Apache-2.0"}, "did you mean 'apache-2.0'"),
     "title": ({"title": "x" * 51}, "has 51 letters"),

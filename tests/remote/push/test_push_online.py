@@ -3,11 +3,12 @@
 import json
 
 import pytest
-from push_project import KIT, MODEL, VARIATION, rebuild
+from push_project import KIT, MODEL, VARIATION, rebuild, run
 
 from kaggle_kit.remote.loopback.records import Kernel, Submission
 from kaggle_kit.remote.loopback.runs import RunOutcome
 from kaggle_kit.runtime.manifest import dump_manifest, file_entry, make_manifest, read_manifest
+from kaggle_kit.wheelhouse.kit_wheel import build_kit_wheel, kit_wheel_name
 
 NOTEBOOK = "ada/model-maker"
 TABLE = """
@@ -114,6 +115,60 @@ def test_a_damaged_model_is_told(make):
     assert told.code == 1
     assert "model small-awq: NOT whole: model.safetensors" in told.text
     assert world.kit("output", "maker", "--pattern", "config.json").code == 0
+
+
+def test_a_run_that_left_no_model_is_told(make):
+    """A run that ends well without a model ends the push and `kit output` with 1, which say so."""
+    world = make(runner=run)
+    add_maker(world.root)
+    told = world.kit("push", "maker", "--wait")
+    assert told.code == 1
+    assert f"the run left no model: no folder of its output in {world.root / 'runs' / 'maker-v1'}" in told.text
+    told = world.kit("output", "maker")
+    assert told.code == 1
+    assert "the run left no model" in told.text
+    assert world.kit("output", "maker", "--pattern", "given.json").code == 0
+
+
+def test_without_a_receipt_kit_toml_says_that_a_model_is_wanted(make):
+    """`kit output` of a version that was pushed from elsewhere looks for the model as well."""
+    world = make(runner=run)
+    add_maker(world.root)
+    world.kit("push", "maker", "--wait")
+    (world.root / "receipts" / "maker-v1.json").unlink()
+    assert world.kit("output", "maker").code == 1
+
+
+def test_of_a_failed_run_its_failure_is_told(make):
+    """That it left no model is no news."""
+    world = make(runner=lambda _: RunOutcome("ERROR", "Notebook Threw Exception"))
+    add_maker(world.root)
+    told = world.kit("push", "maker", "--wait")
+    assert told.code == 1
+    assert "Notebook Threw Exception" in told.text
+    assert "left no model" not in told.text
+
+
+def test_the_wheel_of_another_kit_is_refused(world):
+    """A kit part that was made by another state of kit than the build forbids the push, with the command that helps."""
+    folder = world.root / "build" / "wheels-kaggle-t4x2" / "kit"
+    (folder / kit_wheel_name()).write_bytes(b"of another state")
+    _list(folder)
+    told = world.kit("push", "maker")
+    assert told.code == 1
+    assert f"{kit_wheel_name()} of {KIT} is of another state of kit than the notebook's build" in told.text
+    assert "kit wheels fetch --target kaggle-t4x2, then kit build maker" in told.text
+    assert world.kaggle.traffic.uploaded == 0
+    build_kit_wheel(folder)
+    _list(folder)
+    assert world.kit("push", "maker").code == 0
+
+
+def _list(folder) -> None:
+    """A part's manifest, of what it holds now."""
+    made = make_manifest(folder, kind="wheelhouse", name="kaggle-t4x2", extra={"part": "kit"})
+    files = tuple(entry for entry in made.files if entry.path != "dataset-metadata.json")
+    (folder / "manifest.json").write_text(dump_manifest(type(made)(**vars(made) | {"files": files})))
 
 
 def test_status_and_logs_are_as_of_any_notebook(world):
