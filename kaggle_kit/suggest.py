@@ -39,7 +39,11 @@ def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not place:
         return message
-    return f"{where} = {problem['input']!r}: {message[0].lower() + message[1:]}"
+    message = message[0].lower() + message[1:]
+    # A check of a whole table: its contents would bury what is wrong.
+    if isinstance(problem["input"], dict) and problem["type"] == "value_error":
+        return f"{where}: {message}"
+    return f"{where} = {problem['input']!r}: {message}"
 
 
 def _known_keys(model: type[BaseModel], place: list[str]) -> list[str]:

@@ -13,6 +13,12 @@ class Inner(BaseModel):
     size: int
     colour: str = "red"
 
+    @model_validator(mode="after")
+    def _fits(self) -> "Inner":
+        if self.size == 13:
+            raise ValueError("Thirteen is no size")
+        return self
+
 
 class Outer(BaseModel):
     """A file with one table, a family of tables, and an optional one."""
@@ -67,6 +73,11 @@ def test_a_missing_key():
 def test_a_value_of_no_kind():
     """A value that is none of several kinds is told once, without pydantic's inner names."""
     assert problem({"value": [1]}) == "value = [1]: a text, a number, true or false should be here"
+
+
+def test_a_check_of_a_table():
+    """A check of a whole table names it, without its contents."""
+    assert problem({"family": {"x": {"size": 13}}}) == "family.x: thirteen is no size"
 
 
 def test_a_check_of_the_whole():
