@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -28,6 +29,17 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Put `source` at `target`, where nothing stands: as a hard link, or as a copy on another file system.
+
+    Raises FileNotFoundError where `source` is missing.
+    """
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
 
 
 def remove_aside(folder: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit import errors
-from kaggle_kit.files import sha256_file, user_cache, write_atomic
+from kaggle_kit.files import link_or_copy, sha256_file, user_cache, write_atomic
 
 
 def test_text_is_written_as_utf8_and_makes_its_folder(tmp_path):
@@ -81,3 +81,21 @@ def test_every_error_is_a_kit_error_with_an_exit_code():
     assert all(issubclass(kind, errors.KitError) for kind in kinds)
     assert {kind.exit_code for kind in kinds if issubclass(kind, errors.UsageError)} == {2}
     assert {kind.exit_code for kind in kinds if not issubclass(kind, errors.UsageError)} == {1}
+
+
+def test_a_file_is_linked_or_copied(tmp_path, monkeypatch):
+    """The same bytes either way: as a hard link, and as a copy where there are none."""
+    source = tmp_path / "source"
+    source.write_bytes(b"bytes")
+    link_or_copy(source, tmp_path / "link")
+    assert (tmp_path / "link").samefile(source)
+
+    def refuse(*_):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    link_or_copy(source, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"bytes"
+    assert not (tmp_path / "copy").samefile(source)
+    with pytest.raises(FileNotFoundError):
+        link_or_copy(tmp_path / "missing", tmp_path / "never")

@@ -48,7 +48,6 @@ def bench(
       kit bench lmsys --data ~/lmsys -o rates/my-card.json
     """
     from kaggle_kit.cli.scoring import HERE, open_scoring
-    from kaggle_kit.errors import UsageError
     from kaggle_kit.files import write_atomic
     from kaggle_kit.runtime.bench import bench as measure
     from kaggle_kit.runtime.gpus import find_gpus
@@ -57,10 +56,7 @@ def bench(
 
     until = time.monotonic() + minutes * 60
     project = open_project(project_folder)
-    notebook = project.notebook(name)
-    if data is None and notebook.data is None:
-        raise UsageError(f"no data: name a folder with --data DIR, or as notebooks.{name}.data in kit.toml")
-    folder = data or project.path(str(notebook.data), key=f"notebooks.{name}.data")
+    folder = project.data_folder(name, data)
     scoring = open_scoring(project, name, assignments=assignments, engine=None, python=None, swapped=False)
     with tempfile.TemporaryDirectory() as place:
         scratch = Path(place)

@@ -153,10 +153,7 @@ def _data_only(project: Project, name: str, given: dict[str, Any]) -> Path:
     for option in ("rows", "solution"):
         if given[option] is not None:
             raise UsageError(f"--{option} is of notebooks that are handed in; {name} makes a model")
-    data = project.notebook(name).data
-    if given["data"] is None and data is None:
-        raise UsageError(f"no data: name a folder with --data DIR, or as notebooks.{name}.data in kit.toml")
-    return given["data"] or project.path(str(data), key=f"notebooks.{name}.data")
+    return project.data_folder(name, given["data"])
 
 
 def _competition(project: Project, built: Build, folder: Path, given: dict[str, Any]) -> tuple[Path, Solution]:

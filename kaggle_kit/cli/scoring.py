@@ -87,6 +87,6 @@ def open_scoring(
         engine_options=target.engine_options | notebook.engine_options,
         environment=target.worker_environment | {"PYTHONPATH": str(kit_wheel(wheelhouse.folder))},
         swapped=swapped,
-        rates={str(kernel): rate for kernel, rate in measured.kernels.items()} if measured else {},
+        rates=measured.by_kernel if measured else {},
         kernel=notebook.kernel,
     )

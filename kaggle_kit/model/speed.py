@@ -117,7 +117,7 @@ def _kernel(subject: Subject, target: Target, rates: Rates | None) -> str:
     method, cards = subject.facts.quantisation, target.capability
     if method is None or cards is None:
         return "dense"
-    known = {str(name): rate for name, rate in rates.kernels.items()} if rates else None
+    known = rates.by_kernel if rates else None
     return choose_kernel(capability=cards, version=target.engine_version, method=method, rates=known).kernel
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kaggle_kit.errors import ProjectError, UsageError
+from kaggle_kit.runtime.kernels import Kernel
 from kaggle_kit.suggest import did_you_mean, first_problem
 
 CONFIG = "kit.toml"
@@ -85,7 +86,7 @@ class Notebook(_Table):
     """Further models with their weights beside `model`'s 1: averaged in log space."""
     engine: Literal["vllm", "vllm-classify", "transformers"] = "vllm"
     engine_options: dict[str, Value] = Field(default_factory=dict)
-    kernel: Literal["machete", "marlin", "plain", "marlin-int8"] | None = None
+    kernel: Kernel | None = None
     """The 4-bit kernel; by default the fastest measured on the target (`kit bench`), of those with exact answers."""
     image: Annotated[str, Field(pattern=rf"^{_IMAGE}$")] = "original"
     """Kaggle's image: the one of the notebook's first version, `latest`, or a reference with its digest."""
@@ -168,6 +169,16 @@ class Project(_Table):
                 f"known: {', '.join(sorted(self.notebooks)) or 'none'}"
             )
         return self.notebooks[name]
+
+    def data_folder(self, name: str, given: Path | None) -> Path:
+        """The competition's files for the notebook `name`: `given`, else those of its table.
+
+        Raises UsageError where neither names any, ProjectError where the table names a folder that does not exist.
+        """
+        own = self.notebook(name).data
+        if given is None and own is None:
+            raise UsageError(f"no data: name a folder with --data DIR, or as notebooks.{name}.data in kit.toml")
+        return given or self.path(str(own), key=f"notebooks.{name}.data")
 
     def path(self, relative: str, *, key: str) -> Path:
         """A file or folder that `kit.toml` names under `key`; raises ProjectError where it does not exist."""

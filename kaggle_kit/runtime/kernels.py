@@ -12,7 +12,7 @@ it is asked for by name.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kaggle_kit.errors import UsageError
 from kaggle_kit.runtime import kernel_plugin
@@ -20,9 +20,10 @@ from kaggle_kit.runtime import kernel_plugin
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-EXACT = ("machete", "marlin", "plain")
+Kernel = Literal["machete", "marlin", "plain", "marlin-int8"]
+KERNELS: tuple[Kernel, ...] = get_args(Kernel)
+EXACT: tuple[Kernel, ...] = ("machete", "marlin", "plain")
 """Their answers differ by rounding alone."""
-KERNELS = (*EXACT, "marlin-int8")
 
 _AWQ_MACHETE = (0, 19, 0)
 """From here on an AWQ layer may choose among the mixed-precision kernels (0.18.1 knows Marlin alone)."""

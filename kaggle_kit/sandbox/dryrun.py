@@ -20,11 +20,14 @@ from kaggle_kit.sandbox.seal import choose_seal
 from kaggle_kit.wheelhouse.ready import ready_wheelhouse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from kaggle_kit.project import Project
+    from kaggle_kit.sandbox.execute import Execution
+    from kaggle_kit.sandbox.image import Image
     from kaggle_kit.sandbox.report import Report
+    from kaggle_kit.sandbox.seal import Mount, Seal
     from kaggle_kit.targets import Target
     from kaggle_kit.wheelhouse.fetch import Progress
 
@@ -63,8 +66,7 @@ def dry_run(project: Project, name: str, *, target: Target, options: Options, ou
     `out` holds either the last run's files or this one's. Raises KitError where the run cannot begin.
     """
     since = time.monotonic()
-    if target.gpus:
-        raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a dry run here is for local-cpu")
+    refuse_cards(target)
     with room_folder() as scratch, swapped_in(out) as results:
         built = build(project, name, target=target, assignments=options.assignments, out=scratch / "build")
         checked = check_build(project, built, options)
@@ -86,25 +88,17 @@ def dry_run(project: Project, name: str, *, target: Target, options: Options, ou
             wheelhouse=(project.wheelhouses[target.name], wheelhouse.folder),
             models=[(model, project.root / model.path) for model in models],
         )
-        room = kaggle_room(
-            built.notebook,
-            inputs=inputs,
+        listener.say(f"{name}: {len(competition.sample.ids):,} rows, in a sealed Kaggle")
+        execution = run_sealed(
+            built,
+            seal=seal,
             image=image,
+            inputs=inputs,
             scratch=scratch,
             results=results,
-            working_bytes=target.working_bytes,
-            hidden=options.hidden,
+            options=options,
+            listener=listener,
         )
-        listener.say(f"{name}: {len(competition.sample.ids):,} rows, in a sealed Kaggle")
-        execution = execute(
-            seal,
-            room,
-            python=image.python,
-            log=results / LOG,
-            limit_seconds=options.limit_seconds or target.session_seconds,
-            show=listener.line,
-        )
-        collect(scratch, results)
         report = make_report(
             built,
             results=results,
@@ -119,13 +113,52 @@ def dry_run(project: Project, name: str, *, target: Target, options: Options, ou
     return report
 
 
+def refuse_cards(target: Target) -> None:
+    """Raise UsageError for a target whose notebooks need cards: this machine stands in for a session without."""
+    if target.gpus:
+        raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a dry run here is for local-cpu")
+
+
+def run_sealed(
+    built: Build,
+    *,
+    seal: Seal,
+    image: Image,
+    inputs: Sequence[Mount],
+    scratch: Path,
+    results: Path,
+    options: Options,
+    listener: Listener,
+    offer: Path | None = None,
+) -> Execution:
+    """Execute the build in its room, and bring what it leaves to `results`; `offer` as `kaggle_room` takes it."""
+    room = kaggle_room(
+        built.notebook,
+        inputs=inputs,
+        image=image,
+        scratch=scratch,
+        results=results,
+        working_bytes=built.target.working_bytes,
+        hidden=options.hidden,
+        offer=offer,
+    )
+    execution = execute(
+        seal,
+        room,
+        python=image.python,
+        log=results / LOG,
+        limit_seconds=options.limit_seconds or built.target.session_seconds,
+        show=listener.line,
+    )
+    collect(scratch, results)
+    return execution
+
+
 def check_build(project: Project, built: Build, options: Options) -> Checked:
     """The competition's files and the solution that a run of `built` needs, checked with its models."""
     notebook = project.notebook(built.name)
     key = f"notebooks.{built.name}"
-    if options.data is None and notebook.data is None:
-        raise UsageError(f"no data: name a folder with --data DIR, or as {key}.data in kit.toml")
-    data = options.data or project.path(str(notebook.data), key=f"{key}.data")
+    data = project.data_folder(built.name, options.data)
     solution = options.solution
     # The project's own solution belongs to the project's own data.
     if solution is None and options.data is None and notebook.solution is not None:

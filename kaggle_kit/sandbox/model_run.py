@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import DataError, ModelError, UsageError
-from kaggle_kit.files import write_atomic
+from kaggle_kit.files import link_or_copy, write_atomic
 from kaggle_kit.model.folder import read_folder
 from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.model.merge import check_adapter
@@ -19,13 +17,13 @@ from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 from kaggle_kit.runtime.prepare import open_prompt
 from kaggle_kit.runtime.rows import read_records
 from kaggle_kit.runtime.wheel_names import kit_part_reference
-from kaggle_kit.sandbox.execute import LOG, execute
+from kaggle_kit.sandbox.dryrun import refuse_cards, run_sealed
 from kaggle_kit.sandbox.image import ready_image
-from kaggle_kit.sandbox.kaggle_room import kaggle_room, room_folder
+from kaggle_kit.sandbox.kaggle_room import room_folder
 from kaggle_kit.sandbox.layout import input_mounts
 from kaggle_kit.sandbox.model_report import ModelReport, make_model_report
 from kaggle_kit.sandbox.preflight import check_model
-from kaggle_kit.sandbox.results import collect, swapped_in, write_report
+from kaggle_kit.sandbox.results import swapped_in, write_report
 from kaggle_kit.sandbox.seal import choose_seal
 from kaggle_kit.wheelhouse.dataset import make_kit_part
 from kaggle_kit.wheelhouse.fetch import Progress, silent
@@ -54,7 +52,8 @@ def model_run(
     hashes; anything else that it wants of the network fails. Raises KitError where the run cannot begin.
     """
     since = time.monotonic()
-    _refuse(target, options)
+    refuse_cards(target)
+    _refuse(options)
     with room_folder() as scratch, swapped_in(out) as results:
         packages = packages_of(target)
         built = build(
@@ -70,26 +69,20 @@ def model_run(
         listener.say(f"seal: {seal.name}")
         offer = offer_of(target, packages, progress=listener.fetching)
         image = ready_image(progress=listener.say)
-        room = kaggle_room(
-            built.notebook,
-            inputs=_inputs(project, built, data, options, scratch),
-            image=image,
-            scratch=scratch,
-            results=results,
-            working_bytes=target.working_bytes,
-            offer=offer,
-        )
+        inputs = _inputs(project, built, data, options, scratch)
         prepared = time.monotonic() - since
         listener.say(f"{name}: makes a model, in a sealed Kaggle whose package index is a folder")
-        execution = execute(
-            seal,
-            room,
-            python=image.python,
-            log=results / LOG,
-            limit_seconds=options.limit_seconds or target.session_seconds,
-            show=listener.line,
+        execution = run_sealed(
+            built,
+            seal=seal,
+            image=image,
+            inputs=inputs,
+            scratch=scratch,
+            results=results,
+            options=options,
+            listener=listener,
+            offer=offer,
         )
-        collect(scratch, results)
         report = make_model_report(
             built,
             results=results,
@@ -102,9 +95,7 @@ def model_run(
     return report
 
 
-def _refuse(target: Target, options: Options) -> None:
-    if target.gpus:
-        raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a dry run here is for local-cpu")
+def _refuse(options: Options) -> None:
     if options.rows is not None:
         raise UsageError("--rows is of notebooks that score; how many rows a model is calibrated on: -p rows=N")
     if options.solution is not None or options.hidden:
@@ -136,10 +127,7 @@ class _Given:
 def _checked(project: Project, built: Build, options: Options) -> _Given:
     """The inputs of the run. Raises KitError for all that would fail in it and can be known now."""
     notebook = project.notebook(built.name)
-    key = f"notebooks.{built.name}"
-    if options.data is None and notebook.data is None:
-        raise UsageError(f"no data: name a folder with --data DIR, or as {key}.data in kit.toml")
-    data = options.data or project.path(str(notebook.data), key=f"{key}.data")
+    data = project.data_folder(built.name, options.data)
     base = project.path(project.models[notebook.model].path, key=f"models.{notebook.model}.path")
     check_model(notebook.model, base)
     found = inspect_model(base)
@@ -185,9 +173,6 @@ def _as_pushed(source: Path, name: str, folder: Path) -> Path:
     for path, file in read_folder(source).files.items():
         place = folder / path
         place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(file.resolve(), place)
-        except OSError:  # another file system, or one without hard links
-            shutil.copyfile(file, place)
+        link_or_copy(file.resolve(), place)
     write_atomic(folder / MANIFEST, dump_manifest(make_manifest(folder, kind="model", name=name)))
     return folder

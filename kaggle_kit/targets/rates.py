@@ -13,11 +13,12 @@ them. `dense_flops` is the rate of 16-bit weights in FLOP/s, where another model
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kaggle_kit.errors import DataError
+from kaggle_kit.runtime.kernels import Kernel
 from kaggle_kit.suggest import first_problem
 
 _SHIPPED = Path(__file__).parent / "rates"
@@ -67,11 +68,16 @@ class Rates(_Table):
     engine: str
     engine_cards: _Count = 1
     model: MeasuredModel
-    kernels: dict[Literal["machete", "marlin", "plain", "marlin-int8"], _Rate]
+    kernels: dict[Kernel, _Rate]
     tokens_per_second: _Rate
     trials: tuple[MeasuredTrial, ...] = ()
     dense_flops: _Rate | None = None
     source: str | None = None
+
+    @property
+    def by_kernel(self) -> dict[str, float]:
+        """`kernels`, as plans take them."""
+        return {str(name): rate for name, rate in self.kernels.items()}
 
     @property
     def mean_tokens(self) -> float:
@@ -84,8 +90,8 @@ class Rates(_Table):
         each = self.model.flops(self.mean_tokens) / self.engine_cards
         if kernel == "dense":
             return self.tokens_per_second * each if self.model.quantisation is None else self.dense_flops
-        rates: dict[str, Any] = {str(name): rate for name, rate in self.kernels.items()}
-        return rates[kernel] * each if kernel in rates else None
+        rate = self.by_kernel.get(kernel)
+        return rate * each if rate is not None else None
 
 
 def rates_path(target: str, *, project: Path | None = None) -> Path | None:

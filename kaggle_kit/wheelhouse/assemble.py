@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kaggle_kit.errors import KitError, WheelhouseError
-from kaggle_kit.files import write_atomic
+from kaggle_kit.files import link_or_copy, write_atomic
 from kaggle_kit.runtime.manifest import (
     MANIFEST,
     FileEntry,
@@ -155,11 +155,9 @@ def _place(wheels: Mapping[str, Path], out: Path) -> None:
         temporary.unlink(missing_ok=True)
         try:
             try:
-                temporary.hardlink_to(cached)
+                link_or_copy(cached, temporary)
             except FileNotFoundError:
                 raise WheelhouseError(f"{name} is not in the cache ({cached}); fetch it first") from None
-            except OSError:  # another file system, or one without hard links
-                shutil.copy2(cached, temporary)
             temporary.replace(out / name)
         finally:
             temporary.unlink(missing_ok=True)

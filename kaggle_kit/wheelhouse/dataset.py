@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from kaggle_kit.errors import KitError, UsageError, WheelhouseError
-from kaggle_kit.files import write_atomic
+from kaggle_kit.files import link_or_copy, write_atomic
 from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest, file_entry, read_manifest
 from kaggle_kit.runtime.wheel_names import KIT_WHEEL, kit_part_reference
 from kaggle_kit.wheelhouse.archive import read_archive
@@ -191,10 +191,7 @@ def _write(manifest: Manifest, wheelhouse: Path, folder: Path, reference: str) -
             source = wheelhouse / told.get(entry.path, Path(entry.path).name)
             target = fresh / entry.path
             target.parent.mkdir(exist_ok=True)
-            try:
-                target.hardlink_to(source)
-            except OSError:  # another file system, or one without hard links
-                shutil.copy2(source, target)
+            link_or_copy(source, target)
         write_atomic(fresh / METADATA, _metadata(manifest, reference))
         write_atomic(fresh / README, _readme(manifest, reference))
         write_atomic(fresh / MANIFEST, dump_manifest(manifest))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from contextlib import suppress
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import WheelhouseError
-from kaggle_kit.files import user_cache
+from kaggle_kit.files import link_or_copy, user_cache
 from kaggle_kit.wheelhouse.fetch import Progress, fetch, is_cached, silent
 from kaggle_kit.wheelhouse.index import ask_archive
 from kaggle_kit.wheelhouse.lock import LockedWheel
@@ -72,10 +71,7 @@ def _fill(folder: Path, files: Mapping[str, Path]) -> None:
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         for name, path in files.items():
-            try:
-                os.link(path, fresh / name)
-            except OSError:  # another file system, or one without hard links
-                shutil.copyfile(path, fresh / name)
+            link_or_copy(path, fresh / name)
         fresh.chmod(0o755)
         with suppress(OSError):  # another process was quicker
             fresh.rename(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import sqlite3
 import threading
@@ -12,7 +11,7 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from kaggle_kit.errors import RemoteError
-from kaggle_kit.files import sha256_file
+from kaggle_kit.files import link_or_copy, sha256_file
 from kaggle_kit.remote.loopback.records import Counter, StoredFile
 
 if TYPE_CHECKING:
@@ -174,7 +173,4 @@ class Store:
             with target.open("wb") as stream:
                 stream.truncate(file.size)
             return
-        try:
-            os.link(kept, target)
-        except OSError:
-            shutil.copyfile(kept, target)
+        link_or_copy(kept, target)
