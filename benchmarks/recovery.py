@@ -135,10 +135,10 @@ class Found:
 
 def run_whole(job: Job, folder: Path, *, killer: Killer | None = None, workers: int = 1) -> Outcome:
     """One run of the job through the supervisor, killed or not."""
-    python, environment = engine_python()
+    python, _ = engine_python()
     folder.mkdir(exist_ok=True)
     watch = killer.watch if killer else lambda _: None
-    outcome = run_job(job, workers=workers, python=python, scratch=folder, environment=environment, on_event=watch)
+    outcome = run_job(job, workers=workers, python=python, scratch=folder, on_event=watch)
     if killer:
         killer.stop()
     return outcome
@@ -168,7 +168,9 @@ def compare(job: Job, whole: Job) -> Found:
 def jobs(folder: Path, *, rows: int) -> tuple[Job, Job]:
     """The same short rows twice: to be disturbed, and not."""
     data = make_rows(folder / "data", rows=rows, mean_chars=150, seed=31)
-    job = demo_job(data, journal=folder / "killed" / "journal.sqlite", engine_options=ENGINE)
+    _, environment = engine_python()
+    place = folder / "killed" / "journal.sqlite"
+    job = demo_job(data, journal=place, engine_options=ENGINE, environment=environment)
     return job, replace(job, journal=folder / "whole" / "journal.sqlite")
 
 

@@ -6,6 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run, however slow the machine: a test that fails now fails again. With
+# --hypothesis-profile explore they are others each time.
+settings.register_profile("kit", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
+settings.load_profile("kit")
 
 PROJECTS = Path(__file__).parent / "projects"
 

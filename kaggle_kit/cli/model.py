@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kaggle_kit.cli.options import open_project, project_option
+from kaggle_kit.runtime.kernels import KERNELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -201,6 +202,9 @@ def _some(paths: Sequence[str]) -> str:
 @click.option("--data", metavar="DIR", type=_FOLDER, help="A folder with test.csv, read through the notebook's prompt.")
 @_notebook
 @click.option(
+    "--kernel", type=click.Choice(KERNELS), help="The 4-bit kernel (default: the notebook's, else the fastest)."
+)
+@click.option(
     "--hours", metavar="H", type=click.FloatRange(min=0, min_open=True), help="The session (default: the target's)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
@@ -216,27 +220,34 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
     Examples:
       kit model fit yi-34b --target kaggle-t4x2 --tokens 700 --context 2000
       kit model fit models/mine --notebook lmsys --data competition
+      kit model fit yi-34b --kernel marlin-int8
       kit model fit llama-3-8b:16 --histogram lengths.csv --rows 25000 --hours 9 --json
     """
+    from kaggle_kit.errors import UsageError
     from kaggle_kit.model.fit import fit_model, sizes_table
+    from kaggle_kit.model.speed import kernel_of
     from kaggle_kit.targets import load_target
     from kaggle_kit.targets.rates import load_rates
 
     root = _root(project_folder)
-    name = given["target_name"]
-    if not name and given["name"]:
-        name = open_project(project_folder).notebook(given["name"]).target
+    name, kernel = given["target_name"], given["kernel"]
+    if given["name"]:
+        notebook = open_project(project_folder).notebook(given["name"])
+        name, kernel = name or notebook.target, kernel or notebook.kernel
     target = load_target(name or _DEFAULT_TARGET, project=root)
     rates = load_rates(target.name, project=root)
     subject = _subject(path, target)
+    if given["kernel"] and kernel_of(subject, target, rates, kernel) != kernel:
+        raise UsageError(f"--kernel is for models of 4 bits on a target with cards: {subject.name}, {target.name}")
     most = subject.facts.most_tokens
     most_context = most - 1 if most else _USUAL_CONTEXT
     lengths = _lengths(path, project_folder, given, most_context)
     asked = given["context"] or max(min(_USUAL_CONTEXT, most_context), lengths.longest)
     rows = given["rows"] or (lengths.rows if lengths.rows > 1 else _USUAL_ROWS)
     hours = given["hours"] or target.session_seconds / 3600
-    found = fit_model(subject, target, context=asked, rows=rows, lengths=lengths, hours=hours, rates=rates)
-    sizes = sizes_table(target, context=asked, rows=rows, lengths=lengths, hours=hours, rates=rates)
+    alike: dict[str, Any] = {"rows": rows, "lengths": lengths, "hours": hours, "rates": rates, "kernel": kernel}
+    found = fit_model(subject, target, context=asked, **alike)
+    sizes = sizes_table(target, context=asked, **alike)
     if as_json:
         click.echo(json.dumps({**found.to_json(), "sizes": [one.to_json() for one in sizes]}, indent=2))
         return

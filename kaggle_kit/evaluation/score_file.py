@@ -142,6 +142,7 @@ def score_records(
         journal=state / "journal.sqlite",
         token_budget=scoring.token_budget,
         engine_options=plan.options if scoring.engine.startswith("vllm") else {},
+        environment=plan.environment,
         engine=scoring.engine,
         swapped=scoring.swapped,
     )
@@ -151,7 +152,6 @@ def score_records(
         workers=plan.replicas,
         python=scoring.python,
         scratch=state,
-        environment=plan.environment,
         on_event=on_event,
     )
     if outcome.ended != "done":

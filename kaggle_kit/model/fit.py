@@ -9,7 +9,7 @@ from kaggle_kit.errors import UsageError
 from kaggle_kit.model.engine_check import engine_dtype
 from kaggle_kit.model.memory import Layout, layouts
 from kaggle_kit.model.shapes import SHAPES, Subject, named_shape
-from kaggle_kit.model.speed import START_SECONDS, Speed, link_of, speed_of, tokens_in, total_seconds
+from kaggle_kit.model.speed import START_SECONDS, Speed, kernel_of, link_of, speed_of, tokens_in, total_seconds
 from kaggle_kit.runtime.engine_plan import NO_HALF
 
 if TYPE_CHECKING:
@@ -118,13 +118,16 @@ def fit_model(
     lengths: Lengths,
     hours: float,
     rates: Rates | None = None,
+    kernel: str | None = None,
 ) -> Fit:
     """Weigh one model against one target.
 
     `context` is the longest prompt in tokens, to which `lengths` are cut; `hours` is the whole session, of which
-    START_SECONDS are the start's. Raises UsageError where the model does not read so much, or the target does not tell
-    its cards' memory.
+    START_SECONDS are the start's; `kernel` is a 4-bit one by name. Raises UsageError where the model does not read so
+    much, the target does not tell its cards' memory, or the kernel cannot run there.
     """
+    if kernel is not None:
+        kernel_of(subject, target, rates, kernel)
     most = subject.facts.most_tokens
     if most is not None and context + 1 > most:
         raise UsageError(
@@ -134,7 +137,7 @@ def fit_model(
     ways = layouts(subject, target, context=context, mean_tokens=lengths.mean)
     speed, why = None, None
     try:
-        speed = speed_of(subject, target, rates)
+        speed = speed_of(subject, target, rates, kernel)
     except UsageError as error:
         why = str(error)
     timings = {}
@@ -169,7 +172,14 @@ def _refusal(subject: Subject, target: Target) -> str | None:
 
 
 def sizes_table(
-    target: Target, *, context: int, rows: int, lengths: Lengths, hours: float, rates: Rates | None = None
+    target: Target,
+    *,
+    context: int,
+    rows: int,
+    lengths: Lengths,
+    hours: float,
+    rates: Rates | None = None,
+    kernel: str | None = None,
 ) -> list[Fit]:
     """Every model that kit knows by name, in 4 bits, weighed against the target; each at what it reads at most."""
     found = []
@@ -185,6 +195,7 @@ def sizes_table(
                 lengths=lengths,
                 hours=hours,
                 rates=rates,
+                kernel=kernel,
             )
         )
     return found

@@ -53,8 +53,10 @@ CARDS = {
 }
 INT8 = "int8"
 """The kernel of int8 weights and activations: CUTLASS's on a GPU."""
-_HOPPER = {"machete": 1.0, "plain": 0.80, "marlin": 0.46, "dense": 0.87, INT8: 1.48}
-"""Rates of the kernels on an H200, of Machete's."""
+_HOPPER = {"machete": 1.0, "plain": 0.80, "marlin": 0.46, "marlin-int8": 0.64, "dense": 0.87, INT8: 1.48}
+"""Rates of the kernels on an H200, of Machete's; int8 activations make 1.38 of Marlin's there."""
+_ELSEWHERE = {INT8: 1.48, "marlin-int8": 1.38}
+"""Rates on other cards, of the rate in 4 bits there."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,13 @@ def _attention(shape: Architecture, tokens: float) -> float:
     return shape.layers * (whole + seen) / 2
 
 
-def speed_of(subject: Subject, target: Target, rates: Rates | None) -> Speed:
+def speed_of(subject: Subject, target: Target, rates: Rates | None, wanted: str | None = None) -> Speed:
     """The rate of one card of the target: measured where `rates` has the kernel, else a named share of the card's peak.
 
-    Raises UsageError for a target whose card nobody knows, and where no 4-bit kernel can run.
+    `wanted` is a 4-bit kernel by name. Raises UsageError for a target whose card nobody knows, and where that kernel or
+    all of them cannot run.
     """
-    kernel = _kernel(subject, target, rates)
+    kernel = kernel_of(subject, target, rates, wanted)
     if rates is not None and (measured := rates.flops(kernel)) is not None:
         why = f"measured with {rates.engine} on {rates.card} ({kernel}; {rates.source or 'kit bench'})"
         return Speed(measured, kernel, why, measured=True)
@@ -101,24 +104,29 @@ def speed_of(subject: Subject, target: Target, rates: Rates | None) -> Speed:
             f"measure it (kit bench), and put the rates into rates/{target.name}.json"
         )
     hopper = target.capability == (9, 0)
-    relative = _HOPPER.get(kernel, 1.0) if hopper or kernel == INT8 else 1.0
+    relative = (_HOPPER if hopper else _ELSEWHERE).get(kernel, 1.0)
     told = kernel
-    if kernel == INT8:
+    if kernel in _ELSEWHERE:
         # Turing, Ada and Hopper all multiply int8 at twice their fp16 rate.
         where = "measured on an H200" if hopper else "as on an H200; nobody has measured it on this card"
-        told = f"{INT8}, {relative} times {'Machete' if hopper else 'the 4-bit rate'}, {where}"
+        told = f"{kernel}, {relative} times {'Machete' if hopper else 'the 4-bit rate'}, {where}"
     why = f"assumed: {card.share * relative:.0%} {card.why} ({told})"
     return Speed(card.peak * card.share * relative, kernel, why, measured=False)
 
 
-def _kernel(subject: Subject, target: Target, rates: Rates | None) -> str:
+def kernel_of(subject: Subject, target: Target, rates: Rates | None, wanted: str | None = None) -> str:
+    """The kernel of a model's matrices on a target; `wanted` is taken where the model has 4 bits and the target cards.
+
+    Raises UsageError where that kernel, or every 4-bit one, cannot run there.
+    """
     if subject.int8:
         return INT8
     method, cards = subject.facts.quantisation, target.capability
     if method is None or cards is None:
         return "dense"
     known = rates.by_kernel if rates else None
-    return choose_kernel(capability=cards, version=target.engine_version, method=method, rates=known).kernel
+    version = target.engine_version
+    return choose_kernel(capability=cards, version=version, method=method, rates=known, wanted=wanted).kernel
 
 
 def row_seconds(subject: Subject, layout: Layout, speed: Speed, link: float, tokens: float) -> float:

@@ -91,6 +91,7 @@ def build(
             "notebook": name,
             "target": target.name,
             "kit_version": __version__,
+            "kit_wheel": kit_wheel_sha256(),
             "wheelhouse": target.name,
             "model": notebook.model,
             "ensemble": [list(pair) for pair in notebook.ensemble.items()],

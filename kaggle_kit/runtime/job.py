@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,8 @@ class Job:
     journal: Path
     token_budget: int
     engine_options: Mapping[str, Any]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the worker beside this process's own: among them those that choose its kernels."""
     engine: str = "vllm"
     deadline: float = math.inf
     """When scoring must have ended (Unix time, seconds)."""
@@ -56,6 +58,7 @@ class Job:
             "token_budget": self.token_budget,
             "engine": self.engine,
             "engine_options": dict(self.engine_options),
+            "environment": dict(self.environment),
             "share": self.share,
         }
         # Never sorted: the order of the labels is the order of the scores.
@@ -72,6 +75,7 @@ class Job:
             "token_budget": self.token_budget,
             "engine": self.engine,
             "engine_options": dict(self.engine_options),
+            "environment": dict(self.environment),
             "deadline": self.deadline,
             "swapped": self.swapped,
             "share": self.share,
@@ -91,6 +95,7 @@ def read_job(path: Path) -> Job:
         journal=Path(body["journal"]),
         token_budget=body["token_budget"],
         engine_options=body["engine_options"],
+        environment=body["environment"],
         engine=body["engine"],
         deadline=body["deadline"],
         swapped=body["swapped"],

@@ -14,7 +14,7 @@ from kaggle_kit.runtime.journal import PLAIN, Entry, Journal
 from kaggle_kit.runtime.supervisor import Outcome, log_tail, supervise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from kaggle_kit.runtime.job import Job
@@ -58,12 +58,11 @@ def run_job(
     workers: int,
     python: Path,
     scratch: Path,
-    environment: Mapping[str, str],
     on_event: Callable[[dict[str, Any]], None],
 ) -> Outcome:
     """Run all parts of a job to their ends; `on_event` gets each event with the number of its `worker`.
 
-    `environment` is added to this process's, which is cleaned of what would lead the worker astray. The worker's own
+    The job's variables are added to this process's, which are cleaned of what would lead the worker astray. Its own
     words go to `scratch`/worker-N.log; where it failed, their end is in the outcome's `log`.
     """
     told = threading.Lock()
@@ -82,7 +81,7 @@ def run_job(
         with Journal(part.journal, configuration=part.configuration()) as journal:
             outcome = supervise(
                 [str(python), "-m", "kaggle_kit.runtime.worker", str(path)],
-                environment={**worker_environment(scratch), **environment, **own},
+                environment={**worker_environment(scratch), **job.environment, **own},
                 log=log,
                 deadline=job.deadline,
                 count=journal.count,

@@ -173,7 +173,6 @@ class Session:
                 workers=plan.replicas,
                 python=self._installed.python,
                 scratch=self.scratch,
-                environment={**plan.environment, **self._installed.environment},
                 on_event=partial(on_event, model),
             )
             self._note_outcome(outcome)
@@ -221,6 +220,7 @@ class Session:
 
     def _job(self, model: Path) -> Job:
         number = [member for member, _ in self._members()].index(model)
+        plan = self._plans.get(model)
         return Job(
             task=self.task,
             test=self.data / "test.csv",
@@ -228,7 +228,11 @@ class Session:
             model=model,
             journal=self.scratch / f"journal-{number}.sqlite",
             token_budget=self.token_budget,
-            engine_options=self._plans[model].options if model in self._plans else {},
+            engine_options=plan.options if plan else {},
+            environment={
+                **(plan.environment if plan else {}),
+                **(self._installed.environment if self._installed else {}),
+            },
             engine=self.engine,
             deadline=self.deadline,
         )

@@ -146,6 +146,8 @@ def test_fit_reads_a_histogram(tmp_path, capsys):
         (["yi-34b", "--tokens", "5", "--histogram", "x"], "give one of --tokens, --histogram and --data"),
         (["yi-34b", "--data", "x"], "--data needs --notebook NAME"),
         (["yi-34b", "--target", "kaggle-t4"], "did you mean 'kaggle-t4x2'"),
+        (["yi-34b", "--kernel", "machete"], "the kernel machete cannot be used: Machete runs on sm_90"),
+        (["yi-34b:16", "--kernel", "marlin"], "--kernel is for models of 4 bits on a target with cards"),
     ],
 )
 def test_wrong_use_of_fit_ends_with_2(arguments, message, capsys):

@@ -38,7 +38,7 @@ def test_an_over_confident_model_gets_its_best_temperature(scale, rows):
 
 
 @given(seed=st.integers(0, 10_000), scale=st.floats(0.3, 4), shift=st.floats(-1, 1), rows=st.integers(60, 600))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_scipy_finds_nothing_better(seed, scale, shift, rows):
     """No scale and bias have less loss than those that are found."""
     logs, outcome = truth(rows, seed=seed)

@@ -22,7 +22,7 @@ def test_a_mixture_is_the_runtimes():
 
 
 @given(seed=st.integers(0, 10_000), noise=st.lists(st.floats(0.05, 2), min_size=2, max_size=6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_scipy_finds_nothing_better(seed, noise):
     """No weights above 0 that sum to 1 have less loss."""
     logs, outcome = truth(400, seed=seed)

@@ -252,6 +252,27 @@ def test_measured_rates_choose_the_kernel(tmp_path):
     assert told.assumption.startswith("measured with vllm 0.32.0 on sm_75 (plain")
 
 
+@pytest.mark.parametrize(
+    ("target", "share", "told"),
+    [
+        (H200, 0.64, "0.64 times Machete, measured on an H200"),
+        (T4, 1.38, "1.38 times the 4-bit rate, as on an H200; nobody has measured it on this card"),
+    ],
+)
+def test_a_kernel_by_name_has_its_own_rate(target, share, told):
+    """Int8 activations: 1.38 of Marlin, which is 0.64 of Machete; and it says where that was measured."""
+    model = named_shape("yi-34b")
+    own, named = speed_of(model, target, None), speed_of(model, target, None, "marlin-int8")
+    assert named.flops == pytest.approx(share * own.flops)
+    assert told in named.assumption
+
+
+def test_a_kernel_that_cannot_run_there_is_refused():
+    """No hours are told of what will never run."""
+    with pytest.raises(UsageError, match="Machete runs on sm_90"):
+        fit("yi-34b", kernel="machete")
+
+
 def test_more_rows_or_tokens_take_longer_and_cards_help():
     """Twice the rows are twice the time; twice the tokens more than that, by attention."""
     one = fit("yi-34b").timings["tensor parallel 2"].seconds

@@ -24,7 +24,7 @@ JSON = st.recursive(
     max_leaves=5,
 )
 # The folder is written anew by every example.
-_settings = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_settings = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @_settings

@@ -10,6 +10,7 @@ CONTEXT = {
     "notebook": "answer",
     "target": "local-cpu",
     "kit_version": "1",
+    "kit_wheel": "0" * 64,
     "wheelhouse": "local-cpu",
     "model": "small",
     "ensemble": [["other", 0.5]],

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -212,12 +213,20 @@ def no_kit_wheel(kaggle: Kaggle) -> None:
     seal(kaggle.sources["wheels"], kind="wheelhouse", name="local-cpu")
 
 
+def wheel_of_another_kit(kaggle: Kaggle) -> None:
+    wheel = next(kaggle.sources["wheels"].glob("*.whl"))
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr("kaggle_kit/runtime/later.py", "")
+    seal(kaggle.sources["wheels"], kind="wheelhouse", name="local-cpu")
+
+
 BROKEN = {
     no_wheelhouse: "no wheelhouse 'local-cpu' below .*: attach its dataset to the notebook",
     no_model: "no model 'small' below .*: attach its dataset to the notebook",
     corrupt_wheel: r"kaggle_kit_runtime-.*\.whl is corrupt: upload the wheelhouse again",
     missing_wheel: r"kaggle_kit_runtime-.*\.whl",
     no_kit_wheel: "lacks the kit's own wheel",
+    wheel_of_another_kit: "is of another kit than the one that built this notebook: push both again",
 }
 
 

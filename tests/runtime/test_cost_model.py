@@ -158,7 +158,7 @@ def test_p95_lies_above_the_median():
     assert Estimate(100.0, 0.1).p95 == pytest.approx(117.88, abs=0.01)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.lists(st.integers(1, 8000), min_size=1, max_size=8), st.floats(1e-3, 1e4)),

@@ -40,9 +40,16 @@ def test_labels_in_another_order_are_another_configuration(make_job, task):
     assert make_job([]).configuration() != make_job([], task=turned).configuration()
 
 
-@pytest.mark.parametrize("change", [{"token_budget": 99}, {"engine_options": {"dtype": "float16"}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"token_budget": 99},
+        {"engine_options": {"dtype": "float16"}},
+        {"environment": {"VLLM_MARLIN_INPUT_DTYPE": "int8"}},
+    ],
+)
 def test_what_decides_the_scores_decides_the_configuration(make_job, change):
-    """Another budget or other engine options begin another journal."""
+    """Another budget, other engine options or another kernel begin another journal."""
     job = make_job([])
     assert dataclasses.replace(job, **change).configuration() != job.configuration()
 

@@ -42,7 +42,7 @@ with Journal(Path(sys.argv[1]), configuration="c") as journal:
 
 
 @given(entries=st.lists(ENTRIES, max_size=6, unique_by=lambda entry: entry.id))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_entries_come_back_as_they_were(tmp_path, entries):
     """Any ids and problems (NUL, quotes, any script) and every digit of the scores survive the file."""
     name = secrets.token_hex()  # Hypothesis seeds `random`

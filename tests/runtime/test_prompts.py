@@ -28,7 +28,7 @@ WILD = st.text(st.characters(codec=None), max_size=200)  # codec=None: lone surr
 CHOSEN = st.text(st.sampled_from("a b\n\t\r\0é你अ́🙂👩🏽‍💻🇫🇷\ud83d\ude42…[]</s>{}"), max_size=200)
 TURNS = st.lists(WILD | CHOSEN, max_size=4)
 ROWS = st.fixed_dictionaries(dict.fromkeys(FIELDS, TURNS))
-FAST = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FAST = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 class Letters:
@@ -194,7 +194,7 @@ LENGTHS = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 5000), min_s
 
 
 @given(lengths=LENGTHS, room=st.integers(-5, 10_000), data=st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_a_split_never_exceeds_the_room(lengths, room, data):
     """The tokens of all fields together are at most the room, and none is negative."""
     shares = {name: data.draw(st.floats(1e-6, 1e6)) for name in lengths}
@@ -205,7 +205,7 @@ def test_a_split_never_exceeds_the_room(lengths, room, data):
 
 
 @given(lengths=LENGTHS, room=st.integers(0, 10_000), data=st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_a_split_gives_unused_shares_on(lengths, room, data):
     """No room is left unused while a field could use it, but for the rounding of one token a field."""
     shares = {name: data.draw(st.floats(1e-6, 1e6)) for name in lengths}

@@ -39,7 +39,7 @@ def test_two_workers_do_their_shares_side_by_side(make_job, tmp_path):
     """Two real workers settle every row of a table that needs no engine, and each event tells whose it is."""
     job = make_job([[str(i), "oops", GOOD, GOOD] for i in range(7)])
     told = []
-    outcome = run_job(job, workers=2, python=sys.executable, scratch=tmp_path, environment={}, on_event=told.append)
+    outcome = run_job(job, workers=2, python=sys.executable, scratch=tmp_path, on_event=told.append)
     assert outcome.ended == "done"
     assert {event["worker"] for event in told} == {0, 1}
     assert sorted(read_entries(job, workers=2)) == [str(i) for i in range(7)]
@@ -49,7 +49,7 @@ def test_two_workers_do_their_shares_side_by_side(make_job, tmp_path):
 def test_a_worker_that_fails_leaves_its_log(make_job, tmp_path):
     """Where there is no engine, the outcome says so, with the end of the log."""
     job = make_job([["1", GOOD, GOOD, GOOD], ["2", "oops", GOOD, GOOD]])
-    outcome = run_job(job, workers=2, python=sys.executable, scratch=tmp_path, environment={}, on_event=lambda _: None)
+    outcome = run_job(job, workers=2, python=sys.executable, scratch=tmp_path, on_event=lambda _: None)
     assert outcome.ended == "failed"
     assert "vllm" in outcome.message
     assert "Traceback" in outcome.log
@@ -64,7 +64,8 @@ def test_the_workers_environment_is_offline_and_its_own(make_job, tmp_path, monk
     program.write_text("#!/bin/sh\nenv > $(dirname $0)/seen\n", encoding="utf-8")
     program.chmod(0o755)
     given = {"VLLM_CPU_KVCACHE_SPACE": "1", "USE_TF": "1"}
-    run_job(make_job([]), workers=1, python=program, scratch=tmp_path, environment=given, on_event=lambda _: None)
+    job = make_job([], environment=given)
+    run_job(job, workers=1, python=program, scratch=tmp_path, on_event=lambda _: None)
     seen = dict(line.split("=", 1) for line in (tmp_path / "seen").read_text().splitlines() if "=" in line)
     assert not {"PYTHONPATH", "MPLBACKEND", "CUDA_VISIBLE_DEVICES"} & set(seen)
     assert seen["HF_HUB_OFFLINE"] == "1"

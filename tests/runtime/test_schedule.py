@@ -17,7 +17,7 @@ def made(tokens):
 
 
 @given(tokens=st.dictionaries(IDS, TOKENS, max_size=150))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_id_is_scored_exactly_once(tokens):
     """Probe and rest together hold each id once, whatever the prompts."""
     chunks, rest = scoring_order(made(tokens))
@@ -25,7 +25,7 @@ def test_every_id_is_scored_exactly_once(tokens):
 
 
 @given(tokens=st.dictionaries(IDS, TOKENS, max_size=60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_copies_cover_every_row_once(tokens):
     """Each row is scored itself or is the copy of one that is, and copies have exactly that one's prompt."""
     found = copies(made(tokens))

@@ -25,7 +25,7 @@ def softmax(logits):
 
 
 @given(ids=IDS, data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_is_dumped_passes_the_check(ids, data):
     """Any ids and any probabilities, prior or scored, give a text that the sample accepts."""
     sample = Sample("id", COLUMNS, tuple(ids))
@@ -34,7 +34,7 @@ def test_what_is_dumped_passes_the_check(ids, data):
 
 
 @given(logits=LOGITS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_row_sums_to_one_as_written(logits):
     """The ten digits of a row's cells sum to 1 within 1e-9."""
     text = dump_submission(Sample("id", COLUMNS, ("1",)), {"1": softmax(logits)}, prior=PRIOR)

@@ -223,9 +223,10 @@ def test_done_at_the_last_moment_is_done(run):
 
 def test_seconds_of_a_stage_are_added_up_over_all_lives(run):
     """A stage that ran in two lives has the seconds of both, and the stages do not overlap."""
+    since = time.monotonic()
     outcome = run("""
         send("stage", name="prepare")
-        time.sleep(0.2)
+        time.sleep(0.4)
         send("stage", name="scoring")
         score(1)
         time.sleep(0.4)
@@ -233,9 +234,10 @@ def test_seconds_of_a_stage_are_added_up_over_all_lives(run):
             sys.exit(1)
         send("done", peak_bytes=1)
     """)
-    # Taken when an event comes, not when it was sent: a little less than was slept is right.
-    assert 0.35 < outcome.stages["prepare"] < 0.7
-    assert 0.75 < outcome.stages["scoring"] < 1.6
+    # Taken when an event comes, not when it was sent: a little less than was slept is right, not the half.
+    assert outcome.stages["prepare"] > 0.5
+    assert outcome.stages["scoring"] > 0.5
+    assert sum(outcome.stages.values()) < time.monotonic() - since
 
 
 def test_noise_among_the_events_is_passed_over(run):

@@ -132,6 +132,10 @@ torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 512.00 MiB. GPU 1 
         "/kaggle/input/kit-wheels has 181,403,648 bytes, its manifest says 183,211,002: it was cut or changed; fetch "
         "or upload it again"
     ),
+    "other-kit": _cell(
+        "ValueError: /kaggle/input/kit-wheels-kit/kaggle_kit_runtime-0.1.0-py3-none-any.whl is of another kit than the "
+        "one that built this notebook: push both again"
+    ),
     "wheelhouse-parts": _cell(
         "WheelhouseError: /kaggle/input/kit-wheels-kit was made for another version of the wheelhouse kaggle-t4x2 than "
         "/kaggle/input/kit-wheels holds; upload both parts again, or attach the versions that belong together"
