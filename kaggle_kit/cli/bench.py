@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kaggle_kit.cli.options import open_project, parameter_option, project_option
+from kaggle_kit.cli.options import Number, open_project, parameter_option, project_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name")
 @click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="A folder with train.csv or test.csv.")
-@click.option("--minutes", type=click.FloatRange(min=0.5), default=10.0, show_default=True, help="The time for it.")
+@click.option("--minutes", type=Number(min=0.5), default=10.0, show_default=True, help="The time for it.")
 @click.option("--rows", type=click.IntRange(min=32), default=2000, show_default=True, help="Rows to measure with.")
 @click.option("-o", "--out", metavar="FILE", type=click.Path(path_type=Path), help="Default: rates/local-cpu.json.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rates file instead of a table.")
@@ -50,7 +50,6 @@ def bench(
     from kaggle_kit.cli.scoring import HERE, open_scoring
     from kaggle_kit.files import write_atomic
     from kaggle_kit.runtime.bench import bench as measure
-    from kaggle_kit.runtime.gpus import find_gpus
     from kaggle_kit.runtime.job import Job
     from kaggle_kit.targets.rates import FOLDER
 
@@ -74,7 +73,7 @@ def bench(
             job,
             data=folder,
             rows=rows,
-            gpus=find_gpus(),
+            gpus=scoring.gpus,
             vllm_version=scoring.vllm_version,
             given=scoring.engine_options,
             given_environment=scoring.environment,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
-from pathlib import Path
 
 import click
 
@@ -111,6 +111,7 @@ def _system_error(error: OSError) -> int:
     if error.errno == errno.EPIPE:
         return 1
     if error.errno not in (
+        errno.ENOENT,
         errno.ENOSPC,
         errno.EACCES,
         errno.EEXIST,
@@ -122,7 +123,7 @@ def _system_error(error: OSError) -> int:
         errno.ENAMETOOLONG,
     ):
         raise error
-    place = error.filename or Path.cwd()
+    place = error.filename or os.environ.get("PWD", "the working folder")
     click.echo(f"error: {place}: {error.strerror}", err=True)
     return 1
 

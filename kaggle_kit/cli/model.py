@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, project_option
+from kaggle_kit.cli.options import Number, open_project, project_option
 from kaggle_kit.runtime.kernels import KERNELS
 
 if TYPE_CHECKING:
@@ -204,9 +204,7 @@ def _some(paths: Sequence[str]) -> str:
 @click.option(
     "--kernel", type=click.Choice(KERNELS), help="The 4-bit kernel (default: the notebook's, else the fastest)."
 )
-@click.option(
-    "--hours", metavar="H", type=click.FloatRange(min=0, min_open=True), help="The session (default: the target's)."
-)
+@click.option("--hours", metavar="H", type=Number(min=0, min_open=True), help="The session (default: the target's).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @project_option
 def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: Any) -> None:

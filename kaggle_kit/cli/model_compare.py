@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, parameter_option, project_option
+from kaggle_kit.cli.options import Number, open_project, parameter_option, project_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ _ROWS = 500
 @click.option(
     "--limit",
     metavar="KL",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     help="End with 1 where the mean KL is above this (default: most_kl of QUANT's table in kit.toml).",
 )
 @click.option(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +26,17 @@ parameter_option = click.option(
     multiple=True,
     help="Override a parameter of the notebook; may be given several times.",
 )
+
+
+class Number(click.FloatRange):
+    """A range of numbers, in which neither nan nor inf is one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number. Ends the command where it is none."""
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return found
 
 
 def open_project(folder: Path | None) -> Project:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kaggle_kit.notebook.pull import Pull
+    from kaggle_kit.remote.door.kernels import Kernel
 
 
 @click.command()
@@ -34,22 +35,33 @@ def pull(name: str, take: bool, clean_only: bool, records: Path | None, project_
       kit pull lmsys > edits.patch
       kit pull lmsys --apply
 
-    Exit code 1 where there are conflicts.
+    Exit code 1 where there are conflicts, or where the notebook would not build with what --apply should write.
     """
-    from kaggle_kit.errors import RemoteError
+    from kaggle_kit.errors import ProjectError, RemoteError
     from kaggle_kit.notebook.pull import apply, pull_notebook
     from kaggle_kit.remote.door import kernels
+    from kaggle_kit.remote.plan.kernel_build import source_hash
+    from kaggle_kit.remote.plan.state import load_state
     from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
     from kaggle_kit.targets import load_target
 
     project = open_project(project_folder)
-    reference, number = pushed_version(project, name, records=records or project.root, version=None)
+    place = records or project.root
+    reference, number = pushed_version(project, name, records=place, version=None)
+    # What was brought here before is where the next edits begin.
+    earlier = load_state(place).notebooks[reference].merged
+    number = earlier.version if earlier else number
+    build = project.root / "build" / name
+    if not (build / MANIFEST).is_file():
+        raise ProjectError(
+            f"{build} holds no build; make the one that was pushed (with its --target and -p) with: kit build {name}"
+        )
     with open_door() as door:
         newest = kernels.read(door, reference)
         pushed = kernels.read(door, reference, version=number)
     if newest is None or pushed is None:
         raise RemoteError(f"notebook {reference} version {number} is not on Kaggle any more; see kit plan {name}")
-    extra = read_manifest(project.root / "build" / name / MANIFEST).extra
+    extra = read_manifest(build / MANIFEST).extra
     assignments = extra.get("assignments")
     result = pull_notebook(
         project,
@@ -59,17 +71,47 @@ def pull(name: str, take: bool, clean_only: bool, records: Path | None, project_
         target=load_target(str(extra.get("target")), project=project.root),
         assignments=[str(one) for one in assignments] if isinstance(assignments, list) else [],
     )
-    _show(result, name=name, version=newest.version)
+    edited = source_hash(newest.source) != source_hash(pushed.source)
+    if result.unchanged:
+        known = _known(name, edited=edited, take=take, before=earlier is not None)
+        say(f"{name}: version {newest.version} on Kaggle {known}")
+    else:
+        _show(result)
     if take and not result.unchanged:
         for path in apply(result, root=project.root, clean_only=clean_only):
             say(f"written: {path}")
+    if take and edited and _is_whole(result):
+        _note(place, newest)
     return 1 if result.conflicts else 0
 
 
-def _show(result: Pull, *, name: str, version: int | None) -> None:
-    if result.unchanged and not result.conflicts:
-        say(f"{name}: version {version} on Kaggle says what was pushed")
-        return
+def _is_whole(result: Pull) -> bool:
+    """Whether all that was edited is in the files after --apply: what was given with -p is not."""
+    from kaggle_kit.project.config import CONFIG
+
+    return not result.conflicts and all(edit.place == CONFIG for edit in result.parameters)
+
+
+def _note(records: Path, brought: Kernel) -> None:
+    """Keep in the state that this version's edits are here: the next push may go over it, and over no later one."""
+    from kaggle_kit.remote.door.kernels import newest_version
+    from kaggle_kit.remote.plan.kernel_build import source_hash
+    from kaggle_kit.remote.plan.state import Merged, load_state, save_state
+
+    merged = Merged(version=newest_version(brought), source=source_hash(brought.source))
+    save_state(records, load_state(records).with_merged(brought.ref, merged))
+
+
+def _known(name: str, *, edited: bool, take: bool, before: bool) -> str:
+    """Of a version from which nothing is to be brought: why, and how to go on."""
+    if not edited:
+        return "is here already" if before else "says what was pushed"
+    if take:
+        return f"is here already: kit push {name} goes on from it"
+    return f"is here already: say so with kit pull {name} --apply, and kit push {name} goes on from it"
+
+
+def _show(result: Pull) -> None:
     for change in result.changes:
         say(f"{change.kind}: cell {change.name}")
     for edit in result.parameters:

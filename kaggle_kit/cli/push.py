@@ -92,7 +92,7 @@ def push(
         if receipt is None:
             return 1
         if wait or submit:
-            return finish(project, receipt, door=door, records=place, message=notes if submit else None)
+            return finish(project, receipt, door=door, records=place, submit=submit, message=message)
     return 0
 
 
@@ -124,8 +124,10 @@ def _receipt(
 
     step = plan.step(notebook.key)
     version = applied.versions.get(notebook.key, step.becomes if step else None)
-    kept = load_receipt(records, notebook.name, version) if version and notebook.key not in applied.notebooks else None
-    receipt = kept if kept is not None and not kept.differing else None
+    made, receipt = notebook.key in applied.notebooks, None
+    if version and not made:
+        kept = load_receipt(records, notebook.name, version, notebook=notebook.reference)
+        receipt = kept if kept is not None and not kept.differing else None
     receipt = receipt or read_back(
         plan,
         applied,
@@ -140,12 +142,19 @@ def _receipt(
     for check in receipt.differing:
         say(f"{notebook.key} version {version}: {check.what} is {check.found!r} on Kaggle, asked was {check.asked!r}")
     if receipt.differing:
-        say(
-            f"Kaggle did not take what was asked; see {receipt.url}. "
-            f"kit push {notebook.name} makes a new version in place of it"
-        )
+        say(f"Kaggle did not take what was asked; see {receipt.url}. {_way_out(receipt, made=made)}")
         return None
     return receipt
+
+
+def _way_out(receipt: Receipt, *, made: bool) -> str:
+    """What makes a version in place of a differing one, as the next plan will have it; `made` by this push or not."""
+    name = receipt.name
+    if any(check.what == "source" for check in receipt.differing):
+        return f"See what differs with kit pull {name}, or send yours over it with kit push {name} --overwrite"
+    if not made:
+        return f"The plan takes it for what is here: change and build {name}, and kit push {name} makes a new version"
+    return f"kit push {name} makes a new version in place of it"
 
 
 def _commit(root: Path) -> str | None:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kaggle_kit.project import Project
-    from kaggle_kit.remote.door.competitions import Submission
     from kaggle_kit.remote.door.door import Door
     from kaggle_kit.remote.door.kernels import RunState
     from kaggle_kit.remote.failed.failures import Finding
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
     from kaggle_kit.remote.runs import Fetched
 
 
-def finish(project: Project, receipt: Receipt, *, door: Door, records: Path, message: str | None) -> int:
-    """Wait for the run of the receipt's version; with a `message`, hand it in too. Returns the exit code."""
+def finish(project: Project, receipt: Receipt, *, door: Door, records: Path, submit: bool, message: str | None) -> int:
+    """Wait for the run of the receipt's version; with `submit`, hand it in too. Returns the exit code."""
     from kaggle_kit.remote.runs import wait_ended
 
     deadline = door.clock() + _session_seconds(project, receipt) + door.patience.queue_s
@@ -35,7 +34,7 @@ def finish(project: Project, receipt: Receipt, *, door: Door, records: Path, mes
     if not state.complete or not whole:
         say(f"when that is mended, or was Kaggle's fault: kit push {receipt.name} runs it as a new version")
         return 1
-    return hand_in(project, receipt, door=door, records=records, message=message) if message is not None else 0
+    return hand_in(project, receipt, door=door, records=records, message=message) if submit else 0
 
 
 def _session_seconds(project: Project, receipt: Receipt) -> float:
@@ -49,7 +48,7 @@ def _session_seconds(project: Project, receipt: Receipt) -> float:
 
 
 def bring(receipt: Receipt, state: RunState, *, door: Door, records: Path) -> tuple[Receipt, bool]:
-    """Log and output of an ended run into runs/NAME-vN, into the receipt what they are, and why it failed if it did.
+    """Log and output of an ended run into its folder, into the receipt what they are, and why it failed if it did.
 
     Also whether it has made the model that it is for, and each that it has made is as its manifest says.
     """
@@ -57,7 +56,7 @@ def bring(receipt: Receipt, state: RunState, *, door: Door, records: Path) -> tu
     from kaggle_kit.remote.runs import fetch, output_facts, why_failed
 
     receipt = with_run(receipt, state)
-    folder = run_folder(records, receipt.name, receipt.version)
+    folder = run_folder(records, receipt.name, receipt.version, notebook=receipt.notebook)
     fetched = fetch(door, receipt.notebook, receipt.version, folder, ended=state.ended)
     receipt = replace(receipt, output=output_facts(fetched))
     save_receipt(records, receipt)
@@ -103,21 +102,27 @@ def show_corrupt(fetched: Fetched) -> None:
         say(f"CORRUPT MODEL: {bad} is not what its manifest says: do not trust these answers, upload the model again")
 
 
-def run_folder(records: Path, name: str, version: int) -> Path:
+def run_folder(records: Path, name: str, version: int, *, notebook: str) -> Path:
     """Where the files of a version's run are kept."""
-    return records / "runs" / f"{name}-v{version}"
+    from kaggle_kit.remote.receipt import record_name
+
+    return records / "runs" / record_name(records, name, version, notebook=notebook)
 
 
-def hand_in(project: Project, receipt: Receipt, *, door: Door, records: Path, message: str, wait: bool = True) -> int:
+def hand_in(
+    project: Project, receipt: Receipt, *, door: Door, records: Path, message: str | None, wait: bool = True
+) -> int:
     """Hand in the version's submission.csv and, with `wait`, stay until it is scored. Returns the exit code."""
     from kaggle_kit.remote.receipt import save_receipt
     from kaggle_kit.remote.runs import submit
 
     said = ""
 
-    def tell(made: Submission) -> None:
+    def tell(receipt: Receipt) -> None:
         nonlocal said
-        line = f"submission {made.ref}: {made.state}" + (f", {made.error}" if made.error else "")
+        save_receipt(records, receipt)
+        made = receipt.submission
+        line = f"submission {made['ref']}: {made['state']}" + (f", {made['error']}" if made["error"] else "")
         if line != said:
             say(line)
         said = line
@@ -136,7 +141,7 @@ def hand_in(project: Project, receipt: Receipt, *, door: Door, records: Path, me
         say(
             f"submission {receipt.submission['ref']} of {receipt.name} version {receipt.version}: Kaggle calls it "
             f"complete and tells no score. See the submissions page of {project.competition}, or ask again with: "
-            f"kit submit {receipt.name} --wait (nothing is handed in twice)"
+            f"kit submit {receipt.name} --wait --version {receipt.version} (nothing is handed in twice)"
         )
         return 1
     if wait:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from kaggle_kit.project import Project
     from kaggle_kit.runtime.submission import Sample
 
-_VERSIONED = re.compile(r"(.+)-v(\d+)")
 _TEST, _SAMPLE, _SOLUTION = "test.csv", "sample_submission.csv", "solution.csv"
 
 
@@ -97,14 +95,15 @@ def _from_scores(path: Path, given: Given) -> Run:
 
 def _from_folder(folder: Path, project: Project | None, given: Given) -> Run:
     from kaggle_kit.evaluation.read_run import Material, read_run
-    from kaggle_kit.evaluation.run_facts import LOG, REPORT, read_json
+    from kaggle_kit.evaluation.run_facts import REPORT, read_json
+    from kaggle_kit.remote.runs import kept_log
     from kaggle_kit.runtime.summary import RECORD
 
     report, record = read_json(folder / REPORT), read_json(folder / RECORD)
     receipt = None if report else _receipt(folder)
     name = str(report.get("notebook") or (receipt or {}).get("name") or folder.name)
     rows = _rows(folder, name, project, given)
-    log, findings = _log(folder / LOG, failed=_failed(report, record, receipt), receipt=receipt or {})
+    log, findings = _log(kept_log(folder), failed=_failed(report, record, receipt), receipt=receipt or {})
     material = Material(
         log=log,
         findings=findings,
@@ -118,12 +117,11 @@ def _from_folder(folder: Path, project: Project | None, given: Given) -> Run:
 
 
 def _receipt(folder: Path) -> dict[str, Any] | None:
-    """The receipt of runs/NAME-vN, which stands in receipts/ beside runs/."""
-    from kaggle_kit.remote.receipt import load_receipt
+    """The receipt of runs/NAME-vN, which stands by the same name in receipts/ beside runs/."""
+    from kaggle_kit.remote.receipt import FOLDER, read_receipt
 
-    match = _VERSIONED.fullmatch(folder.name)
-    found = load_receipt(folder.absolute().parent.parent, match[1], int(match[2])) if match else None
-    return found.to_json() if found else None
+    path = folder.absolute().parent.parent / FOLDER / f"{folder.name}.json"
+    return read_receipt(path).to_json() if path.is_file() else None
 
 
 def _failed(report: Mapping[str, Any], record: Mapping[str, Any], receipt: Mapping[str, Any] | None) -> bool:

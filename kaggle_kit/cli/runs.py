@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ from kaggle_kit.cli.remote_options import (
 from kaggle_kit.cli.wide_table import show_table
 
 if TYPE_CHECKING:
-    from kaggle_kit.project import Project
     from kaggle_kit.remote.receipt import Receipt
 
 RUNNING, UNKNOWN = 3, 4
@@ -50,7 +50,7 @@ def status(name: str, version: int | None, as_json: bool, records: Path | None, 
     reference, number = pushed_version(project, name, records=place, version=version)
     with open_door() as door:
         state = kernels.status(door, reference, number)
-    receipt = load_receipt(place, name, number)
+    receipt = load_receipt(place, name, number, notebook=reference)
     if receipt is not None and state.ended:
         save_receipt(place, with_run(receipt, state))
     if as_json:
@@ -139,11 +139,11 @@ def output(
     reference, number = pushed_version(project, name, records=place, version=version)
     with open_door() as door:
         state = kernels.status(door, reference, number)
-        folder = out or run_folder(place, name, number)
+        folder = out or run_folder(place, name, number, notebook=reference)
         fetched = fetch(door, reference, number, folder, ended=state.ended, patterns=patterns or ("*",))
     for file in (fetched.log, *fetched.files):
         click.echo(f"{file}  {file.stat().st_size:,} bytes")
-    receipt = load_receipt(place, name, number)
+    receipt = load_receipt(place, name, number, notebook=reference)
     makes_model = receipt.makes_model if receipt else project.notebook(name).internet
     whole = bool(patterns) or show_models(fetched, wanted=makes_model and state.complete)
     show_corrupt(fetched)
@@ -158,7 +158,7 @@ def output(
 @click.command()
 @click.argument("name")
 @click.option("--wait", is_flag=True, help="Stay until the submission is scored.")
-@click.option("-m", "--message", metavar="TEXT", help="The submission's description (default: kit push NAME).")
+@click.option("-m", "--message", metavar="TEXT", help="The submission's description (default: as the last one's).")
 @version_option
 @records_option
 @project_option
@@ -172,35 +172,37 @@ def submit(
 ) -> int:
     """Hand in the submission.csv of the last pushed version; the same version and message never twice.
 
+    Without -m a version that was handed in with any message is not handed in again, unless that failed.
+
     \b
     Examples:
       kit submit lmsys --wait
       kit submit lmsys --version 3 -m "budget 768"
 
-    Exit code 1 where the run is not complete, no submission is left today, or Kaggle says that it failed; 2 where it
-    ran with internet, which no competition takes.
+    Exit code 1 where the run is not complete, the version is not as it was asked, no submission is left today, or
+    Kaggle says that it failed; 2 where it ran with internet, which no competition takes.
     """
     from kaggle_kit.cli.run_end import hand_in
-    from kaggle_kit.remote.runs import refuse_online
+    from kaggle_kit.remote.runs import refuse_unfit
 
     project = open_project(project_folder)
     place = records or project.root
-    _, number = pushed_version(project, name, records=place, version=version)
-    receipt = _receipt(project, name, number, records=place)
-    refuse_online(receipt)
+    reference, number = pushed_version(project, name, records=place, version=version)
+    receipt = _receipt(reference, name, number, records=place)
+    refuse_unfit(receipt)
     with open_door() as door:
-        return hand_in(project, receipt, door=door, records=place, message=message or f"kit push {name}", wait=wait)
+        return hand_in(project, receipt, door=door, records=place, message=message, wait=wait)
 
 
-def _receipt(project: Project, name: str, version: int, *, records: Path) -> Receipt:
+def _receipt(reference: str, name: str, version: int, *, records: Path) -> Receipt:
     from kaggle_kit.errors import UsageError
     from kaggle_kit.remote.receipt import load_receipt
 
-    receipt = load_receipt(records, name, version)
+    receipt = load_receipt(records, name, version, notebook=reference)
     if receipt is None:
-        known = f"{project.owner}/{project.notebook(name).slug}"
         raise UsageError(
-            f"there is no receipt of {known} version {version} in {records / 'receipts'}: it was not pushed from here"
+            f"there is no receipt of {reference} version {version} in {records / 'receipts'}: it was not pushed from "
+            f"here; push it with kit push {name}"
         )
     return receipt
 
@@ -216,10 +218,10 @@ def quota(as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from kaggle_kit.remote.door import kernels
+    from kaggle_kit.remote.door.quota import read_quota
 
     with open_door() as door:
-        found = kernels.quota(door)
+        found = read_quota(door)
         name = door.username
     if as_json:
         click.echo(json.dumps({"account": name, **asdict(found)}, indent=2))
@@ -268,12 +270,16 @@ def history(name: str | None, as_json: bool, records: Path | None, project_folde
     table = Table(box=None, pad_edge=False)
     for column in ("notebook", "version", "pushed", "commit", "run", "score"):
         table.add_column(column, overflow="fold")
+    pairs = {(receipt.name, receipt.notebook) for receipt in receipts}
+    several = {name for name, count in Counter(name for name, _ in pairs).items() if count > 1}
     for receipt in receipts:
-        table.add_row(*_line(receipt))
+        table.add_row(*_line(receipt, several=receipt.name in several))
     show_table(table)
 
 
-def _line(receipt: Receipt) -> tuple[str, ...]:
+def _line(receipt: Receipt, *, several: bool) -> tuple[str, ...]:
+    """A row of the table; with the notebook where its table of kit.toml has made `several`."""
+
     def told(value: Any) -> str:
         return "–" if value is None else str(value)
 
@@ -282,7 +288,7 @@ def _line(receipt: Receipt) -> tuple[str, ...]:
         run = f"not as asked: {', '.join(check.what for check in receipt.differing)}"
     commit = (receipt.made_by or "–")[:9] + ("+" if (receipt.made_by or "").endswith("+") else "")
     return (
-        receipt.name,
+        f"{receipt.name} ({receipt.notebook})" if several else receipt.name,
         str(receipt.version),
         receipt.pushed,
         commit,

@@ -63,6 +63,7 @@ def open_scoring(
     from kaggle_kit.evaluation.score_file import Scoring
     from kaggle_kit.notebook.task import notebook_task
     from kaggle_kit.runtime.engine_version import engine_version
+    from kaggle_kit.runtime.gpus import engine_gpus, find_gpus
     from kaggle_kit.targets import load_target
     from kaggle_kit.targets.rates import load_rates
     from kaggle_kit.wheelhouse.environment import kit_wheel, ready_environment
@@ -89,4 +90,5 @@ def open_scoring(
         swapped=swapped,
         rates=measured.by_kernel if measured else {},
         kernel=notebook.kernel,
+        gpus=find_gpus() if python else engine_gpus([wheelhouse.folder]),
     )

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from kaggle_kit.cli.options import Number
+
 
 @click.command()
 @click.option("--runs", metavar="N", type=click.IntRange(min=1), default=1000, show_default=True, help="Sessions.")
@@ -15,7 +17,7 @@ import click
 @click.option(
     "--hours",
     metavar="H",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=9.0,
     show_default=True,
     help="The session's limit.",
@@ -23,7 +25,7 @@ import click
 @click.option(
     "--rate",
     metavar="TOKENS_PER_S",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     help="The machine's prompt tokens a second (default: 500 to 700, a 34B AWQ model on 2 x T4).",
 )
 @click.option(
@@ -37,7 +39,7 @@ import click
 @click.option(
     "--margin",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=900.0,
     show_default=True,
     help="What the governor leaves before the limit.",

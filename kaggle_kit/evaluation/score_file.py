@@ -16,7 +16,6 @@ from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.combine import answers, read_calibration
 from kaggle_kit.runtime.engine_plan import model_facts, plan_engine
 from kaggle_kit.runtime.figures import figures
-from kaggle_kit.runtime.gpus import find_gpus
 from kaggle_kit.runtime.job import Job
 from kaggle_kit.runtime.journal import SWAPPED, Entry
 from kaggle_kit.runtime.prompts import clean
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from kaggle_kit.runtime.engine_plan import Gpu
     from kaggle_kit.runtime.task import Task
 
 ROW = "row"
@@ -48,6 +48,8 @@ class Scoring:
     rates: Mapping[str, float] = field(default_factory=dict)
     """Measured 4-bit kernels, in prompt tokens a second, and one by name, as the notebook has them."""
     kernel: str | None = None
+    gpus: Sequence[Gpu] = ()
+    """The cards that the engine will find; none for its build for CPUs."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def score_records(
     test = state / f"rows-{hashlib.sha256(text.encode()).hexdigest()[:12]}.csv"
     write_atomic(test, text)
     plan = plan_engine(
-        gpus=find_gpus(),
+        gpus=scoring.gpus,
         model=model_facts(scoring.model),
         longest=scoring.token_budget,
         mean_tokens=scoring.token_budget,
@@ -144,6 +146,7 @@ def score_records(
         engine_options=plan.options if scoring.engine.startswith("vllm") else {},
         environment=plan.environment,
         engine=scoring.engine,
+        engine_version=scoring.vllm_version,
         swapped=scoring.swapped,
     )
     since = time.monotonic()

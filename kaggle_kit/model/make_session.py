@@ -6,10 +6,12 @@ It runs in the notebook's own Python, which has neither torch nor tokenizers to 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError, ModelError, UsageError
@@ -23,7 +25,6 @@ from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from kaggle_kit.model.headers import Tensor
     from kaggle_kit.runtime.task import Task
@@ -72,8 +73,12 @@ class MakeSession:
     _python: Path | None = None
 
     def __post_init__(self) -> None:
-        """The clock of the lines begins."""
+        """The clock of the lines begins; where things will lie."""
         self._stages = Stages(self.tell)
+        self._quantiser = self.scratch / "quantiser"
+        self._making = self.scratch / "made"
+        self._made = self._making / self.name
+        self._replaced = (self.working / self.name, self.working / f".{self.name}.part")
 
     def check(self) -> None:
         """All that can be known before anything is downloaded: without the tokenizer's and the quantiser's libraries.
@@ -108,11 +113,13 @@ class MakeSession:
     def _refuse_space(self, made: int, *, merged: int) -> None:
         """`made`, `merged`: bytes of the new model, and of the merged one, which is gone when the new one is copied."""
         packages = installed_bytes(self.packages.download)
-        _refuse_small(self.scratch, packages + made + merged, "the packages and what is made on the way")
-        _refuse_small(self.working, made, f"the model {self.name}")
+        earlier = (self._quantiser, self._making)
+        what = "the packages and what is made on the way"
+        _refuse_small(self.scratch, packages + made + merged, what, replaced=earlier)
+        _refuse_small(self.working, made, f"the model {self.name}", replaced=self._replaced)
         if self.scratch.stat().st_dev == self.working.stat().st_dev:
             both = f"the packages and the model {self.name}, there and in {self.working}, which is on the same disk,"
-            _refuse_small(self.scratch, packages + 2 * made, both)
+            _refuse_small(self.scratch, packages + 2 * made, both, replaced=earlier + self._replaced)
 
     def _refuse_unfit(self) -> None:
         """By the headers: base and adapter are what can be merged and quantised. Raises ModelError."""
@@ -124,10 +131,9 @@ class MakeSession:
 
     def install(self) -> None:
         """The quantiser's environment, from the package index, by hash. Raises WheelhouseError."""
+        shutil.rmtree(self._making, ignore_errors=True)  # an earlier run's, in whose place the packages may come
         self._stages.say(f"{_told(self.packages.download)} of packages, by their hashes")
-        made = install_from_index(
-            wheels=self.packages.wheels, archives=self.packages.archives, scratch=self.scratch / "quantiser"
-        )
+        made = install_from_index(wheels=self.packages.wheels, archives=self.packages.archives, scratch=self._quantiser)
         self._python = made.python
         with zipfile.ZipFile(self.kit) as archive:
             archive.extractall(self.scratch / "kit")
@@ -138,9 +144,9 @@ class MakeSession:
         """Merge and quantise, as `kit model quantize` does, into scratch. Raises ModelError."""
         if self._python is None:
             raise UsageError("install() comes before quantize()")
-        out = self.scratch / "made" / self.name
-        shutil.rmtree(out.parent, ignore_errors=True)
-        out.parent.mkdir(parents=True)
+        out = self._made
+        shutil.rmtree(self._making, ignore_errors=True)
+        self._making.mkdir(parents=True)
         request = {
             "do": "make",
             "source": str(self.base),
@@ -166,12 +172,13 @@ class MakeSession:
 
     def finish(self) -> None:
         """The model as NAME in the notebook's output, whole or not at all, and what to do next. Raises ModelError."""
-        made, place = self.scratch / "made" / self.name, self.working / self.name
-        part = self.working / f".{self.name}.part"
+        made, (place, part) = self._made, self._replaced
         try:
             shutil.rmtree(part, ignore_errors=True)
             size = sum(path.stat().st_size for path in made.iterdir())
-            _refuse_small(self.working, size, f"the model {self.name}")
+            _refuse_small(self.working, size, f"the model {self.name}", replaced=[place])
+            if shutil.disk_usage(self.working).free < size + _SPARE_BYTES:
+                shutil.rmtree(place, ignore_errors=True)  # the old one and the new one do not fit side by side
             shutil.copytree(made, part)
             verify_files(part, read_manifest(part / MANIFEST))
             shutil.rmtree(place, ignore_errors=True)
@@ -213,14 +220,23 @@ def _quantised_bytes(tensors: Sequence[Tensor], group_size: int) -> int:
     )
 
 
-def _refuse_small(folder: Path, needed: int, what: str) -> None:
+def _refuse_small(folder: Path, needed: int, what: str, *, replaced: Sequence[Path]) -> None:
+    """Raise KitError where what is free, and what the folders `replaced` will give back, is less than `needed`."""
     folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
+    earlier = sum(map(_bytes_in, replaced))
+    free = shutil.disk_usage(folder).free + earlier
     if free < needed + _SPARE_BYTES:
+        counted = f" ({_told(earlier)} of it held by an earlier run)" if earlier else ""
         raise KitError(
-            f"{folder} has {_told(free)} free, and {what} need about {_told(needed)}: "
+            f"{folder} has {_told(free)} free{counted}, and {what} need about {_told(needed)}: "
             f"make it on a machine with more space, with kit model quantize"
         )
+
+
+def _bytes_in(folder: Path) -> int:
+    """What the disk gives back for a folder, 0 where there is none: a file of two names counts once."""
+    files = (Path(root, name).lstat() for root, _, names in os.walk(folder) for name in names)
+    return sum({told.st_ino: told.st_blocks * 512 for told in files}.values())
 
 
 def _told(size: int) -> str:

@@ -132,7 +132,9 @@ def _layer_problems(content: _Content, config: Mapping[str, Any], shapes: Mappin
             problems.append(f"{name}: the base has no such layer")
         elif "A" not in parts or "B" not in parts:
             problems.append(f"{name}: the adapter has only {' and '.join(sorted(parts))} of A and B")
-        elif parts["A"][0] != parts["B"][-1]:
+        elif len(parts["A"]) != 2 or len(parts["B"]) != 2:
+            problems.append(f"{name}: A {parts['A']} and B {parts['B']} are not both of two dimensions")
+        elif parts["A"][0] != parts["B"][1]:
             problems.append(f"{name}: A {parts['A']} and B {parts['B']} do not belong together")
         else:
             # Linear: A (rank, inputs), B (outputs, rank). Embedding: A (rank, words), B (width, rank).

@@ -239,7 +239,7 @@ def _staging(out: Path) -> Iterator[Path]:
 
     What a killed call left there is removed first. Raises UsageError where another call is at it.
     """
-    folder = out.with_name(f".{out.name}.being-made")
+    folder = out.absolute().with_name(f".{out.name}.being-made")
     folder.mkdir(exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -300,7 +300,7 @@ def _quantize(facts: _Facts, base: Path, *, python: Path, staging: Path, tell: T
     """The quantised model in the staging folder, all but its manifest; what the worker says of it."""
     view = make_view(base, staging / "view", old=facts.order.method == AUTOAWQ)
     out = staging / "model"
-    more = {"tokenizer": str(base / "tokenizer.json"), "quant_config": facts.quant_config}
+    more = {"tokenizer": str(base.absolute() / "tokenizer.json"), "quant_config": facts.quant_config}
     if facts.prompts:
         write_atomic(staging / "prompts.json", json.dumps(facts.prompts.token_ids))
         more["prompts"] = str(staging / "prompts.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -28,8 +29,10 @@ def run_worker(
     """What the worker answers to `request`; its events on the way go to `tell`.
 
     The program is named by its path and run isolated (`-I`): neither kit's environment nor a setting of this process
-    leads it astray. Raises ModelError where it fails, with its own words; the worker never outlives this call.
+    leads it astray. It works in `scratch`, so every path in `request` must be absolute. Raises ModelError where it
+    fails, with its own words; the worker never outlives this call.
     """
+    scratch = scratch.absolute()
     path = scratch / f"{request['do']}.json"
     write_atomic(path, json.dumps(request))
     log = scratch / f"{request['do']}.log"
@@ -37,7 +40,8 @@ def run_worker(
     with os.fdopen(reading, encoding="utf-8") as events, log.open("wb") as stream:
         try:
             process = subprocess.Popen(
-                [str(python), "-I", str(program), str(path), str(writing)],
+                [str(python.absolute()), "-I", str(program.absolute()), str(path), str(writing)],
+                cwd=scratch,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -47,6 +51,9 @@ def run_worker(
         finally:
             os.close(writing)
         try:
+            # A crash would leave all of the model's memory as a file. Not every kernel lets one process limit another.
+            with suppress(OSError):
+                resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
             last = _hear(events, tell)
             # What was told last decides, however long torch and CUDA take to go.
             with suppress(subprocess.TimeoutExpired):

@@ -36,6 +36,9 @@ METADATA = "kernel-metadata.json"
 PACKAGES = "packages.lock"
 """The lock that a notebook with internet was given in place of the kit's own, kept: the notebook is made of it."""
 
+_LIMIT = "time_limit_hours"
+"""The parameter by which the offline frame reckons its deadline."""
+
 
 @dataclass(frozen=True)
 class Build:
@@ -96,7 +99,7 @@ def build(
             "model": notebook.model,
             "ensemble": [list(pair) for pair in notebook.ensemble.items()],
             "engine": notebook.engine,
-            "engine_options": target.engine_options | notebook.engine_options,
+            "engine_options": _engine_options(notebook, target),
             "worker_environment": target.worker_environment,
             "rates": measured.kernels if measured else {},
             "kernel": notebook.kernel,
@@ -104,6 +107,7 @@ def build(
             "packages": _packages(target, packages) if notebook.internet else {},
         },
     )
+    _check_session(project, name, target, cells, {p.name: p.default for p in source.parameters} | parameters)
     if gate is not None and not notebook.internet:
         gate(target)
     folder = out or project.root / "build" / name
@@ -122,6 +126,28 @@ def _wheelhouse(project: Project, target: Target) -> str:
             f'{did_you_mean(target.name, known)}; add: {target.name} = "{project.owner}/kit-wheels-{target.name}"'
         )
     return project.wheelhouses[target.name]
+
+
+def _check_session(
+    project: Project, name: str, target: Target, cells: Sequence[Cell], values: Mapping[str, Value]
+) -> None:
+    """Raise ProjectError where Kaggle would end the session before the time that the notebook's cells go by is over."""
+    own, hours = project.notebook(name).session_hours, values.get(_LIMIT)
+    session = own or target.session_seconds / 3600
+    used = any(_LIMIT in cell.text for cell in cells if not {"parameters", "injected-parameters"} & {*cell.tags})
+    if not used or not isinstance(hours, int | float) or hours <= session:
+        return
+    given = f"notebooks.{name}.session_hours" if own else f"the session of the target {target.name}"
+    raise ProjectError(
+        f"{project.root / CONFIG}: {given} is {session:g} hours, and the notebook's {_LIMIT} is {hours:g}: Kaggle "
+        f"would end the run with an error; set notebooks.{name}.parameters.{_LIMIT} (or -p) to {session:g} at "
+        f"most, or {'raise' if own else 'give the notebook'} session_hours"
+    )
+
+
+def _engine_options(notebook: Notebook, target: Target) -> dict[str, Any]:
+    """The target's options are vLLM's: the engine transformers takes the notebook's alone."""
+    return (target.engine_options if notebook.engine.startswith("vllm") else {}) | notebook.engine_options
 
 
 def _check_kernel(project: Project, name: str, target: Target) -> None:

@@ -37,10 +37,11 @@ def parse_parameters(code: str, *, where: str) -> tuple[Parameter, ...]:
     Raises SourceError for anything else: a parameter without a type could not be checked when it is overridden.
     """
     found: list[Parameter] = []
+    lines = code.split("\n")
     for node in ast.parse(code).body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
-        line = ast.unparse(node).splitlines()[0]
+        line = lines[node.lineno - 1].strip()
         match node:
             case ast.AnnAssign(target=ast.Name(id=name), annotation=ast.Name(id=kind), value=ast.expr() as value) if (
                 kind in _TYPES
@@ -56,7 +57,7 @@ def parse_parameters(code: str, *, where: str) -> tuple[Parameter, ...]:
         except (ValueError, TypeError):
             raise SourceError(f"{where}: the default of {name} must be a plain value, not {line!r}") from None
         if not _fits(default, kind):
-            raise SourceError(f"{where}: {name} is declared {kind}, but its default is {default!r}")
+            raise SourceError(f"{where}: {name} is declared {kind}, but its default is {_shown(default)}")
         found.append(Parameter(name, kind, default))
     return tuple(found)
 
@@ -72,7 +73,9 @@ def override(parameters: Sequence[Parameter], given: Mapping[str, Value], *, whe
             known = ", ".join(by_name) or "none"
             raise UsageError(f"{where}: there is no parameter {name!r}{did_you_mean(name, by_name)}; known: {known}")
         if not _fits(value, by_name[name].kind):
-            raise UsageError(f"{where}: the parameter {name} is of type {by_name[name].kind}, but {value!r} was given")
+            raise UsageError(
+                f"{where}: the parameter {name} is of type {by_name[name].kind}, but {_shown(value)} was given"
+            )
     return {
         name: float(given[name]) if parameter.kind == "float" else given[name]
         for name, parameter in by_name.items()
@@ -108,12 +111,23 @@ def _read(text: str, *, kind: str, where: str) -> Value:
         value = int(text) if kind == "int" else float(text)
     except ValueError:
         raise UsageError(f"{where}: {text!r} is not of type {kind}") from None
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{where}: a number must be finite")
+    if not _fits(value, kind):
+        raise UsageError(f"{where}: a whole number has 64 bits at most")
     return value
 
 
 def _fits(value: object, kind: str) -> bool:
-    if kind == "float":
-        return isinstance(value, int | float) and not isinstance(value, bool)
+    if type(value) is int:
+        return kind in ("int", "float") and value.bit_length() < 64
+    if type(value) is float:
+        return kind == "float" and math.isfinite(value)
     return type(value) is _TYPES[kind]
+
+
+def _shown(value: object) -> str:
+    """The value as it is written; of a whole number that no machine holds, its size."""
+    if isinstance(value, int) and value.bit_length() >= 64:
+        return f"a whole number of {value.bit_length():,} bits"
+    return repr(value)

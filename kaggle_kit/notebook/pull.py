@@ -95,16 +95,16 @@ def pull(
     if rebuild is not None and not broken and merged.changes:
         merged, broken = _checked(sides, merged, rebuild)
     edits, refused = _parameters(sides, merged, overrides)
-    config = _config(overrides, edits)
+    edits, config, unwritten = _config(overrides, edits)
     return Pull(
         path=path,
         before=source,
         after=merged.text,
         changes=merged.changes,
-        conflicts=(*merged.conflicts, *refused),
+        conflicts=(*merged.conflicts, *refused, *unwritten),
         parameters=tuple(edits),
         config_before=overrides.text or "",
-        config_after=config or overrides.text or "",
+        config_after=config,
         broken=broken,
     )
 
@@ -165,30 +165,49 @@ def _parameters(sides: Sides, merged: Merged, overrides: Overrides) -> tuple[lis
     return edits, tuple(conflicts)
 
 
-def _config(overrides: Overrides, edits: Sequence[ParameterEdit]) -> str | None:
-    own = [edit for edit in edits if edit.place == CONFIG]
-    if overrides.text is None or not own:
-        return None
-    return edit_config(overrides.text, overrides.notebook, own)
+def _config(
+    overrides: Overrides, edits: Sequence[ParameterEdit]
+) -> tuple[list[ParameterEdit], str, tuple[Conflict, ...]]:
+    """The edits that can be taken, `kit.toml` with those of its own, and the others as conflicts."""
+    text = overrides.text
+    taken: list[ParameterEdit] = []
+    conflicts: list[Conflict] = []
+    for edit in edits:
+        if edit.place == CONFIG and text is not None:
+            changed = edit_config(text, overrides.notebook, edit)
+            if changed is None:
+                reason = f"kit.toml has its parameters in another form than kit edits: {edit.before} -> {edit.after}"
+                conflicts.append(Conflict(f"parameter {edit.name}", reason, f"by hand, {edit.advice}"))
+                continue
+            text = changed
+        taken.append(edit)
+    return taken, text or "", tuple(conflicts)
 
 
 def apply(result: Pull, *, root: Path, clean_only: bool = False) -> tuple[Path, ...]:
     """Write the source, and `kit.toml` where a parameter was edited, below the project's folder; the files written.
 
-    Raises SourceError, with nothing written, where there are conflicts and not only the clean cells are asked for, or
-    where a file is not the one that was compared.
+    Raises KitError, with nothing written, where the notebook would not build, where there are conflicts and not only
+    the clean cells are asked for, or where a file is not the one that was compared.
     """
-    if not clean_only and not result.clean:
+    if result.broken:
+        raise KitError(
+            f"nothing was written to {result.path}: the notebook would not build: {result.broken}; edit the source by "
+            "hand (the patch says what was edited), or the notebook on Kaggle"
+        )
+    if result.conflicts and not clean_only:
         named = ", ".join(conflict.name for conflict in result.conflicts)
-        why = f"{len(result.conflicts)} conflicts ({named})" if result.conflicts else result.broken
-        raise SourceError(f"nothing was written to {result.path}: {why}; resolve them, or take the clean cells only")
+        raise KitError(
+            f"nothing was written to {result.path}: {len(result.conflicts)} conflicts ({named}); "
+            "resolve them, or take the clean cells only"
+        )
     texts = [(result.path, result.before, result.after), (CONFIG, result.config_before, result.config_after)]
     wanted = [(root / name, before, after) for name, before, after in texts if before != after]
     for path, before, _ in wanted:
         if path.read_bytes() != before.encode():
-            raise SourceError(f"{path} was changed since it was compared: nothing was written; pull again")
+            raise KitError(f"{path} was changed since it was compared: nothing was written; pull again")
     for path, _, after in wanted:
-        write_atomic(path, after)
+        write_atomic(path.resolve(), after)  # where it is a link, it stays one
     return tuple(path for path, _, _ in wanted)
 
 

@@ -45,7 +45,7 @@ def read_values(code: str) -> dict[str, Any] | None:
     """The values of `name = literal` lines; None where a line is something else."""
     try:
         body = ast.parse(code).body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     found: dict[str, Any] = {}
     for node in body:
@@ -104,19 +104,16 @@ def _edit(name: str, old: Value | None, new: Value | None, overrides: Overrides)
     return ParameterEdit(name, old, new, "kit.toml", advice)
 
 
-def edit_config(text: str, notebook: str, edits: Sequence[ParameterEdit]) -> str | None:
-    """`kit.toml` with the edited values, every other byte kept; None where it cannot be done line by line."""
+def edit_config(text: str, notebook: str, edit: ParameterEdit) -> str | None:
+    """`kit.toml` with the edited value, every other byte kept; None where it cannot be done line by line."""
     wanted = tomllib.loads(text)
     table = wanted.setdefault("notebooks", {}).setdefault(notebook, {}).setdefault("parameters", {})
     newline = "\r\n" if "\r\n" in text else "\n"
-    lines = text.split("\n")
-    for edit in edits:
-        if edit.after is None:
-            table.pop(edit.name, None)
-        else:
-            table[edit.name] = edit.after
-        lines = _with_value(lines, notebook, edit, newline.removesuffix("\n"))
-    result = "\n".join(lines)
+    if edit.after is None:
+        table.pop(edit.name, None)
+    else:
+        table[edit.name] = edit.after
+    result = "\n".join(_with_value(text.split("\n"), notebook, edit, newline.removesuffix("\n")))
     try:
         return result if tomllib.loads(result) == wanted else None
     except tomllib.TOMLDecodeError:

@@ -143,7 +143,7 @@ def _percent(cell: Cell) -> str:
     tags = f" tags={json.dumps(list(cell.tags))}" if cell.tags else ""
     body = cell.text
     if cell.kind == "markdown":
-        body = "\n".join(f"# {line}" if line else "#" for line in cell.text.splitlines())
+        body = "\n".join(f"# {line}" if line else "#" for line in cell.text.split("\n"))
     return f'{marker} name="{cell.name}"{tags}\n{body}\n'
 
 
@@ -162,7 +162,13 @@ def _check_code(cells: tuple[Cell, ...]) -> None:
             ) from error
         owners += [cell.name] * (cell.text.count("\n") + 1)
     tree = parse_python("\n".join(cell.text for cell in code), joined=True)
-    for message in checker.Checker(tree, builtins=_JUPYTER).messages:
+    try:
+        found = checker.Checker(tree, builtins=_JUPYTER).messages
+    except RecursionError as error:
+        raise SourceError(
+            "the notebook's code has an expression that is too long or nested too deep to be checked: cut it in two"
+        ) from error
+    for message in found:
         if isinstance(message, messages.UndefinedName):
             name = str(message.message_args[0])
             owner = owners[message.lineno - 1]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 """Cell names become cell ids, of which nbformat takes 64 characters."""
+_LINE_ENDS = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+"""What jupytext takes for the end of a line, and Python does not."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,17 @@ class Source:
 def parse_python(text: str, *, joined: bool = False) -> ast.Module:
     """The syntax tree of a cell's code, which may await at its top level as Jupyter allows.
 
-    Raises SyntaxError, for a return outside of a function too. `joined`: the text is several cells, each checked
-    before, of which a later one may begin with a __future__ import.
+    Raises SyntaxError, for a return outside of a function too, and for an expression that is nested too deep.
+    `joined`: the text is several cells, each checked before, of which a later one may begin with a __future__ import.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if not joined:
-            compile(text, "<cell>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-        return ast.parse(text)
+        try:
+            if not joined:
+                compile(text, "<cell>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+            return ast.parse(text)
+        except (RecursionError, MemoryError) as error:
+            raise SyntaxError("an expression is longer or nested deeper than Python reads: cut it in two") from error
 
 
 def read_source(path: Path) -> Source:
@@ -99,9 +104,11 @@ def read_source(path: Path) -> Source:
         line = getattr(error, "lineno", None)
         where = f"{path}:{line}" if line else str(path)
         message = getattr(error, "msg", str(error))
-        raise SourceError(f"{where}: the source is not valid Python: {message}") from error
+        magic = (getattr(error, "text", None) or "").lstrip().startswith(("%", "!"))
+        hint = "; a line that Jupyter alone understands has no place in a source" if magic else ""
+        raise SourceError(f"{where}: the source is not valid Python: {message}{hint}") from error
     cells = parse_cells(text, where=str(path))
-    _refuse_magics(cells, path)
+    _check_cells(cells, path)
     tagged = [cell for cell in cells if "parameters" in cell.tags]
     if len(tagged) > 1:
         raise SourceError(f"{path}: {len(tagged)} cells are tagged parameters; keep one")
@@ -109,8 +116,8 @@ def read_source(path: Path) -> Source:
     return Source(path, cells, parameters)
 
 
-def _refuse_magics(cells: tuple[Cell, ...], path: Path) -> None:
-    """Raise SourceError for a line that Jupyter alone understands: in a py:percent file it hides in a comment."""
+def _check_cells(cells: tuple[Cell, ...], path: Path) -> None:
+    """Raise SourceError for a cell that is not Python by itself, though the whole file is."""
     for cell in cells:
         if cell.kind != "code":
             continue
@@ -119,24 +126,17 @@ def _refuse_magics(cells: tuple[Cell, ...], path: Path) -> None:
         except SyntaxError as error:
             line = (error.text or "").strip()
             raise SourceError(
-                f"{path}, cell {cell.name!r}: {line!r} is for Jupyter alone; a source is plain Python"
+                f"{path}, cell {cell.name!r}: {line!r} is not valid Python in a cell of its own: {error.msg}"
             ) from error
 
 
 def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
     """The cells of a py:percent text. Raises SourceError for a cell without a name, or two of one name."""
-    import jupytext
-    import nbformat
-
-    try:
-        notebook = jupytext.reads(text, fmt="py:percent")
-    except nbformat.ValidationError as error:
-        problem = str(error).splitlines()[0]
-        raise SourceError(
-            f'{where}: a cell\'s options are wrong: {problem}; write them as # %% name="some-name" tags=["some-tag"]'
-        ) from error
+    spare = (sign for sign in range(0xE000, 0xF900) if chr(sign) not in text)
+    hidden = {ord(sign): next(spare) for sign in _LINE_ENDS}
+    shown = {instead: sign for sign, instead in hidden.items()}
     cells: list[Cell] = []
-    for number, node in enumerate(notebook.cells, start=1):
+    for number, node in enumerate(_read_percent(text.translate(hidden), where), start=1):
         name = node.metadata.get("name")
         first = node.source.strip().splitlines()[0][:60] if node.source.strip() else "(empty)"
         if name is None:
@@ -150,5 +150,20 @@ def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
             raise SourceError(f"{where}: two cells are named {name!r}; names must differ")
         if node.cell_type not in ("code", "markdown"):
             raise SourceError(f"{where}: cell {name!r} is of the kind {node.cell_type!r}; use code or markdown")
-        cells.append(Cell(name, node.cell_type, node.source, tuple(node.metadata.get("tags", ()))))
+        cells.append(Cell(name, node.cell_type, node.source.translate(shown), tuple(node.metadata.get("tags", ()))))
     return tuple(cells)
+
+
+def _read_percent(text: str, where: str) -> list[Any]:
+    """The notebook cells of a py:percent text, its comments as they are: else `# copy this` would be a magic."""
+    import jupytext
+
+    percent = {"extension": ".py", "format_name": "percent", "comment_magics": False}
+    try:
+        return list(jupytext.reads(text, fmt=percent).cells)
+    except Exception as error:  # jupytext lets pass what YAML, nbformat and its own code raise
+        problem = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SourceError(
+            f"{where}: the header between # --- lines or a cell's options are wrong: {problem}; "
+            f'write them as # %% name="some-name" tags=["some-tag"], and leave out the header if need be'
+        ) from error

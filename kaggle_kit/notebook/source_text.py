@@ -7,6 +7,7 @@ import json
 import re
 import tokenize
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import SourceError
@@ -16,7 +17,7 @@ from kaggle_kit.notebook.source import Cell, parse_cells, parse_python
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MARKER = re.compile(r"# ?%%(?!%)")
+_MARKER = re.compile(r"#\s*%%(%*\s|$)")
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,9 @@ def cut_source(text: str, *, where: str) -> SourceText:
     places = _marker_lines(unix, where)
     if len(places) != len(cells):
         raise SourceError(f"{where}: {len(places)} cell markers, but {len(cells)} cells; write each as # %% name=…")
-    ends = [*places[1:], len(lines)]
     keep = [f"{line}\n" for line in lines[:-1]] + lines[-1:]
-    segments = [Segment(cell, "".join(keep[start:end])) for cell, start, end in zip(cells, places, ends, strict=True)]
+    bounds = pairwise([*places, len(lines)])
+    segments = [Segment(cell, "".join(keep[start:end])) for cell, (start, end) in zip(cells, bounds, strict=True)]
     head = "".join(keep[: places[0]]) if places else text
     return SourceText(head, tuple(segments), newline)
 
@@ -151,7 +152,7 @@ def _written(cell: Cell, marker: str, ending: str, newline: str, *, quoted: bool
         lines = [marker, *body.split("\n")] if body else [marker]
         if reads_as("\n".join(lines) + "\n", [cell]):
             return Segment(cell, newline.join(lines) + ending, touched=True)
-    return "it cannot be written in a py:percent source: a line of it reads as a cell marker or as a magic there"
+    return "it cannot be written in a py:percent source: a line of it reads as a cell marker there"
 
 
 def _commented(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
+from os.path import normpath
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -67,6 +68,11 @@ class Model(_Table):
         if (self.dataset is None) == (self.kaggle_model is None):
             raise ValueError("give either dataset or kaggle_model, and not both")
         return self
+
+    @property
+    def place(self) -> str:
+        """The dataset, or the variation of a Kaggle Model, of which it is a version."""
+        return self.dataset or str(self.kaggle_model).rpartition("/")[0]
 
 
 class Notebook(_Table):
@@ -135,6 +141,25 @@ class Project(_Table):
     """Target name → the dataset that holds its wheels."""
     models: dict[str, Model]
     notebooks: dict[str, Notebook]
+
+    @model_validator(mode="after")
+    def _places_differ(self) -> Self:
+        """What is pushed to one place would be pushed over what is pushed there from another."""
+        titled: dict[str, str] = {}
+        for name, notebook in self.notebooks.items():
+            if (other := titled.setdefault(notebook.slug, name)) != name:
+                raise ValueError(
+                    f"notebooks.{other} and notebooks.{name} would be one notebook on Kaggle, "
+                    f"{self.owner}/{notebook.slug}: give one of them another title"
+                )
+        sent = [(f"wheelhouses.{name}", place, name) for name, place in self.wheelhouses.items()]
+        sent += [(f"models.{name}", one.place, normpath(self.root / one.path)) for name, one in self.models.items()]
+        kept: dict[str, tuple[str, str]] = {}
+        for key, place, path in sent:
+            other, first = kept.setdefault(place, (key, path))
+            if first != path:
+                raise ValueError(f"{other} and {key} would both lie in {place} on Kaggle: give one another place")
+        return self
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
@@ -210,7 +235,9 @@ def load_project(root: Path) -> Project:
         raise ProjectError(f"{path} is missing: a project is a folder with a {CONFIG}") from None
     except OSError as error:
         raise ProjectError(f"{path} cannot be read: {error.strerror}; a project is a folder with a {CONFIG}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise ProjectError(f"{path} has brackets or tables nested too deep to be read: take some out") from error
+    except ValueError as error:  # TOML's, UTF-8's, and that of an integer with thousands of digits
         raise ProjectError(f"{path} is not valid TOML: {error}") from error
     if "root" in body:
         raise ProjectError(f"{path}: unknown key 'root'")

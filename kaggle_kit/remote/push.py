@@ -136,11 +136,13 @@ def _wait(
     say: Callable[[str], None],
     version: int | None = None,
 ) -> None:
-    """Until the version that the notebook will use is ready and lists the files that were sent."""
+    """Until the version that the notebook will use, or `version`, is ready; what was sent must be what it lists."""
     resource = step.resource
     deadline = door.clock() + door.patience.ready_s
     number = version or applied.versions[resource.key]
-    files = {file.path: file.size for file in resource.files}
+    # An earlier version holds other files, and what was not sent from here holds what it likes.
+    sent = resource.sent and version is None
+    files = {file.path: file.size for file in resource.files} if sent else None
     if resource.kind == "model":
         models.wait_ready(door, parse_ref(resource.reference), version=number, files=files, deadline=deadline, tell=say)
     else:
@@ -162,6 +164,7 @@ def _push_notebook(
         kernel_metadata(resource),
         resource.source_text,
         session_timeout_s=kernel.session_seconds,
+        before=step.version or 0,
         pinned=pinned,
         internet=resource.online,
     )

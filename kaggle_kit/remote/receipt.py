@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 FOLDER = "receipts"
 FORMAT = 1
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("name", "notebook", "url", "source", "build", "pushed", "server"), str),
+    **dict.fromkeys(("made_by", "target"), (str, type(None))),
+    **dict.fromkeys(("inputs", "checks", "output"), list),
+    **dict.fromkeys(("run", "submission"), dict),
+    "version": int,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +84,6 @@ class Receipt:
     def makes_model(self) -> bool:
         """Whether the version was to have internet: such a one makes a model, and is good for nothing else."""
         return any(check.what == "internet" and check.asked is True for check in self.checks)
-
-    @property
-    def file_name(self) -> str:
-        """`NAME-v3.json`."""
-        return f"{self.name}-v{self.version}.json"
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -168,36 +170,59 @@ def _input(plan: Plan, applied: Applied, reference: str) -> dict[str, Any]:
     }
 
 
+def record_name(records: Path, name: str, version: int, *, notebook: str) -> str:
+    """What the receipt of a version, and the folder of its run, are called: `NAME-vN`.
+
+    `NAME-vN.OWNER.SLUG` where the receipt of that name is another notebook's: a table of kit.toml becomes another
+    notebook with another title or owner.
+    """
+    plain = f"{name}-v{version}"
+    own = f"{plain}.{notebook.replace('/', '.')}"
+    path = records / FOLDER / f"{plain}.json"
+    taken = path.is_file() and read_receipt(path).notebook != notebook
+    return own if taken or (path.parent / f"{own}.json").is_file() else plain
+
+
 def save_receipt(records: Path, receipt: Receipt) -> Path:
-    """Write `records`/receipts/NAME-vN.json whole, in place of an earlier state of it."""
-    path = records / FOLDER / receipt.file_name
+    """Write `records`/receipts/NAME-vN.json (see `record_name`) whole, in place of an earlier state of it."""
+    stem = record_name(records, receipt.name, receipt.version, notebook=receipt.notebook)
+    path = records / FOLDER / f"{stem}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(receipt.to_json(), indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     return path
 
 
 def load_receipts(records: Path, name: str | None = None) -> tuple[Receipt, ...]:
-    """All receipts, of one notebook or of all, by name and version. Raises ProjectError for a damaged one."""
-    found = [_load(path) for path in (records / FOLDER).glob("*.json")]
+    """All receipts, of one table of kit.toml or of all, by name, notebook and version.
+
+    Raises ProjectError for a damaged one.
+    """
+    found = [read_receipt(path) for path in (records / FOLDER).glob("*.json")]
     chosen = [receipt for receipt in found if name in (None, receipt.name)]
-    return tuple(sorted(chosen, key=lambda receipt: (receipt.name, receipt.version)))
+    return tuple(sorted(chosen, key=lambda receipt: (receipt.name, receipt.notebook, receipt.version)))
 
 
-def load_receipt(records: Path, name: str, version: int) -> Receipt | None:
-    """The receipt of one version, None where it was not pushed from here."""
-    path = records / FOLDER / f"{name}-v{version}.json"
-    return _load(path) if path.is_file() else None
+def load_receipt(records: Path, name: str, version: int, *, notebook: str) -> Receipt | None:
+    """The receipt of one version of `notebook` (owner/slug), None where it was not pushed from here."""
+    path = records / FOLDER / f"{record_name(records, name, version, notebook=notebook)}.json"
+    return read_receipt(path) if path.is_file() else None
 
 
-def _load(path: Path) -> Receipt:
+def read_receipt(path: Path) -> Receipt:
+    """The receipt of a file. Raises ProjectError where it is none."""
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
         if body.pop("format") != FORMAT:
             raise ProjectError(f"{path} was written by another version of kit; update kaggle-kit")
-        checks = tuple(Check(what=one["what"], asked=one["asked"], found=one["found"]) for one in body.pop("checks"))
+        wrong = [f"{key} = {body[key]!r}" for key, kind in _KINDS.items() if not isinstance(body[key], kind)]
+        if wrong:
+            raise ProjectError(f"{path} is no receipt of kit ({', '.join(wrong)}); take it out of the folder")
+        checks = tuple(
+            Check(what=str(one["what"]), asked=one["asked"], found=one["found"]) for one in body.pop("checks")
+        )
         inputs, output = tuple(body.pop("inputs")), tuple(body.pop("output"))
         return Receipt(checks=checks, inputs=inputs, output=output, **body)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ProjectError(f"{path} is no receipt of kit ({error!r}); take it out of the folder") from error
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError, RemoteError, UsageError
@@ -15,13 +16,15 @@ from kaggle_kit.remote.failed.log_text import mask, read_log
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from kaggle_kit.remote.door.door import Door
     from kaggle_kit.remote.door.outputs import Progress
     from kaggle_kit.remote.receipt import Receipt
 
 LOG = "log.txt"
+_OTHER_LOG = "kaggle-"
+_LOGS = re.compile(r"(?:kaggle-)*log\.txt")
 SUBMISSION = "submission.csv"
 _UNKNOWN_SECONDS = 600.0
 """How long a run may be in no state that kit knows before that is an error; a new version is not found at first."""
@@ -87,14 +90,27 @@ def fetch(
     Kaggle may not be done with keeping them. Raises RemoteError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / LOG
     raw = outputs.log(door, ref, version)
     if ended and not raw:
         raw = door.settle(lambda: outputs.log(door, ref, version) or None) or ""
+    names = {part for file in outputs.list_output(door, ref, version) for part in PurePosixPath(file.name).parts[:1]}
+    log = folder / _log_name(names)
     write_atomic(log, mask(read_log(raw).text))
-    wanted = patterns if tuple(patterns) != ("*",) or outputs.list_output(door, ref, version) else ()
+    wanted = patterns if tuple(patterns) != ("*",) or names else ()
     files = outputs.output(door, ref, version, folder, patterns=wanted, progress=progress)
     return Fetched(folder, log, tuple(Path(file) for file in files))
+
+
+def _log_name(names: Iterable[str]) -> str:
+    """A name for the log beside an output of these names: `log.txt`, or a longer one than any such in the output."""
+    taken = [name for name in names if _LOGS.fullmatch(name)]
+    return _OTHER_LOG + max(taken, key=len) if taken else LOG
+
+
+def kept_log(folder: Path) -> Path:
+    """The log in a folder of `fetch`: where there are several such names, the longest is not the run's own file."""
+    found = [path.name for path in folder.glob(f"*{LOG}") if _LOGS.fullmatch(path.name)]
+    return folder / max(found, key=len, default=LOG)
 
 
 def output_facts(fetched: Fetched) -> tuple[dict[str, Any], ...]:
@@ -114,12 +130,18 @@ def why_failed(fetched: Fetched, state: kernels.RunState) -> list[Finding]:
     return decode(fetched.log.read_text(encoding="utf-8"), failure_message=state.failure or "")
 
 
-def refuse_online(receipt: Receipt) -> None:
-    """Raise UsageError where the receipt's version ran with internet."""
+def refuse_unfit(receipt: Receipt) -> None:
+    """Raise UsageError where the receipt's version ran with internet, RemoteError where it is not as it was asked."""
     if receipt.online:
         raise UsageError(
             f"notebook {receipt.notebook} version {receipt.version} ran with internet on, and a competition takes no "
             f"notebook that did; what it made is fetched with: kit output {receipt.name}"
+        )
+    if receipt.differing:
+        told = "; ".join(f"{one.what} is {one.found!r}, asked was {one.asked!r}" for one in receipt.differing)
+        raise RemoteError(
+            f"notebook {receipt.notebook} version {receipt.version} is not handed in, for Kaggle has it otherwise than "
+            f"it was asked: {told}. See {receipt.url}; kit push {receipt.name} looks again and says what helps"
         )
 
 
@@ -165,18 +187,20 @@ def submit(
     competition: str,
     receipt: Receipt,
     *,
-    message: str,
+    message: str | None,
     deadline: float | None,
-    tell: Callable[[competitions.Submission], None],
+    tell: Callable[[Receipt], None],
 ) -> Receipt:
     """Hand in the submission.csv of the receipt's version, and with a `deadline` wait for its score.
 
-    A version that was handed in with this message already is not handed in again. Raises UsageError, before anything
-    is asked, where its run had internet; RemoteError where its run is not complete, its output holds no submission.csv,
-    no submission is left today, or Kaggle says ERROR.
+    A version that was handed in with this message, or without a `message` with any, is not handed in again, but where
+    Kaggle says ERROR of it. `tell` hears the receipt with each state of the submission, the first before any wait.
+    Raises UsageError, before anything is asked, where its run had internet; RemoteError where it is not as it was
+    asked, its run is not complete, its output holds no submission.csv, no submission is left today, or Kaggle says
+    ERROR.
     """
     ref, version = receipt.notebook, receipt.version
-    refuse_online(receipt)
+    refuse_unfit(receipt)
     state = kernels.status(door, ref, version)
     if not state.complete:
         raise RemoteError(
@@ -184,20 +208,50 @@ def submit(
         )
     if not any(file.name == SUBMISSION for file in outputs.list_output(door, ref, version)):
         raise RemoteError(f"notebook {ref} version {version} left no {SUBMISSION}; see its log with kit logs")
-    made = competitions.submit_code(
-        door, competition, kernel=ref, version=version, file_name=SUBMISSION, message=message
+    made = _handed_in(door, competition, receipt, message)
+    receipt = _with_submission(receipt, competition, made)
+    tell(receipt)
+    if deadline is None:
+        return receipt
+    scored = competitions.wait_scored(
+        door, made.ref, deadline=deadline, tell=lambda now: tell(_with_submission(receipt, competition, now))
     )
-    tell(made)
-    if deadline is not None:
-        made = competitions.wait_scored(door, made.ref, deadline=deadline, tell=tell)
-    return replace(receipt, submission={"competition": competition, **_told(made)})
+    return _with_submission(receipt, competition, scored)
+
+
+def _handed_in(door: Door, competition: str, receipt: Receipt, message: str | None) -> competitions.Submission:
+    """The version's submission: the one that the receipt or Kaggle knows, unless it failed, or a new one."""
+    ref, version = receipt.notebook, receipt.version
+    kept = receipt.submission if receipt.submission.get("competition") == competition else {}
+    known, number = str(kept.get("description") or ""), kept.get("ref")
+    same = not message or competitions.describe(message, kernel=ref, version=version) == known
+    if same and isinstance(number, int):
+        # Asked for by its number: the list may not show it yet.
+        there = competitions.submission(door, number)
+        if there.state != competitions.ERROR:
+            return there
+    if not message and (found := competitions.find_version(door, competition, kernel=ref, version=version)):
+        return found
+    return competitions.submit_code(
+        door,
+        competition,
+        kernel=ref,
+        version=version,
+        file_name=SUBMISSION,
+        message=message or known or f"kit push {receipt.name}",
+    )
+
+
+def _with_submission(receipt: Receipt, competition: str, made: competitions.Submission) -> Receipt:
+    """The receipt with what Kaggle says of a submission. One that it does not show yet has no description there."""
+    description = made.description or receipt.submission.get("description", "")
+    return replace(receipt, submission={"competition": competition, **_told(made), "description": description})
 
 
 def _told(made: competitions.Submission) -> dict[str, Any]:
     return {
         "ref": made.ref,
         "state": made.state,
-        "description": made.description,
         "public_score": made.public_score,
         "private_score": made.private_score,
         "error": made.error,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_ENGINE = re.compile(r"(?:.*/)?vllm(?:_cpu)?-(\d+)\.(\d+)(?:\.(\d+))?[^/]*\.whl$")
+_ENGINE = re.compile(r"(?:.*/)?vllm(_cpu)?-(\d+)\.(\d+)(?:\.(\d+))?[^/]*\.whl$")
 
 
 def engine_version(folders: Sequence[Path]) -> tuple[int, int, int]:
@@ -20,8 +20,18 @@ def engine_version(folders: Sequence[Path]) -> tuple[int, int, int]:
 
     Raises WheelhouseError where there is none.
     """
+    match = _engine_wheel(folders)
+    return int(match[2]), int(match[3]), int(match[4] or 0)
+
+
+def is_for_cards(folders: Sequence[Path]) -> bool:
+    """Whether that vLLM is a build for GPUs, and not the one for CPUs. Raises WheelhouseError where there is none."""
+    return _engine_wheel(folders)[1] is None
+
+
+def _engine_wheel(folders: Sequence[Path]) -> re.Match[str]:
     for folder in folders:
         for entry in read_manifest(folder / MANIFEST).files:
             if match := _ENGINE.match(entry.path):
-                return int(match[1]), int(match[2]), int(match[3] or 0)
+                return match
     raise WheelhouseError(f"no vllm wheel in {', '.join(map(str, folders))}; lock and fetch the wheelhouse again")

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 UNPACKED = 3.5
 """Bytes installed for each byte of a wheel, at most: measured 2.6 for the local-cpu wheelhouse, 2.1 for a CUDA one."""
+_EARLIER = ("env", "overlay", "uv-cache")
+"""What an earlier install left in scratch, in the order in which it goes where space is wanted: what uv unpacked serves
+another install of the same wheels."""
 _LAST_LINES = 12
 _LOCK_AGAIN = "lock the wheelhouse again with uv in it"
 
@@ -92,14 +95,15 @@ def install_engine(wheelhouse: Path | Sequence[Path], *, scratch: Path, with_uv:
     own: its packages go to `scratch`/overlay, and `environment` puts them before the image's. Without `with_uv` pip
     does it, as it does where no uv runs.
     Raises WheelhouseError where a part or a wheel is missing or corrupt, nothing is for this Python, the space does not
-    suffice, or the installer fails (its own last words are in the message).
+    suffice even without what an earlier install left there, or the installer fails (its own last words are in the
+    message).
     """
     clock = Clock()
     folders = [wheelhouse] if isinstance(wheelhouse, Path) else list(wheelhouse)
     with clock.step("verify"):
         parts = _read_parts(folders)
         wheels = _checked(parts)
-    _check_space(parts, scratch)
+    _make_space(parts, scratch)
     with clock.step("prepare"):
         wheels = _with_true_names(wheels, scratch / "wheels")
         installer = find_installer(scratch, wheels, with_uv=with_uv, advice=_LOCK_AGAIN)
@@ -191,7 +195,7 @@ def _as_found(entry: FileEntry, folder: Path) -> FileEntry:
     return entry
 
 
-def _check_space(parts: Sequence[tuple[Path, Manifest]], scratch: Path) -> None:
+def _make_space(parts: Sequence[tuple[Path, Manifest]], scratch: Path) -> None:
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
     needed = 0
     for _, manifest in parts:
@@ -199,11 +203,14 @@ def _check_space(parts: Sequence[tuple[Path, Manifest]], scratch: Path) -> None:
         guess = int(sum(entry.size for entry in manifest.files) * UNPACKED)
         needed += int(told.get(running, guess))
     scratch.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(scratch).free
+    left = [path for name in _EARLIER if (path := scratch / name).exists()]
+    gone = ", now that the environment of an earlier run is removed from there" if left else ""
+    while (free := shutil.disk_usage(scratch).free) < needed and left:
+        shutil.rmtree(left.pop(0), ignore_errors=True)
     if free < needed:
         raise WheelhouseError(
-            f"{scratch} has {free / 1e9:.1f} GB free, the environment needs about {needed / 1e9:.1f} GB; "
-            f"free space there"
+            f"{scratch} has {free / 1e9:.1f} GB free{gone}; the environment needs about "
+            f"{needed / 1e9:.1f} GB: free space there"
         )
 
 

@@ -15,7 +15,7 @@ from kaggle_kit.runtime.manifest import MANIFEST
 from kaggle_kit.runtime.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of the worker beside this process's own: among them those that choose its kernels."""
     engine: str = "vllm"
+    engine_version: Sequence[int] = ()
     deadline: float = math.inf
     """When scoring must have ended (Unix time, seconds)."""
     swapped: bool = True
@@ -56,7 +57,8 @@ class Job:
             "model": (self.model / MANIFEST).read_text(encoding="utf-8"),
             "test": [str(self.test), size],
             "token_budget": self.token_budget,
-            "engine": self.engine,
+            "id_column": self.id_column,
+            "engine": [self.engine, *self.engine_version],
             "engine_options": dict(self.engine_options),
             "environment": dict(self.environment),
             "share": self.share,
@@ -74,6 +76,7 @@ class Job:
             "journal": str(self.journal),
             "token_budget": self.token_budget,
             "engine": self.engine,
+            "engine_version": list(self.engine_version),
             "engine_options": dict(self.engine_options),
             "environment": dict(self.environment),
             "deadline": self.deadline,
@@ -97,6 +100,7 @@ def read_job(path: Path) -> Job:
         engine_options=body["engine_options"],
         environment=body["environment"],
         engine=body["engine"],
+        engine_version=tuple(body["engine_version"]),
         deadline=body["deadline"],
         swapped=body["swapped"],
         share=tuple(body["share"]),

@@ -139,6 +139,11 @@ class Journal:
             for row_id, tokens, cut, scores, mass, flags, problem in lines
         }
 
+    def answered(self) -> int:
+        """How many rows the model has answered, those of each pass counted; a rule's answer has no tokens."""
+        given = "SELECT COUNT(*) FROM rows WHERE log_probabilities IS NOT NULL AND tokens > 0"
+        return int(self._connection.execute(given).fetchone()[0])
+
     def count(self) -> int:
         """How many rows the journal holds, those of each pass counted."""
         return int(self._connection.execute("SELECT COUNT(*) FROM rows").fetchone()[0])

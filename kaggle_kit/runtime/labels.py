@@ -24,7 +24,7 @@ def label_tokens(labels: Sequence[str], *, prompt: str, tokenizer: PieceTokenize
     """The token id of each label right after `prompt`, in the order of `labels`.
 
     Raises LabelError, with the pieces and with spellings that would work, where a label is several tokens there,
-    joins with the end of the prompt, or has the token of another label.
+    joins with the end of the prompt, or has the token of another label, and where the tokenizer ends each text itself.
     """
     found: dict[int, str] = {}
     for label in labels:
@@ -46,6 +46,14 @@ def _token_after(prompt: str, label: str, tokenizer: PieceTokenizer) -> int | No
 def _explain(label: str, prompt: str, tokenizer: PieceTokenizer) -> str:
     before = tokenizer.encode(prompt)
     after = tokenizer.encode(prompt + label)
+    last = tokenizer.encode("")[-1:]
+    if last and last == before[-1:] == after[-1:]:
+        (piece,) = tokenizer.pieces(last)
+        return (
+            f"the tokenizer adds the token {piece!r} at the end of each text: no label would come right after the "
+            f"prompt; load it with add_eos_token=False and save it again, or take {piece!r} out of the post_processor "
+            f"of tokenizer.json"
+        )
     spellings = (
         label.capitalize(),
         label.upper(),

@@ -30,6 +30,15 @@ _BATCH_ROWS = 1024
 
 
 @dataclass(frozen=True)
+class Opened:
+    """What a job needs before its rows: what makes its prompts, the tokenizer, and the labels' tokens."""
+
+    builder: PromptBuilder
+    tokenizer: ModelTokenizer
+    label_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Prepared:
     """Rows ready for the engine (`prompts`), and the entries of those that it will not see (`settled`)."""
 
@@ -53,15 +62,15 @@ def open_prompt(task: Task, model: Path) -> tuple[Template, ModelTokenizer, tupl
     return template, tokenizer, label_tokens(labels, prompt=frame, tokenizer=tokenizer)
 
 
-def open_job(job: Job) -> tuple[Template, ModelTokenizer, tuple[int, ...]]:
-    """`open_prompt` of a job whose model is whole and takes prompts of its budget.
+def open_job(job: Job) -> Opened:
+    """`open_prompt` of a job whose model is whole, and whose budget fits both the model and the template.
 
     Raises DataError, LabelError or ModelError where it cannot be done as it is; reads no row.
     """
     verify_files(job.model, read_manifest(job.model / MANIFEST), hashes=False)
-    opened = open_prompt(job.task, job.model)
+    template, tokenizer, label_ids = open_prompt(job.task, job.model)
     _check_budget(job)
-    return opened
+    return Opened(PromptBuilder(template, job.task.fields, job.token_budget, tokenizer), tokenizer, label_ids)
 
 
 def needs_engine(job: Job) -> bool:
@@ -72,14 +81,13 @@ def needs_engine(job: Job) -> bool:
     return sum(settle(row, job.task) is None for row in _rows(job)) > 0
 
 
-def prepare(job: Job) -> Prepared:
-    """Read and cut all rows.
+def prepare(job: Job, opened: Opened | None = None) -> Prepared:
+    """Read and cut all rows, with what `open_job` gave where it was called already.
 
     Raises DataError, LabelError or ModelError where the job cannot be done as it is.
     """
-    template, tokenizer, label_ids = open_job(job)
-    builder = PromptBuilder(template, job.task.fields, job.token_budget, tokenizer)
-    special = tokenizer.special
+    opened = opened or open_job(job)
+    builder, special = opened.builder, opened.tokenizer.special
     prompts: dict[str, Prompt] = {}
     settled: list[Entry] = []
     waiting: list[Row] = []
@@ -100,7 +108,7 @@ def prepare(job: Job) -> Prepared:
         if len(waiting) >= _BATCH_ROWS:
             build()
     build()
-    return Prepared(label_ids, prompts, tuple(settled), builder)
+    return Prepared(opened.label_ids, prompts, tuple(settled), builder)
 
 
 def _rows(job: Job) -> Iterator[Row]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.runtime.journal import PLAIN, Entry, Journal
@@ -66,6 +65,7 @@ def run_job(
     words go to `scratch`/worker-N.log; where it failed, their end is in the outcome's `log`.
     """
     told = threading.Lock()
+    stop = threading.Event()
 
     def one(number: int) -> Outcome:
         part = share(job, number, workers)
@@ -84,15 +84,20 @@ def run_job(
                 environment={**worker_environment(scratch), **job.environment, **own},
                 log=log,
                 deadline=job.deadline,
-                count=journal.count,
+                count=journal.answered,
                 on_event=tell,
+                stop=stop,
             )
         return replace(outcome, log=log_tail(log)) if outcome.ended == "failed" else outcome
 
     if workers == 1:
         return one(0)
     with ThreadPoolExecutor(workers) as pool:
-        return _together(list(pool.map(partial(one), range(workers))))
+        try:
+            return _together([each.result() for each in as_completed([pool.submit(one, k) for k in range(workers)])])
+        finally:
+            # After Ctrl-C, or an error of one: the others' workers end too, instead of going on to the deadline.
+            stop.set()
 
 
 def worker_environment(scratch: Path) -> dict[str, str]:

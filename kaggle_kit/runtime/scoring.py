@@ -32,6 +32,10 @@ _TRIES_ALONE = 2
 """Times that the engine may die over a row on its own before the row is taken to be the reason."""
 
 
+_SILENT_ROWS = 256
+"""Rows after which a model that has answered none is given up."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a pass is: rows and tokens done of all, the budget now, and the p95 of its end (Unix time)."""
@@ -235,6 +239,8 @@ class Scorer:
         copied = [_copy(entry, other) for entry in entries for other in run.shared.get(entry.id, ())]
         self.journal.write([*entries, *copied], pass_name=run.name)
         self._with_engine.popleft()
+        if run.name == PLAIN and run.done + len(chunk) >= _SILENT_ROWS:
+            refuse_silence(self.journal)
         now = self.clock()
         # While the engine still had the chunk before it, this one waited.
         seconds = max(now - max(begun, self._last_filed), 1e-6)
@@ -276,6 +282,15 @@ class Scorer:
                 finish.p95 if finish else None,
             )
         )
+
+
+def refuse_silence(journal: Journal) -> None:
+    """Raise RunError where the engine has refused rows and answered none: it would answer no other either."""
+    if journal.answered():
+        return
+    refused = [entry.problem for entry in journal.read().values() if entry.tokens and entry.problem]
+    if refused:
+        raise RunError(f"the model has answered none of the first {len(refused):,} rows: {refused[0]}")
 
 
 class _Guarded:

@@ -11,14 +11,14 @@ from functools import partial
 from math import exp
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import DataError, RunError
+from kaggle_kit.errors import DataError, KitError, RunError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.bench import bench
 from kaggle_kit.runtime.combine import answers, ensemble, read_calibration
 from kaggle_kit.runtime.engine_plan import EnginePlan, model_facts, plan_engine
 from kaggle_kit.runtime.engine_version import engine_version
 from kaggle_kit.runtime.figures import figures
-from kaggle_kit.runtime.gpus import find_gpus
+from kaggle_kit.runtime.gpus import engine_gpus
 from kaggle_kit.runtime.install import Installed, install_engine
 from kaggle_kit.runtime.integrity import BackgroundHashes
 from kaggle_kit.runtime.job import Job
@@ -69,7 +69,7 @@ class Session:
     record: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raise DataError where the sample submission does not fit the task."""
+        """Raise DataError where the sample submission does not fit the task, ModelError where no calibration does."""
         self.sample: Sample = read_sample(self.data / "sample_submission.csv")
         if set(self.sample.columns) != set(self.task.labels):
             raise DataError(
@@ -78,8 +78,11 @@ class Session:
             )
         self._installed: Installed | None = None
         self._plans: dict[Path, EnginePlan] = {}
+        self._version = (0, 0, 0)
         self._submitted = time.monotonic()
         self._hashes = BackgroundHashes(())
+        columns = list(self.task.labels)
+        self._calibrations = {model: read_calibration(model, columns=columns) for model, _ in self._members()}
 
     def install(self) -> None:
         """Make the engine's environment from the wheelhouse, and plan the engine.
@@ -88,17 +91,17 @@ class Session:
         """
         self._installed = install_engine(self.wheelhouse, scratch=self.scratch)
         self.record["installer"] = {"name": self._installed.installer, "seconds": dict(self._installed.seconds)}
-        self._plan(find_gpus())
+        self._plan(engine_gpus(self.wheelhouse))
 
     def _plan(self, gpus: Sequence[Gpu]) -> None:
-        version = engine_version(self.wheelhouse)
+        self._version = engine_version(self.wheelhouse)
         for model, _ in self._members():
             self._plans[model] = plan_engine(
                 gpus=gpus,
                 model=model_facts(model),
                 longest=self.token_budget,
                 mean_tokens=self.token_budget,
-                vllm_version=version,
+                vllm_version=self._version,
                 given=self.engine_options,
                 given_environment=self.worker_environment,
                 rates=self.rates,
@@ -120,13 +123,13 @@ class Session:
         def tell(text: str) -> None:
             sys.stdout.write(f"  {text}\n")
 
-        gpus = find_gpus()
+        gpus = engine_gpus(self.wheelhouse)
         _, body = bench(
             self._job(self.model),
             data=self.data,
             rows=rows,
             gpus=gpus,
-            vllm_version=engine_version(self.wheelhouse),
+            vllm_version=self._version,
             given=self.engine_options,
             given_environment=self.worker_environment,
             python=self._installed.python,
@@ -163,8 +166,9 @@ class Session:
             if event["event"] == "engine":
                 self.record["engine"] = event["name"]
             if event["event"] == "progress" and time.monotonic() - self._submitted > _SECONDS_BETWEEN_SUBMISSIONS:
-                self._put()
+                self._put_meanwhile()
 
+        failed = []
         for model, _ in self._members():
             plan = self._plans[model]
             sys.stdout.write("".join(f"  {reason}\n" for reason in plan.reasons))
@@ -179,7 +183,10 @@ class Session:
             self.record["throughput"] = line.points
             if outcome.ended == "failed":
                 show_log(outcome)
-                raise RunError(f"scoring stopped: {outcome.message}")
+                failed.append(f"scoring stopped: {outcome.message}")
+                sys.stdout.write(f"{model.name}: {failed[-1]}\n")
+        if failed:
+            raise RunError(failed[0])
 
     def submit(self) -> None:
         """Put `submission.csv` in place from what the journal holds, the prior for the rest; note the figures.
@@ -195,12 +202,22 @@ class Session:
             f"({rows['swapped']:,} in both orders), {rows['ruled']:,} by a rule, {rows['prior']:,} with the prior\n"
         )
 
+    def _put_meanwhile(self) -> None:
+        """Write the submission that the journals allow now. What keeps it from that now may be over later: it is told
+        and noted, and the scoring goes on."""
+        try:
+            self._put()
+        except KitError as error:
+            self._submitted = time.monotonic()
+            self.record["not_rewritten"] = str(error)
+            sys.stdout.write(f"submission.csv is as it was, and is tried again: {error}\n")
+
     def _put(self) -> tuple[dict[str, Entry], dict[str, Entry]]:
         """Write the submission that the journals allow now; the first model's entries of both passes."""
         entries = {model: self._entries(model) for model, _ in self._members()}
         columns = list(self.task.labels)
         members = [
-            (answers(self.task, *entries[model], calibration=read_calibration(model, columns=columns)), weight)
+            (answers(self.task, *entries[model], calibration=self._calibrations[model]), weight)
             for model, weight in self._members()
         ]
         final = ensemble(members)
@@ -228,14 +245,21 @@ class Session:
             model=model,
             journal=self.scratch / f"journal-{number}.sqlite",
             token_budget=self.token_budget,
-            engine_options=plan.options if plan else {},
+            engine_options=self._engine_options(plan),
             environment={
                 **(plan.environment if plan else {}),
                 **(self._installed.environment if self._installed else {}),
             },
             engine=self.engine,
+            engine_version=self._version,
             deadline=self.deadline,
         )
+
+    def _engine_options(self, plan: EnginePlan | None) -> Mapping[str, Any]:
+        """The plan's are vLLM's; another engine gets those alone that were given."""
+        if not self.engine.startswith("vllm"):
+            return self.engine_options
+        return plan.options if plan else {}
 
     def _note_outcome(self, outcome: Outcome) -> None:
         """Keep how a model's workers ended, beside those of the models before it."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CANNOT_BE_HELPED = 2
 """The worker's exit code for a failure that a restart would only repeat."""
 _GRACE_SECONDS = 5
+_KILL_SECONDS = 30
+"""A process in a call of the driver that never returns cannot be killed: the notebook goes on without it."""
 _LOG_TAIL_LINES = 40
 
 
@@ -47,19 +49,22 @@ def supervise(
     deadline: float,
     count: Callable[[], int],
     on_event: Callable[[dict[str, Any]], None],
-    tries_without_progress: int = 3,
+    stop: threading.Event | None = None,
+    tries_without_progress: int = 4,
 ) -> Outcome:
-    """Run the worker until it is done, cannot be helped, or `deadline` (Unix time) is reached.
+    """Run the worker until it is done, cannot be helped, or `deadline` (Unix time) is reached, or `stop` is set.
 
-    A worker that dies is started again while `count()`, the rows in the journal, grows; after
-    `tries_without_progress` deaths in a row that brought nothing it is given up.
+    A worker that dies is started again while `count()`, the rows that have an answer, grows; after
+    `tries_without_progress` deaths in a row that brought none it is given up. By default these are as many as it takes
+    to find one row that kills the engine: once beside others, twice alone, and once more without it.
     """
     outcome = Outcome()
+    stop = stop or threading.Event()
     idle = 0
     while True:
         before = count()
         outcome.starts += 1
-        ended = _one_life(command, environment, log, deadline, on_event, outcome)
+        ended = _one_life(command, environment, log, deadline, on_event, outcome, stop)
         if ended is not None:
             outcome.ended = ended
             return outcome
@@ -78,6 +83,7 @@ def _one_life(
     deadline: float,
     on_event: Callable[[dict[str, Any]], None],
     outcome: Outcome,
+    stop: threading.Event,
 ) -> str | None:
     """Run the worker once. Returns how it ended, or None where another start may help."""
     with log.open("ab") as log_stream:
@@ -93,7 +99,7 @@ def _one_life(
         done = False
         clock = _StageClock(outcome.stages)
         try:
-            for event in _events(process, deadline):
+            for event in _events(process, deadline, stop):
                 match event["event"]:
                     case "stage":
                         clock.enter(str(event["name"]))
@@ -108,6 +114,9 @@ def _one_life(
             end_group(process)
     if done:
         return "done"
+    if stop.is_set():
+        outcome.message = "it was interrupted"
+        return "failed"
     if time.time() >= deadline:
         outcome.message = "the deadline was reached"
         return "deadline"
@@ -135,8 +144,8 @@ class _StageClock:
         self.current = None
 
 
-def _events(process: subprocess.Popen[bytes], deadline: float) -> Iterator[dict[str, Any]]:
-    """The worker's events as they come, until it closes its output or the deadline is reached."""
+def _events(process: subprocess.Popen[bytes], deadline: float, stop: threading.Event) -> Iterator[dict[str, Any]]:
+    """The worker's events as they come, until it closes its output, the deadline is reached or `stop` is set."""
     lines: queue.Queue[bytes | None] = queue.Queue()
 
     def pump() -> None:
@@ -148,7 +157,7 @@ def _events(process: subprocess.Popen[bytes], deadline: float) -> Iterator[dict[
 
     threading.Thread(target=pump, daemon=True).start()
     dead = False
-    while (left := deadline - time.time()) > 0:
+    while (left := deadline - time.time()) > 0 and not stop.is_set():
         try:
             line = lines.get(timeout=min(left, 1.0))
         except queue.Empty:
@@ -169,7 +178,7 @@ def _events(process: subprocess.Popen[bytes], deadline: float) -> Iterator[dict[
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
     """End the worker and all that it started: politely, then not."""
-    for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, None)):
+    for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -187,7 +196,9 @@ def log_tail(log: Path) -> str:
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:])
 
 
-def _signal_name(code: int) -> str:
+def _signal_name(code: int | None) -> str:
+    if code is None:
+        return "nobody: it cannot be killed"
     if code >= 0:
         return f"exit code {code}"
     try:

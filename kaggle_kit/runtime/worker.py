@@ -25,7 +25,7 @@ from kaggle_kit.runtime.governor import Governor
 from kaggle_kit.runtime.job import Job, read_job
 from kaggle_kit.runtime.journal import SWAPPED, Journal
 from kaggle_kit.runtime.prepare import Prepared, needs_engine, open_job, prepare
-from kaggle_kit.runtime.scoring import Scorer
+from kaggle_kit.runtime.scoring import Scorer, refuse_silence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +65,7 @@ def run(job: Job, events: Events) -> None:
         events.send("rows", total=len(prepared.prompts), todo=len(todo), tokens=tokens)
         if todo or _unswapped(job, prepared, journal):
             _score(job, prepared, todo, journal, events, engine)
+            refuse_silence(journal)
     events.send("done", peak_bytes=_peak_bytes())
 
 
@@ -73,10 +74,10 @@ def _prepare_beside_start(job: Job, events: Events) -> tuple[Prepared, Engine]:
 
     What is wrong with the model, the labels or the budget is said before the engine starts.
     """
-    label_ids = open_job(job)[2]
+    opened = open_job(job)
     events.send("stage", name="engine start")
-    preparing = ThreadPoolExecutor(1).submit(prepare, job)
-    engine = _start_engine(job, label_ids, job.token_budget)
+    preparing = ThreadPoolExecutor(1).submit(prepare, job, opened)
+    engine = _start_engine(job, opened.label_ids, job.token_budget)
     if not preparing.done():
         events.send("stage", name="prepare")
     return preparing.result(), engine
@@ -171,6 +172,8 @@ def main(argv: Sequence[str]) -> int:
     events = Events(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # A crash of the driver would leave a core of many GB in the folder whose files are the notebook's output.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     # Set before the tokenizer's first use: it reads the variable once.
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     try:

@@ -49,8 +49,10 @@ def collect(scratch: Path, results: Path) -> None:
 
 
 def _refuse_foreign(out: Path) -> None:
-    """Raise UsageError where `out` holds what no dry run left there: its place will be taken."""
-    if not out.exists() or (out / REPORT_JSON).is_file():
+    """Raise UsageError where `out` holds what no dry run left there, or is a mount: its place will be taken."""
+    if out.is_mount():
+        raise UsageError(f"--out {out} is where a disk is mounted, and cannot be replaced whole; name a folder in it")
+    if not out.exists() or all((out / name).is_file() for name in (REPORT_TEXT, REPORT_JSON)):
         return
     if not out.is_dir() or any(out.iterdir()):
         raise UsageError(f"--out {out} exists and is not a dry run's folder; name a new one, or an empty one")

@@ -9,7 +9,8 @@ import time
 import pytest
 from desk import LEAKED, NOTEBOOK, SUBMISSION, Slow, fails, goes_on, leaks
 
-from kaggle_kit.remote.loopback.faults import FAULTS
+from kaggle_kit.remote.loopback.effects import setting
+from kaggle_kit.remote.loopback.faults import FAULTS, KERNELS, Fault
 
 COMMANDS = ("plan", "push", "status", "logs", "output", "submit", "quota", "history", "pull", "rehearse")
 UNWANTED = {"kaggle", "kagglesdk", "starlette", "uvicorn", "requests", "pydantic", "rich", "jupytext", "nbformat"}
@@ -153,6 +154,38 @@ def test_the_output_of_a_failed_run(desk):
         time.sleep(0.01)
     assert desk.kit("output", "answer", "-o", str(desk.root / "out")).code == 1
     assert (desk.root / "out" / "submission.csv").read_text() == SUBMISSION
+
+
+def test_a_file_of_the_runs_own_is_not_taken_for_its_log(desk):
+    """A log.txt of the output lands whole, the log stands beside it, and the cause is found in that."""
+
+    def writes_log(asked):
+        (asked.out / "log.txt").write_text("mine\n")
+        return fails(asked)
+
+    desk.runner = writes_log
+    told = desk.push("--wait")
+    folder = desk.root / "runs" / "answer-v1"
+    assert told.code == 1
+    assert "GPU" in told.err
+    assert (folder / "log.txt").read_text() == "mine\n"
+    assert "no kernel image" in (folder / "kaggle-log.txt").read_text()
+    assert desk.kit("report", str(folder)).code == 0
+    assert "no kernel image" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize("words", [["push", "answer", "--unproved", "--wait"], ["logs", "answer"]])
+def test_half_a_character_in_the_log_is_shown_replaced(desk, words):
+    """Half of a surrogate pair ends nothing."""
+    if words[0] != "push":
+        assert desk.push("--wait").code == 0
+    log = json.dumps([{"stream_name": "stdout", "time": 1, "data": "x \ud83d y\n"}])
+    route = KERNELS + "ListKernelSessionOutput"
+    desk.kaggle.faults.add(Fault("half", "half a character", route, setting(log=log), times=1000))
+    told = desk.kit(*words)
+    assert told.code == 0
+    shown = told.out if words[0] == "logs" else (desk.root / "runs" / "answer-v1" / "log.txt").read_text()
+    assert shown == "x ? y\n"
 
 
 def test_some_of_the_output(desk):

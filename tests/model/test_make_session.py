@@ -212,6 +212,59 @@ def test_one_disk_for_both(session, monkeypatch):
         made.check()
 
 
+@pytest.fixture
+def disk(monkeypatch):
+    """A function: the folders that it is given are on a disk of so many bytes, and nothing else is."""
+
+    def hold(size: int, *folders: Path) -> None:
+        def usage(_folder):
+            files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+            return shutil._ntuple_diskusage(size, 0, size - sum(path.stat().st_size for path in files))
+
+        monkeypatch.setattr(shutil, "disk_usage", usage)
+
+    return hold
+
+
+def held(folder: Path, size: int) -> None:
+    """A file of an earlier run, which takes space."""
+    folder.mkdir(parents=True)
+    (folder / "earlier").write_bytes(b"x" * size)
+
+
+def test_what_an_earlier_run_left_is_free(session, disk):
+    """A second run has the space of the first one's packages, model and output, all of which it replaces."""
+    made = session()
+    made.check()
+    one = made.record["make"]["expected_bytes"]
+    packages = installed_bytes(made.packages.download)
+    held(made.scratch / "quantiser" / "env", packages)
+    held(made.scratch / "made" / "demo-awq", one)
+    held(made.working / "demo-awq", one)
+    disk((256 << 20) + packages + 2 * one, made.scratch, made.working)
+    made.check()
+
+
+def test_what_an_earlier_run_left_is_told(session, disk):
+    """Where even that does not suffice, the message says how much of the space the earlier run holds."""
+    made = session()
+    held(made.scratch / "made" / "demo-awq", 2_000_000)
+    disk(256 << 20, made.scratch, made.working)
+    with pytest.raises(KitError, match=r"scratch has 268\.4 MB free \(2\.0 MB of it held by an earlier run\)"):
+        made.check()
+
+
+def test_another_folder_of_the_output_is_not_free(session, disk):
+    """What is not replaced stays, and takes its space."""
+    made = session()
+    made.check()
+    one = made.record["make"]["expected_bytes"]
+    held(made.working / "other", one)
+    disk((256 << 20) + installed_bytes(made.packages.download) + 2 * one, made.scratch, made.working)
+    with pytest.raises(KitError, match="on the same disk"):
+        made.check()
+
+
 def test_out_of_order(session):
     """The quantiser's environment comes first."""
     with pytest.raises(UsageError, match="install"):
@@ -228,6 +281,19 @@ def test_what_is_made_is_handed_over_whole(session, lines):
     assert {path.name for path in (made.working / "demo-awq").iterdir()} == {path.name for path in FULL.iterdir()}
     assert made.record["make"]["model"]["name"] == "demo-awq"
     assert "kit model compare REFERENCE demo-awq" in "\n".join(lines)
+
+
+@pytest.mark.parametrize("room", [0, 100_000_000])
+def test_a_second_model_of_the_name_takes_the_place_of_the_first(session, disk, room):
+    """It needs no more space than the first one left, and has it where both fit."""
+    made = session(record={"make": {}})
+    shutil.copytree(FULL, made.scratch / "made" / "demo-awq")
+    size = sum(path.stat().st_size for path in FULL.iterdir())
+    held(made.working / "demo-awq", size)
+    disk((256 << 20) + size + room, made.working)
+    made.finish()
+    assert [path.name for path in made.working.iterdir()] == ["demo-awq"]
+    assert {path.name for path in (made.working / "demo-awq").iterdir()} == {path.name for path in FULL.iterdir()}
 
 
 def test_half_a_model_is_not_handed_over(session):

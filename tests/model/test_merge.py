@@ -49,6 +49,20 @@ def test_another_width_is_refused(tmp_path, base):
         check(tmp_path, base, change=widen)
 
 
+@pytest.mark.parametrize("part", ["A", "B"])
+@pytest.mark.parametrize("shape", [(), (RANK,), (RANK, 256, 1)])
+def test_a_matrix_of_other_dimensions_is_refused(tmp_path, base, part, shape):
+    """A tensor that is no matrix is named with its shape."""
+
+    def flatten(tensors):
+        import numpy as np
+
+        tensors[f"{Q}.lora_{part}.weight"] = np.zeros(shape, np.float32)
+
+    with pytest.raises(ModelError, match=r"layers\.0\.self_attn\.q_proj: A .* and B .* are not both of two dimensions"):
+        check(tmp_path, base, change=flatten)
+
+
 def test_more_layers_are_refused(tmp_path, base):
     """An adapter for a deeper model is refused, with the base that it names."""
 

@@ -45,6 +45,7 @@ elif what == "merge":
     shutil.copytree(request["source"], request["out"])
     tell(event="done", layers=28, versions=versions)
 else:
+    os.stat(request["tokenizer"])
     os.makedirs(request["out"])
     shutil.copyfile({demo!r} + "/model.safetensors", request["out"] + "/model.safetensors")
     packing = json.loads(open({demo!r} + "/config.json").read())["quantization_config"]
@@ -100,6 +101,15 @@ def test_the_output_is_whole(order, other_python):
     assert manifest.extra["source"]["name"] == "full"
     assert manifest.extra["quantisation"]["calibration"]["rows"] == 16
     assert len(calibrated_on(manifest)) == 16
+    assert left(asked) == ["awq"]
+
+
+def test_relative_paths_are_the_callers(order, other_python, tmp_path, monkeypatch):
+    """The program works in a folder of its own, and still finds what was named from where kit was called."""
+    asked = order()
+    monkeypatch.chdir(tmp_path)
+    asked = replace(asked, source=Path("full"), out=Path("made/awq"))
+    run(asked, other_python())
     assert left(asked) == ["awq"]
 
 

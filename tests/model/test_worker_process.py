@@ -1,5 +1,7 @@
 """What the worker said, and how it ended."""
 
+import os
+import resource
 import sys
 from pathlib import Path
 
@@ -15,6 +17,49 @@ with os.fdopen(int(sys.argv[2]), "w") as events:
     print(json.dumps({told!r}), file=events)
 time.sleep(60)
 """
+
+
+TELLS_WHERE = """
+import json, os, resource, sys, time
+with os.fdopen(int(sys.argv[2]), "w") as events:
+    for _ in range(100):
+        if not (core := resource.getrlimit(resource.RLIMIT_CORE)[0]):
+            break
+        time.sleep(0.1)
+    print(json.dumps({"event": "done", "folder": os.getcwd(), "core": core}), file=events)
+"""
+
+
+@pytest.fixture
+def cores_allowed():
+    """This process may leave a core file of any size, where the machine lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
+@pytest.fixture
+def whereabouts(tmp_path, monkeypatch):
+    """What a worker says of its folder and of its cores, all paths given as relative ones."""
+    monkeypatch.chdir(tmp_path)
+    Path("scratch").mkdir()
+    Path("program.py").write_text(TELLS_WHERE)
+    python = Path(os.path.relpath(sys.executable))
+    return run_worker(
+        python, {"do": "it"}, scratch=Path("scratch"), tell=lambda _event: None, program=Path("program.py")
+    )
+
+
+def test_the_worker_works_in_scratch(whereabouts, tmp_path):
+    """What a library drops where it happens to be is not in the folder that a notebook saves."""
+    assert Path(whereabouts["folder"]) == tmp_path / "scratch"
+
+
+@pytest.mark.usefixtures("cores_allowed")
+def test_a_crash_leaves_no_core(request):
+    """Where cores are allowed, the worker alone may leave none: its memory is the whole model."""
+    assert request.getfixturevalue("whereabouts")["core"] == 0
 
 
 @pytest.fixture

@@ -53,6 +53,33 @@ def test_a_build_is_three_files(built, minimal):
     assert set(contents(built().folder)) == FILES
 
 
+def test_a_session_shorter_than_the_time_limit(built, minimal, edit):
+    """Kaggle would end such a run with an error: the build is refused, with what to change."""
+    edit(minimal / "kit.toml", "session_hours = 1")
+    with pytest.raises(ProjectError, match=r"answer\.session_hours is 1 hours, .* is 9: .* to 1 at most, or raise"):
+        built()
+    assert not (minimal / "build").exists()
+
+
+def test_a_time_limit_within_the_session(built, minimal, edit):
+    """The value that counts is the one that was given last, here with -p."""
+    edit(minimal / "kit.toml", "session_hours = 1\nparameters.time_limit_hours = 2")
+    assert built("time_limit_hours=1").notebook.is_file()
+
+
+def test_a_target_shorter_than_the_time_limit(built):
+    """Without hours of the notebook's own the target's session counts."""
+    with pytest.raises(ProjectError, match=r"the session of the target kaggle-t4x2 is 9 hours, .* is 9\.5"):
+        built("time_limit_hours=9.5")
+
+
+def test_a_notebook_without_a_time_limit_in_its_cells(built, minimal, edit):
+    """Where no cell reckons with the parameter, the session may be of any length."""
+    (minimal / "templates" / "short.py.j2").write_text("{{ cells() }}\n")
+    edit(minimal / "kit.toml", 'session_hours = 1\ntemplate = "short.py.j2"')
+    assert built().notebook.is_file()
+
+
 def test_two_builds_are_the_same(built):
     """A second build changes no byte."""
     first = contents(built().folder)

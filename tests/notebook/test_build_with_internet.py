@@ -88,7 +88,7 @@ def test_an_adapter_is_attached_and_found_by_its_name(built, project, edit):
     """The field adapter names a table under models, whose dataset is a source."""
     edit(project / "kit.toml", '\nadapter = "demo"\nmodel = "demo-full"\n', '\nmodel = "demo-full"\n')
     cells, metadata = built()
-    assert "find_manifests(\"model\", 'demo')" in cells["kit"]
+    assert "find_model('demo')" in cells["kit"]
     assert "your-kaggle-name/kit-demo-model" in metadata["dataset_sources"]
 
 

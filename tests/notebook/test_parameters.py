@@ -42,6 +42,9 @@ def test_typed_lines_are_read():
         ("on: bool = 1", "on is declared bool, but its default is 1"),
         ("count: int = True", "count is declared int, but its default is True"),
         ("name: str = None", "name is declared str, but its default is None"),
+        (f"count: int = 0x{'f' * 5000}", "but its default is a whole number of 20,000 bits"),
+        ("x: float = 1e999", "x is declared float, but its default is inf"),
+        (f"x: int = {'+'.join('1' * 800)}", "the default of x must be a plain value"),
     ],
 )
 def test_what_is_no_parameter(line, message):
@@ -67,6 +70,15 @@ def test_an_override_of_another_type(value):
     """A value of another type is refused, whatever it could be made into."""
     with pytest.raises(UsageError, match=f"here: the parameter count is of type int, but {value!r} was given"):
         override(PARAMETERS, {"count": value}, where="here")
+
+
+@pytest.mark.parametrize("name", ["count", "ratio"])
+def test_an_override_that_no_machine_holds(name):
+    """A whole number beyond 64 bits fits neither an int nor a float."""
+    with pytest.raises(
+        UsageError, match=f"here: the parameter {name} is .*, but a whole number of 1,329 bits was given"
+    ):
+        override(PARAMETERS, {name: 10**400}, where="here")
 
 
 def test_an_unknown_override():
@@ -111,6 +123,7 @@ def test_the_last_assignment_counts():
         ("=1", "there is no parameter ''"),
         ("count=1.5", "'1.5' is not of type int"),
         ("count=", "'' is not of type int"),
+        (f"count={'9' * 400}", "a whole number has 64 bits at most"),
         ("ratio=x", "'x' is not of type float"),
         ("ratio=nan", "a number must be finite"),
         ("ratio=-inf", "a number must be finite"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kaggle_kit.errors import SourceError
+from kaggle_kit.errors import KitError, SourceError
 from kaggle_kit.notebook.build import build
 from kaggle_kit.notebook.pull import apply, pull_notebook
 from kaggle_kit.notebook.pulled_cells import plain
@@ -228,7 +228,7 @@ def test_a_cell_that_the_template_needs_is_told(desk):
     desk.notebook["cells"].remove(desk.cell("labels"))
     result = desk.pull()
     assert "the template places a cell 'labels'" in result.broken
-    with pytest.raises(SourceError, match="nothing was written"):
+    with pytest.raises(KitError, match="nothing was written"):
         apply(result, root=desk.root)
 
 
@@ -368,7 +368,7 @@ def test_a_name_that_nothing_defines_is_told(desk):
     result = desk.pull()
     assert "nowhere" in result.broken
     assert changed(result) == [("labels", "changed")]
-    with pytest.raises(SourceError, match="nowhere"):
+    with pytest.raises(KitError, match="nowhere"):
         apply(result, root=desk.root)
 
 
@@ -378,11 +378,39 @@ def test_only_the_clean_cells_where_asked(desk):
     desk.cell("prompt")["source"] = 'row_format = "text"\nfields = {"question": 2}\ntemplate = "{question}"'
     result = desk.pull()
     before = desk.source()
-    with pytest.raises(SourceError, match=r"1 conflicts \(fallback\)"):
+    with pytest.raises(KitError, match=r"1 conflicts \(fallback\)"):
         apply(result, root=desk.root)
     assert desk.source() == before
     apply(result, root=desk.root, clean_only=True)
     assert '"question": 2' in desk.source()
+
+
+def test_what_would_not_build_is_not_written(desk):
+    """Nor where the clean cells alone are asked for: a notebook without cells would empty the source."""
+    desk.notebook["cells"] = []
+    result = desk.pull()
+    before = desk.source()
+    with pytest.raises(KitError, match=r"nothing was written to .*would not build: the template places a cell 'title'"):
+        apply(result, root=desk.root, clean_only=True)
+    assert desk.source() == before
+
+
+def test_the_refusal_is_no_wrong_use(desk):
+    """What cannot be applied ends the command as failed work does."""
+    desk.cell("fallback")["source"] = "pass"
+    with pytest.raises(KitError) as refusal:
+        apply(desk.pull(), root=desk.root)
+    assert refusal.value.exit_code == 1
+
+
+def test_a_link_stays_a_link(desk):
+    """Where the source is a link, the file behind it is written."""
+    behind = (desk.root / SOURCE).rename(desk.root / "behind.py")
+    (desk.root / SOURCE).symlink_to(behind)
+    desk.cell("prompt")["source"] = 'row_format = "text"\nfields = {"question": 2}\ntemplate = "{question}"'
+    assert apply(desk.pull(), root=desk.root) == (desk.root / SOURCE,)
+    assert (desk.root / SOURCE).is_symlink()
+    assert '"question": 2' in behind.read_text("utf-8")
 
 
 def test_a_source_that_changed_meanwhile_is_not_overwritten(desk):
@@ -390,7 +418,7 @@ def test_a_source_that_changed_meanwhile_is_not_overwritten(desk):
     desk.cell("prompt")["source"] = 'row_format = "text"\nfields = {"question": 2}\ntemplate = "{question}"'
     result = desk.pull()
     desk.write(desk.source() + "\n")
-    with pytest.raises(SourceError, match="changed since"):
+    with pytest.raises(KitError, match="changed since"):
         apply(result, root=desk.root)
 
 
@@ -502,13 +530,35 @@ def test_a_value_that_fits_no_parameter_is_shown(overridden, text):
     assert [edit.name for edit in result.parameters if edit.after is not None] == []
 
 
-def test_a_table_that_is_not_in_lines_is_told(overridden):
-    """Values in an inline table are not edited: the advice says which line to write."""
-    desk = overridden(table="parameters = { token_budget = 256 }\n")
+@pytest.mark.parametrize("table", ["parameters = { token_budget = 256 }\n", "parameters.token_budget = 256\n"])
+def test_a_table_that_is_not_in_lines_is_a_conflict(overridden, table):
+    """Values in an inline table or under dotted keys are not edited: the conflict says which value to write."""
+    desk = overridden(table=table)
     desk.cell("injected-parameters")["source"] = "token_budget = 384"
     result = desk.pull()
-    assert result.patch == ""
-    assert result.parameters[0].advice == "in kit.toml, [notebooks.answer.parameters]: token_budget = 384"
+    assert (result.patch, result.parameters, refused(result)) == ("", (), ["parameter token_budget"])
+    assert "256 -> 384" in result.conflicts[0].reason
+    assert result.conflicts[0].advice.endswith("token_budget = 384")
+    with pytest.raises(KitError, match="nothing was written"):
+        apply(result, root=desk.root)
+
+
+def test_one_value_that_cannot_be_written_does_not_hold_back_another(overridden):
+    """Of two edited values the one that stands in a line of its own is taken."""
+    table = '\n[notebooks.answer.parameters]\ntoken_budget = 256\ngreeting = """\nhi"""\n'
+    desk = overridden(table=table)
+    desk.cell("injected-parameters")["source"] = "token_budget = 384\ngreeting = 'hej'"
+    result = desk.pull()
+    assert ([edit.name for edit in result.parameters], refused(result)) == (["token_budget"], ["parameter greeting"])
+    assert "+token_budget = 384" in result.patch
+
+
+@pytest.mark.parametrize("text", ["+".join("1" * 20_000), "9" * 400])
+def test_a_value_that_no_machine_holds_is_shown(overridden, text):
+    """An endless sum and a number of 400 digits are conflicts too."""
+    desk = overridden()
+    desk.cell("injected-parameters")["source"] = f"token_budget = {text}\ngreeting = 'hi # you'"
+    assert refused(desk.pull())
 
 
 LINES = st.sampled_from(

@@ -214,3 +214,10 @@ def test_what_is_no_literal(value):
     """What Python could not read back is refused."""
     with pytest.raises(SourceError, match="the filter python takes"):
         python_literal(value)
+
+
+def test_an_expression_too_long_to_be_checked(minimal, rendered, edit):
+    """A sum that Python still compiles, and that the check for undefined names cannot walk, is an error."""
+    edit(minimal / "notebooks_src" / "answer.py", f'# %% name="sum"\nx = {" + ".join(["greeting"] * 600)}')
+    with pytest.raises(SourceError, match="too long or nested too deep to be checked: cut it in two"):
+        rendered("{{ cells() }}")

@@ -136,6 +136,13 @@ def test_a_model_is_found_beside_a_record(kaggle):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_model_that_is_mounted_twice_is_one(kaggle):
+    """Two folders of the same files are no reason to stop."""
+    (kaggle.root / "input" / "a-second-mount").symlink_to(kaggle.sources["weights"])
+    done = kaggle.run(until="kit")
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_kit_is_found_in_a_part_of_its_own(kaggle, tmp_path):
     """A wheelhouse in two datasets, engine and kit: the kit's wheel is taken from the part that holds it."""
     engine = tmp_path / "engine"
@@ -220,7 +227,15 @@ def wheel_of_another_kit(kaggle: Kaggle) -> None:
     seal(kaggle.sources["wheels"], kind="wheelhouse", name="local-cpu")
 
 
+def two_models_of_one_name(kaggle: Kaggle) -> None:
+    older = kaggle.root / "input" / "an-older-one"
+    older.mkdir()
+    (older / "config.json").write_text('{"older": true}')
+    seal(older, kind="model", name="small")
+
+
 BROKEN = {
+    two_models_of_one_name: "are both the model 'small', and differ: detach one of them",
     no_wheelhouse: "no wheelhouse 'local-cpu' below .*: attach its dataset to the notebook",
     no_model: "no model 'small' below .*: attach its dataset to the notebook",
     corrupt_wheel: r"kaggle_kit_runtime-.*\.whl is corrupt: upload the wheelhouse again",

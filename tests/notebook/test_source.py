@@ -95,7 +95,9 @@ def test_a_doubtful_escape(source):
     assert source('# %% name="a"\nx = "\\d"\n').literals() == {"x": "\\d"}
 
 
-@pytest.mark.parametrize("options", ['name="a" tags="parameters"', "name=5"])
+@pytest.mark.parametrize(
+    "options", ['name="a" tags="parameters"', "name=5", 'name="a" tags=null', 'name="a" tags=[1]', 'name="a" tags=true']
+)
 def test_options_of_a_wrong_kind(source, options):
     """Options of another type than a notebook takes are told, with the way to write them."""
     with pytest.raises(SourceError, match=r"options are wrong: .*; write them as # %% name=.* tags=\["):
@@ -111,9 +113,56 @@ def test_a_null_byte(source):
 @pytest.mark.parametrize("magic", ["!ls -l", "%matplotlib inline", "%%time"])
 @pytest.mark.parametrize("tags", ["", ' tags=["parameters"]'])
 def test_a_jupyter_magic(source, magic, tags):
-    """A line for Jupyter alone, which py:percent keeps in a comment, is named with its cell."""
-    with pytest.raises(SourceError, match=r"cell 'a': .* is for Jupyter alone; a source is plain Python"):
-        source(f'# %% name="a"{tags}\n# {magic}\n')
+    """A line that Jupyter alone understands is named with its place."""
+    with pytest.raises(SourceError, match=r"source\.py:2: .*not valid Python.*Jupyter alone understands"):
+        source(f'# %% name="a"{tags}\n{magic}\n')
+
+
+@pytest.mark.parametrize(
+    "comment",
+    ["copy the rows first", "!important: see below", "%timeit is nice", "%%time", "ls", "cd x", "cat y", "?x", "%%%"],
+)
+def test_a_comment_like_a_magic(source, comment):
+    """A comment is a comment, whatever it begins with: jupytext would make a magic of it."""
+    assert source(f'# %% name="a"\n# {comment}\nx = 1\n').cells[0].text == f"# {comment}\nx = 1"
+
+
+@pytest.mark.parametrize("sign", ["\f", "\v", "\x1c", "\x85", "\u2028", "\u2029", "\ue000"])
+def test_a_sign_that_ends_lines_elsewhere(source, sign):
+    """A form feed, NEL or U+2028 inside of a text stays there: Python's lines do not end on it."""
+    cells = source(f'# %% name="a"\nx = "1{sign}2"\n# %% [markdown] name="b"\n# 3{sign}4\n').cells
+    assert [cell.text for cell in cells] == [f'x = "1{sign}2"', f"3{sign}4"]
+
+
+HEADERS = {
+    "no YAML": "kernelspec: [1",
+    "a number for a table": "jupytext:\n#     text_representation: 7",
+    "a number for a text": 'jupytext:\n#     cell_markers: "a,b,c"\n#     formats: 7',
+}
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_wrong_header(source, header):
+    """A header that jupytext cannot take is an error of the source, which says where to look."""
+    with pytest.raises(SourceError, match=r"source\.py: the header between # --- lines or .*leave out the header"):
+        source(f'# ---\n# jupyter:\n#   {HEADERS[header]}\n# ---\n# %% name="a"\nx = 1\n')
+
+
+@pytest.mark.parametrize("text", ["+".join("1" * 20_000), "a" + ".b" * 9_000, "-" * 20_000 + "1", "(" * 3_000])
+def test_an_expression_that_is_too_long(source, text):
+    """What Python's own parser gives up is an error of the source."""
+    with pytest.raises(
+        SourceError, match=r"source\.py.* is not valid Python: (an expression is longer|too many nested)"
+    ):
+        source(f'# %% name="a"\nx = {text}\n')
+
+
+def test_a_statement_in_two_cells(source):
+    """A cell that is Python only together with the next is named."""
+    with pytest.raises(
+        SourceError, match=r"cell 'a': 'x = \(' is not valid Python in a cell of its own: '\(' was never"
+    ):
+        source('# %% name="a"\nx = (\n# %% name="b"\n1)\n')
 
 
 def test_a_cell_without_a_name(source):

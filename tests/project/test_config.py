@@ -180,6 +180,37 @@ WRONG = {
         'internet = true\ntemplate = "quantize.py.j2"\nadapter = "small"',
         ["notebooks.answer.adapter = 'small' is not another table under models"],
     ),
+    "two notebooks of one address": (
+        None,
+        '[notebooks.two]\nsource = "x.py"\ntitle = "best: ANSWER"\nmodel = "small"\ntarget = "local-cpu"',
+        ["notebooks.answer and notebooks.two", "one notebook on Kaggle, ada/best-answer", "another title"],
+    ),
+    "two models in one dataset": (
+        None,
+        '[models.two]\npath = "other"\ndataset = "ada/small-model"',
+        ["models.small and models.two would both lie in ada/small-model", "another place"],
+    ),
+    "two models in one variation": (
+        None,
+        '[models.two]\npath = "other"\nkaggle_model = "ada/small/pyTorch/awq/4"',
+        ["models.published and models.two would both lie in ada/small/pyTorch/awq on Kaggle"],
+    ),
+    "a model in a wheelhouse": (
+        '"ada/small-model"',
+        '"ada/wheels-t4"',
+        ["wheelhouses.kaggle-t4x2 and models.small would both lie in ada/wheels-t4"],
+    ),
+    "an integer of thousands of digits": (
+        None,
+        f"parameters.token_budget = {'9' * 5000}",
+        ["not valid TOML", "5000 digits"],
+    ),
+    "an integer that no float holds": (
+        None,
+        f"parameters.time_limit_hours = {'9' * 400}",
+        ["answer.parameters", "the parameter time_limit_hours is of type float", "1,329 bits"],
+    ),
+    "brackets in brackets": (None, f"x = {'[' * 5000}", ["nested too deep"]),
     "no wheelhouse": ('kaggle-t4x2 = "ada/wheels-t4"\n', "", ["no dataset for the target 'kaggle-t4x2'", "add: "]),
 }
 
@@ -198,6 +229,12 @@ def test_a_wrong_kit_toml(case, minimal, edit, listing, monkeypatch, capsys):
     assert "PosixPath" not in message
     assert len(message.splitlines()) == 1
     assert listing(minimal) == before
+
+
+def test_one_folder_may_be_named_twice(minimal, edit):
+    """Two tables of one folder and one dataset push the same: that is no error."""
+    edit(minimal / "kit.toml", '[models.again]\npath = "./model"\ndataset = "ada/small-model"')
+    assert load_project(minimal).models["again"].place == "ada/small-model"
 
 
 def test_kit_toml_missing(tmp_path, capsys):

@@ -228,8 +228,49 @@ def test_a_folder_without_manifest_is_refused(wheelhouse, tmp_path):
 def test_too_little_space_is_told_with_what_is_needed(wheelhouse, tmp_path, monkeypatch):
     """Before unpacking starts, the free and the needed space are compared."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 10**9 - 1000, 1000))
-    with pytest.raises(WheelhouseError, match=r"has 0\.0 GB free, the environment needs about 0\.0 GB; free space"):
+    with pytest.raises(WheelhouseError, match=r"has 0\.0 GB free; the environment needs about 0\.0 GB: free space"):
         install(wheelhouse, scratch=tmp_path / "scratch")
+
+
+@pytest.fixture
+def crowded(tmp_path, monkeypatch):
+    """A disk that has no space until what an earlier install left is gone, down to the folder named."""
+    scratch = tmp_path / "scratch"
+
+    def fill(name: str) -> Path:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, 0 if (scratch / name).exists() else 10**9))
+        return scratch
+
+    return fill
+
+
+@pytest.mark.parametrize("name", ["env", "uv-cache"])
+def test_a_second_install_has_the_space_of_the_first(wheelhouse, crowded, name):
+    """The environment that is replaced gives its space, and so does uv's cache, of which its files are links."""
+    scratch = crowded("nothing")
+    install(wheelhouse, scratch=scratch)
+    crowded(name)
+    python = install(wheelhouse, scratch=scratch)
+    assert ask(python, "import engine; print(engine.VALUE)") == "2.0+cpu"
+
+
+def test_where_there_is_space_uvs_cache_serves_again(wheelhouse, crowded):
+    """What uv unpacked for the first install is not unpacked a second time."""
+    scratch = crowded("env")
+    install(wheelhouse, scratch=scratch)
+    (scratch / "uv-cache" / "kept").touch()
+    install(wheelhouse, scratch=scratch)
+    assert (scratch / "uv-cache" / "kept").exists()
+
+
+def test_a_refused_install_leaves_no_environment_and_says_so(wheelhouse, crowded):
+    """Where even that does not suffice, the earlier environment is gone, and the message tells it."""
+    scratch = crowded("nothing")
+    install(wheelhouse, scratch=scratch)
+    crowded("requirements.txt")
+    with pytest.raises(WheelhouseError, match=r"GB free, now that the environment of an earlier run is removed from"):
+        install(wheelhouse, scratch=scratch)
+    assert not {"env", "uv-cache"} & {path.name for path in scratch.iterdir()}
 
 
 def test_a_file_that_is_no_wheel_is_told_in_uvs_own_words(wheelhouse, tmp_path):

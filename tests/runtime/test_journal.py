@@ -54,6 +54,14 @@ def test_entries_come_back_as_they_were(tmp_path, entries):
         assert journal.count() == len(entries)
 
 
+def test_answers_are_the_models(tmp_path):
+    """Neither a row with a problem nor one that a rule has answered counts; both passes do."""
+    with Journal(tmp_path / "j", configuration="c") as journal:
+        journal.write([Entry("1", 5, (), (-1.0, -1.0)), Entry("2", 5, problem="x"), Entry("3", 0, (), (-1.0, -1.0))])
+        journal.write([Entry("1", 5, (), (-1.0, -1.0))], pass_name=SWAPPED)
+        assert journal.answered() == 2
+
+
 def test_a_journal_of_another_configuration_is_begun_anew(tmp_path):
     """Rows that were scored under other settings are never mixed in."""
     with Journal(tmp_path / "j", configuration="one") as journal:

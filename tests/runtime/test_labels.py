@@ -68,6 +68,20 @@ def test_two_labels_of_one_token_are_an_error():
         label_tokens(["a", "A"], prompt="b?", tokenizer=ModelTokenizer(tokenizer))
 
 
+def test_a_tokenizer_that_ends_each_text_is_told(model):
+    """With an end token after the prompt no spelling helps: the error says where that token is from."""
+    ends = tokenizers.Tokenizer.from_file(str(model / "tokenizer.json"))
+    ends.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A <e>", special_tokens=[("<s>", 0), ("<e>", 5)]
+    )
+    tokenizer = ModelTokenizer(ends)
+    (piece,) = tokenizer.pieces([5])
+    with pytest.raises(LabelError) as caught:
+        label_tokens(["A", "B"], prompt=PROMPT, tokenizer=tokenizer)
+    assert f"adds the token {piece!r} at the end of each text" in str(caught.value)
+    assert "post_processor of tokenizer.json" in str(caught.value)
+
+
 def test_an_empty_label_is_an_error(tokenizer):
     """A label without a letter is no token at all."""
     with pytest.raises(LabelError, match="'' is 0 tokens"):

@@ -7,7 +7,7 @@ from math import log
 import pytest
 
 from kaggle_kit.errors import DataError, LabelError, ModelError
-from kaggle_kit.runtime.prepare import open_prompt, prepare
+from kaggle_kit.runtime.prepare import open_job, open_prompt, prepare
 from kaggle_kit.runtime.task import Task
 
 GOOD = '["a river"]'
@@ -47,7 +47,16 @@ def test_a_budget_that_cannot_be_is_refused_before_the_engine_starts(make_job, m
     limit = json.loads((model / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"]
     job = make_job([["1", GOOD, GOOD, GOOD]], token_budget=limit if budget == 2048 else budget)
     with pytest.raises(DataError, match=words.replace("2047", str(limit - 1))):
-        prepare(job)
+        open_job(job)
+
+
+def test_what_was_opened_is_used(make_job):
+    """Rows are prepared with the builder and the labels of an open job: the tokenizer is not loaded a second time."""
+    job = make_job([["1", GOOD, GOOD, GOOD]])
+    opened = open_job(job)
+    prepared = prepare(job, opened)
+    assert prepared.builder is opened.builder
+    assert prepared.label_ids is opened.label_ids
 
 
 def test_a_label_of_two_tokens_is_refused_before_the_engine_starts(make_job, task):

@@ -1,7 +1,14 @@
 """A job in several parts: shares, journals, and one outcome; the workers are the real ones."""
 
+import os
+import signal
 import sys
+import time
+from pathlib import Path
 
+import pytest
+
+from kaggle_kit.errors import RunError
 from kaggle_kit.runtime.journal import SWAPPED, Entry, Journal
 from kaggle_kit.runtime.run_job import _together, read_entries, run_job, share
 from kaggle_kit.runtime.supervisor import Outcome
@@ -53,6 +60,30 @@ def test_a_worker_that_fails_leaves_its_log(make_job, tmp_path):
     assert outcome.ended == "failed"
     assert "vllm" in outcome.message
     assert "Traceback" in outcome.log
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RunError])
+def test_two_workers_end_with_the_notebooks_call(make_job, tmp_path, error):
+    """Ctrl-C, or an error while one tells something, ends both at once instead of at the deadline."""
+    program = tmp_path / "python"
+    body = f'echo $$ >> {tmp_path}/pids\necho \'{{"event": "stage", "name": "x"}}\'\nexec sleep 600'
+    program.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+    program.chmod(0o755)
+
+    def interrupted(event):
+        while len((tmp_path / "pids").read_text().split()) < 2:
+            time.sleep(0.01)
+        if event["worker"] == 1:
+            return
+        if error is KeyboardInterrupt:
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            raise error("no space left")
+
+    with pytest.raises(error):
+        run_job(make_job([]), workers=2, python=program, scratch=tmp_path, on_event=interrupted)
+    for pid in (tmp_path / "pids").read_text().split():
+        assert not Path(f"/proc/{pid}").exists()
 
 
 def test_the_workers_environment_is_offline_and_its_own(make_job, tmp_path, monkeypatch):

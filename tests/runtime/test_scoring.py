@@ -187,6 +187,15 @@ def test_a_row_at_fault_costs_only_itself(room, refused, error):
     assert entries[str(refused[0])].problem == f"the engine refused it: {error}"
 
 
+def test_a_model_that_answers_nothing_is_given_up(room):
+    """After 256 rows that it refused, not after the last; what it said of the first is told."""
+    prompts = room.prompts(rows(600))
+    room.engine.faults = {tuple(prompt.token_ids): RunError("not all are finite") for prompt in prompts.values()}
+    with pytest.raises(RunError, match=r"answered none of the first \d+ rows: .*not all are finite"):
+        room.scorer.first_pass(prompts)
+    assert 256 <= len(room.journal.read()) < 600
+
+
 def test_one_bad_row_of_a_chunk_costs_few_calls(room):
     """Halving finds one row among 30 in at most 11 calls."""
     prompts = room.prompts(rows(30))

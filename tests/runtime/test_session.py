@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_kit.errors import DataError, KitError, RunError, WheelhouseError
+from kaggle_kit.errors import DataError, KitError, ModelError, RunError, WheelhouseError
 from kaggle_kit.runtime.engine_plan import EnginePlan, Gpu
 from kaggle_kit.runtime.install import Installed
 from kaggle_kit.runtime.journal import SWAPPED, Entry, Journal
@@ -75,6 +75,34 @@ def submitted(session):
 
 def logs(*probabilities):
     return tuple(map(math.log, probabilities))
+
+
+def test_a_calibration_that_does_not_fit_is_told_first(make_session, model, tmp_path):
+    """Before anything is installed, not at the first submission."""
+    copy = shutil.copytree(model, tmp_path / "copy")
+    (copy / "calibration.json").write_text('{"bins": [{"temperature": 1.0, "bias": {"winner": 0.1}}]}')
+    with pytest.raises(ModelError, match="winner"):
+        make_session(["7"], model=copy)
+
+
+def test_a_submission_that_cannot_be_rewritten_now_stops_nothing(make_session, capsys):
+    """It is told and noted, and tried again; only the last one must succeed."""
+    session = make_session(["7"])
+    (session.working / "submission.csv").mkdir(parents=True)
+    session._put_meanwhile()
+    assert "cannot be written" in session.record["not_rewritten"]
+    assert "submission.csv is as it was, and is tried again" in capsys.readouterr().out
+    with pytest.raises(RunError, match="cannot be written"):
+        session.submit()
+
+
+def test_the_plans_options_are_vllms_alone(make_session):
+    """Another engine gets those that were given."""
+    for engine, options in (("vllm", {"enforce_eager": True}), ("transformers", {"dtype": "float32"})):
+        session = make_session(["7"], engine=engine, engine_options={"dtype": "float32"})
+        plan = EnginePlan(replicas=1, options={"enforce_eager": True}, environment={}, reasons=())
+        session._plans[session.model] = plan
+        assert session._job(session.model).engine_options == options
 
 
 def test_scores_go_to_their_columns_by_name(make_session):

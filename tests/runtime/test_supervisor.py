@@ -103,20 +103,31 @@ def test_a_worker_that_crashes_after_progress_is_started_again(run):
     assert [event["event"] for event in run.events].count("restart") == 4
 
 
-def test_a_worker_that_crashes_three_times_for_nothing_is_given_up(run):
-    """Without a new row, three lives are enough; the last words are kept."""
+def test_a_worker_that_crashes_four_times_for_nothing_is_given_up(run):
+    """Without a new answer, four lives are enough; the last words are kept."""
     outcome = run('send("error", message=f"life {life}"); sys.exit(1)')
-    assert (outcome.ended, outcome.starts, outcome.message) == ("failed", 3, "life 2")
+    assert (outcome.ended, outcome.starts, outcome.message) == ("failed", 4, "life 3")
+
+
+def test_a_row_that_kills_the_engine_is_found(run):
+    """It dies over it beside others and twice alone, before it has answered anything: the fourth life may go on."""
+    outcome = run("""
+        if life < 3:
+            sys.exit(1)
+        score(1)
+        send("done", peak_bytes=1)
+    """)
+    assert (outcome.ended, outcome.starts) == ("done", 4)
 
 
 def test_progress_forgives_earlier_crashes(run):
-    """Two idle crashes, one with progress, then three idle ones: only the last three count."""
+    """Two idle crashes, one with progress, then four idle ones: only the last four count."""
     outcome = run("""
         if life == 2:
             score(1)
         sys.exit(1)
     """)
-    assert (outcome.ended, outcome.starts) == ("failed", 6)
+    assert (outcome.ended, outcome.starts) == ("failed", 7)
 
 
 def test_an_end_without_a_word_is_no_success(run):
@@ -255,8 +266,8 @@ def test_what_the_worker_says_on_its_error_stream_is_in_the_log(run):
     """The log holds the words of every life, and its tail the last lines."""
     run('print(f"words of life {life}", file=sys.stderr); score(life == 0); sys.exit(1)')
     log = (run.folder / "log").read_text(encoding="utf-8")
-    assert [f"words of life {i}" in log for i in range(4)] == [True] * 4
-    assert log_tail(run.folder / "log").endswith("words of life 3")
+    assert [f"words of life {i}" in log for i in range(5)] == [True] * 5
+    assert log_tail(run.folder / "log").endswith("words of life 4")
     assert log_tail(run.folder / "nothing") == ""
 
 
@@ -268,6 +279,14 @@ def test_an_interrupt_of_the_notebook_ends_the_worker(run):
 
     with pytest.raises(KeyboardInterrupt):
         run('send("stage", name="scoring"); time.sleep(60)', on_event=interrupted)
+    assert wait_until_dead(int((run.folder / "life-0").read_text()))
+
+
+def test_a_stop_ends_the_worker(run):
+    """Whoever set it: the worker is ended, is not started again, and the outcome says so."""
+    stop = threading.Event()
+    outcome = run('send("stage", name="scoring"); time.sleep(60)', stop=stop, on_event=lambda _event: stop.set())
+    assert (outcome.ended, outcome.message, outcome.starts) == ("failed", "it was interrupted", 1)
     assert wait_until_dead(int((run.folder / "life-0").read_text()))
 
 

@@ -92,8 +92,19 @@ def submit_code(
 
 def describe(message: str, *, kernel: str, version: int) -> str:
     """A submission's description, by which it is known again."""
-    mark = f"[{kernel} v{version}]"
+    mark = _mark(kernel, version)
     return message if message.endswith(mark) else f"{message} {mark}".strip()
+
+
+def _mark(kernel: str, version: int) -> str:
+    return f"[{kernel} v{version}]"
+
+
+def find_version(door: Door, competition: str, *, kernel: str, version: int) -> Submission | None:
+    """The newest submission of a version, whatever its message, that did not end in ERROR; None where there is none."""
+    mark = _mark(kernel, version)
+    ours = (one for one in submissions(door, competition) if one.description.endswith(mark) and one.state != ERROR)
+    return next(ours, None)
 
 
 def find(door: Door, competition: str, description: str) -> Submission | None:
@@ -132,16 +143,16 @@ def wait_scored(
             complete_since = door.clock() if complete_since is None else complete_since
             if now.public_score is not None or door.clock() - complete_since >= door.patience.settle_s:
                 return now
-        if now.state == ERROR:
-            reason = f': "{now.error}"' if now.error else ", without a reason"
-            raise RemoteError(f"submission {ref}: Kaggle could not score it{reason}. Correct it, then submit again")
         if tell is not None and now.state != said:
             tell(now)
             said = now.state
+        if now.state == ERROR:
+            reason = f': "{now.error}"' if now.error else ", without a reason"
+            raise RemoteError(f"submission {ref}: Kaggle could not score it{reason}. Correct it, then submit again")
         if door.clock() >= deadline:
             raise RemoteError(
                 f"submission {ref} is not scored in time (last seen: {now.state}). It goes on at Kaggle: "
-                "run `kit submit --wait` again, nothing is submitted twice"
+                "run `kit submit --wait` for the same version, nothing is submitted twice"
             )
         door.sleep(door.patience.poll_s)
 

@@ -90,7 +90,11 @@ def log_in(*, patience: Patience | None = None) -> Login:
     endpoint = endpoint_from_environment()
     notes: list[str] = []
     for way in (_by_token, _by_key, _by_browser):
-        login = way(endpoint, notes, patience)
+        try:
+            login = way(endpoint, notes, patience)
+        except RuntimeError:
+            # pathlib's, where neither HOME nor the system's list of users names a home.
+            raise CredentialsError("This user has no home folder, where a login would be: set HOME to one") from None
         if login is not None:
             return login
     passed = "".join(f"{note}. " for note in notes)
@@ -102,6 +106,7 @@ def _by_token(endpoint: Endpoint, notes: list[str], patience: Patience | None) -
     token, source = _access_token()
     if token is None:
         return None
+    _refuse_unsendable(token, f"the access token of {source}")
     username = _owner(endpoint, token, patience)
     if username is None:
         notes.append(f"The access token of {source} is not accepted by Kaggle: it is wrong, expired or revoked")
@@ -124,6 +129,8 @@ def _by_key(endpoint: Endpoint, notes: list[str], patience: Patience | None) -> 
         return None
     if not found:
         return None
+    for name, text in found.items():
+        _refuse_unsendable(text, f"the {name} of {source}")
     return Login(found["username"], f"key of {source}", endpoint, tuple(notes), key=Secret(found["key"]))
 
 
@@ -144,13 +151,26 @@ def _by_browser(endpoint: Endpoint, notes: list[str], patience: Patience | None)
         username = _owner(endpoint, token, patience) if token else None
         if token and username:
             return Login(username, "browser login", endpoint, tuple(notes), token=Secret(token))
-    notes.append("The browser's login in ~/.kaggle/credentials.json has ended")
+    notes.append("The browser's login in ~/.kaggle/credentials.json has ended, or is damaged")
     return None
 
 
+def _refuse_unsendable(text: str, what: str) -> None:
+    """Raise CredentialsError where a text cannot stand in a request's head, as every login of Kaggle's can."""
+    if not _is_sendable(text):
+        raise CredentialsError(f"{what} holds characters that no login of Kaggle has: copy it again. {HOW_TO_LOG_IN}")
+
+
+def _is_sendable(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
 def _renewed(door: Door, kept: Any, renew: Any) -> str | None:
-    """The access token after `renew`, which may ask Kaggle for a new one; None where Kaggle refuses."""
-    found: list[str | None] = []
+    """The access token after `renew`, which may ask Kaggle for a new one; None where Kaggle refuses.
+
+    None, too, where no request can be made of what the file holds.
+    """
+    found: list[Any] = []
 
     def method(_: None) -> None:
         renew()
@@ -158,9 +178,10 @@ def _renewed(door: Door, kept: Any, renew: Any) -> str | None:
 
     try:
         door.read(method, None, what="the browser's login")
-    except (RefusedError, CredentialsError):
+    except (RefusedError, CredentialsError, TypeError, ValueError, AttributeError):
         return None
-    return found[0] if found else None
+    token = found[0] if found else None
+    return token if isinstance(token, str) and _is_sendable(token) else None
 
 
 def _owner(endpoint: Endpoint, token: str, patience: Patience | None) -> str | None:

@@ -217,12 +217,14 @@ def wait_ready(
     ref: str,
     *,
     version: int,
-    files: Mapping[str, int],
+    files: Mapping[str, int] | None,
     deadline: float,
     tell: Callable[[str], None] | None = None,
 ) -> Dataset:
     """Wait until `version` is the current one, READY, and lists exactly `files` (path → bytes).
 
+    `files` is None for what was not sent from here: it may hold anything, and Kaggle need not tell its state, which it
+    keeps from those who do not own it (404); that the version is the current one is enough then.
     `deadline` is a moment of `door.clock()`, in seconds. A status that kit does not know is waited on, and said.
     Raises RemoteError: the version failed, another came after it, its files differ from what was sent, or time is up.
     """
@@ -233,6 +235,8 @@ def wait_ready(
             return "not there yet"
         refuse_failed(found.status, what=what, url=found.url)
         refuse_later(found.version, version, what=_what(ref))
+        if files is None and found.version == version and not found.status:
+            return found
         state = _state(found, version)
         return replace(found, files=list_files(door, ref, version=version) or ()) if state == READY else state
 

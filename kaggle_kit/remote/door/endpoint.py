@@ -95,7 +95,13 @@ def endpoint_from_environment() -> Endpoint:
             f"{VARIABLE}={value!r}: kit knows PROD and LOCALHOST, and the official client would use the real service "
             f"for anything else. Unset it, or set it to LOCALHOST for a server on this machine"
         )
-    return Endpoint(LOOPBACK, loopback=True, proxy=_loopback_proxy())
+    try:
+        return Endpoint(LOOPBACK, loopback=True, proxy=_loopback_proxy())
+    except ValueError:
+        # Its text may hold the proxy's password.
+        raise CredentialsError(
+            f"{VARIABLE}=LOCALHOST, but http_proxy is no address: set it to http://127.0.0.1:PORT, or unset it"
+        ) from None
 
 
 def _loopback_proxy() -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.door.door import LostReplyError, RefusedError, enum_name, number
+from kaggle_kit.remote.door.own_notebooks import is_absence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,26 +89,23 @@ class RunState:
         return known if self.state != UNKNOWN else f"{known}: {self.said or 'Kaggle says no status'}"
 
 
-@dataclass(frozen=True)
-class Quota:
-    """Accelerator hours of this week, in seconds; None where Kaggle does not say."""
-
-    gpu_used_s: float | None
-    gpu_allowed_s: float | None
-    tpu_used_s: float | None
-    tpu_allowed_s: float | None
-    renewed: str | None
-
-
 def read(door: Door, ref: str, *, version: int | None = None) -> Kernel | None:
-    """The notebook `owner/slug`, of one version or the newest; None where it surely does not exist (404)."""
+    """The notebook `owner/slug`, of one version or the newest; None where it surely does not exist.
+
+    That is 404, or a refusal to show one of the account's own that Kaggle's list of these does not have.
+    """
     from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelRequest
 
     request = ApiGetKernelRequest()
     request.user_name, request.kernel_slug = split(ref)
     if version is not None:
         request.version_label = label(version)
-    reply = door.find(_service(door).get_kernel, request, what=what(ref, version))
+    try:
+        reply = door.find(_service(door).get_kernel, request, what=what(ref, version))
+    except RemoteError as error:
+        if is_absence(door, ref, error):
+            return None
+        raise
     if reply is None:
         return None
     facts, blob = reply.get("metadata"), reply.get("blob")
@@ -134,37 +132,56 @@ def read(door: Door, ref: str, *, version: int | None = None) -> Kernel | None:
     )
 
 
+def newest_version(found: Kernel) -> int:
+    """The number of a notebook's newest version. Raises RemoteError where Kaggle's answer does not say it."""
+    if found.version is None:
+        raise RemoteError(
+            f"GetKernel for {what(found.ref)}: Kaggle's answer holds no currentVersionNumber, so it cannot be told "
+            f"what is there. See {page_of(found.ref)}, and run the same command again later"
+        )
+    return found.version
+
+
 def push(
     door: Door,
     metadata: Mapping[str, Any],
     source: str,
     *,
     session_timeout_s: int,
+    before: int | None = None,
     pinned: Mapping[str, int] | None = None,
     internet: bool = False,
     run: bool = True,
 ) -> Pushed:
     """Save a version of the notebook that a `kernel-metadata.json` describes, and run it unless `run` is False.
 
-    `internet`: whether its run may have the network; metadata that ask for more are refused. `pinned` gives dataset
-    sources (`owner/slug`) the version that they are attached in. Every source that Kaggle did not take, an error in
-    the reply and a missing version number raise RefusedError that says which. After a lost reply the version is looked
-    for by number and source before it is sent again, at most once.
+    `before`: the newest version that the caller knows, 0 where it knows of none. Where Kaggle has another, somebody
+    saved it meanwhile, and nothing is sent over it (RemoteError); None sends over whatever is there. `internet`:
+    whether its run may have the network; metadata that ask for more are refused. `pinned` gives dataset sources
+    (`owner/slug`) the version that they are attached in. Every source that Kaggle did not take, an error in the reply
+    and a missing version number raise RefusedError that says which. After a lost reply the version is looked for by
+    number and source before it is sent again, at most once.
     """
     ref = str(metadata.get("id") or "")
     _check_internet(metadata, ref, allowed=internet)
     request = _request(metadata, source, session_timeout_s=session_timeout_s, pinned=pinned or {}, run=run)
     there = read(door, ref)
-    before = (there.version or 0) if there is not None else 0
+    newest = newest_version(there) if there is not None else 0
+    if before is not None and newest != before:
+        raise RemoteError(
+            f"{what(ref)}: Kaggle shows {f'version {newest}' if newest else 'nothing'} where "
+            f"{f'version {before}' if before else 'nothing'} was expected: it was changed in the browser, or by "
+            "somebody else. Nothing was sent over it. Run `kit plan`, then push again"
+        )
 
     def send() -> Pushed:
         return _accept(door.make(_service(door).save_kernel, request, what=what(ref)), ref)
 
     def look() -> Pushed | None:
         now = read(door, ref)
-        if now is None or now.version is None or now.version <= before:
+        if now is None or now.version is None or now.version <= newest:
             return None
-        if now.version > before + 1 or not same_source(now.source, source):
+        if now.version > newest + 1 or not same_source(now.source, source):
             raise RemoteError(
                 f"{what(ref)}: the reply was lost, and version {now.version} there now is not what was sent. "
                 f"See {page_of(ref)}, `kit pull` what others changed, then push again"
@@ -195,21 +212,6 @@ def status(door: Door, ref: str, version: int) -> RunState:
         state=name if name in ENDED | GOING_ON else UNKNOWN,
         failure=door.login.redact(failure) if isinstance(failure, str) and failure else None,
         said=said,
-    )
-
-
-def quota(door: Door) -> Quota:
-    """How much of the week's accelerator time is used."""
-    from kagglesdk.kernels.types.kernels_api_service import ApiGetAcceleratorQuotaStatisticsRequest
-
-    request = ApiGetAcceleratorQuotaStatisticsRequest()
-    reply = door.read(_service(door).get_accelerator_quota_statistics, request, what=f"account {door.username}")
-    return Quota(
-        gpu_used_s=_seconds(reply, "gpuQuota", "timeUsed"),
-        gpu_allowed_s=_seconds(reply, "gpuQuota", "totalTimeAllowed"),
-        tpu_used_s=_seconds(reply, "tpuQuota", "timeUsed"),
-        tpu_allowed_s=_seconds(reply, "tpuQuota", "totalTimeAllowed"),
-        renewed=reply.get("quotaRefreshTime"),
     )
 
 
@@ -364,16 +366,6 @@ def _flag(metadata: Mapping[str, Any], name: str, *, default: bool) -> bool:
 
 def _cells(notebook: Any) -> list[tuple[str, str]]:
     return [(one["cell_type"], "".join(one["source"])) for one in notebook["cells"]]
-
-
-def _seconds(reply: Mapping[str, Any], part: str, name: str) -> float | None:
-    """A duration as Kaggle writes it: `3600s`, `1.5s`."""
-    quota = reply.get(part)
-    value = quota.get(name) if isinstance(quota, dict) else None
-    try:
-        return float(str(value).removesuffix("s"))
-    except ValueError:
-        return None
 
 
 def page_of(ref: str) -> str:

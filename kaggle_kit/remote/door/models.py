@@ -240,11 +240,11 @@ def wait_ready(
     ref: ModelRef,
     *,
     version: int,
-    files: Mapping[str, int],
+    files: Mapping[str, int] | None,
     deadline: float,
     tell: Callable[[str], None] | None = None,
 ) -> Variation:
-    """Wait until `version` is the newest that is ready, and lists exactly `files` (path → bytes).
+    """Wait until `version` is the newest that is ready, and lists exactly `files` (path → bytes; None: any).
 
     `deadline` is a moment of `door.clock()`, in seconds. Raises RemoteError where Kaggle says that the version failed,
     where a later version came, or time is up.

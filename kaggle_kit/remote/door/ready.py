@@ -46,12 +46,13 @@ def wait_listed(
     look: Callable[[], Seen | str],
     *,
     what: str,
-    files: Mapping[str, int],
+    files: Mapping[str, int] | None,
     deadline: float,
     tell: Callable[[str], None] | None = None,
 ) -> Seen:
     """What `look()` gives once it is ready and lists exactly `files` (path → bytes); in words it is not ready yet.
 
+    `files` is None for what was not sent from here, which may hold anything.
     `deadline` is a moment of `door.clock()`, in seconds. Each state is told once. Raises RemoteError where the files
     still differ after `patience.settle_s` seconds, or time is up; and what `look` raises.
     """
@@ -63,7 +64,7 @@ def wait_listed(
         if isinstance(seen, str):
             state = seen
         else:
-            if not (problem := difference(seen.sizes, files)):
+            if files is None or not (problem := difference(seen.sizes, files)):
                 return seen
             ready_since = door.clock() if ready_since is None else ready_since
             if door.clock() - ready_since >= door.patience.settle_s:

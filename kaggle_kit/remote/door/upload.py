@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -115,6 +116,7 @@ def upload_files(
     was sent is kept for the next run. Call `forget` once a version holds the files.
     """
     stop = threading.Event()
+    door = _stoppable(door, stop)
     sessions = Sessions(server=door.login.endpoint.name, account=door.username)
     jobs = [_Job(door, one, kind, sessions, progress or (lambda _path, _sent: None), stop) for one in uploads]
     done: dict[int, Sent] = {}
@@ -132,6 +134,18 @@ def upload_files(
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
     return tuple(done[index] for index in range(len(jobs)))
+
+
+def _stoppable(door: Door, stop: threading.Event) -> Door:
+    """The same door, whose waits, which Kaggle may ask to be minutes, end when `stop` is set."""
+
+    def sleep(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise _StoppedError
+
+    other = copy(door)
+    other.sleep = sleep
+    return other
 
 
 def forget(door: Door, uploads: Sequence[Upload], *, kind: str = DATASET) -> None:

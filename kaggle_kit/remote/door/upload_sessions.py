@@ -7,7 +7,7 @@ import os
 import sqlite3
 import stat
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from kaggle_kit.errors import RemoteError
 from kaggle_kit.files import user_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 KEPT_S = 6 * 24 * 3600
@@ -41,18 +41,34 @@ class Sessions:
     """
 
     def __init__(self, *, server: str, account: str, now: Callable[[], float] = time.time) -> None:
-        """Open or make the file. `now` is in seconds since 1970. Raises RemoteError where the folder is not private."""
+        """Open or make the file. `now` is in seconds since 1970. A damaged one is begun anew.
+
+        Raises RemoteError, as all methods do, where the folder is not private or the file cannot be written.
+        """
         self._now = now
         folder = user_cache() / "uploads"
         _private_folder(folder)
         name = hashlib.sha256(f"{server}\n{account}".encode()).hexdigest()[:16]
         self.path = folder / f"{name}.sqlite3"
+        try:
+            self._begin()
+        except RemoteError as error:
+            if type(error.__cause__) is not sqlite3.DatabaseError:
+                raise
+            # Not what its subclasses say (a full disk, missing rights): its content. What it knew is sent again.
+            self.path.unlink(missing_ok=True)
+            self._begin()
+
+    def _begin(self) -> None:
+        """The file with its table, without what is too old."""
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         self.path.chmod(0o600)
         with self._open() as store:
             store.execute(
                 "CREATE TABLE IF NOT EXISTS session (file TEXT PRIMARY KEY, token TEXT, url TEXT, begun REAL)"
             )
+            if store.execute("PRAGMA integrity_check").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("it is damaged")
             store.execute("DELETE FROM session WHERE begun < ?", (self._now() - KEPT_S,))
 
     def get(self, file: str) -> Session | None:
@@ -73,24 +89,18 @@ class Sessions:
         with self._open() as store:
             store.execute("DELETE FROM session WHERE file = ?", (file,))
 
-    def _open(self) -> _Transaction:
-        return _Transaction(self.path)
-
-
-class _Transaction:
-    """A connection for one block: committed and closed at its end."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._connection = sqlite3.connect(self._path, timeout=30)
-        return self._connection
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        with closing(self._connection) as connection:
-            if kind is None:
-                connection.commit()
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one block: committed and closed at its end."""
+        try:
+            with closing(sqlite3.connect(self.path, timeout=30)) as store:
+                yield store
+                store.commit()
+        except sqlite3.Error as error:
+            raise RemoteError(
+                f"{self.path} cannot be used: {error}. It keeps for the next run what was sent to Kaggle: make room on "
+                "the disk, or delete it, then run the same command again"
+            ) from error
 
 
 def _private_folder(folder: Path) -> None:

@@ -66,6 +66,10 @@ class Wire:
         except (KeyError, ValueError, TypeError, AttributeError):
             if self.local.response is None:
                 raise
+        except OSError as error:
+            # Before anything is sent requests looks for the certificates that these variables name.
+            why = f"{error} (see REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE)"
+            return NoAnswer(why, sent=False, lasting=True)
         return _answer(self.local.response) if self.local.response is not None else Answer(200, {}, {})
 
     def get(self, path: str, *, timeouts: tuple[float, float], headers: dict[str, str]) -> requests.Response:

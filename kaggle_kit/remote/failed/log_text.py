@@ -142,7 +142,11 @@ def shown(line: str, *, around: int = 0) -> str:
 
 
 def mask(text: str) -> str:
-    """`text` with everything that looks like a key, a token or a password replaced by ***."""
+    """`text` as it may be shown: what looks like a key, a token or a password replaced by ***.
+
+    Half of a surrogate pair, which can be neither printed nor written, becomes a question mark.
+    """
+    text = text.encode("utf-8", "replace").decode("utf-8")
     for pattern in _SECRETS:
         text = pattern.sub(_hide, text)
     return text

@@ -80,8 +80,13 @@ def _create_version(service: Service, ref: str, request: Json) -> Json:
 
 
 def get_status(service: Service, request: Json) -> Json:
-    """How far the newest version is. It takes no version: before a new one is known, READY means the old one."""
+    """How far the newest version is. It takes no version: before a new one is known, READY means the old one.
+
+    Only the owner is told: for another's dataset, public or not, Kaggle answers 404.
+    """
     dataset = _find(service, reference(request.get("ownerSlug"), request.get("datasetSlug")))
+    if owner_of(dataset.ref) != service.settings.username:
+        raise Refusal(404, f"Dataset not found: {dataset.ref}")
     asked_about(service, dataset)
     return {"status": dataset.versions[-1].status}
 

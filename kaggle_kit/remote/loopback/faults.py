@@ -178,6 +178,8 @@ _LIST = (
           KERNELS + "SaveKernel", Inside(), row=18),
     Fault("push-internet-on", "a push is stored with internet on, whatever it asked for",
           KERNELS + "SaveKernel", Inside()),
+    Fault("notebook-missing-403", "the questions for a notebook that is not there are answered with 403",
+          KERNELS + "GetKernel*", Inside(), times=100),
     # Kernels: the run.
     Fault("run-fails", "a run ends in ERROR with a message", KERNELS + "SaveKernel", Inside(), row=5),
     Fault("run-never-starts", "a run stays QUEUED for ever", KERNELS + "SaveKernel", Inside()),

@@ -140,6 +140,8 @@ def find_kernel(service: Service, ref: str) -> Kernel:
     kernel = service.store.get(Kernel, ref)
     if kernel is None:
         service.own(owner_of(ref), "kernels.get")
+        if service.faults.strikes("notebook-missing-403"):
+            raise Refusal(403, "Permission 'kernels.get' was denied")
         raise Refusal(404, f"Notebook not found: {ref}")
     return kernel
 

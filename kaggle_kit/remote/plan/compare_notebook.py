@@ -33,6 +33,9 @@ def compare_notebook(
         return _unless_failed(_by_state(step, known, seen, inputs), remote)
     if there == resource.source:
         return _unless_failed(_same_source(step, seen, inputs, consent), remote)
+    if known and known.merged and known.merged.source == there and known.merged.version <= seen.version:
+        reason = f"the edits of version {known.merged.version} on Kaggle were brought here"
+        return replace(step, action="new version", reason=reason, sends=True, becomes=seen.version + 1)
     if known is None:
         reason = f"version {seen.version} on Kaggle was not pushed from here, and its source is another"
     elif known.version < seen.version:
@@ -116,11 +119,19 @@ def _machine(shape: str | None) -> str:
 
 
 def _lost(known: PushedNotebook, seen: SeenKernel) -> list[str]:
-    """The inputs that the last push named and Kaggle did not attach, without a word."""
+    """The inputs that the last push named and Kaggle did not attach, or in another version, without a word."""
     if seen.version != known.version:
         return []
-    theirs = {_unpinned(one) for one in (*seen.datasets, *seen.models)}
-    return [f"Kaggle did not attach {one}" for one in map(_unpinned, known.inputs) if one not in theirs]
+    theirs = {_unpinned(one): one for one in (*seen.datasets, *seen.models)}
+    reasons = []
+    for one in known.inputs:
+        name = _unpinned(one)
+        found = theirs.get(name)
+        if found is None:
+            reasons.append(f"Kaggle did not attach {name}")
+        elif found not in {name, one}:
+            reasons.append(f"Kaggle attached {found}, not {one}")
+    return reasons
 
 
 def _moved(before: list[str], now: tuple[str, ...]) -> list[str]:

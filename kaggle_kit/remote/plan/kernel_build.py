@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 METADATA = "kernel-metadata.json"
+# How many parts the references of each kind have.
+_PARTS = {"competition_sources": 1, "dataset_sources": 2, "model_sources": 5, "kernel_sources": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,11 @@ def read_kernel(folder: Path, *, image: str, session_seconds: int) -> tuple[str,
     path = folder / METADATA
     try:
         body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        reference, code_file = str(body["id"]), str(body["code_file"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        code_file, accelerator = str(body["code_file"]), body.get("machine_shape") or None
+        _refuse_unless(_is_reference(reference := body["id"], 2), "id", reference)
+        _refuse_unless(isinstance(accelerator, str | None), "machine_shape", accelerator)
+        sources = {key: _sources(body, key, parts) for key, parts in _PARTS.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProjectError(f"{path} cannot be read ({error!r}); build the notebook again with: kit build") from error
     pinning = image if image in {"original", "latest"} else None
     return reference, Kernel(
@@ -62,19 +67,31 @@ def read_kernel(folder: Path, *, image: str, session_seconds: int) -> tuple[str,
         gpu=bool(body.get("enable_gpu", False)),
         tpu=bool(body.get("enable_tpu", False)),
         internet=bool(body.get("enable_internet", True)),
-        accelerator=body.get("machine_shape") or None,
-        competitions=_sources(body, "competition_sources"),
-        datasets=_sources(body, "dataset_sources"),
-        models=_sources(body, "model_sources"),
-        kernels=_sources(body, "kernel_sources"),
+        accelerator=accelerator,
+        competitions=sources["competition_sources"],
+        datasets=sources["dataset_sources"],
+        models=sources["model_sources"],
+        kernels=sources["kernel_sources"],
         docker_image=None if pinning else image,
         image_pinning=pinning,
         session_seconds=session_seconds,
     )
 
 
-def _sources(body: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    return tuple(sorted(str(source) for source in body.get(key) or ()))
+def _sources(body: Mapping[str, Any], key: str, parts: int) -> tuple[str, ...]:
+    """A list of references of so many parts. Raises ValueError."""
+    found = body.get(key) or []
+    _refuse_unless(isinstance(found, list) and all(_is_reference(source, parts) for source in found), key, found)
+    return tuple(sorted(found))
+
+
+def _refuse_unless(right: bool, key: str, found: object) -> None:
+    if not right:
+        raise ValueError(f"{key} = {found!r}")
+
+
+def _is_reference(text: object, parts: int) -> bool:
+    return isinstance(text, str) and text.count("/") == parts - 1 and all(text.split("/"))
 
 
 def source_hash(text: str) -> str:

@@ -51,12 +51,12 @@ class OnKaggle:
         return model_file(self._door, parse_ref(reference), version, path)
 
     def kernel(self, reference: str) -> SeenKernel | None:
-        """The notebook's newest version. What Kaggle does not say counts as what kit asks for."""
+        """The notebook's newest version, which Kaggle must name. What else it does not say counts as asked for."""
         found = kernels.read(self._door, reference)
-        if found is None or found.version is None:
+        if found is None:
             return None
         return SeenKernel(
-            version=found.version,
+            version=kernels.newest_version(found),
             source=found.source,
             datasets=found.dataset_sources,
             models=found.model_sources,

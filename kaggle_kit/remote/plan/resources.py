@@ -251,6 +251,10 @@ def notebook_resource(
         if entry not in manifest.files
     )
     settings = FileEntry("settings", kernel.hash(), 0)
+    try:
+        text = sources[kernel.code_file].read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ProjectError(f"{build / kernel.code_file} is no UTF-8 text ({error}); {again}") from error
     return Resource(
         kind="notebook",
         reference=reference,
@@ -260,7 +264,7 @@ def notebook_resource(
         digest=digest_of([*entries, settings]),
         private=kernel.private,
         kernel=kernel,
-        source=source_hash(sources[kernel.code_file].read_text(encoding="utf-8")),
+        source=source_hash(text),
         target=target.name,
         kit_wheel=str(manifest.extra.get("kit_wheel") or ""),
         online=notebook.internet,

@@ -47,6 +47,13 @@ class Pushed(_Table):
     """Path → SHA-256 and size, with a space between."""
 
 
+class Merged(_Table):
+    """A version of a notebook that was edited in the browser, and whose edits were brought here: its source's hash."""
+
+    version: _Number
+    source: _Sha256
+
+
 class PushedNotebook(_Table):
     """A notebook as it was pushed: Kaggle's version, the hash of its source, and the inputs that it was given."""
 
@@ -55,6 +62,8 @@ class PushedNotebook(_Table):
     source: _Sha256
     inputs: list[str]
     """References with their versions, sorted."""
+    merged: Merged | None = None
+    """The newest version that kit pull has brought here since."""
 
 
 class State(_Table):
@@ -80,6 +89,11 @@ class State(_Table):
         table = "datasets" if resource.kind == "dataset" else "models"
         return self.model_copy(update={table: getattr(self, table) | {resource.reference: pushed}})
 
+    def with_merged(self, reference: str, merged: Merged) -> State:
+        """The state after the edits of a later version of a notebook that was pushed were brought here."""
+        notebook = self.notebooks[reference].model_copy(update={"merged": merged})
+        return self.model_copy(update={"notebooks": self.notebooks | {reference: notebook}})
+
     def with_notebook(self, resource: Resource, version: int, inputs: tuple[str, ...]) -> State:
         """The state after the notebook `resource` was pushed with `inputs`."""
         pushed = PushedNotebook(version=version, digest=resource.digest, source=resource.source, inputs=sorted(inputs))
@@ -88,7 +102,7 @@ class State(_Table):
 
 def dump_state(state: State) -> str:
     """The text of the file: keys sorted, one fact a line, so that two changes meet only where they must."""
-    return json.dumps(state.model_dump(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    return json.dumps(state.model_dump(exclude_none=True), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def save_state(root: Path, state: State) -> None:

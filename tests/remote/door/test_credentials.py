@@ -106,6 +106,41 @@ def test_the_key_of_the_environment_goes_over_the_file(home, monkeypatch):
     assert login.key.reveal() == KEY
 
 
+@pytest.mark.parametrize("name", ["KAGGLE_KEY", "KAGGLE_USERNAME"])
+def test_a_key_that_cannot_be_sent_is_said(home, monkeypatch, name):
+    """A key or user name outside of ASCII, which no request's head can hold, is named, and the text not repeated."""
+    key_file(home, username="me", key=KEY)
+    monkeypatch.setenv(name, "\u201cquoted\u201d")
+    with pytest.raises(CredentialsError, match="KAGGLE_KEY holds characters that no login") as caught:
+        log_in(patience=QUICK)
+    assert "quoted" not in str(caught.value)
+
+
+def test_a_token_that_cannot_be_sent_is_said(script, monkeypatch):
+    """The same of an access token; Kaggle is not asked."""
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "\u201cquoted\u201d")
+    with pytest.raises(CredentialsError, match="access token of KAGGLE_API_TOKEN holds characters"):
+        log_in(patience=QUICK)
+    assert script.seen == []
+
+
+@pytest.mark.parametrize("home_named", ["~", "~nobody-of-this-name"])
+def test_without_a_home_the_error_says_so(home, monkeypatch, home_named):  # noqa: ARG001
+    """Where no home is known, that is the error."""
+    monkeypatch.setenv("HOME", home_named)
+    with pytest.raises(CredentialsError, match=r"no home folder.*set HOME"):
+        log_in(patience=QUICK)
+
+
+@pytest.mark.usefixtures("home")
+def test_certificates_that_are_not_there_are_told(monkeypatch):
+    """A variable that names a missing file of certificates is one error, which names the file and the variable."""
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/certificates.pem")
+    with pytest.raises(RemoteError, match=r"/nowhere/certificates\.pem.*REQUESTS_CA_BUNDLE"):
+        log_in(patience=QUICK)
+
+
 def test_half_a_key_is_said(home):
     """A key file without a user name is named in the error."""
     key_file(home, key=KEY)
@@ -150,6 +185,26 @@ def test_the_browsers_login_is_renewed(script, home):
     script.on("GenerateAccessToken", {"token": "new", "expiresIn": 3600})
     assert log_in(patience=QUICK).token.reveal() == "new"
     assert json.loads((home / ".kaggle" / "credentials.json").read_text())["access_token"] == "new"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"refresh_token": 5, "access_token": None},
+        {"access_token": 5},
+        {"access_token_expiration": "2999-01-01T00:00:00"},
+        {"access_token": "\u201cquoted\u201d"},
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("script")
+def test_a_damaged_login_of_the_browser_is_said(home, wrong):
+    """A file that holds something else than the client writes is an error of the login, with the way out."""
+    browser(home, "2999-01-01T00:00:00+00:00")
+    path = home / ".kaggle" / "credentials.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    with pytest.raises(CredentialsError, match=r"credentials\.json has ended, or is damaged"):
+        log_in(patience=QUICK)
 
 
 def test_the_browsers_login_has_ended(script, home):

@@ -45,6 +45,16 @@ def test_a_proxy_elsewhere_is_refused(monkeypatch):
         endpoint_from_environment()
 
 
+@pytest.mark.parametrize("value", ["http://[::1", "http://me:pass@127.0.0.1:port", "http://127.0.0.1:99999999"])
+def test_a_proxy_that_is_no_address_is_told(value, monkeypatch):
+    """A malformed http_proxy is an error that names the variable, and not what may be its password."""
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
+    monkeypatch.setenv("http_proxy", value)
+    with pytest.raises(CredentialsError, match="http_proxy is no address") as caught:
+        endpoint_from_environment()
+    assert "pass" not in str(caught.value)
+
+
 @pytest.mark.parametrize("value", ["localhost", "127.0.0.1,localhost", "*"])
 def test_a_bypassed_loopback_proxy_is_refused(value, monkeypatch):
     """With localhost in no_proxy the server behind the proxy would not be asked, so nobody is."""

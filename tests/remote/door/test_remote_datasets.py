@@ -32,6 +32,30 @@ def wait(door, version, files=None, *, tell=None, seconds=3.0):
     return datasets.wait_ready(door, REF, version=version, files=files or SIZES, deadline=end, tell=tell)
 
 
+def test_what_was_not_sent_from_here_may_hold_anything(inside, made):  # noqa: ARG001
+    """Without files to compare, the version that is ready is enough."""
+    assert datasets.wait_ready(inside, REF, version=1, files=None, deadline=inside.clock()).version == 1
+
+
+def test_anothers_dataset_is_ready_without_a_state(kaggle, inside, tmp_path):
+    """Kaggle tells its state to nobody else (404): that its version is the current one is enough."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "one.txt").write_text("one")
+    kaggle.add_dataset("eve/wheels-of-hers", tmp_path / "theirs")
+    assert datasets.status(inside, "eve/wheels-of-hers") is None
+    end = inside.clock()
+    assert datasets.wait_ready(inside, "eve/wheels-of-hers", version=1, files=None, deadline=end).version == 1
+
+
+def test_anothers_next_version_is_waited_for(kaggle, inside, tmp_path):
+    """A version that is not the current one is not ready, whatever its state."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "one.txt").write_text("one")
+    kaggle.add_dataset("eve/wheels-of-hers", tmp_path / "theirs")
+    with pytest.raises(RemoteError, match="still shows version 1"):
+        datasets.wait_ready(inside, "eve/wheels-of-hers", version=2, files=None, deadline=inside.clock())
+
+
 @pytest.fixture
 def made(inside, sent):
     """A dataset whose first version is ready."""

@@ -70,6 +70,53 @@ def test_what_does_not_exist_is_none(inside):
     assert kernels.read(inside, REF) is None
 
 
+DENIED = Reply(403, {"code": 403, "message": "Permission 'kernels.get' was denied"})
+
+
+def test_ones_own_that_kaggle_does_not_list_is_none(inside, fault):
+    """A refusal to show one's own notebook is absence where the list of one's own notebooks lacks it."""
+    fault("notebook-missing-403")
+    assert kernels.read(inside, REF) is None
+    assert push(inside, before=0).version == 1
+
+
+@pytest.mark.parametrize("refusal", [DENIED, Reply(401)])
+@pytest.mark.parametrize(
+    "listed",
+    [
+        {"kernels": [{"ref": "/me/Score-It"}]},
+        {"kernels": [{"ref": ""}]},
+        {"kernels": [{"ref": f"me/other-{number}"} for number in range(100)]},
+        Reply(401),
+    ],
+    ids=["listed", "unreadable", "not whole", "not told"],
+)
+def test_a_refusal_is_no_absence_otherwise(script, door, refusal, listed):
+    """Where the list has the notebook, or does not surely lack it, the refusal is the error that it is."""
+    script.on("GetKernel", refusal)
+    script.on("ListKernels", listed)
+    with pytest.raises(RemoteError, match="GetKernel for notebook me/score-it"):
+        kernels.read(door, "me/score-it")
+
+
+def test_a_refusal_for_anothers_notebook_is_no_absence(script, door):
+    """Another's notebook may be there and private."""
+    script.on("GetKernel", DENIED)
+    script.on("ListKernels", {})
+    with pytest.raises(RefusedError, match="403"):
+        kernels.read(door, "eve/score-it")
+
+
+def test_the_list_of_ones_own_is_read_to_its_end(script, door):
+    """A notebook on the second page of the list is there."""
+    script.on("GetKernel", DENIED)
+    pages = [{"kernels": [{"ref": "me/other"}], "nextPageToken": "2"}, {"kernels": [{"ref": "me/score-it"}]}]
+    script.on("ListKernels", *pages)
+    with pytest.raises(RefusedError, match="403"):
+        kernels.read(door, "me/score-it")
+    assert [one.json.get("pageToken", "") for one in script.calls("ListKernels")] == ["", "2"]
+
+
 def test_the_request_leaves_nothing_to_defaults(script, door):
     """Internet, privacy, machine, image, pinning and time limit are sent, and the sources without prefixes."""
     script.on("SaveKernel", {"ref": "/me/score-it", "versionNumber": 1, "url": "u"})
@@ -229,6 +276,37 @@ def test_a_found_version_must_have_its_sources(script, door):
         push(door)
 
 
+@pytest.mark.parametrize(("before", "shown"), [(0, "version 2 where nothing"), (1, "version 2 where version 1")])
+def test_a_version_that_came_meanwhile_is_not_pushed_over(kaggle, inside, before, shown):
+    """Where Kaggle's newest version is not the one that the caller knows, nothing is sent."""
+    push(inside)
+    push(inside)
+    kaggle.traffic.reset()
+    with pytest.raises(RemoteError, match=f"{shown} was expected.*kit plan"):
+        push(inside, before=before)
+    assert kaggle.traffic.requests["kernels.KernelsApiService/SaveKernel"] == 0
+
+
+def test_a_notebook_that_went_away_meanwhile_is_not_made_anew(inside):
+    """A version that the caller knows and Kaggle has no more is an error."""
+    with pytest.raises(RemoteError, match="nothing where version 1 was expected"):
+        push(inside, before=1)
+
+
+def test_the_version_that_is_known_is_pushed_over(inside):
+    """Where nobody saved meanwhile the next version is made."""
+    push(inside, before=0)
+    assert push(inside, before=1).version == 2
+
+
+def test_a_notebook_without_a_version_number_is_not_pushed_over(script, door):
+    """An answer that lacks the newest version's number is no absence: nothing is sent, and that is said."""
+    script.on("GetKernel", {"metadata": {"title": "Score it"}, "blob": {"source": SOURCE}})
+    with pytest.raises(RemoteError, match="holds no currentVersionNumber"):
+        push(door)
+    assert script.calls("SaveKernel") == []
+
+
 def test_a_run_is_followed_to_its_end(inside):
     """The state of the pushed version goes on to COMPLETE."""
     push(inside)
@@ -273,16 +351,3 @@ def test_the_same_cells_are_the_same_source():
     joined = json.dumps({"metadata": {}, "cells": [{"cell_type": "code", "source": "x = 1\ny = 2"}]})
     assert kernels.same_source(SOURCE, joined)
     assert not kernels.same_source(SOURCE, joined.replace("y = 2", "y = 3"))
-
-
-def test_quota_in_seconds(inside):
-    """The week's hours are read as seconds."""
-    found = kernels.quota(inside)
-    assert (found.gpu_used_s, found.gpu_allowed_s) == (0.0, 108_000.0)
-
-
-def test_quota_that_is_not_said(script, door):
-    """What Kaggle leaves out is None, not zero."""
-    script.on("GetAcceleratorQuotaStatistics", {"gpuQuota": {"timeUsed": "1.5s"}})
-    found = kernels.quota(door)
-    assert (found.gpu_used_s, found.gpu_allowed_s, found.tpu_used_s) == (1.5, None, None)

@@ -1,7 +1,10 @@
 """Files to Kaggle: whole, once, from where they were cut, and to nobody else."""
 
 import os
+import resource
 import stat
+import threading
+import time
 from itertools import pairwise
 
 import pytest
@@ -123,6 +126,35 @@ def test_one_failure_keeps_what_is_done(kaggle, inside, file, tmp_path):
     assert kaggle.traffic.uploaded == 2000
 
 
+@pytest.mark.parametrize("waits_for", ["its start", "its bytes"])
+def test_a_wait_ends_when_another_file_fails(script, door, file, tmp_path, waits_for):
+    """While one file waits as long as the server asks, another's failure is told at once."""
+    other = tmp_path / "other.bin"
+    other.write_bytes(b"x")
+    waiting = threading.Event()
+    door.tell = lambda _: waiting.set()
+    later = Reply(429, headers={"Retry-After": "500"})
+
+    def start(seen):
+        name = seen.json["name"]
+        if waits_for == "its start" and name == file.name:
+            return later
+        return Reply(body={"token": "t", "createUrl": f"{script.url}/put/{name}"})
+
+    def refuse(_seen):
+        waiting.wait(10)
+        return Reply(400)
+
+    script.on("StartBlobUpload", start)
+    script.on(file.name, later)
+    script.on(other.name, refuse)
+    begun = time.monotonic()
+    with pytest.raises(RemoteError, match=r"other\.bin was not taken"):
+        send(door, file, other)
+    assert waiting.is_set()
+    assert time.monotonic() - begun < 10
+
+
 def test_no_login_goes_with_the_bytes(script, door, file):
     """The PUT carries no Authorization header, not even one of a .netrc."""
     script.on("StartBlobUpload", {"token": "t", "createUrl": f"{script.url}/put/f1"})
@@ -195,6 +227,36 @@ def test_sessions_age():
     assert sessions.get("f") == Session("t", "u")
     now[0] += KEPT_S + 1
     assert sessions.get("f") is None
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("damage", ["another file", "torn"])
+def test_a_damaged_file_of_sessions_is_begun_anew(damage):
+    """What cannot be read costs what it knew, and no push."""
+    kept = Sessions(server="s", account="a")
+    for number in range(200):
+        kept.keep(f"f{number}", Session("t" * 100, "u"))
+    whole = kept.path.read_bytes()
+    kept.path.write_bytes(b"garbage" * 1000 if damage == "another file" else whole[:8192] + b"x" * (len(whole) - 8192))
+    anew = Sessions(server="s", account="a")
+    assert anew.get("f1") is None
+    anew.keep("f", Session("t", "u"))
+    assert Sessions(server="s", account="a").get("f") == Session("t", "u")
+
+
+@pytest.mark.usefixtures("home")
+def test_a_file_of_sessions_that_cannot_be_written_is_told():
+    """What the disk refuses is one error that names the file, and what the file knew is kept."""
+    kept = Sessions(server="s", account="a")
+    kept.keep("f", Session("t", "u"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kept.path.stat().st_size, limits[1]))
+    try:
+        with pytest.raises(RemoteError, match=r"sqlite3 cannot be used.*make room on the disk"):
+            kept.keep("g", Session("t" * 100_000, "u"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert Sessions(server="s", account="a").get("f") == Session("t", "u")
 
 
 @pytest.mark.usefixtures("home")

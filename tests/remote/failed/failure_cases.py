@@ -136,6 +136,10 @@ torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 512.00 MiB. GPU 1 
         "ValueError: /kaggle/input/kit-wheels-kit/kaggle_kit_runtime-0.1.0-py3-none-any.whl is of another kit than the "
         "one that built this notebook: push both again"
     ),
+    "two-models": _cell(
+        "ValueError: /kaggle/input/yi-34b-v1 and /kaggle/input/yi-34b-v2 are both the model 'yi-34b', and differ: "
+        "detach one of them"
+    ),
     "wheelhouse-parts": _cell(
         "WheelhouseError: /kaggle/input/kit-wheels-kit was made for another version of the wheelhouse kaggle-t4x2 than "
         "/kaggle/input/kit-wheels holds; upload both parts again, or attach the versions that belong together"

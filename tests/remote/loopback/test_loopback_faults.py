@@ -91,7 +91,8 @@ class Release:
             self.call(M + "GetModelInstance", **VARIATION)
 
     def notebook(self) -> None:
-        """Push with one source of each kind, follow the run, read all back."""
+        """Ask whether it is there, push with one source of each kind, follow the run, read all back."""
+        self.call(K + "GetKernel", **NOTE)
         self.call(
             K + "SaveKernel", slug=KERNEL, newTitle="Kit notebook", text=NOTEBOOK, kernelType="notebook",
             enableGpu=True, enableInternet=False, datasetDataSources=[DATASET], competitionDataSources=[COMPETITION],
@@ -153,8 +154,8 @@ def clean(make, caller_of, tmp_path) -> list:
 
 
 def test_a_release_without_faults_succeeds(clean):
-    """Every call but the first question is answered with 200, and nothing is refused in a 200."""
-    assert [one[:2] for one in clean if one[1] != 200] == [[D + "GetDatasetStatus", 404]]
+    """Every call but the first questions is answered with 200, and nothing is refused in a 200."""
+    assert [one[:2] for one in clean if one[1] != 200] == [[D + "GetDatasetStatus", 404], [K + "GetKernel", 404]]
     assert not [one for one in clean if any(key.startswith(("error", "invalid")) and one[4][key] for key in one[4])]
     assert clean[-1][4]["publicScore"] == "0.25000"
 

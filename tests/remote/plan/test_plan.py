@@ -5,11 +5,12 @@ import json
 import pytest
 from plan_memory import Memory, dataset, model, notebook, notebook_text
 
+from kaggle_kit.remote.plan.kernel_build import source_hash
 from kaggle_kit.remote.plan.plan import make_plan
 from kaggle_kit.remote.plan.problem import Problem
 from kaggle_kit.remote.plan.resources import Resource
 from kaggle_kit.remote.plan.seen import SeenModel
-from kaggle_kit.remote.plan.state import State
+from kaggle_kit.remote.plan.state import Merged, State
 
 
 @pytest.fixture
@@ -213,6 +214,19 @@ def test_an_edit_in_the_browser_is_not_overwritten(tmp_path, kaggle):
     assert make_plan([one, book], state=state, remote=kaggle, overwrite=True).steps[1].becomes == 3
 
 
+def test_an_edit_that_was_brought_here_is_pushed_over(tmp_path, kaggle):
+    """A version that was edited in the browser and merged here is gone over, and no later edit."""
+    one, book = dataset(tmp_path), notebook(tmp_path, "x = 3")
+    state = pushed(kaggle, one, notebook(tmp_path))
+    kaggle.put_kernel(book, 2, source=notebook_text("x = 2"))
+    merged = Merged(version=2, source=source_hash(notebook_text("x = 2")))
+    state = state.with_merged(book.reference, merged)
+    step = only(one, book, state=state, kaggle=kaggle)
+    assert (step.action, step.version, step.becomes, step.problems) == ("new version", 2, 3, ())
+    kaggle.put_kernel(book, 3, source=notebook_text("x = 4"))
+    assert only(one, book, state=state, kaggle=kaggle).action == "changed remotely"
+
+
 def test_kaggles_own_form_of_a_notebook_is_the_same_source(tmp_path, kaggle):
     """Cells joined to one text, outputs and line ends are no edit."""
     one, book = dataset(tmp_path), notebook(tmp_path, "a = 1\nb = 2\n")
@@ -387,6 +401,18 @@ def test_an_input_that_kaggle_dropped_is_attached_again(tmp_path, kaggle):
     kaggle.put_kernel(book, 1, datasets=())
     step = only(one, book, state=state, kaggle=kaggle)
     assert (step.action, step.reason) == ("new version", "Kaggle did not attach ada/small-model")
+
+
+def test_an_input_in_another_version_is_attached_again(tmp_path, kaggle):
+    """Where Kaggle tells versions, a version with another one than the last push named is no unchanged notebook."""
+    one, book = dataset(tmp_path), notebook(tmp_path)
+    state = pushed(kaggle, one, book)
+    kaggle.put_kernel(book, 1, datasets=("ada/small-model/7",))
+    step = only(one, book, state=state, kaggle=kaggle)
+    reason = "Kaggle attached ada/small-model/7, not ada/small-model/1"
+    assert (step.action, step.becomes, step.reason) == ("new version", 2, reason)
+    kaggle.put_kernel(book, 1, datasets=("ada/small-model/1",))
+    assert only(one, book, state=state, kaggle=kaggle).action == "unchanged"
 
 
 def test_a_competition_that_kaggle_dropped_is_attached_again(tmp_path, kaggle):

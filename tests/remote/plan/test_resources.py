@@ -269,6 +269,39 @@ def test_a_notebooks_settings(project, edit):
     assert now.source == first.source
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"id": "best-answer"},
+        {"id": 5},
+        {"id": "ada/best-answer/3"},
+        {"dataset_sources": 5},
+        {"dataset_sources": ["nope"]},
+        {"model_sources": ["a/b"]},
+        {"kernel_sources": [5]},
+        {"machine_shape": 5},
+    ],
+    ids=str,
+)
+def test_wrong_metadata_of_a_build_are_named(project, wrong):
+    """What is not of its form in kernel-metadata.json is one error with the key, the value and the way out."""
+    path = project.root / "build" / "answer" / "kernel-metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    [(key, value)] = wrong.items()
+    with pytest.raises(ProjectError) as caught:
+        resources(project)
+    assert f"{key} = {value!r}" in str(caught.value)
+    assert "kit build" in str(caught.value)
+
+
+def test_a_notebook_that_is_no_text_is_told(project):
+    """A built notebook in another encoding is one error that names the file and the way out."""
+    path = project.root / "build" / "answer" / "answer.ipynb"
+    path.write_bytes(b"\xff\xfe" + path.read_bytes())
+    with pytest.raises(ProjectError, match=r"answer\.ipynb is no UTF-8 text.*kit build answer"):
+        resources(project)
+
+
 def test_a_build_edited_by_hand(project):
     """An edit of the built notebook would be lost at the next build: it is refused."""
     path = project.root / "build" / "answer" / "answer.ipynb"

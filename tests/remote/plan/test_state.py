@@ -12,6 +12,7 @@ from plan_memory import dataset, notebook
 from kaggle_kit.errors import ProjectError, UsageError
 from kaggle_kit.remote.plan.state import (
     STATE,
+    Merged,
     Pushed,
     PushedNotebook,
     State,
@@ -30,7 +31,12 @@ PUSHED = st.builds(
     files=st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1), st.just(f"{'0' * 64} 7")),
 )
 NOTEBOOK = st.builds(
-    PushedNotebook, version=st.integers(1, 99), digest=HASH, source=HASH, inputs=st.lists(st.just("a/b/1"))
+    PushedNotebook,
+    version=st.integers(1, 99),
+    digest=HASH,
+    source=HASH,
+    inputs=st.lists(st.just("a/b/1")),
+    merged=st.none() | st.builds(Merged, version=st.integers(1, 99), source=HASH),
 )
 STATES = st.builds(
     State,

@@ -71,6 +71,7 @@ CASES = {
 
 def begin(world: World, case: Case) -> dict[str, int]:
     """Bring Kaggle to where the case starts; what must be there in the end."""
+    world.use(case.name)
     wanted = FIRST | ({VARIATION: 1} if case.name == "both" else {})
     if case.start == "first release":
         assert world.push(case.name).code == 0
@@ -176,6 +177,7 @@ def test_any_reply_may_be_lost(world, begin_at):
     ]
     for fault in faults:
         world.kaggle.faults.add(fault)
+    world.use("both")
     first = world.push("both")
     assert world.kaggle.faults.fired.total() > 8
     assert first.code == 0, first.text

@@ -78,6 +78,7 @@ def test_a_push_killed_in_an_upload_goes_on_from_there(world):
 def test_a_push_killed_before_it_noted_what_it_made_finds_it(make, route, made, name):
     """A version that was made and never noted here is found by its content, and not made again."""
     world = make(settings=Settings(**vars(SETTINGS) | {"polls_until_ready": 6}))
+    world.use(name)
     slow(world, route)
     with pushing(world, name) as process:
         until(lambda: world.versions(made) == 1, process)
@@ -92,6 +93,7 @@ def test_a_push_killed_before_it_noted_what_it_made_finds_it(make, route, made, 
 def test_a_push_killed_between_datasets_and_notebook_sends_none_again(make, name, last):
     """While the datasets are processed the push dies: the next one waits for them, and pushes the notebook."""
     world = make(settings=Settings(**vars(SETTINGS) | {"polls_until_ready": 40}))
+    world.use(name)
     state = world.root / "kit.state.json"
     with pushing(world, name) as process:
         until(lambda: state.is_file() and f'"{last}"' in state.read_text(), process)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from push_project import KIT, MODEL, VARIATION, rebuild, run
+from push_project import BOTH, KIT, MODEL, VARIATION, rebuild, run
 
 from kaggle_kit.remote.loopback.records import Kernel, Submission
 from kaggle_kit.remote.loopback.runs import RunOutcome
@@ -231,7 +231,8 @@ def test_a_base_model_is_not_held_to_a_limit_that_its_table_does_not_have(world)
     """`most_kl` of another table does not hold for the model that is to be quantised; its own does."""
     path = world.root / "kit.toml"
     limited = path.read_text().replace('kaggle_model = "', 'most_kl = 0.02\nkaggle_model = "')
-    path.write_text(limited)
+    path.write_text(limited := limited + BOTH.replace("Best answer", "Both answer"))
+    rebuild(world.root, "both")
     assert world.kit("plan", "maker").code == 0
     told = world.kit("plan", "both", "--unproved")
     assert told.code == 1
