@@ -134,6 +134,8 @@ def _check_session(
     """Raise ProjectError where Kaggle would end the session before the time that the notebook's cells go by is over."""
     own, hours = project.notebook(name).session_hours, values.get(_LIMIT)
     session = own or target.session_seconds / 3600
+    if own is None and target.accelerator is None:
+        return  # not one of Kaggle's machines with a GPU: who runs the notebook there decides how long
     used = any(_LIMIT in cell.text for cell in cells if not {"parameters", "injected-parameters"} & {*cell.tags})
     if not used or not isinstance(hours, int | float) or hours <= session:
         return
