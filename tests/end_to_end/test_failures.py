@@ -181,7 +181,8 @@ def test_in_the_hidden_run_a_failure_ends_in_the_submission_that_stands(workshop
 def test_an_interrupt_leaves_nothing_half_written(workshop, moment):
     """Ctrl-C at any stage: exit code 130, no results folder, no process left, and the last run's files untouched."""
     workshop.results.mkdir(parents=True)
-    (workshop.results / "report.json").write_text("the last run\n")
+    for name in ("report.json", "report.txt"):
+        (workshop.results / name).write_text("the last run\n")
     with workshop.start() as process:
         for line in process.stdout:
             if moment in line:
