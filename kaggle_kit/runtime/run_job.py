@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,12 @@ def run_job(
         return one(0)
     with ThreadPoolExecutor(workers) as pool:
         try:
-            return _together([each.result() for each in as_completed([pool.submit(one, k) for k in range(workers)])])
+            outcomes, pending = [], {pool.submit(one, number) for number in range(workers)}
+            while pending:
+                # Never without a limit: a signal that comes as a wait begins is only seen when the wait ends.
+                done, pending = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
+                outcomes += [each.result() for each in done]
+            return _together(outcomes)
         finally:
             # After Ctrl-C, or an error of one: the others' workers end too, instead of going on to the deadline.
             stop.set()
