@@ -239,7 +239,8 @@ class Scorer:
         copied = [_copy(entry, other) for entry in entries for other in run.shared.get(entry.id, ())]
         self.journal.write([*entries, *copied], pass_name=run.name)
         self._with_engine.popleft()
-        if run.name == PLAIN and run.done + len(chunk) >= _SILENT_ROWS:
+        silent = all(entry.log_probabilities is None for entry in entries)
+        if silent and run.name == PLAIN and run.done + len(chunk) >= _SILENT_ROWS:
             refuse_silence(self.journal)
         now = self.clock()
         # While the engine still had the chunk before it, this one waited.

@@ -94,6 +94,7 @@ def test_a_failed_submission_is_in_the_receipt(desk):
     assert descriptions(desk) == [f"budget 768 [{NOTEBOOK} v1]"] * 2
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_wait_leaves_the_submission_in_the_receipt(desk):
     """After Ctrl-C while its score is waited for."""
     desk.kaggle.faults.add(Fault("slow", "", GET, Delay(5.0)))
@@ -106,14 +107,9 @@ def test_an_interrupted_wait_leaves_the_submission_in_the_receipt(desk):
             os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
-    # Who starts the tests in the background of a shell may have them ignore the signal.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        thread.start()
-        told = desk.push("--submit")
-        thread.join()
-    finally:
-        signal.signal(signal.SIGINT, before)
+    thread.start()
+    told = desk.push("--submit")
+    thread.join()
     assert told.code == 130
     assert receipt(desk)["submission"]["state"] == "PENDING"
 

@@ -62,6 +62,7 @@ def test_a_worker_that_fails_leaves_its_log(make_job, tmp_path):
     assert "Traceback" in outcome.log
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RunError])
 def test_two_workers_end_with_the_notebooks_call(make_job, tmp_path, error):
     """Ctrl-C, or an error while one tells something, ends both at once instead of at the deadline."""
@@ -80,14 +81,9 @@ def test_two_workers_end_with_the_notebooks_call(make_job, tmp_path, error):
         else:
             raise error("no space left")
 
-    # Who starts the tests in the background of a shell has them ignore the signal.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     job = make_job([], deadline=time.time() + 60)
-    try:
-        with pytest.raises(error):
-            run_job(job, workers=2, python=program, scratch=tmp_path, on_event=interrupted)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(error):
+        run_job(job, workers=2, python=program, scratch=tmp_path, on_event=interrupted)
     for pid in (tmp_path / "pids").read_text().split():
         assert not Path(f"/proc/{pid}").exists()
 
