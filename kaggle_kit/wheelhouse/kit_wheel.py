@@ -15,7 +15,7 @@ import kaggle_kit
 from kaggle_kit.files import write_atomic
 
 DISTRIBUTION = "kaggle_kit_runtime"
-_GROUND = ("__init__.py", "errors.py", "files.py")
+_GROUND = ("__init__.py", "child.py", "errors.py", "files.py")
 _MODEL = (
     *("__init__", "architecture", "calibration", "completeness", "engine_check", "folder", "headers", "inspect"),
     *("make_program", "make_session", "merge", "old_view", "problem", "quantisation", "quantizable", "quantize"),
