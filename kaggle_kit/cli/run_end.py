@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -90,15 +89,12 @@ def show_models(fetched: Fetched, *, wanted: bool) -> bool:
 
 def show_corrupt(fetched: Fetched) -> None:
     """Say so where the run itself found that a model it was given is not what was uploaded."""
+    from kaggle_kit.evaluation.record import read_record
     from kaggle_kit.runtime.integrity import corrupt
     from kaggle_kit.runtime.summary import RECORD
 
     record = fetched.folder / RECORD
-    try:
-        body = json.loads(record.read_text(encoding="utf-8")) if record in fetched.files else {}
-    except (OSError, ValueError):
-        return
-    if isinstance(body, dict) and (bad := corrupt(body)):
+    if record in fetched.files and (bad := corrupt(read_record(record))):
         say(f"CORRUPT MODEL: {bad} is not what its manifest says: do not trust these answers, upload the model again")
 
 

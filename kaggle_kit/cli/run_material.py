@@ -95,11 +95,12 @@ def _from_scores(path: Path, given: Given) -> Run:
 
 def _from_folder(folder: Path, project: Project | None, given: Given) -> Run:
     from kaggle_kit.evaluation.read_run import Material, read_run
-    from kaggle_kit.evaluation.run_facts import REPORT, read_json
+    from kaggle_kit.evaluation.record import read_record
+    from kaggle_kit.evaluation.run_facts import read_report
     from kaggle_kit.remote.runs import kept_log
     from kaggle_kit.runtime.summary import RECORD
 
-    report, record = read_json(folder / REPORT), read_json(folder / RECORD)
+    report, record = read_report(folder), read_record(folder / RECORD)
     receipt = None if report else _receipt(folder)
     name = str(report.get("notebook") or (receipt or {}).get("name") or folder.name)
     rows = _rows(folder, name, project, given)

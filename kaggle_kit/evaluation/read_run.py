@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import UsageError
 from kaggle_kit.evaluation.judged import Predictions, greatest_losses, judge
+from kaggle_kit.evaluation.record import read_record, unread_line
 from kaggle_kit.evaluation.run_facts import (
     DRY_RUN,
     EXECUTED,
     PUSHED_RUN,
-    REPORT,
     SUBMISSION,
     Lengths,
     Run,
@@ -22,7 +22,7 @@ from kaggle_kit.evaluation.run_facts import (
     is_run_folder,
     parameters_of,
     plain,
-    read_json,
+    read_report,
     row_text,
     stages_of,
     throughput_of,
@@ -70,7 +70,7 @@ def read_run(folder: Path, material: Material) -> Run:
     """
     if not is_run_folder(folder) and material.receipt is None:
         raise UsageError(f"{folder} holds no run: name the folder of a dry run or of a pushed run, or a scores file")
-    report, record = read_json(folder / REPORT), read_json(folder / RECORD)
+    report, record = read_report(folder), read_record(folder / RECORD)
     rows: dict[str, Any] = record.get("rows") or {}
     found = read_submission(folder / SUBMISSION)
     # A run that makes a model hands in nothing.
@@ -95,7 +95,7 @@ def read_run(folder: Path, material: Material) -> Run:
         checks=checks,
         causes=causes_of(material.findings, material.log) if failed else (),
         log_end=excerpt(material.log, None) if failed else "",
-        notes=(*report.get("notes", ()), *material.notes),
+        notes=(*report.get("notes", ()), *material.notes, *filter(None, [unread_line(record)])),
     )
 
 

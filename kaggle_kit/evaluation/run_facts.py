@@ -7,8 +7,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import DataError
+from kaggle_kit.errors import DataError, OutsideError
 from kaggle_kit.files import sha256_file
+from kaggle_kit.outside import read_json
 from kaggle_kit.runtime.summary import RECORD
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 DRY_RUN, EVALUATION, PUSHED_RUN = "dry run", "evaluation", "pushed run"
 REPORT, LOG, SUBMISSION, EXECUTED = "report.json", "log.txt", "submission.csv", "executed.ipynb"
+REPORT_TEXT = "report.txt"
+NOTEBOOK_BYTES = 256 << 20
+"""An executed notebook with its outputs, at most."""
 _CONTEXT = 4
 _LAST_LINES = 30
 _LINE = 400
@@ -92,16 +96,14 @@ class Run:
     notes: Sequence[str] = ()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a file; empty where the file is not there. Raises DataError where it is something else."""
+def read_report(folder: Path) -> dict[str, Any]:
+    """The report of a dry run; empty if there is none. Raises DataError, OutsideError if it is something else."""
+    path = folder / REPORT
     if not path.is_file():
         return {}
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}; run it again, or take the file away") from error
+    body = read_json(path)
     if not isinstance(body, dict):
-        raise DataError(f"{path} is no JSON object; run it again, or take the file away")
+        raise DataError(f"{path} is not a JSON object; run it again, or take the file away")
     return body
 
 
@@ -136,21 +138,40 @@ def parameters_of(executed: Path) -> dict[str, str]:
     They are the plain values that its cells tagged so assign.
     """
     found: dict[str, str] = {}
-    try:
-        cells = read_json(executed).get("cells", ())
-    except DataError:
-        return {}
-    for cell in cells:
-        if not {"parameters", "injected-parameters"} & set(cell.get("metadata", {}).get("tags", ())):
-            continue
-        found |= {name: repr(value) for name, value in _assigned("".join(cell.get("source", ()))).items()}
+    for cell in cells_of(executed):
+        metadata = cell.get("metadata")
+        tags = metadata.get("tags") if isinstance(metadata, dict) else None
+        if isinstance(tags, list) and any(tag in {"parameters", "injected-parameters"} for tag in map(str, tags)):
+            found |= {name: repr(value) for name, value in _assigned(_source(cell)).items()}
     return found
+
+
+def cells_of(executed: Path) -> list[dict[str, Any]]:
+    """The cells of an executed notebook; none if it is not there, or is not a notebook.
+
+    The run could have written the file itself: what is in a cell may be of any shape.
+    """
+    try:
+        return mappings(read_json(executed, most_bytes=NOTEBOOK_BYTES), "cells")
+    except OutsideError:
+        return []
+
+
+def mappings(parent: object, key: str) -> list[dict[str, Any]]:
+    """The mappings of the list under `key`; none if there is no such list."""
+    parts = parent.get(key) if isinstance(parent, dict) else None
+    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+
+
+def _source(cell: Mapping[str, Any]) -> str:
+    source = cell.get("source", "")
+    return "".join(map(str, source)) if isinstance(source, list) else str(source)
 
 
 def _assigned(source: str) -> dict[str, Any]:
     try:
         body = ast.parse(source).body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {}
     found = {}
     for node in body:
@@ -160,7 +181,7 @@ def _assigned(source: str) -> dict[str, Any]:
         if len(targets) == 1 and isinstance(targets[0], ast.Name) and isinstance(node, ast.Assign | ast.AnnAssign):
             try:
                 found[targets[0].id] = ast.literal_eval(node.value) if node.value is not None else None
-            except (ValueError, TypeError, SyntaxError):
+            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
                 continue
     return found
 

@@ -8,9 +8,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kaggle_kit.errors import KitError
+from kaggle_kit.errors import KitError, OutsideError
 from kaggle_kit.evaluation.judged import Predictions
 from kaggle_kit.evaluation.metrics import LEAST
+from kaggle_kit.outside import read_text
 from kaggle_kit.runtime.submission import check_submission
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from kaggle_kit.runtime.submission import Sample
 
+SUBMISSION_BYTES = 512 << 20
+"""A submission of ten million rows is smaller."""
 _TOLERANCE = 1e-6
 
 
@@ -65,9 +68,9 @@ class Submission:
 def read_submission(path: Path) -> Submission | None:
     """The rows of a submission; None where there is none or it is no table."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, most_bytes=SUBMISSION_BYTES)
         header, *lines = [line for line in csv.reader(io.StringIO(text)) if line]
-    except (OSError, ValueError, csv.Error):
+    except (OutsideError, ValueError, csv.Error):
         return None
     if len(header) < 2:
         return None
