@@ -48,6 +48,10 @@ class SandboxError(KitError):
     """The sealed Kaggle could not be made on this machine."""
 
 
+class SealError(SandboxError, UsageError):
+    """No seal works on this machine, or not the one that was asked for, and none was given up by name."""
+
+
 class RunError(KitError):
     """Something failed while a notebook or its worker ran."""
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import click
 
-from kaggle_kit.cli.options import Number, open_project, parameter_option, project_option
+from kaggle_kit.cli.options import Number, open_project, parameter_option, project_option, seal_option
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -22,7 +22,7 @@ _FOLDER = click.Path(path_type=Path)
 @click.option("--target", "target_name", metavar="T", default="local-cpu", show_default=True, help="The target.")
 @parameter_option
 @click.option("--limit", metavar="SECONDS", type=Number(min=1), help="End the session after this time.")
-@click.option("--seal", type=click.Choice(["bwrap", "unshare", "none"]), help="Default: the strongest that works.")
+@seal_option
 @click.option(
     "--mounts",
     type=click.Choice(["2026", "flat"]),

@@ -27,6 +27,12 @@ parameter_option = click.option(
     help="Override a parameter of the notebook; may be given several times.",
 )
 
+seal_option = click.option(
+    "--seal",
+    type=click.Choice(["bwrap", "unshare", "none"]),
+    help="Default: the stronger that works. none: unsealed, for what you trust like a program of your own.",
+)
+
 
 class Number(click.FloatRange):
     """A range of numbers, in which neither nan nor inf is one."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, parameter_option, project_option
+from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option
 from kaggle_kit.cli.remote_options import say
 from kaggle_kit.cli.sealed_runner import sealed_runner
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kaggle_kit.notebook.build import Build
     from kaggle_kit.project import Project
     from kaggle_kit.remote.loopback.faults import Fault
+    from kaggle_kit.remote.loopback.runs import Runner
     from kaggle_kit.remote.loopback.server import LoopbackKaggle
     from kaggle_kit.targets import Target
 
@@ -55,6 +56,7 @@ def _list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> No
     callback=_list_faults,
     help="List what can go wrong.",
 )
+@seal_option
 @click.option("--again", is_flag=True, help="Go on with the Kaggle of the last rehearsal instead of an empty one.")
 @click.option("--out", metavar="DIR", type=_FOLDER, help="Where the rehearsal lies (default: runs/rehearsal-NAME).")
 @project_option
@@ -74,6 +76,7 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
     Exit code 0 where the release went through to its score, or to a whole model.
     """
     from kaggle_kit.remote.loopback.faults import find_fault
+    from kaggle_kit.sandbox.seal import choose_seal
     from kaggle_kit.targets import load_target
 
     project = open_project(given["project_folder"])
@@ -81,9 +84,12 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
     target = load_target(given["target_name"], project=project.root)
     folder = (out or project.root / "runs" / f"rehearsal-{name}").absolute()
     asked = [find_fault(fault) for fault in faults]
+    seal = choose_seal(given["seal"])
+    for sentence in (f"seal: {seal.name}", *(f"NOT SEALED: {open_}" for open_ in seal.unsealed)):
+        say(sentence)
     _make_room(folder, again=again)
     data, solution = _prepare(project, name, target, folder, given)
-    with _kaggle(project, data, solution, target, folder, asked) as kaggle:
+    with _kaggle(project, data, solution, sealed_runner(target, seal=seal, tell=_indented), folder, asked) as kaggle:
         code = _push(project, name, kaggle, folder)
         for fault in asked:
             times = kaggle.faults.fired[fault.name]
@@ -175,8 +181,12 @@ def _competition(project: Project, built: Build, folder: Path, given: dict[str, 
     return competition.folder, checked.solution
 
 
+def _indented(line: str) -> None:
+    say(f"  {line}")
+
+
 def _kaggle(
-    project: Project, data: Path, solution: Solution | None, target: Target, folder: Path, faults: list[Fault]
+    project: Project, data: Path, solution: Solution | None, runner: Runner, folder: Path, faults: list[Fault]
 ) -> LoopbackKaggle:
     """The Kaggle of this rehearsal, which knows the competition, and the project's owner as its user."""
     from kaggle_kit.errors import RemoteError
@@ -191,7 +201,7 @@ def _kaggle(
 
     kaggle = LoopbackKaggle(
         folder / "kaggle",
-        runner=sealed_runner(target, tell=lambda line: say(f"  {line}")),
+        runner=runner,
         judge=judge,
         settings=Settings(username=project.owner),
         faults=faults,

@@ -8,14 +8,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kaggle_kit.remote.loopback.runs import KernelInput, KernelRun, Runner, RunOutcome
+    from kaggle_kit.sandbox.seal import Seal
     from kaggle_kit.targets import Target
 
 _GROUPS = {"dataset": "datasets", "model": "models", "competition": "competitions"}
 """Kind of an input → the folder below /kaggle/input in which Kaggle mounts it."""
 
 
-def sealed_runner(target: Target, *, tell: Callable[[str], None]) -> Runner:
-    """Runs a pushed notebook as `target` would, for at most its session; `tell` hears the notebook's own lines."""
+def sealed_runner(target: Target, *, seal: Seal, tell: Callable[[str], None]) -> Runner:
+    """Runs a pushed notebook in `seal` as `target` would, for at most its session.
+
+    `tell` hears the notebook's own lines.
+    """
     from kaggle_kit.remote.loopback.runs import RunOutcome
     from kaggle_kit.sandbox.model_run import offer_of, packages_of
     from kaggle_kit.sandbox.pushed import run_pushed
@@ -27,6 +31,7 @@ def sealed_runner(target: Target, *, tell: Callable[[str], None]) -> Runner:
             out=asked.out,
             working_bytes=target.working_bytes,
             limit_seconds=min(asked.timeout or target.session_seconds, target.session_seconds),
+            seal=seal,
             say=_both(asked.say, tell),
             offer=offer_of(target, packages_of(target)) if asked.internet else None,
         )

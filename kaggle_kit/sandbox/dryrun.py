@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import UsageError
+from kaggle_kit.evaluation.run_facts import LOG
 from kaggle_kit.notebook.build import Build, build
 from kaggle_kit.sandbox.competition import cut_competition
-from kaggle_kit.sandbox.execute import LOG, execute
+from kaggle_kit.sandbox.execute import execute
 from kaggle_kit.sandbox.image import ready_image
 from kaggle_kit.sandbox.kaggle_room import kaggle_room, room_folder
 from kaggle_kit.sandbox.layout import input_mounts
 from kaggle_kit.sandbox.outcome import make_report
 from kaggle_kit.sandbox.preflight import Checked, check
-from kaggle_kit.sandbox.results import collect, swapped_in, write_report
+from kaggle_kit.sandbox.results import swapped_in, write_report
 from kaggle_kit.sandbox.seal import choose_seal
+from kaggle_kit.sandbox.space import TEMPORARY_BYTES, SpaceWatch
 from kaggle_kit.wheelhouse.ready import ready_wheelhouse
 
 if TYPE_CHECKING:
@@ -67,14 +69,13 @@ def dry_run(project: Project, name: str, *, target: Target, options: Options, ou
     """
     since = time.monotonic()
     refuse_cards(target)
+    seal = chosen_seal(options, listener)
     with room_folder() as scratch, swapped_in(out) as results:
         built = build(project, name, target=target, assignments=options.assignments, out=scratch / "build")
         checked = check_build(project, built, options)
         competition = checked.competition
         if options.rows is not None and options.rows < len(competition.sample.ids):
             competition = cut_competition(competition, rows=options.rows, out=scratch / "data")
-        seal = choose_seal(options.seal)
-        listener.say(f"seal: {seal.name}")
         wheelhouse = ready_wheelhouse(target, project=project.root, progress=listener.fetching)
         if wheelhouse.note:
             listener.say(wheelhouse.note)
@@ -119,6 +120,15 @@ def refuse_cards(target: Target) -> None:
         raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a dry run here is for local-cpu")
 
 
+def chosen_seal(options: Options, listener: Listener) -> Seal:
+    """The seal of the run, which is told before anything else happens. Raises SealError if there is none."""
+    seal = choose_seal(options.seal)
+    listener.say(f"seal: {seal.name}")
+    for sentence in seal.unsealed:
+        listener.say(f"NOT SEALED: {sentence}")
+    return seal
+
+
 def run_sealed(
     built: Build,
     *,
@@ -137,21 +147,20 @@ def run_sealed(
         inputs=inputs,
         image=image,
         scratch=scratch,
-        results=results,
         working_bytes=built.target.working_bytes,
         hidden=options.hidden,
         offer=offer,
     )
-    execution = execute(
+    return execute(
         seal,
         room,
         python=image.python,
+        results=results,
         log=results / LOG,
         limit_seconds=options.limit_seconds or built.target.session_seconds,
         show=listener.line,
+        space=SpaceWatch(scratch, TEMPORARY_BYTES),
     )
-    collect(scratch, results)
-    return execution
 
 
 def check_build(project: Project, built: Build, options: Options) -> Checked:

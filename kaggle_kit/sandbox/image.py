@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from kaggle_kit.errors import SandboxError
 from kaggle_kit.files import user_cache, write_atomic
+from kaggle_kit.sandbox.base_python import base_python, python_mounts
 from kaggle_kit.sandbox.seal_room import Mount
 
 LOCK = Path(__file__).with_name("image.lock")
@@ -47,28 +47,14 @@ def ready_image(*, cache: Path | None = None, progress: Callable[[str], None]) -
         with _only_one(folder, progress):
             if not (folder / _COMPLETE).is_file():
                 _create(folder, progress)
-    roots = dict.fromkeys((folder.absolute(), *_base_roots()))
-    return Image(python=folder.absolute() / "bin" / "python", mounts=tuple(Mount(p, str(p)) for p in roots))
+    own = folder.absolute()
+    return Image(python=own / "bin" / "python", mounts=(Mount(own, str(own)), *python_mounts()))
 
 
 def _name() -> str:
     """Names the packages, this Python's version and its place: one that moved needs a new environment."""
-    facts = (LOCK.read_text(encoding="utf-8"), platform.python_version(), str(_base_python()))
+    facts = (LOCK.read_text(encoding="utf-8"), platform.python_version(), str(base_python()))
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
-
-
-def _base_python() -> Path:
-    # In an environment sys.executable is a link in it; uv wants the interpreter that it stands on.
-    return Path(getattr(sys, "_base_executable", "") or sys.executable)
-
-
-def _base_roots() -> Iterator[Path]:
-    """The folders of the base interpreter's installation that are not among the system's own."""
-    for place in (Path(sys.base_prefix), Path(sys.base_exec_prefix), _base_python().resolve().parent.parent):
-        # The path as the environment knows it, and the one that it leads to where a link is on the way.
-        for path in (place.absolute(), place.resolve()):
-            if path != Path("/") and not path.is_relative_to("/usr"):
-                yield path
 
 
 @contextmanager
@@ -87,7 +73,7 @@ def _create(folder: Path, progress: Callable[[str], None]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     progress(f"Creating the notebook's Python environment (once, about 250 MB) in {folder}")
     uv = _uv()
-    _run([uv, "venv", "--quiet", "--no-project", "--python", str(_base_python()), str(folder)], "be created")
+    _run([uv, "venv", "--quiet", "--no-project", "--python", str(base_python()), str(folder)], "be created")
     install = [uv, "pip", "sync", "--quiet", "--python", str(folder / "bin" / "python")]
     install += ["--require-hashes", "--only-binary", ":all:", "--compile-bytecode"]
     # It may have been made on another disk than uv's cache, and is never changed afterwards.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from kaggle_kit.sandbox.image import Image
 
+OUT = "/kit/out"
+"""The folder inside into which papermill writes the executed notebook."""
 _OFFER = "/kit/packages"
 _PROGRAMS = "/kit/bin"
 
@@ -28,7 +30,6 @@ def kaggle_room(
     inputs: Sequence[Mount],
     image: Image,
     scratch: Path,
-    results: Path,
     working_bytes: int,
     hidden: bool = False,
     offer: Path | None = None,
@@ -36,7 +37,7 @@ def kaggle_room(
     """The room of one run of `notebook`: `inputs` below /kaggle/input, and in `scratch` whatever nobody keeps.
 
     `offer` is a folder of packages that stands in for the package index: what a notebook with internet installs.
-    What stands in /kaggle/working at the end comes to `results`, the executed notebook to `scratch`/out.
+    No folder that the host reads afterwards is writable inside: what the run leaves comes out by the driver alone.
     """
     folders = {name: scratch / name for name in ("temp", "tmp", "out")}
     for folder in (*folders.values(), folders["tmp"] / "home"):
@@ -46,10 +47,9 @@ def kaggle_room(
         *image.mounts,
         driver_mount(),
         Mount(notebook, "/kit/notebook.ipynb"),
-        Mount(folders["out"], "/kit/out", writable=True),
+        Mount(folders["out"], OUT, writable=True),
         Mount(folders["temp"], "/kaggle/temp", writable=True),
         Mount(folders["tmp"], "/tmp", writable=True),  # noqa: S108  the room's own
-        Mount(results, "/kaggle/out", writable=True),
         *(_offered(offer) if offer else ()),
     )
     return Room(

@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError, ModelError
+from kaggle_kit.evaluation.record import read_record
 from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 from kaggle_kit.runtime.summary import RECORD
-from kaggle_kit.sandbox.outcome import failure_of, read_record
+from kaggle_kit.sandbox.outcome import failure_of, left_behind
+from kaggle_kit.sandbox.report import seal_lines, unsealed_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,6 +55,8 @@ class ModelReport:
     seconds: dict[str, float]
     peak_bytes: int
     model: Made | None
+    left_open: tuple[str, ...] = ()
+    """What no seal of this kind closes."""
     notes: tuple[str, ...] = field(default_factory=tuple)
 
     def to_json(self) -> dict[str, Any]:
@@ -63,14 +67,14 @@ class ModelReport:
         """The report as a person reads it."""
         out = [self.outcome]
         out += [f"{'note':<18}{note}" for note in self.notes]
-        out.append(f"{'seal':<18}{self.seal}" + (" (not sealed: see below)" if self.unsealed else ", no network"))
+        out += seal_lines(self.seal, self.unsealed, self.left_open)
         if self.model:
             out += _model_lines(self.model)
         width = max([17, *map(len, self.seconds)]) + 1
         out += [f"{name:<{width}}{seconds:,.1f} s" for name, seconds in self.seconds.items()]
         if self.peak_bytes:
             out.append(f"{'peak memory':<18}{self.peak_bytes / _GB:.2f} GB")
-        return out + [f"{'NOT SEALED':<18}{sentence}" for sentence in self.unsealed]
+        return out + unsealed_lines(self.unsealed)
 
 
 def _model_lines(model: Made) -> list[str]:
@@ -117,6 +121,7 @@ def make_model_report(
         complete=failure is None and made is not None,
         seal=seal.name,
         unsealed=seal.unsealed,
+        left_open=seal.left_open,
         seconds={
             "preparing": round(preparing_seconds, 2),
             **_renamed(record.get("stages", {}), making),
@@ -124,7 +129,7 @@ def make_model_report(
         },
         peak_bytes=execution.peak_bytes,
         model=made,
-        notes=tuple(notes),
+        notes=(*notes, *left_behind(execution)),
     )
 
 

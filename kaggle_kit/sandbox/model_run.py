@@ -17,14 +17,13 @@ from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 from kaggle_kit.runtime.prepare import open_prompt
 from kaggle_kit.runtime.rows import read_records
 from kaggle_kit.runtime.wheel_names import kit_part_reference
-from kaggle_kit.sandbox.dryrun import refuse_cards, run_sealed
+from kaggle_kit.sandbox.dryrun import chosen_seal, refuse_cards, run_sealed
 from kaggle_kit.sandbox.image import ready_image
 from kaggle_kit.sandbox.kaggle_room import room_folder
 from kaggle_kit.sandbox.layout import input_mounts
 from kaggle_kit.sandbox.model_report import ModelReport, make_model_report
 from kaggle_kit.sandbox.preflight import check_model
 from kaggle_kit.sandbox.results import swapped_in, write_report
-from kaggle_kit.sandbox.seal import choose_seal
 from kaggle_kit.wheelhouse.dataset import make_kit_part
 from kaggle_kit.wheelhouse.fetch import Progress, silent
 from kaggle_kit.wheelhouse.offer import ready_offer
@@ -54,6 +53,7 @@ def model_run(
     since = time.monotonic()
     refuse_cards(target)
     _refuse(options)
+    seal = chosen_seal(options, listener)
     with room_folder() as scratch, swapped_in(out) as results:
         packages = packages_of(target)
         built = build(
@@ -65,8 +65,6 @@ def model_run(
             packages=packages.lock,
         )
         data = _checked(project, built, options)
-        seal = choose_seal(options.seal)
-        listener.say(f"seal: {seal.name}")
         offer = offer_of(target, packages, progress=listener.fetching)
         image = ready_image(progress=listener.say)
         inputs = _inputs(project, built, data, options, scratch)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError
+from kaggle_kit.evaluation.record import read_record, unread_line
+from kaggle_kit.evaluation.run_facts import EXECUTED, LOG, SUBMISSION
 from kaggle_kit.evaluation.solution import Solution, log_loss
+from kaggle_kit.evaluation.submission_facts import SUBMISSION_BYTES
+from kaggle_kit.outside import read_text
 from kaggle_kit.runtime.integrity import corrupt, integrity_lines
 from kaggle_kit.runtime.progress import duration
 from kaggle_kit.runtime.submission import Sample, check_submission
@@ -37,7 +40,7 @@ def make_report(
     """The report of the run whose files are in `results`."""
     record = read_record(results / RECORD)
     rows, worker = record.get("rows", {}), record.get("worker", {})
-    invalid = _invalid(results / "submission.csv", sample)
+    invalid = _invalid(results / SUBMISSION, sample)
     failure = failure_of(built, results, execution, record)
     scored = int(rows.get("scored", 0))
     readable = len(sample.ids) - int(rows.get("unreadable", 0))
@@ -57,6 +60,7 @@ def make_report(
         submission_valid=invalid is None,
         seal=seal.name,
         unsealed=seal.unsealed,
+        left_open=seal.left_open,
         total_rows=len(sample.ids),
         scored_rows=scored,
         prior_rows=len(sample.ids) - scored - ruled,
@@ -73,53 +77,60 @@ def make_report(
         peak_bytes=max(execution.peak_bytes, int(worker.get("peak_bytes", 0))),
         label_mass_mean=mass.get("mean"),
         label_mass_lowest=mass.get("lowest"),
-        log_loss=log_loss(results / "submission.csv", solution) if solution and invalid is None else None,
+        log_loss=log_loss(results / SUBMISSION, solution) if solution and invalid is None else None,
         projected_seconds=_projected(stages, execution, scored),
         worker_starts=int(worker.get("starts", 0)),
-        notes=tuple(notes),
+        notes=(*notes, *left_behind(execution)),
         integrity=integrity_lines(record),
     )
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """What the notebook wrote of its own run; empty where it wrote nothing that can be read."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
 def _invalid(submission: Path, sample: Sample) -> str | None:
     """Why the submission is not valid; None where it is."""
-    try:
-        check_submission(submission.read_text(encoding="utf-8"), sample)
-    except FileNotFoundError:
+    if not submission.is_file():
         return "the notebook left no submission.csv"
-    except (KitError, OSError, UnicodeDecodeError) as error:
+    try:
+        check_submission(read_text(submission, most_bytes=SUBMISSION_BYTES), sample)
+    except KitError as error:
         return str(error)
     return None
 
 
+def left_behind(execution: Execution) -> tuple[str, ...]:
+    """The notes on files that did not come out of the seal."""
+    return (*execution.left, *execution.failed)
+
+
 def failure_of(built: Build, results: Path, execution: Execution, record: dict[str, Any]) -> str | None:
-    """What went wrong, as the beginning of the first line; None where nothing did."""
-    if execution.limit_reached:
-        where = _last_cell(built, results / "log.txt")
-        return f"TIME LIMIT: the session was ended after {duration(execution.seconds)} in the cell {where!r}"
-    if failed := failed_cell(results / "executed.ipynb"):
+    """What went wrong, as the beginning of the first line; None if nothing did."""
+    if ended := _ended(built, results, execution):
+        return ended
+    if failed := failed_cell(results / EXECUTED):
         return f"FAILED in the cell {failed[0]!r}: {failed[1]}"
     if failed_stage := record.get("failed"):
         return f"FAILED in the stage {failed_stage['stage']!r}: {failed_stage['error']}"
     if execution.exit_code:
-        where = _last_cell(built, results / "log.txt")
+        where = _last_cell(built, results / LOG)
         return f"FAILED: the notebook ended with code {execution.exit_code} in the cell {where!r}; see log.txt"
+    if execution.failed:
+        return f"FAILED: {execution.failed[0]}"
     return _shortfall(record)
+
+
+def _ended(built: Build, results: Path, execution: Execution) -> str | None:
+    """Why kit ended the run; None if it ended by itself."""
+    where = _last_cell(built, results / LOG) if execution.limit_reached or execution.stopped else ""
+    if execution.limit_reached:
+        return f"TIME LIMIT: the session was ended after {duration(execution.seconds)} in the cell {where!r}"
+    return f"STOPPED in the cell {where!r}: {execution.stopped}" if execution.stopped else None
 
 
 def _shortfall(record: dict[str, Any]) -> str | None:
     """Why a run that ended well is not as it should be; None where it is."""
     if bad := corrupt(record):
         return f"CORRUPT MODEL: {bad} is not what its manifest says"
+    if unread := unread_line(record):
+        return f"NOT KNOWN: {unread}"
     if record.get("worker", {}).get("ended") == "deadline" or record.get("rows", {}).get("not_reached"):
         return "DEADLINE: the notebook's time did not suffice for every row"
     return None

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kaggle_kit.sandbox.execute import EXECUTED, LOG, execute, failed_cell
+from kaggle_kit.evaluation.run_facts import EXECUTED, LOG
+from kaggle_kit.sandbox.execute import Execution, execute, failed_cell
 from kaggle_kit.sandbox.image import ready_image
 from kaggle_kit.sandbox.kaggle_room import kaggle_room, room_folder
 from kaggle_kit.sandbox.layout import mounts_of
-from kaggle_kit.sandbox.seal import choose_seal
+from kaggle_kit.sandbox.space import TEMPORARY_BYTES, SpaceWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from kaggle_kit.sandbox.seal import Seal
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ def run_pushed(
     out: Path,
     working_bytes: int,
     limit_seconds: float,
+    seal: Seal,
     say: Callable[[str], None],
     offer: Path | None = None,
 ) -> PushedRun:
@@ -41,30 +44,39 @@ def run_pushed(
     what stands in for the package index, of a notebook with internet (`model_run.offer_of`). Raises SandboxError where
     this machine cannot make the room.
     """
-    seal = choose_seal(None)
     image = ready_image(progress=say)
     with room_folder() as scratch:
         path = scratch / "notebook.ipynb"
         path.write_bytes(notebook)
-        results = scratch / "results"
-        results.mkdir()
         room = kaggle_room(
             path,
             inputs=mounts_of(sources),
             image=image,
             scratch=scratch,
-            results=results,
             working_bytes=working_bytes,
             offer=offer,
         )
-        execution = execute(seal, room, python=image.python, log=scratch / LOG, limit_seconds=limit_seconds, show=say)
-        executed = scratch / "out" / EXECUTED
-        shutil.copytree(results, out, dirs_exist_ok=True)
-        if executed.is_file():
-            shutil.copyfile(executed, out / EXECUTED)
-        if execution.limit_reached:
-            return PushedRun(execution.seconds, f"the session's {limit_seconds:g} s were over")
-        if execution.exit_code:
-            failed = failed_cell(executed) if executed.is_file() else None
-            return PushedRun(execution.seconds, "in cell {}: {}".format(*failed) if failed else "papermill failed")
-        return PushedRun(execution.seconds, None)
+        out.mkdir(parents=True, exist_ok=True)
+        execution = execute(
+            seal,
+            room,
+            python=image.python,
+            results=out,
+            log=scratch / LOG,
+            limit_seconds=limit_seconds,
+            show=say,
+            space=SpaceWatch(scratch, TEMPORARY_BYTES),
+        )
+    return PushedRun(execution.seconds, _problem(execution, out / EXECUTED, limit_seconds))
+
+
+def _problem(execution: Execution, executed: Path, limit_seconds: float) -> str | None:
+    """What went wrong in a run; None if nothing did."""
+    if execution.limit_reached:
+        return f"the session's {limit_seconds:g} s were over"
+    if execution.stopped:
+        return f"it was ended: {execution.stopped}"
+    if execution.exit_code:
+        failed = failed_cell(executed)
+        return "in cell {}: {}".format(*failed) if failed else "papermill failed"
+    return execution.failed[0] if execution.failed else None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _GB = 1e9
 PROJECTED_ROWS = 25_000
@@ -42,6 +45,8 @@ class Report:
     log_loss: float | None
     projected_seconds: float | None
     worker_starts: int
+    left_open: tuple[str, ...] = ()
+    """What no seal of this kind closes."""
     notes: tuple[str, ...] = field(default_factory=tuple)
     integrity: dict[str, str] = field(default_factory=dict)
     """By model, what the notebook's hashes of its files say."""
@@ -55,7 +60,7 @@ class Report:
         out = [self.outcome]
         out += [f"{'note':<18}{note}" for note in self.notes]
         out += [
-            f"{'seal':<18}{self.seal}" + (" (not sealed: see below)" if self.unsealed else ", no network"),
+            *seal_lines(self.seal, self.unsealed, self.left_open),
             (
                 f"{'rows':<18}{self.total_rows:,} in all: {self.scored_rows:,} scored by the model "
                 f"({self.swapped_rows:,} in both orders, {self.cut_rows:,} cut to the token budget), "
@@ -83,5 +88,15 @@ class Report:
         if self.projected_seconds is not None:
             hours = self.projected_seconds / 3600
             out.append(f"{f'{PROJECTED_ROWS:,} rows':<18}about {hours:.2f} h on this machine (estimated)")
-        out += [f"{'NOT SEALED':<18}{sentence}" for sentence in self.unsealed]
-        return out
+        return out + unsealed_lines(self.unsealed)
+
+
+def seal_lines(seal: str, unsealed: Sequence[str], left_open: Sequence[str]) -> list[str]:
+    """The lines that say what held the run, and what no seal holds."""
+    lines = [f"{'seal':<18}{seal}" + (" (not sealed: see below)" if unsealed else ", no network")]
+    return [*lines, f"{'left open':<18}{'; '.join(left_open)}"] if left_open else lines
+
+
+def unsealed_lines(unsealed: Sequence[str]) -> list[str]:
+    """A line for each thing that a weak seal does not hold."""
+    return [f"{'NOT SEALED':<18}{sentence}" for sentence in unsealed]

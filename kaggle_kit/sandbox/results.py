@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kaggle_kit.errors import UsageError
+from kaggle_kit.evaluation.run_facts import REPORT, REPORT_TEXT
 from kaggle_kit.files import write_atomic
-from kaggle_kit.sandbox.execute import EXECUTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-REPORT_TEXT = "report.txt"
-REPORT_JSON = "report.json"
 
 
 class AnyReport(Protocol):
@@ -38,21 +35,14 @@ class AnyReport(Protocol):
 def write_report(report: AnyReport, results: Path) -> None:
     """The report as text and as JSON."""
     write_atomic(results / REPORT_TEXT, "\n".join(report.lines()) + "\n")
-    write_atomic(results / REPORT_JSON, json.dumps(report.to_json(), indent=2, sort_keys=True) + "\n")
-
-
-def collect(scratch: Path, results: Path) -> None:
-    """The executed notebook, as far as it came; the journal and the environment stay behind."""
-    executed = scratch / "out" / EXECUTED
-    if executed.is_file():
-        shutil.copyfile(executed, results / EXECUTED)
+    write_atomic(results / REPORT, json.dumps(report.to_json(), indent=2, sort_keys=True) + "\n")
 
 
 def _refuse_foreign(out: Path) -> None:
     """Raise UsageError where `out` holds what no dry run left there, or is a mount: its place will be taken."""
     if out.is_mount():
         raise UsageError(f"--out {out} is where a disk is mounted, and cannot be replaced whole; name a folder in it")
-    if not out.exists() or all((out / name).is_file() for name in (REPORT_TEXT, REPORT_JSON)):
+    if not out.exists() or all((out / name).is_file() for name in (REPORT_TEXT, REPORT)):
         return
     if not out.is_dir() or any(out.iterdir()):
         raise UsageError(f"--out {out} exists and is not a dry run's folder; name a new one, or an empty one")

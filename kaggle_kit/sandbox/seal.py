@@ -1,7 +1,8 @@
 """The seal of a dry run: a copy of Kaggle's file tree with no network and a process space of its own.
 
-Three seals give the same `Room`: bubblewrap, util-linux's `unshare` with a builder of our own, and, where
-neither works, a plain process that says in `unsealed` what it leaves open.
+Three seals give the same `Room`: bubblewrap, util-linux's `unshare` with a builder of our own, and a plain process
+that says in `unsealed` what it leaves open. The last is used only if it is asked for by name: a machine on which
+neither of the others works runs nothing by itself.
 """
 
 import json
@@ -10,16 +11,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
-from kaggle_kit.errors import SandboxError
+from kaggle_kit.errors import SandboxError, SealError
 from kaggle_kit.sandbox import seal_driver, seal_unshare
+from kaggle_kit.sandbox.seal_filter import seccomp_program
 from kaggle_kit.sandbox.seal_layout import lay_out, offline_environment, remove_layout, translate
 from kaggle_kit.sandbox.seal_process import Sealed
-from kaggle_kit.sandbox.seal_room import Mount, Room, system_links, system_mounts
+from kaggle_kit.sandbox.seal_room import MASKED, Mount, Room, system_links, system_mounts
 
 __all__ = [
     "Mount",
@@ -33,7 +36,6 @@ __all__ = [
 ]
 
 WORKING = "/kaggle/working"
-OUT = "/kaggle/out"
 _DRIVER = "/kit/seal_driver.py"
 _PROBE_SECONDS = 20.0
 
@@ -47,10 +49,23 @@ class Seal(Protocol):
 
     @property
     def unsealed(self) -> tuple[str, ...]:
-        """What this seal leaves open: plain sentences, none where it holds everything."""
+        """What this seal should close and does not: plain sentences, none if it is a strong one."""
 
-    def start(self, room: Room, command: Sequence[str], *, stdout: int | IO[bytes], stderr: int | IO[bytes]) -> Sealed:
-        """Start `command` (its first word an absolute path as seen inside).
+    @property
+    def left_open(self) -> tuple[str, ...]:
+        """What no seal of this kind closes, in a few words each."""
+
+    def start(
+        self,
+        room: Room,
+        command: Sequence[str],
+        *,
+        stdout: int | IO[bytes],
+        stderr: int | IO[bytes],
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        pass_fds: Sequence[int] = (),
+    ) -> Sealed:
+        """Start `command` (its first word an absolute path as seen inside), which inherits `pass_fds`.
 
         The seal ends with the thread that called this, so that nothing outlives a killed kit: call it from a
         thread that stays. Raises SandboxError where a mount's source is missing.
@@ -66,13 +81,28 @@ def driver_command(
     python: Path,
     command: Sequence[str],
     *,
+    outlet: int,
+    most_bytes: int,
     working: str = WORKING,
-    out: str = OUT,
+    also: Sequence[str] = (),
     grace_seconds: float = 10.0,
 ) -> list[str]:
-    """`command` run by the driver, which brings the files of `working` to `out` at its end or if stopped."""
-    options = ["--working", working, "--out", out, "--grace", str(grace_seconds)]
+    """`command` run by the driver, which sends the files of `working` to `outlet` at its end or if stopped.
+
+    `outlet` is a descriptor that the command is started with, `also` are files to send besides, all of `most_bytes`
+    at most.
+    """
+    options = ["--working", working, "--outlet", str(outlet), "--most", str(most_bytes), "--grace", str(grace_seconds)]
+    for path in also:
+        options += ["--also", path]
     return [str(python), "-I", _DRIVER, *options, "--", *command]
+
+
+_LEFT_OPEN = (
+    "memory and processor time are not limited",
+    "the kernel is this machine's own",
+    "/sys tells what hardware it has",
+)
 
 
 @dataclass(frozen=True)
@@ -80,12 +110,15 @@ class _Bubblewrap:
     flags: tuple[str, ...]
     name: str = "bwrap"
     unsealed: tuple[str, ...] = ()
+    left_open: tuple[str, ...] = _LEFT_OPEN
 
-    def argv(self, room: Room, command: Sequence[str]) -> list[str]:
+    def argv(self, room: Room, command: Sequence[str], *, filter_from: int) -> list[str]:
         argv = [_program("bwrap"), *self.flags, "--unshare-all", "--die-with-parent", "--new-session"]
-        argv += ["--cap-drop", "ALL", "--clearenv", "--proc", "/proc", "--dev", "/dev"]
+        argv += ["--cap-drop", "ALL", "--clearenv", "--seccomp", str(filter_from), "--proc", "/proc", "--dev", "/dev"]
         # For the kernel real root stays real root in a user namespace: /proc/sys would be writable for it.
         argv += ["--ro-bind", "/proc/sys", "/proc/sys"]
+        for name in MASKED:
+            argv += ["--ro-bind", "/dev/null", name]
         # Without it /etc, made for the files in it, is closed to all but its owner.
         argv += ["--dir", "/etc"]
         for link, where in system_links().items():
@@ -99,9 +132,21 @@ class _Bubblewrap:
             argv += ["--setenv", name, value]
         return [*argv, "--chdir", room.workdir, "--", *command]
 
-    def start(self, room: Room, command: Sequence[str], *, stdout: int | IO[bytes], stderr: int | IO[bytes]) -> Sealed:
+    def start(
+        self,
+        room: Room,
+        command: Sequence[str],
+        *,
+        stdout: int | IO[bytes],
+        stderr: int | IO[bytes],
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        pass_fds: Sequence[int] = (),
+    ) -> Sealed:
         room.check()
-        return Sealed(_popen(self.argv(room, command), stdout, stderr), depth=2)
+        with _program_file() as filter_from:
+            argv = self.argv(room, command, filter_from=filter_from)
+            process = _popen(argv, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=(*pass_fds, filter_from))
+        return Sealed(process, depth=2)
 
 
 @dataclass(frozen=True)
@@ -109,6 +154,7 @@ class _Unshare:
     flags: tuple[str, ...]
     name: str = "unshare"
     unsealed: tuple[str, ...] = ()
+    left_open: tuple[str, ...] = _LEFT_OPEN
 
     def argv(self, room: Room, command: Sequence[str]) -> list[str]:
         size = room.working_bytes
@@ -119,6 +165,8 @@ class _Unshare:
                 for mount in (*system_mounts(), *room.ordered_mounts())
             ],
             "tmpfs": {} if size is None else {WORKING: size},
+            "masked": MASKED,
+            "seccomp": _filter().hex(),
             "workdir": room.workdir,
             "environment": dict(room.environment),
             "command": list(command),
@@ -128,9 +176,19 @@ class _Unshare:
         argv += ["--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--fork", "--kill-child", "--"]
         return [*argv, sys.executable, "-I", "-S", "-B", seal_unshare.__file__, json.dumps(plan)]
 
-    def start(self, room: Room, command: Sequence[str], *, stdout: int | IO[bytes], stderr: int | IO[bytes]) -> Sealed:
+    def start(
+        self,
+        room: Room,
+        command: Sequence[str],
+        *,
+        stdout: int | IO[bytes],
+        stderr: int | IO[bytes],
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        pass_fds: Sequence[int] = (),
+    ) -> Sealed:
         room.check()
-        return Sealed(_popen(self.argv(room, command), stdout, stderr), depth=2)
+        process = _popen(self.argv(room, command), stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds)
+        return Sealed(process, depth=2)
 
 
 _STILL_ROOT = "The command is this machine's root, without capabilities but with no user namespace of its own."
@@ -148,8 +206,18 @@ class _Plain:
     root: Path | None = None
     name: str = "none"
     unsealed: tuple[str, ...] = field(default=_NOTHING_SEALED)
+    left_open: tuple[str, ...] = ()
 
-    def start(self, room: Room, command: Sequence[str], *, stdout: int | IO[bytes], stderr: int | IO[bytes]) -> Sealed:
+    def start(
+        self,
+        room: Room,
+        command: Sequence[str],
+        *,
+        stdout: int | IO[bytes],
+        stderr: int | IO[bytes],
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        pass_fds: Sequence[int] = (),
+    ) -> Sealed:
         room.check()
         root = self.root or Path(tempfile.mkdtemp(prefix="kit-kaggle-"))
         try:
@@ -162,9 +230,10 @@ class _Plain:
             [room.outside(word, root) for word in command],
             env=translate(room, root),
             cwd=room.outside(room.workdir, root),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
             stderr=stderr,
+            pass_fds=tuple(pass_fds),
             start_new_session=True,
         )
         return Sealed(process, depth=0, remove=None if self.root else root)
@@ -178,12 +247,45 @@ def _program(name: str) -> str:
     return found
 
 
-def _popen(argv: Sequence[str], stdout: int | IO[bytes], stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
+def _popen(
+    argv: Sequence[str],
+    *,
+    stdin: int | IO[bytes],
+    stdout: int | IO[bytes],
+    stderr: int | IO[bytes],
+    pass_fds: Sequence[int],
+) -> subprocess.Popen[bytes]:
     # Process 1 of the room shows its environment in /proc: it gets none. A session of its own keeps Ctrl-C
     # from ending the seal before the driver has brought the files out.
     return subprocess.Popen(
-        argv, env={}, cwd="/", stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
+        argv,
+        env={},
+        cwd="/",
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=tuple(pass_fds),
+        start_new_session=True,
     )
+
+
+def _filter() -> bytes:
+    program = seccomp_program()
+    if program is None:
+        raise SandboxError("the seal does not know the system calls of this machine's processor")
+    return program
+
+
+@contextmanager
+def _program_file() -> Iterator[int]:
+    """A descriptor from which bubblewrap reads the filter of system calls."""
+    descriptor = os.memfd_create("kit-seal-filter")
+    try:
+        os.write(descriptor, _filter())
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def choose_seal(wanted: str | None = None, *, root: Path | None = None) -> Seal:
@@ -191,12 +293,12 @@ def choose_seal(wanted: str | None = None, *, root: Path | None = None) -> Seal:
 
     Each is tried with a real command first. `root` is the folder in which the seal `none` lays out /kaggle
     (a temporary one, removed afterwards, where it is not given).
-    Raises SandboxError where the wanted seal does not work here, with the reason.
+    Raises SealError if the wanted seal, or without one any strong seal, does not work here, with the reasons.
     """
     if wanted == "none":
         return _Plain(root)
     if wanted not in {None, "bwrap", "unshare"}:
-        raise SandboxError(f"there is no seal {wanted!r}: choose bwrap, unshare or none")
+        raise SealError(f"there is no seal {wanted!r}: choose bwrap, unshare or none")
     reasons = []
     for seal in _candidates():
         if wanted not in {None, seal.name}:
@@ -204,17 +306,57 @@ def choose_seal(wanted: str | None = None, *, root: Path | None = None) -> Seal:
         reason = _why_not(seal)
         if reason is None:
             return seal
-        reasons.append(f"{seal.name}: {reason}")
-    if wanted is None:
-        return _Plain(root)
-    raise SandboxError(f"the seal {wanted} does not work on this machine: {'; '.join(reasons)}")
+        if (told := f"{seal.name}: {reason}") not in reasons:
+            reasons.append(told)
+    which = f"the seal {wanted} does" if wanted else "neither seal, bwrap or unshare, does"
+    raise SealError(
+        f"nothing was started: {which} not work on this machine.\n"
+        + "".join(f"  {reason}\n" for reason in reasons)
+        + "".join(f"{way}\n" for way in _ways_out())
+        + "To run without a seal what you trust like a program of your own, say --seal none."
+    )
+
+
+def _ways_out() -> list[str]:
+    """What makes a strong seal work on this machine."""
+    ways = []
+    if shutil.which("bwrap") is None:
+        ways.append("Install bubblewrap: apt install bubblewrap, or the package of this name on your system.")
+    if _says(_APPARMOR, "1"):
+        ways.append(
+            "AppArmor keeps ordinary users from making namespaces here (Ubuntu does since 23.10). Allow it for "
+            "bubblewrap alone: write these lines to /etc/apparmor.d/bwrap, then: sudo apparmor_parser -r "
+            f"/etc/apparmor.d/bwrap\n{_PROFILE}"
+        )
+    if _says(_NAMESPACES, "0"):
+        ways.append(f"User namespaces are switched off here: sudo sysctl {_NAMESPACES.name}=1 under user or kernel.")
+    return ways
+
+
+_APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+_NAMESPACES = Path("/proc/sys/kernel/unprivileged_userns_clone")
+_PROFILE = """  abi <abi/4.0>,
+  include <tunables/global>
+  profile bwrap /usr/bin/bwrap flags=(unconfined) {
+    userns,
+  }"""
+
+
+def _says(setting: Path, value: str) -> bool:
+    try:
+        return setting.read_text(encoding="ascii").strip() == value
+    except OSError:
+        return False
 
 
 def _candidates() -> list[_Bubblewrap | _Unshare]:
     is_root = os.geteuid() == 0
     kept = (_STILL_ROOT,) if is_root else ()
+    own = ("--unshare-user", "--uid", "0", "--gid", "0")
     found: list[_Bubblewrap | _Unshare] = [
-        _Bubblewrap(("--unshare-user", "--uid", "0", "--gid", "0")),
+        # Versions before 0.8 do not know the last option. The filter of system calls refuses the same.
+        _Bubblewrap((*own, "--disable-userns")),
+        _Bubblewrap(own),
         # Where users may have no namespaces of their own, root may, and a set-user-id bwrap may.
         _Bubblewrap((), unsealed=kept),
         _Unshare(("--user", "--map-root-user")),

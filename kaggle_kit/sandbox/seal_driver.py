@@ -2,27 +2,38 @@
 
 Only the standard library, and nothing of the kit: it runs under the image's Python, which has no kit.
 `/kaggle/working` is a tmpfs that is lost when the sealed process space ends, so whatever stands there is
-copied to the writable folder of the host when the command ends and when the run is stopped (SIGTERM).
+sent to the host through a pipe when the command ends and when the run is stopped (SIGTERM).
 """
 
 import argparse
 import contextlib
 import ctypes
+import errno
 import os
-import shutil
 import signal
+import stat
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 COPY_FAILED = 74
 """The exit code (EX_IOERR) where the command itself ended well and its files could not be brought out."""
 
+HEADER = struct.Struct(">cI")
+"""What a frame begins with: its kind, and the length of what follows in bytes."""
+FILE, DATA, WHOLE, BROKEN, END = b"F", b"D", b"W", b"B", b"."
+"""Kinds of frames: a file begins (its name follows), a part of it, it is whole, it could not be read, all is sent."""
+CHUNK_BYTES = 1 << 20
+DEPTH = 32
+"""Folders within each other that are looked through."""
+
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
-_PART_PREFIX = ".kit-part-"
 
 
 def descendants(pid: int) -> list[int]:
@@ -58,44 +69,107 @@ def kill_descendants(pid: int, *, seconds: float = 10.0) -> bool:
     return True
 
 
-def copy_out(working: Path, out: Path) -> tuple[list[str], list[str]]:
-    """Copy the regular files below `working` to `out`, each under a temporary name first, then renamed.
+class Outlet:
+    """The way out of the seal: frames on a pipe that the host reads, each a kind, a length, and so many bytes.
 
-    A symbolic link is followed where it leads to a file below `working`; every other link, and sockets, pipes
-    and devices, are left behind: on the host they would lead to something else.
+    Nothing but bytes passes: names and contents are the host's to judge. No folder of the host is writable from
+    inside, so nothing that the notebook leaves can stand in the host's way.
+    """
 
-    Returns two lists of sentences: what was left behind on purpose, and what failed (a full or read-only
-    `out`, an unreadable file). One file that fails does not keep the others inside.
+    def __init__(self, descriptor: int) -> None:
+        """Write to `descriptor`, which no child of this process inherits."""
+        os.set_inheritable(descriptor, False)
+        self._stream = os.fdopen(descriptor, "wb", buffering=0)
+
+    def close(self) -> None:
+        """Close the pipe, by which the host sees that nothing more comes."""
+        self._stream.close()
+
+    def send(self, kind: bytes, payload: bytes = b"") -> None:
+        """One frame. Raises OSError if the host no longer reads."""
+        for part in (HEADER.pack(kind, len(payload)), payload):
+            rest = memoryview(part)
+            while rest:
+                rest = rest[self._stream.write(rest) or 0 :]
+
+    def send_file(self, path: Path, name: str) -> str | None:
+        """The regular file at `path` under `name`; returns why it could not be read, None if it was sent whole."""
+        try:
+            # A pipe or a device must not keep this process waiting, nor a link lead it elsewhere.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            return f"{name} could not be read: {'it is a link' if error.errno == errno.ELOOP else error.strerror}"
+        with os.fdopen(descriptor, "rb", buffering=0) as stream:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return f"{name} was left behind: it is not a regular file"
+            self.send(FILE, os.fsencode(name))
+            try:
+                while data := stream.read(CHUNK_BYTES):
+                    self.send(DATA, data)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                self.send(BROKEN)
+                return f"{name} could not be read to its end: {error.strerror}"
+            self.send(WHOLE)
+        return None
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What is sent at the end: the files of `also` under their own names, and those below `working`.
+
+    `most_bytes`: a file that would go over it is left behind. Files of holes can claim to be as large as they like.
+    """
+
+    working: Path
+    also: Sequence[Path]
+    most_bytes: int
+
+
+def bring_out(outlet: Outlet, parcel: Parcel) -> tuple[list[str], list[str]]:
+    """Send the parcel's regular files.
+
+    A symbolic link is followed if it leads to a file below the working folder. Every other link is left behind, and
+    so are sockets, pipes and devices: on the host they would lead to something else.
+
+    Returns two lists of sentences: what was left behind on purpose, and what failed. One file that fails does not
+    keep the others inside. Raises OSError if the host no longer reads.
     """
     left: list[str] = []
-    failed: list[str] = []
-    inside = working.resolve()
-    for number, path in enumerate(_files(working, failed)):
-        relative = path.relative_to(working)
-        real = path.resolve()
-        if not real.is_relative_to(inside) or not real.is_file():
-            left.append(f"{relative} was left behind: it is not a regular file of {working}")
-            continue
-        part = out / f"{_PART_PREFIX}{number}"
+    sent = [outlet.send_file(path, path.name) for path in parcel.also if os.path.lexists(path)]
+    failed = [problem for problem in sent if problem]
+
+    inside = parcel.working.resolve()
+    rest = parcel.most_bytes
+    for path in _files(parcel.working, failed):
+        name = str(path.relative_to(parcel.working))
         try:
-            target = out / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(real, part)
-            shutil.copystat(real, part)
-            part.replace(target)
-        except OSError as error:
-            failed.append(f"{relative} could not be brought out: {error}")
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+            real = path.resolve()
+            known = real.lstat()
+        except (OSError, RuntimeError) as error:  # RuntimeError: links that lead to each other
+            left.append(f"{name} was left behind: {error}")
+            continue
+        if not real.is_relative_to(inside) or not stat.S_ISREG(known.st_mode):
+            left.append(f"{name} was left behind: it is not a regular file of {parcel.working}")
+        elif known.st_size > rest:
+            left.append(f"{name} was left behind: it claims to have {known.st_size:,} bytes")
+        else:
+            rest -= known.st_size
+            if problem := outlet.send_file(real, name):
+                failed.append(problem)
+    outlet.send(END)
     return left, failed
 
 
 def _files(working: Path, failed: list[str]) -> Iterator[Path]:
+    outer = len(working.parts)
     for folder, folders, names in os.walk(working, onerror=lambda error: failed.append(str(error))):
-        folders.sort()
         linked = [name for name in folders if Path(folder, name).is_symlink()]
         for name in sorted([*names, *linked]):
             yield Path(folder, name)
+        # The host takes nothing from deeper, and a walk without end could not be finished.
+        folders[:] = sorted(folders) if len(Path(folder).parts) - outer < DEPTH else []
 
 
 class _Stop:
@@ -112,7 +186,7 @@ class _Stop:
                 self.process.terminate()
 
 
-def run(command: Sequence[str], *, working: Path, out: Path, grace_seconds: float) -> int:
+def run(command: Sequence[str], *, outlet: Outlet, parcel: Parcel, grace_seconds: float) -> int:
     """Run `command` to its end, bring out the files, and return the code to exit with.
 
     After a SIGTERM the command has `grace_seconds` to end by itself. Whatever it started is killed before the
@@ -121,12 +195,21 @@ def run(command: Sequence[str], *, working: Path, out: Path, grace_seconds: floa
     stop = _Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    libc = ctypes.CDLL(None, use_errno=True)
+    # Otherwise the command, the same user as this process, could open the outlet through /proc and forge frames.
+    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        _say("this process cannot be closed to the notebook")
+        return 127
     # Orphans of the command become children of this process, where they are found and killed.
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     code = _run_command(command, stop, grace_seconds)
     if not kill_descendants(os.getpid()):
         _say("some processes of the notebook could not be killed")
-    left, failed = copy_out(working, out)
+    try:
+        left, failed = bring_out(outlet, parcel)
+    except OSError as error:
+        left, failed = [], [f"the files could not be brought out: {error}"]
+    outlet.close()
     for sentence in [*left, *failed]:
         _say(sentence)
     return COPY_FAILED if failed and code == 0 else code
@@ -163,14 +246,17 @@ def _say(sentence: str) -> None:
 
 
 def main() -> int:
-    """Read the command line: `seal_driver.py --working DIR --out DIR --grace SECONDS -- COMMAND…`."""
-    parser = argparse.ArgumentParser(description="Run a command, then bring the files of --working to --out.")
+    """Read the command line: `seal_driver.py --working DIR --outlet FD --most BYTES [--also FILE] -- COMMAND…`."""
+    parser = argparse.ArgumentParser(description="Run a command, then send the files of --working to --outlet.")
     parser.add_argument("--working", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--outlet", type=int, required=True, help="the descriptor of the pipe to the host")
+    parser.add_argument("--also", type=Path, action="append", default=[], help="a file to send besides")
+    parser.add_argument("--most", type=int, required=True, help="bytes to send at most")
     parser.add_argument("--grace", type=float, default=10.0, help="seconds for the command after a SIGTERM")
     parser.add_argument("command", nargs="+")
     given = parser.parse_args()
-    return run(given.command, working=given.working, out=given.out, grace_seconds=given.grace)
+    parcel = Parcel(given.working, tuple(given.also), given.most)
+    return run(given.command, outlet=Outlet(given.outlet), parcel=parcel, grace_seconds=given.grace)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What a sealed process sees: the mounts of its file tree, its environment, its size limit."""
 
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,6 +12,10 @@ _ETC = Path(__file__).parent / "seal_etc"
 _SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 # What the dynamic linker and Debian's choice of programs need; all else of /etc tells about this machine.
 _SYSTEM_ETC = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives")
+
+MASKED = ("/proc/keys", "/proc/key-users")
+"""Files of /proc that tell of the user's keyrings on this machine, empty inside."""
+INPUT = "/kaggle/input"
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,16 @@ class Room:
     workdir: str
 
     def check(self) -> None:
-        """Raise SandboxError where a mount's source is missing or its target is not an absolute path."""
+        """Raise SandboxError if a mount's source is missing, its target is not an absolute path, or an input is not
+        made of files: a socket in it would lead to a program of this machine, whatever the seal.
+        """
         for mount in self.mounts:
             if not mount.source.exists():
                 raise SandboxError(f"{mount.source}, which is to be {mount.target} in the sandbox, does not exist")
             if not mount.target.startswith("/") or ".." in PurePosixPath(mount.target).parts:
                 raise SandboxError(f"a mount's target must be an absolute path, and {mount.target!r} is not one")
+            if _is_below(mount.target, INPUT) and (special := _special_file(mount.source)):
+                raise SandboxError(f"{special} is neither a file nor a folder; take it out of what a notebook is given")
 
     def ordered_mounts(self) -> tuple[Mount, ...]:
         """The mounts with resolved sources, outer folders before what is mounted within them."""
@@ -57,6 +67,19 @@ class Room:
             if _is_below(word, mount.target):
                 return word if _stays(mount) else f"{root}{word}"
         return f"{root}{word}" if _is_below(word, "/kaggle") else word
+
+
+def _special_file(folder: Path) -> Path | None:
+    """The first socket, pipe or device below `folder`; None if there is none. Links are not followed."""
+    if not folder.is_dir():
+        return None if folder.is_file() else folder
+    for each, _, names in os.walk(folder):
+        for name in names:
+            path = Path(each, name)
+            mode = path.lstat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+                return path
+    return None
 
 
 def _stays(mount: Mount) -> bool:

@@ -42,6 +42,8 @@ _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 # <linux/prctl.h>, <linux/capability.h>
 _SET_PDEATHSIG, _CAPBSET_DROP, _SET_NO_NEW_PRIVS, _CAP_AMBIENT, _AMBIENT_CLEAR_ALL = 1, 24, 38, 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
+# <linux/prctl.h>, <linux/seccomp.h>, <linux/filter.h>
+_SET_DUMPABLE, _SET_SECCOMP, _MODE_FILTER, _INSTRUCTION_BYTES = 4, 22, 2, 8
 # <linux/sockios.h>
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
@@ -76,8 +78,8 @@ def _unescape(field: str) -> str:
     return field
 
 
-def _read_only(target: str) -> None:
-    """Make `target` and every mount below it read-only.
+def _restrict(target: str, flags: int) -> None:
+    """Add `flags` to `target` and every mount below it.
 
     A remount must repeat the flags that a mount already has: in a user namespace they are locked.
     """
@@ -89,7 +91,7 @@ def _read_only(target: str) -> None:
             continue
         kept = sum(_LOCKED_OPTIONS.get(option, 0) for option in set(fields[5].split(",")))
         try:
-            _mount("", point, flags=_BIND | _REMOUNT | _RDONLY | kept)
+            _mount("", point, flags=_BIND | _REMOUNT | flags | kept)
         except OSError as error:
             # A mount hidden below another one cannot be reached by its path, from inside neither.
             if error.errno not in {errno.EINVAL, errno.EACCES, errno.ENOENT} or point == real:
@@ -99,8 +101,7 @@ def _read_only(target: str) -> None:
 def _bind(source: str, target: str, *, writable: bool) -> None:
     _point(target, folder=Path(source).is_dir())
     _mount(source, target, flags=_BIND | _REC)
-    if not writable:
-        _read_only(target)
+    _restrict(target, _NOSUID | _NODEV | (0 if writable else _RDONLY))
 
 
 def _devices(dev: str) -> None:
@@ -131,7 +132,7 @@ def _proc(proc: str) -> None:
         path = f"{proc}/{name}"
         if Path(path).exists():
             _mount(path, path, flags=_BIND | _REC)
-            _read_only(path)
+            _restrict(path, _RDONLY)
 
 
 def _build_root(plan: Mapping[str, Any]) -> None:
@@ -146,6 +147,10 @@ def _build_root(plan: Mapping[str, Any]) -> None:
     for folder in ("proc", "dev"):
         Path("/new", folder).mkdir()
     _proc("/new/proc")
+    for name in plan["masked"]:
+        if Path(f"/new{name}").exists():
+            _mount("/old/dev/null", f"/new{name}", flags=_BIND)
+            _restrict(f"/new{name}", _RDONLY)
     _devices("/new/dev")
     for link, where in plan["links"].items():
         Path(f"/new{link}").symlink_to(where)
@@ -195,6 +200,14 @@ def _drop_capabilities() -> None:
     _check(_LIBC.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "pdeathsig")
 
 
+def _refuse_calls(program: bytes) -> None:
+    """Have the kernel refuse the system calls that `program` names, to this process and all that it starts."""
+    count = len(program) // _INSTRUCTION_BYTES
+    instructions = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("@HP", count, ctypes.addressof(instructions))
+    _check(_LIBC.prctl(_SET_SECCOMP, _MODE_FILTER, header, 0, 0), "seccomp")
+
+
 def _run(plan: Mapping[str, Any]) -> int:
     """Run the command as a child and reap whatever is orphaned, until the command itself ends."""
     child = os.fork()
@@ -207,6 +220,10 @@ def _run(plan: Mapping[str, Any]) -> int:
             sys.stderr.write(f"kit: {plan['command'][0]} could not be started in the seal: {error}\n")
             sys.stderr.flush()
         os._exit(127)
+
+    # What the command was started with is its own: kept open here, it would lie within the notebook's reach.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    _check(_LIBC.prctl(_SET_DUMPABLE, 0, 0, 0, 0), "not dumpable")
 
     def hand_on(number: int, _frame: FrameType | None) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -227,6 +244,7 @@ def main(plan: Mapping[str, Any]) -> int:
         _loopback_up()
         _build_root(plan)
         _drop_capabilities()
+        _refuse_calls(bytes.fromhex(plan["seccomp"]))
     except OSError as error:
         sys.stderr.write(f"kit: the sealed room could not be built: {error}\n")
         return 125

@@ -11,6 +11,7 @@ import pytest
 from kaggle_kit.sandbox.execute import cell_names, cell_started, execute, failed_cell
 from kaggle_kit.sandbox.seal import Room
 from kaggle_kit.sandbox.seal_process import Sealed
+from kaggle_kit.sandbox.space import SpaceWatch
 
 ROOM = Room(mounts=(), working_bytes=None, environment={}, workdir="/")
 STARTS = "Executing Cell 2---------------------------------------"
@@ -23,9 +24,10 @@ class OpenRoom:
     program: str
     name: str = "open"
     unsealed: tuple[str, ...] = ()
+    left_open: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
 
-    def start(self, _room, command, *, stdout, stderr) -> Sealed:
+    def start(self, _room, command, *, stdout, stderr, **_) -> Sealed:
         self.command = tuple(command)
         argv = [sys.executable, "-c", self.program]
         return Sealed(subprocess.Popen(argv, stdout=stdout, stderr=stderr, start_new_session=True), depth=0)
@@ -35,11 +37,20 @@ class OpenRoom:
 def ran(tmp_path):
     """A function: run a program as a notebook; returns how it ended, what was shown, and the log's lines."""
 
-    def run(program: str, limit: float = 60.0):
+    def run(program: str, limit: float = 60.0, space: SpaceWatch | None = None):
         shown: list[str] = []
         log = tmp_path / "log.txt"
         seal = OpenRoom(program)
-        ended = execute(seal, ROOM, python=Path("/venv/bin/python"), log=log, limit_seconds=limit, show=shown.append)
+        ended = execute(
+            seal,
+            ROOM,
+            python=Path("/venv/bin/python"),
+            results=tmp_path,
+            log=log,
+            limit_seconds=limit,
+            show=shown.append,
+            space=space,
+        )
         return ended, shown, log.read_text(encoding="utf-8").splitlines(), seal
 
     return run
@@ -72,6 +83,15 @@ def test_the_limit_ends_it(ran):
     assert ended.limit_reached
     assert shown == ["begun"]
     assert 0.5 <= ended.seconds < 10
+
+
+def test_a_full_disk_ends_it(ran, tmp_path):
+    """A run that leaves this machine no room is ended, and said why."""
+    program = "import time; print('begun', flush=True); time.sleep(60)"
+    ended, shown, _, _ = ran(program, space=SpaceWatch(tmp_path, most_bytes=1 << 40, kept_free=1 << 60))
+    assert "make room on it" in str(ended.stopped)
+    assert not ended.limit_reached
+    assert shown == ["begun"]
 
 
 def test_papermill_runs_the_notebook(ran):
@@ -134,4 +154,30 @@ def test_no_notebook_was_left(tmp_path, text):
     path = tmp_path / "a.ipynb"
     if text is not None:
         path.write_text(text)
+    assert failed_cell(path) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        5,
+        {"cells": 5},
+        {"cells": [5, [], {"outputs": 5}, {"outputs": [5, {"output_type": []}]}]},
+        {"cells": [{"outputs": [{"output_type": "error"}], "metadata": 5}]},
+        {"cells": [{"outputs": [{"output_type": "error", "ename": {}, "evalue": [[]]}], "metadata": {"name": []}}]},
+    ],
+)
+def test_a_notebook_of_another_shape(tmp_path, body):
+    """What the notebook wrote in place of itself raises nothing."""
+    path = tmp_path / "executed.ipynb"
+    path.write_text(json.dumps(body))
+    assert failed_cell(path) is None or isinstance(failed_cell(path), tuple)
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"cells": ' * 200_000])
+def test_a_notebook_nested_without_end(tmp_path, text):
+    """Two hundred thousand levels are no notebook, and no crash."""
+    path = tmp_path / "executed.ipynb"
+    path.write_text(text)
     assert failed_cell(path) is None

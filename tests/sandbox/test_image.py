@@ -16,6 +16,7 @@ from kaggle_kit.errors import SandboxError
 from kaggle_kit.sandbox import image as image_module
 from kaggle_kit.sandbox.image import LOCK, Image, ready_image
 from kaggle_kit.sandbox.seal import Mount, Room, choose_seal, driver_command, driver_mount
+from kaggle_kit.sandbox.take_out import Bounds, Inlet
 
 pytestmark = pytest.mark.end_to_end
 SECONDS = 300.0
@@ -55,7 +56,6 @@ def papermill(image: Image, seal_name: str, folder: Path, *sources: str, stop_at
     mounts = (
         Mount(folder / "given.ipynb", "/kit/given.ipynb"),
         Mount(folder / "temp", "/kaggle/temp", writable=True),
-        Mount(folder / "out", "/kaggle/out", writable=True),
         driver_mount(),
         *image.mounts,
     )
@@ -68,8 +68,17 @@ def papermill(image: Image, seal_name: str, folder: Path, *sources: str, stop_at
     room = Room(mounts, 20 << 20, environment, "/kaggle/working")
     target = "/kaggle/working/__notebook__.ipynb"
     command = [str(image.python), "-m", "papermill", "/kit/given.ipynb", target, "--no-progress-bar"]
-    command = driver_command(image.python, command)
-    with seal.start(room, command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as sealed:
+    with (
+        Inlet(folder / "out", bounds=Bounds(1 << 30)) as inlet,
+        seal.start(
+            room,
+            driver_command(image.python, command, outlet=inlet.outlet, most_bytes=1 << 30),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(inlet.outlet,),
+        ) as sealed,
+    ):
+        inlet.close_outlet()
         if stop_at:
             end = time.monotonic() + SECONDS
             while not (folder / "temp" / stop_at).exists():

@@ -34,6 +34,7 @@ class Seal:
 
     name: str = "bwrap"
     unsealed: tuple[str, ...] = ()
+    left_open: tuple[str, ...] = ()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ NOTHING = {
     "complete": False,
     "submission_valid": True,
     "seal": "bwrap",
+    "left_open": (),
     "unsealed": (),
     "total_rows": 1_200,
     "scored_rows": 0,

@@ -1,6 +1,5 @@
 """The seal: what a notebook in a dry run can reach, and what comes out of it. All with real processes."""
 
-import json
 import os
 import socket
 import subprocess
@@ -11,92 +10,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+from sealed_bench import SECONDS, Bench, wait_for
 
-from kaggle_kit.errors import SandboxError
+from kaggle_kit.errors import SandboxError, SealError
 from kaggle_kit.sandbox.seal import (
     Mount,
     Room,
     Seal,
-    Sealed,
     choose_seal,
-    driver_command,
-    driver_mount,
     offline_environment,
 )
-
-PYTHON = Path(sys._base_executable)
-SECONDS = 60.0
-
-
-def working_seal(name: str) -> Seal:
-    try:
-        return choose_seal(name)
-    except SandboxError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(params=["bwrap", "unshare"])
-def seal(request: pytest.FixtureRequest) -> Seal:
-    return working_seal(request.param)
-
-
-@pytest.fixture(params=["bwrap", "unshare", "none"])
-def any_seal(request: pytest.FixtureRequest, tmp_path: Path) -> Seal:
-    if request.param == "none":
-        return choose_seal("none", root=tmp_path / "root")
-    return working_seal(request.param)
-
-
-class Bench:
-    """A room with an input, a scratch folder and a folder for what comes out."""
-
-    def __init__(self, folder: Path) -> None:
-        self.input, self.temp, self.out = (folder / name for name in ("input", "temp", "out"))
-        for each in (self.input, self.temp, self.out):
-            each.mkdir()
-        (self.input / "test.csv").write_text("id\n1\n")
-        self.environment = {"PATH": "/usr/bin:/bin", "HOME": "/kaggle/temp"}
-        self.working_bytes: int | None = 1 << 20
-
-    def room(self) -> Room:
-        prefix = Path(sys.base_prefix)
-        own = () if prefix.is_relative_to("/usr") else (Mount(prefix, str(prefix)),)
-        mounts = (
-            Mount(self.input, "/kaggle/input/lmsys"),
-            Mount(self.temp, "/kaggle/temp", writable=True),
-            Mount(self.out, "/kaggle/out", writable=True),
-            driver_mount(),
-            *own,
-        )
-        return Room(mounts, self.working_bytes, self.environment, "/kaggle/working")
-
-    def start(self, seal: Seal, code: str, *, driver: bool = False) -> Sealed:
-        command = [str(PYTHON), "-c", textwrap.dedent(code)]
-        if driver:
-            command = driver_command(PYTHON, command, grace_seconds=3)
-        return seal.start(self.room(), command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-    def run(self, seal: Seal, code: str, *, driver: bool = False) -> tuple[int, str]:
-        with self.start(seal, code, driver=driver) as sealed:
-            said, _ = sealed.process.communicate(timeout=SECONDS)
-            return sealed.process.returncode, said.decode()
-
-    def ask(self, seal: Seal, expression: str) -> object:
-        code, said = self.run(seal, f"import json, os, socket\nprint(json.dumps({expression}))")
-        assert code == 0, said
-        return json.loads(said)
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
-
-
-def wait_for(path: Path) -> None:
-    end = time.monotonic() + SECONDS
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} did not appear"
-        time.sleep(0.02)
 
 
 def test_the_command_runs_and_its_code_comes_back(any_seal: Seal, bench: Bench) -> None:
@@ -165,7 +88,7 @@ def test_only_the_named_places_are_writable(seal: Seal, bench: Bench) -> None:
         "/proc/sys/kernel/core_pattern",
     ]
     assert bench.ask(seal, f"[place for place in {places} if os.access(place, os.W_OK)]") == []
-    places = ["/kaggle/working", "/kaggle/temp", "/kaggle/out", "/dev/shm"]
+    places = ["/kaggle/working", "/kaggle/temp", "/dev/shm"]
     assert bench.ask(seal, f"[place for place in {places} if not os.access(place, os.W_OK)]") == []
 
 
@@ -347,16 +270,21 @@ def test_the_strong_seals_leave_nothing_open(seal: Seal) -> None:
 
 
 def test_the_strongest_seal_is_chosen() -> None:
-    """Without a wish the choice is bwrap, then unshare, then none."""
-    chosen = choose_seal().name
+    """Without a wish the choice is bwrap, then unshare, and never none."""
     for name in ("bwrap", "unshare"):
-        try:
-            choose_seal(name)
-        except SandboxError:
-            continue
-        assert chosen == name
-        return
-    assert chosen == "none"
+        if works(name):
+            assert choose_seal().name == name
+            return
+    with pytest.raises(SealError):
+        choose_seal()
+
+
+def works(name: str) -> bool:
+    try:
+        choose_seal(name)
+    except SealError:
+        return False
+    return True
 
 
 def test_the_weak_seal_says_what_it_does_not_seal() -> None:
@@ -385,14 +313,35 @@ def test_the_weak_seal_leaves_no_folder_behind(bench: Bench, tmp_path: Path, mon
 def test_a_seal_that_is_not_installed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wanted seal that cannot be had is refused with the package to install."""
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(SandboxError, match="install the package bubblewrap"):
+    with pytest.raises(SealError, match="install the package bubblewrap"):
         choose_seal("bwrap")
-    assert choose_seal().name == "none"
+
+
+def test_without_a_seal_nothing_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a strong seal gives wrong use, both ways out, and no weaker seal by itself."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(SealError) as caught:
+        choose_seal()
+    assert caught.value.exit_code == 2
+    for part in ("nothing was started", "bwrap: ", "unshare: ", "apt install bubblewrap", "--seal none"):
+        assert part in str(caught.value)
+    assert choose_seal("none").name == "none"
+
+
+def test_where_apparmor_forbids_namespaces_the_way_out_is_its_profile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On Ubuntu 24.04 the lines of a profile for bubblewrap stand in the error."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    (tmp_path / "restrict").write_text("1\n")
+    monkeypatch.setattr("kaggle_kit.sandbox.seal._APPARMOR", tmp_path / "restrict")
+    with pytest.raises(SealError, match=r"profile bwrap /usr/bin/bwrap flags=\(unconfined\)"):
+        choose_seal()
 
 
 def test_a_seal_of_an_unknown_name_is_an_error() -> None:
     """A misspelt seal is refused with the names that exist."""
-    with pytest.raises(SandboxError, match="choose bwrap, unshare or none"):
+    with pytest.raises(SealError, match="choose bwrap, unshare or none"):
         choose_seal("docker")
 
 
@@ -431,6 +380,6 @@ def test_an_ordinary_user_has_the_same_seal(name: str) -> None:
     )
     if not system.exists() or done.returncode == 77 or "No module named" in done.stderr:
         pytest.skip("an ordinary user has no Python of 3.11 or newer that can read this checkout")
-    if "SandboxError" in done.stderr:
+    if "SealError" in done.stderr:
         pytest.skip(done.stderr.splitlines()[-1])
     assert done.stdout.strip() == "['1', '0', 'file']", done.stderr
