@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kaggle_kit.runtime.submission import Sample
 
 _TEST, _SAMPLE, _SOLUTION = "test.csv", "sample_submission.csv", "solution.csv"
+_LOG_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -139,11 +140,12 @@ def _failed(report: Mapping[str, Any], record: Mapping[str, Any], receipt: Mappi
 def _log(path: Path, *, failed: bool, receipt: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
     """The log of a failed run, readable and without secrets, and what it means."""
     from kaggle_kit.remote.failed.failures import decode
+    from kaggle_kit.outside import read_bytes
     from kaggle_kit.remote.failed.log_text import mask, read_log
 
     if not failed or not path.is_file():
         return "", []
-    raw = path.read_text(encoding="utf-8", errors="replace")
+    raw = read_bytes(path, most_bytes=_LOG_BYTES).decode("utf-8", "replace")
     message = (receipt.get("run") or {}).get("failure") or ""
     findings = [finding.to_json() for finding in decode(raw, failure_message=message)[:3]]
     for finding in findings:
