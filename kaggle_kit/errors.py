@@ -16,6 +16,10 @@ class UsageError(KitError):
     exit_code = 2
 
 
+class OutsideError(KitError):
+    """A file that someone else wrote is no regular file, too large, or not what its reader can use."""
+
+
 class ProjectError(UsageError):
     """`kit.toml`, or a file that it names, is missing or wrong."""
 

@@ -32,7 +32,8 @@ def test_file_times_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """The same sources under other times, in another place, give the same bytes."""
     here = Path(kaggle_kit.__file__).parent
     package = tmp_path / "kaggle_kit"
-    ground = [here / name for name in ("__init__.py", "child.py", "errors.py", "files.py")]
+    names = ("__init__.py", "child.py", "errors.py", "files.py", "outside.py")
+    ground = [here / name for name in names]
     for path in [*ground, *(here / "runtime").rglob("*.py"), *(here / "model").rglob("*.py")]:
         copy = package / path.relative_to(here)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,8 @@ def test_holds_the_runtime_only(tmp_path: Path) -> None:
     """Nothing but the runtime, a part of model, and the modules that both stand on is inside."""
     with zipfile.ZipFile(build_kit_wheel(tmp_path)) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert {"kaggle_kit/__init__.py", "kaggle_kit/child.py", "kaggle_kit/errors.py", "kaggle_kit/files.py"} < names
+    ground = {"__init__", "child", "errors", "files", "outside"}
+    assert {f"kaggle_kit/{name}.py" for name in ground} < names
     assert "kaggle_kit/runtime/__init__.py" in names
     assert all(name.endswith(".py") and name.count("/") in {1, 2, 3} for name in names)
     assert not [name for name in names if name.startswith(("kaggle_kit/cli", "kaggle_kit/wheelhouse"))]
