@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from kaggle_kit.model.quantisation import PackedLayer, Quantisation, packed_laye
 from kaggle_kit.model.shards import Weights, read_weights
 from kaggle_kit.model.tally import Tally, tally
 from kaggle_kit.model.tokenizer_check import Labels, TokenizerFacts, check_tokenizer
+from kaggle_kit.runtime.checkpoint import read_table
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
 
 if TYPE_CHECKING:
@@ -160,13 +160,11 @@ def _read_config(folder: Folder, problems: list[Problem]) -> dict[str, Any]:
     if CONFIG in folder.unreadable:
         return {}
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(body, dict):
-            raise TypeError("it holds no table")  # noqa: TRY301
-    except (ValueError, TypeError, RecursionError) as error:
-        problems.append(Problem(CONFIG, f"cannot be read: {error}", "download or copy it again"))
+        return read_table(path, "a configuration")
+    except ModelError as error:
+        what, _, step = str(error).removeprefix(f"{path} ").rpartition("; ")
+        problems.append(Problem(CONFIG, what, step))
         return {}
-    return body
 
 
 def _against_manifest(folder: Folder) -> list[Problem]:
