@@ -26,6 +26,7 @@ _MOST_VALUES = 4_000_000
 _MOST_DIGITS = 100
 """transformers writes 10^30 for "no limit"; a float ends at 10^308, and two such numbers must still multiply."""
 _MOST_DOTS = 200
+_SHOWN = 80
 _LONG_NUMBER = re.compile(f"(?<![0-9])[0-9]{{{_MOST_DIGITS + 1}}}".encode())
 _STRING = re.compile(rb'"[^"]*"?')
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -47,10 +48,10 @@ def open_file(path: Path, *, follow: bool = False) -> BinaryIO:
         descriptor = os.open(path, flags)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         _refuse(path, f"cannot be read: {_reason(error)}", "see that the file is there and readable")
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return os.fdopen(descriptor, "rb")
-    os.close(descriptor)
-    _refuse(path, "is no regular file", "remove it, or put the file itself there")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        _refuse(path, "is no regular file", "remove it, or put the file itself there")
+    return os.fdopen(descriptor, "rb")
 
 
 def read_bytes(path: Path, *, most_bytes: int, follow: bool = False) -> bytes:
@@ -120,6 +121,12 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         _refuse(name, f"cannot be read as TOML: {_reason(error)}", "correct it, or write it anew")
 
 
+def shown(value: Any) -> str:
+    """A value of a file as an error shows it: its beginning, in one line."""
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
 def _read(stream: BinaryIO, path: Path, most_bytes: int) -> bytes:
     size = os.fstat(stream.fileno()).st_size
     if size > most_bytes:
@@ -170,7 +177,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise ValueError(f"{name[:80]!r} stands twice")
+                raise ValueError(f"{shown(name)} stands twice")
             seen.add(name)
     return found
 

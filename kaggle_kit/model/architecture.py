@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError
-from kaggle_kit.runtime.checkpoint import length_told, shown, whole_number, word
+from kaggle_kit.outside import shown
+from kaggle_kit.runtime.checkpoint import length_told, whole_number, word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.model.problem import Problem, warning
 from kaggle_kit.model.shards import shorten
-from kaggle_kit.runtime.checkpoint import code_named, shown
+from kaggle_kit.outside import shown
+from kaggle_kit.runtime.checkpoint import code_named
 from kaggle_kit.runtime.engine_plan import NO_HALF
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ def check_code(folder: Folder, config: Mapping[str, Any], architecture: Architec
     if "auto_map" in config:
         model_type = str(config.get("model_type"))
         if (architecture is None or architecture.family is None) and model_type not in _BUILT_IN:
-            what = f"needs code of its own (auto_map) to build a {shown(config.get('model_type'))}, and kit never runs such code"
+            kind = shown(config.get("model_type"))
+            what = f"needs code of its own (auto_map) to build a {kind}, and kit never runs such code"
             return [Problem(_CONFIG, what, "take a model whose architecture vLLM knows, or convert it to one")]
         what = "names code of its own (auto_map), which is passed over: the engine knows the architecture"
         return [warning(_CONFIG, what, "remove auto_map and the .py files")]

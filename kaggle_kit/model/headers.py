@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from kaggle_kit.errors import ModelError, OutsideError
-from kaggle_kit.outside import open_file, parse_json
-from kaggle_kit.runtime.checkpoint import shown
+from kaggle_kit.outside import open_file, parse_json, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

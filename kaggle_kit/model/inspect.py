@@ -16,7 +16,9 @@ from kaggle_kit.model.shards import Weights, read_weights
 from kaggle_kit.model.tally import Tally, tally
 from kaggle_kit.model.tokenizer_check import Labels, TokenizerFacts, check_tokenizer
 from kaggle_kit.runtime.checkpoint import read_table
+from kaggle_kit.runtime.guard import Guard
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
+from kaggle_kit.runtime.tokenizers import TOKENIZER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,6 +106,7 @@ def inspect_model(
     no folder; every other fault is a problem of the result.
     """
     folder = read_folder(root)
+    guard = Guard(root) if tokenizer and TOKENIZER in folder.files else None  # it starts while the weights are read
     problems = list(folder.problems)
     config = _read_config(folder, problems)
     architecture = _caught(lambda: read_architecture(config), problems) if config else None
@@ -126,7 +129,7 @@ def inspect_model(
     facts = None
     if tokenizer:
         rows = architecture.vocabulary if architecture else None
-        facts, found = check_tokenizer(folder, config, rows=rows, labels=labels)
+        facts, found = check_tokenizer(folder, config, rows=rows, labels=labels, guard=guard)
         problems += found
     if manifest:
         problems += _against_manifest(folder)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError
-from kaggle_kit.runtime.checkpoint import shown
+from kaggle_kit.outside import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError, OutsideError
-from kaggle_kit.outside import MEGA, read_bytes, read_json
+from kaggle_kit.outside import MEGA, read_json, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ _MOST = {
     "max_position_embeddings": 1_000_000_000,
 }
 """Far above every real model, and small enough to count with."""
-_SHOWN = 80
+_LONGEST_WORD = 80
 _INTERNAL = ("_attn_implementation_internal", "_experts_implementation_internal")
 _REGISTERED = ("format", "observer", "quant_method", "strategy", "type")
 """Keys of `quantization_config` that compressed-tensors looks up by name, or runs as FILE.py:NAME."""
@@ -129,15 +129,9 @@ def word(value: Any, *, default: str) -> str:
     """A short word of a configuration, such as a type's name; `default` where it is no text. Raises ModelError."""
     if not isinstance(value, str) or not value:
         return default
-    if len(value) > _SHOWN or not value.isprintable():
+    if len(value) > _LONGEST_WORD or not value.isprintable():
         raise ModelError(f"{shown(value)} is no name of a type")
     return value
-
-
-def shown(value: Any) -> str:
-    """A value of a file as an error shows it: its beginning, in one line."""
-    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def label_pieces(model: Path, label_ids: Sequence[int]) -> list[str]:
