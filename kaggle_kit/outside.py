@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from kaggle_kit.errors import OutsideError
 
@@ -26,7 +26,8 @@ _MOST_VALUES = 4_000_000
 _MOST_DIGITS = 100
 """transformers writes 10^30 for "no limit"; a float ends at 10^308, and two such numbers must still multiply."""
 _MOST_DOTS = 200
-_LONG_NUMBER = re.compile(f"[0-9]{{{_MOST_DIGITS + 1}}}".encode())
+_SHOWN = 80
+_LONG_NUMBER = re.compile(f"(?<![0-9])[0-9]{{{_MOST_DIGITS + 1}}}".encode())
 _STRING = re.compile(rb'"[^"]*"?')
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
@@ -34,11 +35,11 @@ _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 _NOT_OF_KEYS = re.compile(r"[^.=\n\[\]{},]+")
 
 
-def read_bytes(path: Path, *, most_bytes: int, follow: bool = False) -> bytes:
-    """The bytes of a regular file of at most `most_bytes`.
+def open_file(path: Path, *, follow: bool = False) -> BinaryIO:
+    """A regular file, open for reading; a pipe or a device is not waited for.
 
     `follow`: whether a link at `path` itself is followed; what it leads to must be a regular file too. Raises
-    OutsideError where there is no such file, it is something else, it is larger, or the system cannot read it.
+    OutsideError where there is no such file, or it is something else.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
     try:
@@ -47,12 +48,22 @@ def read_bytes(path: Path, *, most_bytes: int, follow: bool = False) -> bytes:
         descriptor = os.open(path, flags)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         _refuse(path, f"cannot be read: {_reason(error)}", "see that the file is there and readable")
-    try:
-        return _read(descriptor, path, most_bytes)
-    except OSError as error:
-        _refuse(path, f"cannot be read: {_reason(error)}", "see that the file is readable")
-    finally:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
+        _refuse(path, "is no regular file", "remove it, or put the file itself there")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: Path, *, most_bytes: int, follow: bool = False) -> bytes:
+    """The bytes of a regular file (`open_file`) of at most `most_bytes`.
+
+    Raises OutsideError where there is no such file, it is larger, or the system cannot read it.
+    """
+    with open_file(path, follow=follow) as stream:
+        try:
+            return _read(stream, path, most_bytes)
+        except OSError as error:
+            _refuse(path, f"cannot be read: {_reason(error)}", "see that the file is readable")
 
 
 def read_text(path: Path, *, most_bytes: int, follow: bool = False) -> str:
@@ -110,15 +121,19 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         _refuse(name, f"cannot be read as TOML: {_reason(error)}", "correct it, or write it anew")
 
 
-def _read(descriptor: int, path: Path, most_bytes: int) -> bytes:
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):
-        _refuse(path, "is no regular file", "remove it, or put the file itself there")
-    if found.st_size > most_bytes:
-        _too_large(path, f"{found.st_size:,}", most_bytes)
+def shown(value: Any) -> str:
+    """A value of a file as an error shows it: its beginning, in one line."""
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _read(stream: BinaryIO, path: Path, most_bytes: int) -> bytes:
+    size = os.fstat(stream.fileno()).st_size
+    if size > most_bytes:
+        _too_large(path, f"{size:,}", most_bytes)
     chunks: list[bytes] = []
     left = most_bytes + 1  # a file may grow, and those of /proc say 0
-    while left > 0 and (chunk := os.read(descriptor, min(left, _CHUNK_BYTES))):
+    while left > 0 and (chunk := stream.read(min(left, _CHUNK_BYTES))):
         chunks.append(chunk)
         left -= len(chunk)
     if left <= 0:
@@ -162,7 +177,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise ValueError(f"{name[:80]!r} stands twice")
+                raise ValueError(f"{shown(name)} stands twice")
             seen.add(name)
     return found
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+from kaggle_kit.outside import shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pydantic import BaseModel, ValidationError
 
 
+_LONGEST = 100
 _SCALARS = ("bool", "int", "float", "str")
 """What pydantic adds to the place of a value that is none of these."""
 
 
 def did_you_mean(found: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the known name nearest to `found`, or nothing."""
-    near = difflib.get_close_matches(found, list(known), n=1, cutoff=0.5)
+    # Comparing takes time with the square of the length.
+    near = difflib.get_close_matches(found, list(known), n=1, cutoff=0.5) if len(found) <= _LONGEST else []
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
@@ -28,7 +32,7 @@ def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
     place = [str(part) for part in problem["loc"] if part != "[key]"]
     if place and place[-1] in _SCALARS and sum(one["loc"][:-1] == problem["loc"][:-1] for one in problems) > 1:
-        return f"{'.'.join(place[:-1])} = {problem['input']!r}: a text, a number, true or false should be here"
+        return f"{'.'.join(place[:-1])} = {shown(problem['input'])}: a text, a number, true or false should be here"
     where = ".".join(place) or "the file"
     if problem["type"] == "extra_forbidden":
         known = _known_keys(model, place[:-1])
@@ -43,7 +47,7 @@ def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     # A check of a whole table: its contents would bury what is wrong.
     if isinstance(problem["input"], dict) and problem["type"] == "value_error":
         return f"{where}: {message}"
-    return f"{where} = {problem['input']!r}: {message}"
+    return f"{where} = {shown(problem['input'])}: {message}"
 
 
 def _known_keys(model: type[BaseModel], place: list[str]) -> list[str]:

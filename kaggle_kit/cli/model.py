@@ -109,12 +109,12 @@ def _asked(
         raise UsageError("give --labels or --notebook, not both: a notebook brings its labels")
     if given["name"]:
         from kaggle_kit.notebook.task import notebook_task
-        from kaggle_kit.runtime.chat import wrap_in_chat
+        from kaggle_kit.runtime.guard import Guard
         from kaggle_kit.runtime.prompts import parse_template
 
         project = open_project(project_folder)
         task, parameters = notebook_task(project, given["name"], assignments=())
-        text = wrap_in_chat(task.template, folder) if task.chat else task.template
+        text = Guard(folder).chat(task.template) if task.chat else task.template
         fields = tuple(task.fields)
         frame = parse_template(text, fields=fields).fill(dict.fromkeys(fields, ""))
         labels = Labels(list(task.labels.values()), prompt=frame, special_tokens=not task.chat)

@@ -6,10 +6,13 @@ gemma3.py, phi3.py) and in the config classes of transformers 5.19.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError
+from kaggle_kit.outside import shown
+from kaggle_kit.runtime.checkpoint import length_told, whole_number, word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,6 +22,8 @@ _FOUR_NORMS = (*_TWO_NORMS, "pre_feedforward_layernorm", "post_feedforward_layer
 EMBEDDINGS = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 _MOST_FACTOR = 1000
+_MOST_WINDOW = 1 << 40
+_NAME = re.compile(r"[A-Za-z_]\w{0,199}", re.ASCII)
 _TOLD_AS_IT_IS = (None, "default", "su", "longrope", "llama3", "yarn", "mrope")
 
 
@@ -134,42 +139,36 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ModelError("'architectures' names no architecture, so no engine knows how to build the model")
-    if not isinstance(config.get("model_type"), str):
+    if odd := [name for name in names if not _NAME.fullmatch(name)]:
+        raise ModelError(f"'architectures' has {shown(odd[0])}, which is no name of an architecture")
+    kind = config.get("model_type")
+    if not isinstance(kind, str):
         raise ModelError("'model_type' is missing, and the engine chooses the configuration by it")
     told: Mapping[str, Any] = config.get("text_config") or config
     if not isinstance(told, dict):
-        raise ModelError(f"'text_config' is {told!r}, and a table belongs there")
-    hidden, heads = _number(told, "hidden_size"), _number(told, "num_attention_heads")
+        raise ModelError(f"'text_config' is {shown(told)}, and a table belongs there")
+    hidden, heads = whole_number(told, "hidden_size"), whole_number(told, "num_attention_heads")
     family = FAMILIES.get(names[0]) if told is config else None
     tied = told.get("tie_word_embeddings", config.get("tie_word_embeddings"))
     window = told.get("sliding_window") if told.get("use_sliding_window", True) else None
     return Architecture(
         name=names[0],
-        model_type=str(config.get("model_type")),
+        model_type=word(kind, default=""),
         family=family,
-        layers=_number(told, "num_hidden_layers"),
+        layers=whole_number(told, "num_hidden_layers"),
         hidden=hidden,
-        intermediate=_number(told, "intermediate_size", 4 * hidden),
+        intermediate=whole_number(told, "intermediate_size", 4 * hidden),
         heads=heads,
-        kv_heads=_number(told, "num_key_value_heads", heads),
-        head_dim=_number(told, "head_dim", hidden // heads),
-        vocabulary=_number(told, "vocab_size"),
+        kv_heads=whole_number(told, "num_key_value_heads", heads),
+        head_dim=whole_number(told, "head_dim", hidden // heads),
+        vocabulary=whole_number(told, "vocab_size"),
         tied=bool(family and family.tied) if tied is None else bool(tied),
         attention_bias=bool(told.get("attention_bias")),
         mlp_bias=bool(told.get("mlp_bias")),
         most_tokens=most_tokens(told),
-        window=window if isinstance(window, int) else None,
-        dtype=str(told.get("dtype") or told.get("torch_dtype") or config.get("torch_dtype") or "float16"),
+        window=window if type(window) is int and 0 < window < _MOST_WINDOW else None,
+        dtype=word(told.get("dtype") or told.get("torch_dtype") or config.get("torch_dtype"), default="float16"),
     )
-
-
-def _number(told: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    value = told.get(key)
-    if value is None and default is not None:
-        return default
-    if type(value) is not int or not 0 < value < 1 << 31:
-        raise ModelError(f"{key!r} is {value!r}, and a number above 0 belongs there")
-    return value
 
 
 def most_tokens(told: Mapping[str, Any]) -> int | None:
@@ -178,8 +177,8 @@ def most_tokens(told: Mapping[str, Any]) -> int | None:
     As vLLM 0.32 derives it (config/model.py, `_get_and_verify_max_len`): the kinds in `_TOLD_AS_IT_IS`, and Gemma 3,
     tell the lengthened number already.
     """
-    longest = told.get("max_position_embeddings")
-    if type(longest) is not int or longest <= 0:
+    longest = length_told(told)
+    if longest is None:
         return None
     scaling = told.get("rope_scaling") or told.get("rope_parameters")
     if not isinstance(scaling, dict) or "gemma3" in str(told.get("model_type")):

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from kaggle_kit.model.headers import Tensor
     from kaggle_kit.model.quantisation import PackedLayer, Quantisation
 
-_LAYER = re.compile(r"(.*\.(?:layers|h|blocks)\.)(\d+)\.(.+)")
+_LAYER = re.compile(r"(.*\.(?:layers|h|blocks)\.)([0-9]{1,5})\.(.+)")
+_MOST_COMPARED = 50_000_000
+"""Names of layers times patterns of such that are not packed: a few seconds."""
 _HARMLESS = ("rotary_emb.inv_freq", "masked_bias", "k_scale", "v_scale")
 """Endings of tensors that older saves hold and engines pass over."""
 _CONFIG = "config.json"
@@ -87,7 +89,7 @@ def _expected(architecture: Architecture) -> Iterator[tuple[str, tuple[int, ...]
 
 
 def _layer_count(architecture: Architecture, tensors: Mapping[str, Tensor]) -> list[Problem]:
-    numbers = {int(match[2]) for name in tensors if (match := _LAYER.fullmatch(name)) and len(match[2]) < 6}
+    numbers = {int(match[2]) for name in tensors if (match := _LAYER.fullmatch(name))}
     wanted = set(range(architecture.layers))
     told = f"says num_hidden_layers = {architecture.layers}"
     problems = []
@@ -125,15 +127,19 @@ def _packing(
         told = f"{quantisation.method}, {quantisation.bits} bits"
         what = f"do not agree with quantization_config ({told}): {shorten(faults)}"
         problems.append(Problem(files, what, _RESAVE))
-    whole = [
+    named = set(quantisation.left_whole)
+    unpacked = [
         name
         for name in tensors
         if (match := _LAYER.fullmatch(name))
         and match[3].endswith("_proj.weight")
-        and name.removesuffix(".weight") not in packed
-        and not quantisation.leaves(name.removesuffix(".weight"))
+        and (layer := name.removesuffix(".weight")) not in packed
+        and layer not in named
     ]
-    if whole:
+    if len(unpacked) * len(named) > _MOST_COMPARED:
+        what = f"has {len(named):,} patterns of layers that are not packed, and {len(unpacked):,} layers are not"
+        problems.append(Problem(_CONFIG, what, "name the layers by fewer patterns"))
+    elif whole := [name for name in unpacked if not quantisation.leaves(name.removesuffix(".weight"))]:
         what = f"says {quantisation.method}, and these layers are not packed: {shorten(whole)}"
         problems.append(Problem(_CONFIG, what, "list them in modules_to_not_convert (or ignore), or quantise them"))
     return problems
@@ -150,9 +156,11 @@ def _evenness(architecture: Architecture, tensors: Mapping[str, Tensor]) -> list
     if not layers:
         return problems
     usual = set(Counter(frozenset(parts) for parts in layers.values()).most_common(1)[0][0])
-    odd = [f"layer {n} lacks {shorten(sorted(usual - parts))}" for n, parts in sorted(layers.items()) if usual - parts]
+    odd = [number for number, parts in sorted(layers.items()) if not usual <= parts]
     if odd:
-        problems.append(warning("*.safetensors", f"have uneven layers: {shorten(odd)}", "see whether they are whole"))
+        told = [f"layer {number} lacks {shorten(sorted(usual - layers[number]))}" for number in odd[:1]]
+        told += [f"layer {number}" for number in odd[1:]]
+        problems.append(warning("*.safetensors", f"have uneven layers: {shorten(told)}", "see whether they are whole"))
     return problems
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.model.problem import Problem, warning
 from kaggle_kit.model.shards import shorten
+from kaggle_kit.outside import shown
+from kaggle_kit.runtime.checkpoint import code_named
 from kaggle_kit.runtime.engine_plan import NO_HALF
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ _BUILT_IN = frozenset((
 """Model types whose configuration transformers 5.19 builds without code of the checkpoint's own."""
 _CONFIG = "config.json"
 _BFLOAT16_FROM = (8, 0)
+_LISTED = 5
 
 
 def engine_dtype(target: Target, dtype: str) -> str:
@@ -84,6 +87,7 @@ def check_method(target: Target, config: Mapping[str, Any], quantisation: Quanti
     """Whether the target's cards run the quantisation."""
     packing = config.get("quantization_config")
     method = packing.get("quant_method") if isinstance(packing, dict) else None
+    method = method if isinstance(method, str) and method in _LEAST_CAPABILITY else None
     cards = target.capability
     least = _LEAST_CAPABILITY.get(str(method))
     if quantisation and quantisation.activations:
@@ -107,12 +111,16 @@ def check_integers(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
 
 
 def check_code(folder: Folder, config: Mapping[str, Any], architecture: Architecture | None) -> list[Problem]:
-    """Code of the checkpoint's own is never run: kit sets trust_remote_code to False."""
+    """Code of the checkpoint's own is never run: kit sets trust_remote_code to False, and refuses what does not ask."""
     code = [name for name in folder.files if name.endswith(".py")]
+    if named := list(code_named(config)):
+        step = "take the model from a source that you trust, or remove that key"
+        return [Problem(_CONFIG, what, step) for what in named[:_LISTED]]
     if "auto_map" in config:
         model_type = str(config.get("model_type"))
         if (architecture is None or architecture.family is None) and model_type not in _BUILT_IN:
-            what = f"needs code of its own (auto_map) to build a {model_type!r}, and kit never runs such code"
+            kind = shown(config.get("model_type"))
+            what = f"needs code of its own (auto_map) to build a {kind}, and kit never runs such code"
             return [Problem(_CONFIG, what, "take a model whose architecture vLLM knows, or convert it to one")]
         what = "names code of its own (auto_map), which is passed over: the engine knows the architecture"
         return [warning(_CONFIG, what, "remove auto_map and the .py files")]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from kaggle_kit.errors import ModelError
+from kaggle_kit.errors import ModelError, OutsideError
 from kaggle_kit.model.problem import Problem, warning
+from kaggle_kit.outside import read_bytes
 from kaggle_kit.runtime.manifest import LEFT_OUT, MANIFEST
 
 if TYPE_CHECKING:
@@ -20,6 +22,10 @@ _ELSEWHERE = (".gguf", ".onnx", ".h5", ".msgpack", ".ot", ".tflite")
 """Weights for other programs than the kit's engines."""
 _LFS = re.compile(rb"version https://git-lfs\.github\.com/spec/v\d\noid sha256:[0-9a-f]{64}\nsize (\d+)\n")
 _LFS_BYTES = 1024
+MOST_FILES = 20_000
+_MOST_LEVELS = 16
+_LONGEST_NAME = 120
+_ADAPTER = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -40,9 +46,19 @@ class Folder:
 
 
 def read_folder(root: Path) -> Folder:
-    """Walk through `root`. Raises ModelError where it is no folder."""
+    """Walk through `root`.
+
+    Raises ModelError where it is no folder, cannot be read, or holds more files or levels than any model.
+    """
     if not root.is_dir():
         raise ModelError(f"{root} is no folder: name the folder that holds config.json and the weights")
+    try:
+        return _read(root)
+    except (OSError, OutsideError) as error:
+        raise ModelError(f"{root} cannot be read: {error}; see that it is a model's folder, and readable") from error
+
+
+def _read(root: Path) -> Folder:
     files: dict[str, Path] = {}
     left_out: list[str] = []
     problems: list[Problem] = []
@@ -50,6 +66,8 @@ def read_folder(root: Path) -> Folder:
     for name, path in _walk(root, root, left_out, problems):
         if name == MANIFEST:
             continue
+        if len(files) >= MOST_FILES:
+            raise ModelError(f"{root} holds more than {MOST_FILES:,} files: see that it is a model's folder")
         files[name] = path
         if found := _no_content(name, path):
             problems.append(found)
@@ -60,9 +78,15 @@ def read_folder(root: Path) -> Folder:
 
 
 def _walk(root: Path, folder: Path, left_out: list[str], problems: list[Problem]) -> Iterator[tuple[str, Path]]:
-    for path in sorted(folder.iterdir()):
+    paths = sorted(islice(folder.iterdir(), MOST_FILES + 1))
+    if len(folder.relative_to(root).parts) > _MOST_LEVELS:
+        raise ModelError(f"{root} holds folders {_MOST_LEVELS} levels deep: see that it is a model's folder")
+    for path in paths:
         name = path.relative_to(root).as_posix()
-        if any(fnmatchcase(path.name, pattern) for pattern in LEFT_OUT):
+        if not path.name.isprintable():
+            what = "has a name of signs that cannot be printed, and Kaggle takes no such file"
+            problems.append(Problem(ascii(name)[:_LONGEST_NAME], what, "rename or remove it"))
+        elif any(fnmatchcase(path.name, pattern) for pattern in LEFT_OUT):
             left_out.append(name)
         elif path.is_dir() and not path.is_symlink():
             yield from _walk(root, path, left_out, problems)
@@ -92,8 +116,7 @@ def _no_content(name: str, path: Path) -> Problem | None:
         return Problem(name, "is empty (0 bytes)", "download or copy it again")
     if size > _LFS_BYTES:
         return None
-    with path.open("rb") as stream:
-        found = _LFS.match(stream.read(_LFS_BYTES))
+    found = _LFS.match(read_bytes(path, most_bytes=_LFS_BYTES, follow=True))
     if found is None:
         return None
     what = f"is a pointer of Git LFS, not the file of {int(found[1]):,} bytes that it stands for"
@@ -105,6 +128,9 @@ def _harmful(name: str) -> Problem | None:
     if file.endswith(_PICKLES):
         what = "is a pickle: loading it runs whatever code it holds, and kit's engines load safetensors alone"
         return Problem(name, what, "delete it; where it holds the only weights, save the model as safetensors")
+    if file == _ADAPTER:
+        what = "makes transformers load the model that it names, and lay an adapter over it"
+        return Problem(name, what, "remove it, or merge the adapter first: kit model quantize SRC OUT --adapter PATH")
     if file.startswith("adapter_model"):
         what = "is a LoRA adapter: alone it is no model, and beside one it is not used"
         return Problem(

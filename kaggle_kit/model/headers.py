@@ -6,12 +6,13 @@ integer; the header, a JSON object that begins with `{`; then the bytes of the t
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from kaggle_kit.errors import ModelError
+from kaggle_kit.errors import ModelError, OutsideError
+from kaggle_kit.outside import open_file, parse_json, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 MOST_HEADER_BYTES = 32_000_000
 """The format allows 100 MB. 72B models have headers of 0.3 MB a file, and 32 MB are over 200,000 tensors."""
+MOST_DIMENSIONS = 8
+"""Weights have up to five."""
+MOST_NAME = 512
+_MOST_DEPTH = 3
 _LENGTH_BYTES = 8
 DTYPE_BITS = {
     "BOOL": 8,
@@ -82,63 +87,66 @@ def read_header(path: Path) -> Header:
 
     Raises ModelError for a file that the format forbids: no such header, a length beyond the file or beyond
     MOST_HEADER_BYTES, names that stand twice, unknown dtypes, offsets that overlap, leave holes, do not agree with the
-    shape, or do not end where the file ends.
+    shape, or do not end where the file ends; and for what no checkpoint has: a link to a device, a tensor of more than
+    MOST_DIMENSIONS, a name of more than MOST_NAME letters.
     """
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
-        if size < _LENGTH_BYTES + 2:
-            raise ModelError(f"{path}: {size} bytes are too few for a safetensors file; {_AGAIN}")
-        if length > MOST_HEADER_BYTES:
-            raise ModelError(
-                f"{path}: the header should have {length:,} bytes, and {MOST_HEADER_BYTES:,} are the most that kit "
-                f"reads: this is no safetensors file, or a hostile one; {_AGAIN}"
-            )
-        if _LENGTH_BYTES + length > size:
-            raise ModelError(
-                f"{path}: the header should have {length:,} bytes, and the file has {size:,}: it was cut off; {_AGAIN}"
-            )
-        raw = stream.read(length)
+    try:
+        with open_file(path, follow=True) as stream:
+            raw, data = _raw_header(stream, path)
+    except OutsideError as error:
+        raise ModelError(f"{path}: {str(error).removeprefix(f'{path} ')}") from error
+    except OSError as error:
+        raise ModelError(f"{path}: it cannot be read: {error.strerror or error}; {_AGAIN}") from error
     body = _parse(raw, path)
     metadata = body.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ModelError(f"{path}: the header's __metadata__ is not a table of texts; {_AGAIN}")
     tensors = {name: _tensor(name, told, path) for name, told in body.items()}
-    _check_offsets(sorted(tensors.values(), key=lambda tensor: (tensor.begin, tensor.end)), size - 8 - length, path)
+    _check_offsets(sorted(tensors.values(), key=lambda tensor: (tensor.begin, tensor.end)), data, path)
     return Header(tensors, metadata)
+
+
+def _raw_header(stream: BinaryIO, path: Path) -> tuple[bytes, int]:
+    """The header's bytes, and how many follow it."""
+    size = os.fstat(stream.fileno()).st_size
+    length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+    if size < _LENGTH_BYTES + 2:
+        raise ModelError(f"{path}: {size} bytes are too few for a safetensors file; {_AGAIN}")
+    if length > MOST_HEADER_BYTES:
+        raise ModelError(
+            f"{path}: the header should have {length:,} bytes, and {MOST_HEADER_BYTES:,} are the most that kit "
+            f"reads: this is no safetensors file, or a hostile one; {_AGAIN}"
+        )
+    if _LENGTH_BYTES + length > size:
+        raise ModelError(
+            f"{path}: the header should have {length:,} bytes, and the file has {size:,}: it was cut off; {_AGAIN}"
+        )
+    return stream.read(length), size - _LENGTH_BYTES - length
 
 
 def _parse(raw: bytes, path: Path) -> dict[str, Any]:
     if not raw.startswith(b"{"):
         raise ModelError(f"{path}: the header is no JSON object: this is no safetensors file; {_AGAIN}")
     try:
-        body: dict[str, Any] = json.loads(raw.decode("utf-8"), object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: the header cannot be read: {error}; {_AGAIN}") from error
+        body: dict[str, Any] = parse_json(raw, f"{path}: the header", most_depth=_MOST_DEPTH, once=True)
+    except OutsideError as error:
+        raise ModelError(f"{str(error).rpartition('; ')[0]}; {_AGAIN}") from error
     return body
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object in which no name stands twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice[:80]!r} stands twice")
-    return found
-
-
 def _tensor(name: str, told: Any, path: Path) -> Tensor:
-    where = f"{path}: tensor {name[:80]!r}"
+    where = f"{path}: tensor {shown(name)}"
+    if len(name) > MOST_NAME or not name.isprintable():
+        raise ModelError(f"{where} has a name that no checkpoint has ({len(name):,} letters); {_AGAIN}")
     if not isinstance(told, dict):
         raise ModelError(f"{where} is no table; {_AGAIN}")
     dtype: Any = told.get("dtype")
     shape: Any = told.get("shape")
     offsets: Any = told.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        raise ModelError(f"{where} has the dtype {dtype!r}, which safetensors does not know; {_AGAIN}")
-    if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2:
-        raise ModelError(f"{where} has the shape {shape!r} and the offsets {offsets!r}; {_AGAIN}")
+        raise ModelError(f"{where} has the dtype {shown(dtype)}, which safetensors does not know; {_AGAIN}")
+    if not _whole_numbers(shape, MOST_DIMENSIONS) or not _whole_numbers(offsets, 2) or len(offsets) != 2:
+        raise ModelError(f"{where} has the shape {shown(shape)} and the offsets {shown(offsets)}; {_AGAIN}")
     begin, end = offsets
     bits = math.prod(shape) * DTYPE_BITS[dtype]
     if begin > end or bits != (end - begin) * 8:
@@ -149,8 +157,10 @@ def _tensor(name: str, told: Any, path: Path) -> Tensor:
     return Tensor(name, dtype, tuple(shape), begin, end)
 
 
-def _whole_numbers(value: Any) -> bool:
-    return isinstance(value, list) and all(type(one) is int and 0 <= one < 1 << 63 for one in value)
+def _whole_numbers(value: Any, most: int) -> bool:
+    return (
+        isinstance(value, list) and len(value) <= most and all(type(one) is int and 0 <= one < 1 << 63 for one in value)
+    )
 
 
 def _check_offsets(tensors: list[Tensor], data: int, path: Path) -> None:
@@ -159,7 +169,7 @@ def _check_offsets(tensors: list[Tensor], data: int, path: Path) -> None:
     for tensor in tensors:
         if tensor.begin != end:
             what = "overlaps the one before it" if tensor.begin < end else f"leaves {tensor.begin - end:,} bytes unused"
-            raise ModelError(f"{path}: tensor {tensor.name[:80]!r} {what} (offset {tensor.begin:,}); {_AGAIN}")
+            raise ModelError(f"{path}: tensor {shown(tensor.name)} {what} (offset {tensor.begin:,}); {_AGAIN}")
         end = tensor.end
     if end > data:
         raise ModelError(

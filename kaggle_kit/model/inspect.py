@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,10 @@ from kaggle_kit.model.quantisation import PackedLayer, Quantisation, packed_laye
 from kaggle_kit.model.shards import Weights, read_weights
 from kaggle_kit.model.tally import Tally, tally
 from kaggle_kit.model.tokenizer_check import Labels, TokenizerFacts, check_tokenizer
+from kaggle_kit.runtime.checkpoint import read_table
+from kaggle_kit.runtime.guard import Guard
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
+from kaggle_kit.runtime.tokenizers import TOKENIZER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,6 +106,7 @@ def inspect_model(
     no folder; every other fault is a problem of the result.
     """
     folder = read_folder(root)
+    guard = Guard(root) if tokenizer and TOKENIZER in folder.files else None  # it starts while the weights are read
     problems = list(folder.problems)
     config = _read_config(folder, problems)
     architecture = _caught(lambda: read_architecture(config), problems) if config else None
@@ -126,7 +129,7 @@ def inspect_model(
     facts = None
     if tokenizer:
         rows = architecture.vocabulary if architecture else None
-        facts, found = check_tokenizer(folder, config, rows=rows, labels=labels)
+        facts, found = check_tokenizer(folder, config, rows=rows, labels=labels, guard=guard)
         problems += found
     if manifest:
         problems += _against_manifest(folder)
@@ -160,13 +163,11 @@ def _read_config(folder: Folder, problems: list[Problem]) -> dict[str, Any]:
     if CONFIG in folder.unreadable:
         return {}
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(body, dict):
-            raise TypeError("it holds no table")  # noqa: TRY301
-    except (ValueError, TypeError, RecursionError) as error:
-        problems.append(Problem(CONFIG, f"cannot be read: {error}", "download or copy it again"))
+        return read_table(path, "a configuration")
+    except ModelError as error:
+        what, _, step = str(error).removeprefix(f"{path} ").rpartition("; ")
+        problems.append(Problem(CONFIG, what, step))
         return {}
-    return body
 
 
 def _against_manifest(folder: Folder) -> list[Problem]:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kaggle_kit.errors import DataError
+from kaggle_kit.errors import DataError, OutsideError
+from kaggle_kit.outside import MEGA, parse_json, read_text
 from kaggle_kit.runtime.job import Job
-from kaggle_kit.runtime.prepare import prepare
+from kaggle_kit.runtime.prepare import open_job, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from kaggle_kit.runtime.task import Task
+
+
+_MOST_BYTES = 16 * MEGA
+_MOST_TOKENS = 1_000_000_000
+_MOST_ROWS = 1_000_000_000_000
 
 
 @dataclass(frozen=True)
@@ -63,17 +68,19 @@ def read_lengths(path: Path) -> Lengths:
     Raises DataError where it cannot be read, or holds no row.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        pairs = json.loads(text).items() if text.lstrip().startswith("{") else _pairs(text)
+        text = read_text(path, most_bytes=_MOST_BYTES, follow=True)
+        pairs = parse_json(text.encode(), str(path)).items() if text.lstrip().startswith("{") else _pairs(text)
         counts = Counter[int]()
         for tokens, rows in pairs:
             counts[int(tokens)] += int(rows)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OutsideError, ValueError, AttributeError, TypeError, OverflowError, csv.Error) as error:
         raise DataError(
             f'{path} cannot be read as lengths: {error}; write JSON {{"512": 100}} or CSV lines of tokens,rows'
         ) from error
     if not counts or min(counts) < 1 or min(counts.values()) < 1:
         raise DataError(f"{path}: every line needs a length of 1 or more and as many rows")
+    if max(counts) > _MOST_TOKENS or sum(counts.values()) > _MOST_ROWS:
+        raise DataError(f"{path}: at most {_MOST_TOKENS:,} tokens and {_MOST_ROWS:,} rows can be reckoned with")
     return Lengths(dict(counts), f"{path}: {sum(counts.values()):,} rows")
 
 
@@ -93,7 +100,7 @@ def data_lengths(data: Path, *, task: Task, model: Path, token_budget: int) -> L
     try:
         with test.open(encoding="utf-8-sig", newline="") as stream:
             first = next(csv.reader(stream))[0]
-    except (OSError, StopIteration, IndexError) as error:
+    except (OSError, StopIteration, IndexError, ValueError, csv.Error) as error:
         raise DataError(f"{test} cannot be read: name a folder that holds the competition's test.csv") from error
     job = Job(
         task=task,
@@ -104,7 +111,7 @@ def data_lengths(data: Path, *, task: Task, model: Path, token_budget: int) -> L
         token_budget=token_budget,
         engine_options={},
     )
-    prepared = prepare(job)
+    prepared = prepare(job, open_job(job, guarded=True))
     counts = Counter(len(prompt.token_ids) for prompt in prepared.prompts.values())
     if not counts:
         raise DataError(f"{test} has no row for the model")

@@ -20,7 +20,9 @@ from kaggle_kit.runtime.engine_plan import (
     kv_bytes_per_token,
     memory_share,
     sequences_of,
+    share_option,
     split_obstacle,
+    whole_option,
 )
 
 if TYPE_CHECKING:
@@ -78,8 +80,7 @@ def card_room(target: Target) -> int:
     if target.gpu_memory_bytes is None:
         raise UsageError(f"the target {target.name} does not say how much memory its cards have")
     gpu = Gpu(target.gpu_memory_bytes, target.capability or (8, 0))
-    share = target.engine_options.get("gpu_memory_utilization", memory_share(gpu))
-    return int(float(share) * gpu.memory)
+    return int(share_option(target.engine_options, memory_share(gpu)) * gpu.memory)
 
 
 def cache_tokens(model: ModelFacts, space: float, *, parallel: int = 1, block: int = BLOCK) -> int:
@@ -123,9 +124,10 @@ def _layout(
         # As the runtime plans for a CPU: one step holds the longest prompt.
         steps = [max(4096, context + 1)]
     else:
-        steps = [int(given["max_num_batched_tokens"])] if "max_num_batched_tokens" in given else list(BATCHES)
+        fixed_step = "max_num_batched_tokens" in given
+        steps = [whole_option(given, "max_num_batched_tokens")] if fixed_step else list(BATCHES)
     for batch in steps:
-        sequences = int(given.get("max_num_seqs", sequences_of(batch, mean_tokens)))
+        sequences = whole_option(given, "max_num_seqs", sequences_of(batch, mean_tokens))
         parts = card_memory(model, parallel=parallel, batch=batch, sequences=sequences, longest=context)
         if parts.total <= room:
             break

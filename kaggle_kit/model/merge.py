@@ -9,7 +9,6 @@ tokenizer that lies beside the adapter is the base's.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import ModelError
 from kaggle_kit.files import sha256_file
 from kaggle_kit.model.headers import read_header
+from kaggle_kit.outside import shown
+from kaggle_kit.runtime.checkpoint import read_table
+from kaggle_kit.runtime.guard import GuardedTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +33,9 @@ WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _PART = re.compile(r"(.+?)\.lora_(A|B|embedding_A|embedding_B|magnitude_vector)(?:\.default)?(?:\.weight)?")
 _LISTED = 5
+_MOST_RANK = 100_000
+_LIBRARIES = ("transformers", "peft", "unsloth")
+"""Whose modules peft writes into `auto_mapping` for a model that one of them built."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +103,36 @@ def _read_config(path: Path) -> dict[str, Any]:
         pickle = (path / "adapter_model.bin").is_file()
         why = "adapter_model.bin is a pickle, which kit does not load" if pickle else "it has no weights"
         raise ModelError(f"{path / WEIGHTS} is missing ({why}): save the adapter with peft's save_pretrained")
-    try:
-        config: dict[str, Any] = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        kind, _ = config["peft_type"], int(config["r"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    config = read_table(path / CONFIG, "an adapter's")
+    kind, rank = config.get("peft_type"), config.get("r")
+    if type(rank) is not int or not 0 < rank <= _MOST_RANK:
         raise ModelError(
-            f"{path / CONFIG} cannot be read as an adapter's ({error!r}); save the adapter again"
-        ) from error
+            f"{path / CONFIG} cannot be read as an adapter's (its rank r is {shown(rank)}); save the adapter again"
+        )
     if kind != "LORA":
-        raise ModelError(f"{path} is an adapter of the kind {kind}; kit merges LORA (QLoRA, DoRA and rsLoRA are such)")
+        raise ModelError(
+            f"{path} is an adapter of the kind {shown(kind)}; kit merges LORA (QLoRA, DoRA and rsLoRA are such)"
+        )
+    if named := _code_named(config):
+        raise ModelError(f"{path / CONFIG}: {named}; take the adapter from a source that you trust, or remove that key")
     return config
+
+
+def _code_named(config: Mapping[str, Any]) -> str | None:
+    """By which word of an adapter peft would import a module that it names, or read a file from elsewhere."""
+    if config.get("megatron_config") is not None:
+        return f"'megatron_config' makes peft import the module {shown(config.get('megatron_core'))}"
+    mapping = config.get("auto_mapping")
+    library = mapping.get("parent_library") if isinstance(mapping, dict) else mapping
+    if library is not None and not (isinstance(library, str) and library.split(".")[0] in _LIBRARIES):
+        return f"'auto_mapping' names {shown(library)}, a module that is none of transformers'"
+    if config.get("layer_replication") is not None:
+        return "'layer_replication' builds layers that the base does not have"
+    for key in ("corda_config", "eva_config", "loftq_config"):
+        told = config.get(key)
+        if isinstance(told, dict) and any(isinstance(value, str) and "/" in value for value in told.values()):
+            return f"{key!r} names a file, which peft would read"
+    return None
 
 
 def _read_content(path: Path) -> _Content:
@@ -149,10 +174,12 @@ def _target_problems(content: _Content, config: Mapping[str, Any]) -> list[str]:
     targets = config.get("target_modules")
     if not isinstance(targets, list):  # a pattern, or "all-linear"
         return []
+    parts = [name.split(".") for name in content.layers]
+    ends = {".".join(one[first:]) for one in parts for first in range(len(one))}
     return [
-        f"{CONFIG} names the target {target!r}, and no layer of the adapter's file is one"
+        f"{CONFIG} names the target {shown(target)}, and no layer of the adapter's file is one"
         for target in targets
-        if not any(name == target or name.endswith(f".{target}") for name in content.layers)
+        if not isinstance(target, str) or target not in ends
     ]
 
 
@@ -172,32 +199,29 @@ def _whole_problems(content: _Content, shapes: Mapping[str, Shape], base: Inspec
 
 def _tokenizer_problems(path: Path, base: Path) -> list[str]:
     """A tokenizer beside the adapter must give the base's tokens: it may have been trained with more of them."""
-    from tokenizers import Tokenizer
-
     own, theirs = path / "tokenizer.json", base / "tokenizer.json"
     if not own.is_file() or not theirs.is_file():
         return []
     try:
-        one, other = (Tokenizer.from_file(str(file)).get_vocab(with_added_tokens=True) for file in (own, theirs))
-    except Exception as error:  # noqa: BLE001  the Rust library raises bare Exception
+        count, first = GuardedTokenizer(path).differences(theirs)
+    except ModelError as error:
         return [f"tokenizer.json beside the adapter cannot be read: {error}"]
-    differing = sorted(word for word in one.keys() | other.keys() if one.get(word) != other.get(word))
-    if not differing:
+    if not count:
         return []
-    named = ", ".join(map(repr, differing[:3]))
-    return [f"tokenizer.json: {len(differing):,} tokens are not those of the base's vocabulary ({named})"]
+    named = ", ".join(map(repr, first))
+    return [f"tokenizer.json: {count:,} tokens are not those of the base's vocabulary ({named})"]
 
 
 def _hint(config: Mapping[str, Any]) -> str:
     name = config.get("base_model_name_or_path")
-    return f"The adapter says that its base is {name}; " if name else ""
+    return f"The adapter says that its base is {shown(name)}; " if name else ""
 
 
 def _notes(config: Mapping[str, Any], base: Inspection) -> tuple[str, ...]:
     name = str(config.get("base_model_name_or_path") or "")
     if not name or name.rstrip("/").rpartition("/")[2] == base.folder.root.resolve().name:
         return ()
-    return (f"the adapter names {name} as its base; every shape fits {base.folder.root}, which is used",)
+    return (f"the adapter names {shown(name)} as its base; every shape fits {base.folder.root}, which is used",)
 
 
 def _digest(path: Path) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError
+from kaggle_kit.outside import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,7 @@ _PARTS = {
 }
 _OPTIONAL = {"g_idx", "weight_g_idx", "weight_shape", "weight_zero_point", "input_scale", "input_zero_point"}
 _AWQ_FORMS = {"gemm"}
+_MOST_GROUP = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,19 @@ def read_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
     if found is None:
         return None
     if not isinstance(found, dict):
-        raise ModelError(f"'quantization_config' is {found!r}, and a table belongs there")
+        raise ModelError(f"'quantization_config' is {shown(found)}, and a table belongs there")
     method = found.get("quant_method")
     if not isinstance(method, str) or method not in {"awq", "gptq", "compressed-tensors"}:
         return None
     if method == "compressed-tensors":
         return _compressed_tensors(found)
     bits, group = found.get("bits", found.get("w_bit")), found.get("group_size", found.get("q_group_size"))
-    if bits not in (2, 3, 4, 8):  # a tuple: what JSON holds may have no hash
-        raise ModelError(f"'quantization_config.bits' is {bits!r}; {method} has 2, 3, 4 or 8")
-    if type(group) is not int or (group <= 0 and group != -1):
-        raise ModelError(f"'quantization_config.group_size' is {group!r}, and a number above 0 or -1 belongs there")
+    if type(bits) is not int or bits not in {2, 3, 4, 8}:
+        raise ModelError(f"'quantization_config.bits' is {shown(bits)}; {method} has 2, 3, 4 or 8")
+    if type(group) is not int or (group != -1 and not 0 < group <= _MOST_GROUP):
+        raise ModelError(
+            f"'quantization_config.group_size' is {shown(group)}, and a number above 0 or -1 belongs there"
+        )
     _check_form(method, bits, found)
     return Quantisation(
         method=method,
@@ -103,12 +107,12 @@ def _check_form(method: str, bits: int, found: Mapping[str, Any]) -> None:
     where = "'quantization_config"
     if method == "gptq":
         if bits not in (4, 8) or not found.get("sym", True):
-            told = f"{bits} bits, sym = {found.get('sym', True)}"
+            told = f"{bits} bits, sym = {shown(found.get('sym', True))}"
             raise ModelError(f"{where}' says {told}: vLLM reads GPTQ of 4 or 8 bits, symmetric, alone")
         return
     version = str(found.get("version", "gemm")).lower()
     if version not in _AWQ_FORMS:
-        raise ModelError(f"{where}.version' is {version!r}: vLLM reads AWQ in the form 'gemm' alone")
+        raise ModelError(f"{where}.version' is {shown(version)}: vLLM reads AWQ in the form 'gemm' alone")
     if bits != 4:
         raise ModelError(f"{where}.bits' is {bits}: vLLM reads AWQ of 4 bits alone")
     if "zero_point" not in found:
@@ -127,12 +131,13 @@ def _compressed_tensors(found: Mapping[str, Any]) -> Quantisation | None:
         weights = group.get("weights") if isinstance(group, dict) else None
         if not isinstance(weights, dict) or weights.get("type") != "int" or group.get("input_activations"):
             continue
-        if weights.get("num_bits") in (4, 8):
+        bits = weights.get("num_bits")
+        if type(bits) is int and bits in {4, 8}:
             size = weights.get("group_size")
             return Quantisation(
                 method="compressed-tensors",
-                bits=weights["num_bits"],
-                group_size=size if type(size) is int and size > 0 else None,
+                bits=bits,
+                group_size=size if type(size) is int and 0 < size <= _MOST_GROUP else None,
                 zero_points=not weights.get("symmetric", True),
                 left_whole=_names(found.get("ignore")),
             )
@@ -162,7 +167,7 @@ def _int_quantized(groups: Mapping[str, Any], *, left_whole: tuple[str, ...]) ->
 
 
 def _names(value: Any) -> tuple[str, ...]:
-    return tuple(str(name) for name in value) if isinstance(value, list) else ()
+    return tuple(dict.fromkeys(name for name in value if isinstance(name, str))) if isinstance(value, list) else ()
 
 
 def packed_layers(tensors: Mapping[str, Tensor], quantisation: Quantisation) -> dict[str, PackedLayer]:
@@ -192,6 +197,8 @@ def _layer(name: str, parts: Mapping[str, Tensor], quantisation: Quantisation) -
         outputs *= pack
     else:
         inputs *= pack
+    if not inputs or not outputs:
+        return PackedLayer(name, 0, 0, parts, (f"its packed weights have the shape {shape}, and hold nothing",))
     needed = [part for part in _PARTS[form] if part not in _OPTIONAL]
     if quantisation.zero_points and quantisation.method == "compressed-tensors":
         needed.append("weight_zero_point")

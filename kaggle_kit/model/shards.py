@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import ModelError
+from kaggle_kit.errors import ModelError, OutsideError
 from kaggle_kit.model.headers import Tensor, read_header
 from kaggle_kit.model.problem import Problem, warning
+from kaggle_kit.outside import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 INDEX = "model.safetensors.index.json"
 _NUMBERED = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
+MOST_TENSORS = 500_000
+"""Of all files together; one of 384 experts in 4 bits has 210,000."""
+_MOST_MISSING = 100
 _LISTED = 5
+_LONGEST = 120
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def read_weights(folder: Folder) -> Weights:
     places: dict[str, str] = {}
     whole = bool(names)
     for name in names:
-        if name in folder.unreadable:
+        if name in folder.unreadable or len(tensors) > MOST_TENSORS:
             whole = False
             continue
         try:
@@ -60,6 +64,9 @@ def read_weights(folder: Folder) -> Weights:
             places[tensor.name] = name
     if not names:
         problems.append(Problem("*.safetensors", "there is no file of weights", "save the model as safetensors"))
+    if len(tensors) > MOST_TENSORS:
+        what = f"hold more than {MOST_TENSORS:,} tensors, and no model has so many"
+        problems.append(Problem("*.safetensors", what, "see that it is the right folder"))
     missing = _missing_numbers(names)
     problems += missing
     index = _read_index(folder, problems)
@@ -76,10 +83,12 @@ def read_weights(folder: Folder) -> Weights:
 
 def _missing_numbers(names: list[str]) -> list[Problem]:
     """Shards that `-00001-of-00003` tells of, and that are not there."""
-    found = [match for name in names if (match := _NUMBERED.fullmatch(name))]
+    found: dict[tuple[str, str], set[str]] = {}
+    for name in names:
+        if match := _NUMBERED.fullmatch(name):
+            found.setdefault((match[1], match[3]), set()).add(match[2])
     problems = []
-    for stem, count in sorted({(match[1], match[3]) for match in found}):
-        there = {match[2] for match in found if (match[1], match[3]) == (stem, count)}
+    for (stem, count), there in sorted(found.items()):
         # A hostile name must not make millions of problems.
         lacking = [n for n in range(1, min(int(count), 1000) + 1) if f"{n:05}" not in there]
         problems += [
@@ -92,13 +101,15 @@ def _read_index(folder: Folder, problems: list[Problem]) -> dict[str, Any] | Non
     path = folder.files.get(INDEX)
     if path is None or INDEX in folder.unreadable:
         return None
+    again = "download it, or save the model again"
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-        mapped = body["weight_map"]
-        if not all(isinstance(key, str) and isinstance(value, str) for key, value in mapped.items()):
-            raise TypeError("weight_map does not map names to files")  # noqa: TRY301
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        problems.append(Problem(INDEX, f"is no index: {error!r}", "download it, or save the model again"))
+        body = read_json(path, follow=True)
+    except OutsideError as error:
+        problems.append(Problem(INDEX, f"is no index: {error}", again))
+        return None
+    mapped = body.get("weight_map") if isinstance(body, dict) else None
+    if not isinstance(mapped, dict) or not all(isinstance(file, str) for file in mapped.values()):
+        problems.append(Problem(INDEX, "is no index: it has no weight_map from names to files", again))
         return None
     return dict(body)
 
@@ -108,9 +119,13 @@ def _against_index(
 ) -> list[Problem]:
     mapped: Mapping[str, str] = index["weight_map"]
     listed = set(mapped.values())
+    missing = sorted(listed - set(names))
     problems = [
-        Problem(name, f"is missing, and {INDEX} lists it", "download it") for name in sorted(listed - set(names))
+        Problem(shorten([name]), f"is missing, and {INDEX} lists it", "download it") for name in missing[:_MOST_MISSING]
     ]
+    if len(missing) > _MOST_MISSING:
+        what = f"lists {len(missing):,} files that are missing"
+        problems.append(Problem(INDEX, what, "download index and weights from one place"))
     problems += [
         Problem(name, f"is not in {INDEX}: it is of another save, and would be sent for nothing", "delete it")
         for name in sorted(set(names) - listed)
@@ -136,4 +151,4 @@ def _tensors_against_index(index: Mapping[str, Any], places: Mapping[str, str], 
 def shorten(names: list[str]) -> str:
     """The first names of a list, and how many more there are."""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+    return ", ".join(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…" for name in names[:_LISTED]) + more

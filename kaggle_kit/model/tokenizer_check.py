@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import LabelError
+from kaggle_kit.errors import LabelError, ModelError
 from kaggle_kit.model.problem import Problem, warning
+from kaggle_kit.outside import shown
+from kaggle_kit.runtime.checkpoint import read_table
+from kaggle_kit.runtime.guard import GuardedTokenizer
 from kaggle_kit.runtime.labels import label_tokens
-from kaggle_kit.runtime.tokenizers import ModelTokenizer
+from kaggle_kit.runtime.tokenizers import TOKENIZER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import tokenizers
-
     from kaggle_kit.model.folder import Folder
+    from kaggle_kit.runtime.guard import Guard
 
-TOKENIZER = "tokenizer.json"
 SETTINGS = "tokenizer_config.json"
 _SLOW = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "spiece.model")
 _FEW = 0.9
 """Below this share of the embeddings' rows a tokenizer is suspected of being another model's (Qwen's has 0.997)."""
 _USUAL_END = "\n"
+_LONGEST_WORD = 1000
+_AGAIN = "save it again with the newest tokenizers, or download it again"
 
 
 @dataclass(frozen=True)
@@ -45,46 +47,37 @@ class TokenizerFacts:
 
 
 def check_tokenizer(
-    folder: Folder, config: Mapping[str, Any], *, rows: int | None, labels: Labels | None
+    folder: Folder, config: Mapping[str, Any], *, rows: int | None, labels: Labels | None, guard: Guard | None = None
 ) -> tuple[TokenizerFacts | None, list[Problem]]:
-    """Read the tokenizer and compare it with the embeddings' `rows` (their vocabulary)."""
+    """Read the tokenizer, behind a `guard`, and compare it with the embeddings' `rows` (their vocabulary)."""
     problems: list[Problem] = []
-    tokenizer = _load(folder, problems)
+    settings = _settings(folder, problems)
+    words = _end_words(settings)
+    tokenizer = _load(folder, problems, guard, special_tokens=labels is None or labels.special_tokens)
     if tokenizer is None:
         return None, problems
-    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    last = max(vocabulary.values(), default=-1)
-    if rows is not None and last >= rows:
-        beyond = sorted((number, word) for word, number in vocabulary.items() if number >= rows)
-        named = ", ".join(f"{word!r} ({number})" for number, word in beyond[:3])
-        what = f"has tokens beyond the embeddings' {rows:,} rows: {named}{' …' if len(beyond) > 3 else ''}"
-        step = (
-            "take the tokenizer of this model, or resize the embeddings to it (resize_token_embeddings) and save again"
-        )
-        problems.append(Problem(TOKENIZER, what, step))
-    elif rows is not None and last + 1 < _FEW * rows:
-        what = f"has {last + 1:,} tokens, and the embeddings have {rows:,} rows"
-        problems.append(warning(TOKENIZER, what, "see that it is this model's tokenizer"))
-    problems += _against_settings(folder, config, vocabulary)
+    try:
+        found = tokenizer.vocabulary(rows=rows, words=sorted(set(words.values())))
+    except ModelError as error:
+        return None, [*problems, Problem(TOKENIZER, str(error), _AGAIN)]
+    problems += _against_rows(found, rows)
+    problems += _against_settings(words, config, found["numbers"])
     ids: tuple[int, ...] = ()
     if labels is not None:
-        special = labels.special_tokens
         try:
-            named_labels = list(labels.words)
-            ids = label_tokens(
-                named_labels, prompt=labels.prompt, tokenizer=ModelTokenizer(tokenizer, special_tokens=special)
-            )
+            ids = label_tokens(list(labels.words), prompt=labels.prompt, tokenizer=tokenizer)
         except LabelError as error:
             problems.append(Problem(TOKENIZER, str(error), "choose labels that are one token each"))
-        ids = tuple(ids)
+        except ModelError as error:
+            problems.append(Problem(TOKENIZER, str(error), _AGAIN))
         if rows is not None and any(token >= rows for token in ids):
             problems.append(Problem(TOKENIZER, f"has label tokens {ids} without a row", "choose other labels"))
-    return TokenizerFacts(len(vocabulary), ids), problems
+    return TokenizerFacts(found["tokens"], ids), problems
 
 
-def _load(folder: Folder, problems: list[Problem]) -> tokenizers.Tokenizer | None:
-    import tokenizers
-
+def _load(
+    folder: Folder, problems: list[Problem], guard: Guard | None, *, special_tokens: bool
+) -> GuardedTokenizer | None:
     path = folder.files.get(TOKENIZER)
     if path is None:
         slow = [name for name in _SLOW if name in folder.files]
@@ -95,39 +88,72 @@ def _load(folder: Folder, problems: list[Problem]) -> tokenizers.Tokenizer | Non
     if TOKENIZER in folder.unreadable:
         return None
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001  the Rust library raises bare Exception
-        step = "save it again with the newest tokenizers, or download it again"
-        problems.append(Problem(TOKENIZER, f"cannot be read as a tokenizer: {error}", step))
+        return GuardedTokenizer(folder.root, special_tokens=special_tokens, guard=guard)
+    except ModelError as error:
+        problems.append(Problem(TOKENIZER, str(error).removeprefix(f"{path.absolute()} "), _AGAIN))
         return None
 
 
-def _against_settings(folder: Folder, config: Mapping[str, Any], vocabulary: Mapping[str, int]) -> list[Problem]:
-    """config.json, tokenizer_config.json and the vocabulary should name the same start and end."""
+def _against_rows(found: Mapping[str, Any], rows: int | None) -> list[Problem]:
+    if rows is None:
+        return []
+    last = found["last"]
+    if last >= rows:
+        named = ", ".join(f"{word!r} ({number})" for number, word in found["first"])
+        more = " …" if found["beyond"] > len(found["first"]) else ""
+        what = f"has tokens beyond the embeddings' {rows:,} rows: {named}{more}"
+        step = (
+            "take the tokenizer of this model, or resize the embeddings to it (resize_token_embeddings) and save again"
+        )
+        return [Problem(TOKENIZER, what, step)]
+    if last + 1 < _FEW * rows:
+        what = f"has {last + 1:,} tokens, and the embeddings have {rows:,} rows"
+        return [warning(TOKENIZER, what, "see that it is this model's tokenizer")]
+    return []
+
+
+def _settings(folder: Folder, problems: list[Problem]) -> Mapping[str, Any]:
+    """tokenizer_config.json; nothing where there is none, or it cannot be read."""
     path = folder.files.get(SETTINGS)
     if path is None or SETTINGS in folder.unreadable:
-        return []
+        return {}
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        return [Problem(SETTINGS, f"is no JSON: {error}", "download it again")]
-    if not isinstance(settings, dict):
-        return [Problem(SETTINGS, "holds no table", "download it again")]
-    problems = []
+        settings = read_table(path, "a tokenizer's settings")
+    except ModelError as error:
+        what, _, _ = str(error).removeprefix(f"{path} ").rpartition("; ")
+        problems.append(Problem(SETTINGS, what, "download it again"))
+        return {}
     if "auto_map" in settings:
         what = "names code of its own for the tokenizer; kit reads tokenizer.json alone"
         problems.append(warning(SETTINGS, what, "see that tokenizer.json gives the same tokens"))
+    return settings
+
+
+def _end_words(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The words by which a text begins and ends, as the settings name them: `bos_token`, `eos_token`."""
+    words = {}
     for name in ("bos_token", "eos_token"):
         told = settings.get(name)
         word = told.get("content") if isinstance(told, dict) else told
-        numbers = config.get(f"{name}_id")
-        if not isinstance(word, str) or numbers is None:
+        if isinstance(word, str) and len(word) <= _LONGEST_WORD:
+            words[name] = word
+    return words
+
+
+def _against_settings(
+    words: Mapping[str, str], config: Mapping[str, Any], numbers: Mapping[str, int | None]
+) -> list[Problem]:
+    """config.json, tokenizer_config.json and the vocabulary should name the same start and end."""
+    problems = []
+    for name, word in words.items():
+        told = config.get(f"{name}_id")
+        if told is None:
             continue
-        number = vocabulary.get(word)
+        number = numbers.get(word)
         if number is None:
             what = f"names {word!r} as {name}, and the vocabulary has no such token"
             problems.append(Problem(SETTINGS, what, "take all files of the tokenizer from one place"))
-        elif number not in (numbers if isinstance(numbers, list) else [numbers]):
-            what = f"makes {word!r} ({number}) the {name}, and config.json says {numbers}"
+        elif number not in (told if isinstance(told, list) else [told]):
+            what = f"makes {word!r} ({number}) the {name}, and config.json says {shown(told)}"
             problems.append(warning(SETTINGS, what, "see that tokenizer and model belong together"))
     return problems

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from kaggle_kit.errors import ModelError
+from kaggle_kit.errors import ModelError, OutsideError
+from kaggle_kit.outside import MEGA, read_text
+from kaggle_kit.runtime.checkpoint import read_table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _PLACE = "KIT-PLACE-OF-THE-PROMPT"
+_MOST_LETTERS = 1_000_000
+"""Of what a chat template makes of one turn; the longest add a system prompt of some thousand letters."""
 
 
 def wrap_in_chat(template: str, model: Path) -> str:
     """The author's template where the chat template of the model in the folder `model` puts a user's words.
 
     The result holds the special tokens, the one at its start included, as words. The chat template runs in Jinja's
-    sandbox, as transformers runs it.
+    sandbox, as transformers runs it; that bounds neither time nor memory, which `guard.Guard.chat` does.
 
-    Raises ModelError where the model has none, or it does not repeat the user's words.
+    Raises ModelError where the model has none, or it does not repeat the user's words, or makes too much of them.
     """
     source, words = _chat_template(model)
     rendered = _render(source, words, model)
@@ -31,11 +34,11 @@ def wrap_in_chat(template: str, model: Path) -> str:
 
 def _chat_template(model: Path) -> tuple[str, dict[str, str]]:
     """The chat template, and the special words that it may name (`bos_token` …)."""
-    config = _read_config(model)
-    own = model / "chat_template.jinja"
-    source = own.read_text(encoding="utf-8") if own.is_file() else config.get("chat_template")
+    config = read_table(model / "tokenizer_config.json", "a tokenizer's settings")
+    source = _own_file(model / "chat_template.jinja") or config.get("chat_template")
     if isinstance(source, list):
-        source = next((one["template"] for one in source if one.get("name") == "default"), None)
+        named = (one for one in source if isinstance(one, dict) and one.get("name") == "default")
+        source = next((one.get("template") for one in named), None)
     if not isinstance(source, str):
         raise ModelError(f"{model} has no chat template (tokenizer_config.json, chat_template.jinja); set chat = False")
     words = {}
@@ -46,31 +49,41 @@ def _chat_template(model: Path) -> tuple[str, dict[str, str]]:
     return source, words
 
 
-def _read_config(model: Path) -> dict[str, Any]:
-    path = model / "tokenizer_config.json"
+def _own_file(path: Path) -> str | None:
+    if not path.is_file():
+        return None
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}; save the tokenizer beside the model") from error
-    if not isinstance(config, dict):
-        raise ModelError(f"{path} is no JSON object; save the tokenizer beside the model")
-    return config
+        return read_text(path, most_bytes=MEGA, follow=True)
+    except OutsideError as error:
+        raise ModelError(f"{error}; set chat = False") from error
 
 
 def _render(source: str, words: dict[str, str], model: Path) -> str:
     import jinja2
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    def refuse(message: str) -> NoReturn:
-        raise jinja2.TemplateError(message)
+    def refuse(message: Any = "") -> NoReturn:
+        raise jinja2.TemplateError(str(message))
 
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     environment.globals["raise_exception"] = refuse
+    pieces: list[str] = []
+    letters = 0
+    turns = [{"role": "user", "content": _PLACE}]
     try:
-        return environment.from_string(source).render(
-            messages=[{"role": "user", "content": _PLACE}], add_generation_prompt=True, **words
+        for piece in environment.from_string(source).generate(messages=turns, add_generation_prompt=True, **words):
+            letters += len(piece)
+            if letters > _MOST_LETTERS:
+                break
+            pieces.append(piece)
+    except MemoryError:
+        raise
+    except Exception as error:  # a template can raise any
+        raise ModelError(f"the chat template of {model} fails: {str(error)[:500]}; set chat = False") from error
+    if letters > _MOST_LETTERS:
+        raise ModelError(
+            f"the chat template of {model} makes more than {_MOST_LETTERS:,} letters of one turn; set chat = False"
         )
-    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"the chat template of {model} fails: {error}; set chat = False") from error
+    return "".join(pieces)

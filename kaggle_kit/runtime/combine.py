@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import ModelError
+from kaggle_kit.errors import ModelError, OutsideError
+from kaggle_kit.outside import read_json, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from kaggle_kit.runtime.task import Task
 
 CALIBRATION = "calibration.json"
+_MOST_BYTES = 1 << 20
+_MOST_FACTOR = 1000.0
 
 
 def normalised(values: Sequence[float]) -> tuple[float, ...]:
@@ -92,9 +94,9 @@ def read_calibration(model: Path, *, columns: Sequence[str]) -> Calibration | No
 def read_calibration_file(path: Path, *, columns: Sequence[str]) -> Calibration:
     """The calibration in a file of that form. Raises ModelError as `read_calibration` does."""
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is no calibration: {error!r}; fit it anew") from error
+        body = read_json(path, most_bytes=_MOST_BYTES, follow=True)
+    except OutsideError as error:
+        raise ModelError(f"{path} is no calibration: {error}; fit it anew") from error
     return parse_calibration(body, columns=columns, where=str(path))
 
 
@@ -102,8 +104,8 @@ def parse_calibration(body: Any, *, columns: Sequence[str], where: str) -> Calib
     """The calibration that a JSON object of that form says. Raises ModelError as `read_calibration` does."""
     try:
         bins, one_pass = (tuple(map(_bin, part)) for part in (body["bins"], body.get("one_pass_bins", [])))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{where} is no calibration: {error!r}; fit it anew") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise ModelError(f"{where} is no calibration: {shown(error)}; fit it anew") from error
     _check_bins(bins, where, columns=columns)
     if one_pass:
         _check_bins(one_pass, where, columns=columns)
@@ -113,14 +115,15 @@ def parse_calibration(body: Any, *, columns: Sequence[str], where: str) -> Calib
 def _check_bins(bins: Sequence[Bin], where: str, *, columns: Sequence[str]) -> None:
     limits = [one.up_to_tokens for one in bins]
     if not bins or limits != sorted(set(limits)):
-        raise ModelError(f"{where} needs bins of ascending length; it has {limits}")
+        raise ModelError(f"{where} needs bins of ascending length; it has {shown(limits)}")
     for one in bins:
-        if not (0 < one.temperature < math.inf):
-            raise ModelError(f"{where} has the temperature {one.temperature}; it must be above 0")
-        if not all(map(math.isfinite, one.bias.values())):
-            raise ModelError(f"{where} has the bias {dict(one.bias)}; each must be a finite number")
+        # Far beyond what a fit finds; beyond these, products and sums of log-probabilities are no numbers any more.
+        if not (1 / _MOST_FACTOR <= one.temperature <= _MOST_FACTOR):
+            raise ModelError(f"{where} has the temperature {one.temperature}; it must be above 0, and near 1")
+        if not all(abs(value) <= _MOST_FACTOR for value in one.bias.values()):
+            raise ModelError(f"{where} has the bias {shown(dict(one.bias))}; each must be a finite number, near 0")
         if unknown := set(one.bias) - set(columns):
-            raise ModelError(f"{where} has a bias for {sorted(unknown)}; the columns are {', '.join(columns)}")
+            raise ModelError(f"{where} has a bias for {shown(sorted(unknown))}; the columns are {', '.join(columns)}")
 
 
 def _bin(body: Mapping[str, Any]) -> Bin:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError, UsageError
-from kaggle_kit.runtime.checkpoint import read_config
+from kaggle_kit.outside import shown
+from kaggle_kit.runtime.checkpoint import length_told, read_config, whole_number, word
 from kaggle_kit.runtime.kernels import KernelChoice, choose_kernel
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
 
@@ -25,6 +26,7 @@ with shares of 0.90 to 0.95)."""
 _INSIDE = GIB // 2
 """What vLLM's own share holds besides torch's tensors (kernels, NCCL's buffers): an estimate."""
 _MOST_SHARE = 0.95
+_MOST_OPTION = 1 << 31
 _WEIGHT_FILES = (".safetensors", ".bin", ".pt")
 BATCHES = (8192, 4096, 2048)
 """Tokens of one step, the most first: on an H200 2,048 and 16,384 gave the same rate."""
@@ -80,28 +82,28 @@ def model_facts(model: Path) -> ModelFacts:
     Raises ModelError where config.json cannot be read or lacks a size, KitError for the manifest.
     """
     body = read_config(model)
+    weights = [entry.size for entry in read_manifest(model / MANIFEST).files if entry.path.endswith(_WEIGHT_FILES)]
     try:
         told = body.get("text_config") or body
-        heads = int(told["num_attention_heads"])
         method, group_size = _four_bits(body.get("quantization_config") or {})
-        weights = [entry.size for entry in read_manifest(model / MANIFEST).files if entry.path.endswith(_WEIGHT_FILES)]
+        heads, hidden = whole_number(told, "num_attention_heads"), whole_number(told, "hidden_size")
         return ModelFacts(
             weight_bytes=sum(weights),
-            layers=int(told["num_hidden_layers"]),
-            hidden=int(told["hidden_size"]),
-            intermediate=int(told.get("intermediate_size", 4 * told["hidden_size"])),
+            layers=whole_number(told, "num_hidden_layers"),
+            hidden=hidden,
+            intermediate=whole_number(told, "intermediate_size", 4 * hidden),
             heads=heads,
-            kv_heads=int(told.get("num_key_value_heads") or heads),
-            head_dim=int(told.get("head_dim") or told["hidden_size"] // heads),
-            vocabulary=int(told["vocab_size"]),
-            most_tokens=told.get("max_position_embeddings"),
-            dtype=str(told.get("dtype") or told.get("torch_dtype") or "float16"),
+            kv_heads=whole_number(told, "num_key_value_heads", heads),
+            head_dim=whole_number(told, "head_dim", hidden // heads),
+            vocabulary=whole_number(told, "vocab_size"),
+            most_tokens=length_told(told),
+            dtype=word(told.get("dtype") or told.get("torch_dtype"), default="float16"),
             quantisation=method,
             group_size=group_size,
-            model_type=str(told.get("model_type") or body.get("model_type")),
+            model_type=word(told.get("model_type") or body.get("model_type"), default="None"),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{model / 'config.json'} cannot be read as a model's configuration: {error!r}") from error
+    except (ModelError, TypeError, AttributeError) as error:
+        raise ModelError(f"{model / 'config.json'} cannot be read as a model's configuration: {error}") from error
 
 
 def _four_bits(found: Mapping[str, Any]) -> tuple[str | None, int | None]:
@@ -110,8 +112,13 @@ def _four_bits(found: Mapping[str, Any]) -> tuple[str | None, int | None]:
     if method == "compressed-tensors":
         weights = [group.get("weights") or {} for group in (found.get("config_groups") or {}).values()]
         sizes = [told.get("group_size") for told in weights if told.get("num_bits") == 4]
-        return (method, sizes[0]) if sizes else (None, None)
-    return (method, found.get("group_size")) if found.get("bits", found.get("w_bit")) == 4 else (None, None)
+        return (method, _group(sizes[0])) if sizes else (None, None)
+    four = found.get("bits", found.get("w_bit")) == 4
+    return (method, _group(found.get("group_size"))) if four and isinstance(method, str) else (None, None)
+
+
+def _group(size: object) -> int | None:
+    return size if type(size) is int and size > 0 else None
 
 
 def kv_bytes_per_token(model: ModelFacts) -> int:
@@ -158,6 +165,22 @@ def card_memory(model: ModelFacts, *, parallel: int, batch: int, sequences: int,
 def bytes_per_card(model: ModelFacts, *, parallel: int, batch: int, sequences: int, longest: int) -> int:
     """The total of `card_memory`."""
     return card_memory(model, parallel=parallel, batch=batch, sequences=sequences, longest=longest).total
+
+
+def whole_option(given: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """The whole number that the engine's option `key` is. Raises UsageError where it is none, or beyond all sense."""
+    value = given.get(key, default)
+    if type(value) is not int or not 0 < value <= _MOST_OPTION:
+        raise UsageError(f"engine option {key} = {shown(value)}: take a whole number from 1 to {_MOST_OPTION:,}")
+    return value
+
+
+def share_option(given: Mapping[str, Any], default: float) -> float:
+    """The engine's option gpu_memory_utilization. Raises UsageError where it is no share."""
+    value = given.get("gpu_memory_utilization", default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise UsageError(f"engine option gpu_memory_utilization = {shown(value)}: take a share above 0, up to 1")
+    return float(value)
 
 
 def memory_share(gpu: Gpu) -> float:
@@ -228,7 +251,7 @@ def plan_engine(
         raise UsageError(f"prompts of {longest} tokens and one answer: the model reads {model.most_tokens}; cut them")
     draft = _Draft(given, given_environment)
     draft.set("max_model_len", longest + 1, "the longest prompt here and the one token of its answer")
-    if draft.options["max_model_len"] <= longest:
+    if whole_option(draft.options, "max_model_len") <= longest:
         raise UsageError(f"max_model_len = {draft.options['max_model_len']} is given; {longest + 1} are needed")
     draft.set("enforce_eager", True, "graphs gain nothing where only prompts are read, and take 55 s to start")
     draft.set("enable_prefix_caching", True, "prompts share their opening text: 1.15 times as fast on an H200")
@@ -248,7 +271,8 @@ def plan_engine(
 def _plan_cpu(draft: _Draft, model: ModelFacts, longest: int) -> int:
     draft.set("dtype", "bfloat16", "a CPU's matrix units; label probabilities within 0.02 of float32 on the demo model")
     draft.set("max_num_seqs", 64, "measured on two cores")
-    batch = int(draft.set("max_num_batched_tokens", max(4096, longest + 1), "one step holds the longest prompt"))
+    draft.set("max_num_batched_tokens", max(4096, longest + 1), "one step holds the longest prompt")
+    batch = whole_option(draft.options, "max_num_batched_tokens")
     space = max(1, math.ceil(kv_bytes_per_token(model) * (batch + longest + 1) / GIB))
     draft.variable("VLLM_CPU_KVCACHE_SPACE", str(space), "GiB for the keys and values of one step and a longest prompt")
     draft.variable("TORCH_COMPILE_DISABLE", "1", "compiling costs more than it gains on changing batch sizes")
@@ -270,14 +294,9 @@ def _plan_cards(draft: _Draft, gpus: Sequence[Gpu], model: ModelFacts, longest: 
         raise UsageError(
             f"vLLM refuses {model.model_type} in float16 (its activations overflow), and dtype = half {way}"
         )
-    share = float(
-        draft.set(
-            "gpu_memory_utilization",
-            memory_share(gpu),
-            f"{_CONTEXT / GIB:.1f} GiB of {gpu.memory / GIB:.1f} stay outside",
-        )
-    )
-    room = int(share * gpu.memory)
+    outside = f"{_CONTEXT / GIB:.1f} GiB of {gpu.memory / GIB:.1f} stay outside"
+    draft.set("gpu_memory_utilization", memory_share(gpu), outside)
+    room = int(share_option(draft.options, memory_share(gpu)) * gpu.memory)
     parallel, batch, sequences, needed = _fit(draft, len(gpus), model, room, longest, mean_tokens)
     replicas = len(gpus) // parallel
     sizes = f"{needed / GIB:.1f} of {room / GIB:.1f} GiB a card"
@@ -300,8 +319,8 @@ def _fit(
 ) -> tuple[int, int, int, int]:
     """The fewest cards an engine, and on these the largest step, that fit: (cards, step, sequences, bytes a card)."""
     given = draft.given
-    sizes = [int(given["tensor_parallel_size"])] if "tensor_parallel_size" in given else range(1, cards + 1)
-    steps = [int(given["max_num_batched_tokens"])] if "max_num_batched_tokens" in given else BATCHES
+    sizes = [whole_option(given, "tensor_parallel_size")] if "tensor_parallel_size" in given else range(1, cards + 1)
+    steps = [whole_option(given, "max_num_batched_tokens")] if "max_num_batched_tokens" in given else BATCHES
     tried = []
     for parallel in sizes:
         if parallel > cards:
@@ -310,7 +329,7 @@ def _fit(
             tried.append(f"{parallel} a model: {reason}")
             continue
         for batch in steps:
-            sequences = int(given.get("max_num_seqs", sequences_of(batch, mean_tokens)))
+            sequences = whole_option(given, "max_num_seqs", sequences_of(batch, mean_tokens))
             needed = bytes_per_card(model, parallel=parallel, batch=batch, sequences=sequences, longest=longest)
             if needed <= room:
                 return parallel, batch, sequences, needed

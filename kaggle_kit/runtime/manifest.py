@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import KitError, ModelError, WheelhouseError
+from kaggle_kit.errors import KitError, ModelError, OutsideError, WheelhouseError
 from kaggle_kit.files import sha256_file
+from kaggle_kit.outside import read_json, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +44,7 @@ LEFT_OUT = (
     "global_step*",
 )
 """Names that are sent nowhere: metadata, hidden files, caches, what a training run leaves beside its weights."""
+_LONGEST_PATH = 4096
 _ERRORS: dict[str, type[KitError]] = {"wheelhouse": WheelhouseError, "model": ModelError}
 
 
@@ -96,11 +99,11 @@ def read_manifest(path: Path) -> Manifest:
 
     Raises KitError where it is missing, is no manifest of this version, or names a path outside its folder.
     """
+    if not path.exists():
+        raise KitError(f"{path} is missing: the folder cannot be checked; make it anew")
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise KitError(f"{path} is missing: the folder cannot be checked; make it anew") from error
-    except (OSError, ValueError) as error:
+        body = read_json(path, follow=True)
+    except OutsideError as error:
         raise KitError(f"{path} cannot be read as a manifest: {error}; make it anew") from error
     return _parse(body, path)
 
@@ -109,18 +112,30 @@ def _parse(body: Any, path: Path) -> Manifest:
     if not isinstance(body, dict) or body.get("version") != VERSION:
         raise KitError(f"{path} is not a kit manifest of version {VERSION}; make it anew with this kit")
     try:
-        files = tuple(
-            FileEntry(str(entry["path"]), str(entry["sha256"]), int(entry["size"])) for entry in body["files"]
-        )
-        kind, name = str(body["kind"]), str(body["name"])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        files = tuple(_entry(entry) for entry in body["files"])
+        kind, name = _text(body, "kind"), _text(body, "name")
+    except (KeyError, TypeError, ValueError) as error:
         raise KitError(f"{path} is not a whole manifest ({error!r}); make it anew") from error
     for entry in files:
         pure = PurePosixPath(entry.path)
         if pure.is_absolute() or ".." in pure.parts:
-            raise KitError(f"{path} names {entry.path!r}, outside its folder; do not use this folder")
+            raise KitError(f"{path} names {shown(entry.path)}, outside its folder; do not use this folder")
     known = {"kind", "name", "version", "files"}
     return Manifest(kind, name, files, {key: value for key, value in body.items() if key not in known})
+
+
+def _entry(entry: Any) -> FileEntry:
+    size = entry["size"]
+    if type(size) is not int or not 0 <= size < 1 << 63:
+        raise ValueError(f"the size {shown(size)}")
+    return FileEntry(_text(entry, "path"), _text(entry, "sha256"), size)
+
+
+def _text(body: Mapping[str, Any], key: str) -> str:
+    value = body[key]
+    if not isinstance(value, str) or len(value) > _LONGEST_PATH or not value.isprintable():
+        raise ValueError(f"the {key} {shown(value)}")
+    return value
 
 
 def verify_files(folder: Path, manifest: Manifest, *, hashes: bool = True) -> None:
@@ -132,12 +147,18 @@ def verify_files(folder: Path, manifest: Manifest, *, hashes: bool = True) -> No
     for entry in manifest.files:
         path = folder / entry.path
         try:
-            size = path.stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
+            found_file = path.stat()
+        except OSError:
             raise error(
                 f"{entry.path} is missing from the {manifest.kind} {manifest.name} in {folder}; "
                 f"fetch or upload it again"
             ) from None
+        if not stat.S_ISREG(found_file.st_mode):
+            raise error(
+                f"{entry.path} of the {manifest.kind} {manifest.name} in {folder} is no regular file; "
+                f"fetch or upload it again"
+            )
+        size = found_file.st_size
         if size != entry.size:
             raise error(
                 f"{entry.path} of the {manifest.kind} {manifest.name} in {folder} has {size:,} bytes, "

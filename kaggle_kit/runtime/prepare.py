@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import DataError
 from kaggle_kit.runtime.chat import wrap_in_chat
-from kaggle_kit.runtime.checkpoint import read_config
+from kaggle_kit.runtime.checkpoint import length_told, read_config
+from kaggle_kit.runtime.guard import Guard, GuardedTokenizer
 from kaggle_kit.runtime.journal import Entry
 from kaggle_kit.runtime.labels import label_tokens
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 from kaggle_kit.runtime.prompts import Prompt, PromptBuilder, Template, escape_special, parse_template
 from kaggle_kit.runtime.rows import read_rows
-from kaggle_kit.runtime.tokenizers import ModelTokenizer, load_tokenizer
+from kaggle_kit.runtime.tokenizers import TextTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +35,7 @@ class Opened:
     """What a job needs before its rows: what makes its prompts, the tokenizer, and the labels' tokens."""
 
     builder: PromptBuilder
-    tokenizer: ModelTokenizer
+    tokenizer: TextTokenizer
     label_ids: tuple[int, ...]
 
 
@@ -48,13 +49,15 @@ class Prepared:
     builder: PromptBuilder
 
 
-def open_prompt(task: Task, model: Path) -> tuple[Template, ModelTokenizer, tuple[int, ...]]:
+def open_prompt(task: Task, model: Path, *, guarded: bool = True) -> tuple[Template, TextTokenizer, tuple[int, ...]]:
     """The template, the tokenizer, and the labels' tokens right after the template's end.
+
+    `guarded`: whether the model's tokenizer and chat template run in a process with limits of its own (see
+    `runtime.guard`); not where this process, a notebook's worker, has no other work.
 
     Raises DataError, LabelError or ModelError where they do not fit together.
     """
-    text = wrap_in_chat(task.template, model) if task.chat else task.template
-    tokenizer = load_tokenizer(model, special_tokens=not task.chat)
+    text, tokenizer = _guarded(task, model) if guarded else _in_this_process(task, model)
     fields = tuple(task.fields)
     template = parse_template(text, fields=fields)
     frame = template.fill(dict.fromkeys(fields, ""))
@@ -62,13 +65,24 @@ def open_prompt(task: Task, model: Path) -> tuple[Template, ModelTokenizer, tupl
     return template, tokenizer, label_tokens(labels, prompt=frame, tokenizer=tokenizer)
 
 
-def open_job(job: Job) -> Opened:
+def _guarded(task: Task, model: Path) -> tuple[str, TextTokenizer]:
+    guard = Guard(model)
+    text = guard.chat(task.template) if task.chat else task.template
+    return text, GuardedTokenizer(model, special_tokens=not task.chat, guard=guard)
+
+
+def _in_this_process(task: Task, model: Path) -> tuple[str, TextTokenizer]:
+    text = wrap_in_chat(task.template, model) if task.chat else task.template
+    return text, load_tokenizer(model, special_tokens=not task.chat)
+
+
+def open_job(job: Job, *, guarded: bool = False) -> Opened:
     """`open_prompt` of a job whose model is whole, and whose budget fits both the model and the template.
 
     Raises DataError, LabelError or ModelError where it cannot be done as it is; reads no row.
     """
     verify_files(job.model, read_manifest(job.model / MANIFEST), hashes=False)
-    template, tokenizer, label_ids = open_prompt(job.task, job.model)
+    template, tokenizer, label_ids = open_prompt(job.task, job.model, guarded=guarded)
     _check_budget(job)
     return Opened(PromptBuilder(template, job.task.fields, job.token_budget, tokenizer), tokenizer, label_ids)
 
@@ -143,8 +157,8 @@ def _rule_of(turns: Mapping[str, tuple[str, ...]], task: Task) -> str | None:
 
 def _check_budget(job: Job) -> None:
     """Raise DataError where a prompt as long as the budget would not leave the model room for its answer."""
-    limit = read_config(job.model).get("max_position_embeddings")
-    if isinstance(limit, int) and job.token_budget >= limit:
+    limit = length_told(read_config(job.model))
+    if limit is not None and job.token_budget >= limit:
         raise DataError(
             f"token_budget = {job.token_budget}, but the model takes {limit} tokens, its answer included; "
             f"lower token_budget to {limit - 1} or less"

@@ -1,16 +1,45 @@
-"""The model's own tokenizer, behind the two calls that prompts need."""
+"""The model's own tokenizer, behind the calls that prompts need."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
-from kaggle_kit.errors import ModelError
+from kaggle_kit.errors import ModelError, OutsideError
+from kaggle_kit.outside import read_bytes
+from kaggle_kit.runtime.checkpoint import MOST_TOKENIZER_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import tokenizers
+
+    from kaggle_kit.runtime.prompts import Encoded
+
+TOKENIZER = "tokenizer.json"
+_TOKENS_A_BYTE = 16
+"""No tokenizer makes more: one that spells each byte makes one, and Unicode's longest ligature eleven bytes of each."""
+_FREE_TOKENS = 4096
+_MOST_SPECIAL = 10_000
+
+
+class TextTokenizer(Protocol):
+    """What prompts, labels and the escaping of rows need of a tokenizer."""
+
+    @property
+    def special(self) -> tuple[str, ...]:
+        """The words that the tokenizer reads as special tokens wherever they stand in a text."""
+
+    def encode_batch(self, texts: Sequence[str]) -> Sequence[Encoded]:
+        """Each text tokenised, with the special tokens that the model expects at its start."""
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of `text`, with the special tokens that the model expects at its start."""
+
+    def pieces(self, token_ids: list[int]) -> list[str]:
+        """The vocabulary's own spelling of each token."""
 
 
 class ModelTokenizer:
@@ -23,36 +52,73 @@ class ModelTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
-    @property
+    @cached_property
     def special(self) -> tuple[str, ...]:
-        """The words that the tokenizer reads as special tokens wherever they stand in a text."""
+        """The words that the tokenizer reads as special tokens wherever they stand in a text. Raises ModelError."""
         added = self._tokenizer.get_added_tokens_decoder().values()
-        return tuple(sorted(token.content for token in added if token.special and len(token.content) > 1))
+        found = tuple(sorted(token.content for token in added if token.special and len(token.content) > 1))
+        if len(found) > _MOST_SPECIAL:
+            raise ModelError(f"{TOKENIZER} has {len(found):,} special tokens, and no model has so many")
+        return found
 
     def encode_batch(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
-        """Each text tokenised, on all cores, with the special tokens that the model expects at its start."""
-        return self._tokenizer.encode_batch(list(texts), add_special_tokens=self._special_tokens)
+        """Each text tokenised, on all cores, with the special tokens that the model expects at its start.
+
+        Raises ModelError where the tokenizer fails, or makes a text longer than any tokenizer should.
+        """
+        texts = list(texts)
+        with rust_errors(TOKENIZER):
+            encoded = self._tokenizer.encode_batch(texts, add_special_tokens=self._special_tokens)
+        for text, one in zip(texts, encoded, strict=True):
+            if len(one) > most_tokens(text):
+                raise ModelError(
+                    f"{TOKENIZER} makes {len(one):,} tokens of a text of {len(text):,} letters, which is too many for "
+                    f"any tokenizer; take the tokenizer of this model from a source that you trust"
+                )
+        return encoded
 
     def encode(self, text: str) -> list[int]:
-        """The token ids of `text`, with the special tokens that the model expects at its start."""
-        return list(self._tokenizer.encode(text, add_special_tokens=self._special_tokens).ids)
+        """The token ids of `text`, with the special tokens that the model expects at its start. Raises ModelError."""
+        return list(self.encode_batch([text])[0].ids)
 
     def pieces(self, token_ids: list[int]) -> list[str]:
         """The vocabulary's own spelling of each token."""
         return [self._tokenizer.id_to_token(i) or f"<{i}>" for i in token_ids]
 
 
+def most_tokens(text: str) -> int:
+    """The most tokens that a tokenizer may make of `text`."""
+    return _FREE_TOKENS + _TOKENS_A_BYTE * len(text.encode("utf-8", "surrogatepass"))
+
+
 def load_tokenizer(model: Path, *, special_tokens: bool = True) -> ModelTokenizer:
-    """The tokenizer of the model in the folder `model`.
+    """The tokenizer of the model in the folder `model`, in this process.
 
     Raises ModelError where the folder has no readable `tokenizer.json`.
     """
+    return ModelTokenizer(open_tokenizer(model / TOKENIZER), special_tokens=special_tokens)
+
+
+def open_tokenizer(path: Path) -> tokenizers.Tokenizer:
+    """The library's tokenizer of the file `path`. Raises ModelError."""
     import tokenizers
 
-    path = model / "tokenizer.json"
     if not path.is_file():
         raise ModelError(f"{path} is missing: save the tokenizer in its fast form (save_pretrained writes it)")
     try:
-        return ModelTokenizer(tokenizers.Tokenizer.from_file(str(path)), special_tokens=special_tokens)
-    except Exception as error:  # the Rust library raises bare Exception
-        raise ModelError(f"{path} cannot be read as a tokenizer: {error}") from error
+        raw = read_bytes(path, most_bytes=MOST_TOKENIZER_BYTES, follow=True)
+    except OutsideError as error:
+        raise ModelError(str(error)) from error
+    with rust_errors(str(path)):
+        return tokenizers.Tokenizer.from_buffer(raw)
+
+
+@contextmanager
+def rust_errors(name: str) -> Iterator[None]:
+    """Turn whatever the Rust library raises, its panics included, into ModelError about the file `name`."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, ModelError):
+        raise
+    except BaseException as error:  # a panic is no Exception
+        raise ModelError(f"{name} cannot be read as a tokenizer: {str(error)[:500]}") from error

@@ -164,9 +164,9 @@ def _load(model: Path, *, dtype: str, device: str) -> Any:
     kind = getattr(torch, dtype)
     quantisation = _quantisation(model)
     if quantisation is None:
-        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=kind)
+        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=kind, use_safetensors=True, trust_remote_code=False)
     else:
-        config = AutoConfig.from_pretrained(model)
+        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
         del config.quantization_config
         loaded = AutoModelForCausalLM.from_config(config, dtype=kind)
         state = _full_state(model, group_size=int(quantisation["group_size"]), dtype=kind)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from kaggle_kit.errors import ProjectError
+from kaggle_kit.errors import OutsideError, ProjectError
+from kaggle_kit.outside import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 _PIN = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)(\[[\w,. -]*\])?===?(?P<version>[^\s;#]+)")
 _PYTHON = re.compile(r"#\s*python[:\s]+(?P<python>3\.\d+)", re.IGNORECASE)
+
+
+_MOST_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +34,8 @@ class Freeze:
 def read_freeze(path: Path) -> Freeze:
     """Read a freeze file. Raises ProjectError: missing, not text, or without a single `name==version`."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, most_bytes=_MOST_BYTES, follow=True)
+    except OutsideError as error:
         raise ProjectError(f"{path} cannot be read: {error}") from error
     return parse_freeze(text, where=str(path))
 

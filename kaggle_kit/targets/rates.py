@@ -17,15 +17,17 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kaggle_kit.errors import DataError
+from kaggle_kit.errors import DataError, OutsideError
+from kaggle_kit.outside import read_json
 from kaggle_kit.runtime.kernels import Kernel
 from kaggle_kit.suggest import first_problem
 
 _SHIPPED = Path(__file__).parent / "rates"
 FOLDER = "rates"
 """The project's folder of measured rates, one file a target."""
-_Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_Count = Annotated[int, Field(gt=0)]
+_Rate = Annotated[float, Field(gt=0, le=1e21, allow_inf_nan=False)]
+_Count = Annotated[int, Field(gt=0, le=1_000_000_000)]
+_MOST_BYTES = 4 << 20
 
 
 class _Table(BaseModel):
@@ -55,8 +57,8 @@ class MeasuredModel(_Table):
 class MeasuredTrial(_Table):
     """Rows and tokens of one trial; both 0 where it failed."""
 
-    rows: int = 0
-    tokens: int = 0
+    rows: int = Field(default=0, ge=0, le=1_000_000_000_000)
+    tokens: int = Field(default=0, ge=0, le=1_000_000_000_000_000)
 
 
 class Rates(_Table):
@@ -106,6 +108,8 @@ def load_rates(target: str, *, project: Path | None = None) -> Rates | None:
     if path is None:
         return None
     try:
-        return Rates.model_validate_json(path.read_bytes())
+        return Rates.model_validate(read_json(path, most_bytes=_MOST_BYTES, follow=True))
+    except OutsideError as error:
+        raise DataError(f"{error}; measure the target again (kit bench)") from error
     except ValidationError as error:
         raise DataError(f"{path}: {first_problem(error, Rates)}; measure the target again (kit bench)") from error

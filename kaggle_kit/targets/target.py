@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from kaggle_kit.errors import ProjectError, UsageError
+from kaggle_kit.errors import OutsideError, ProjectError, UsageError
+from kaggle_kit.outside import read_toml
 from kaggle_kit.suggest import did_you_mean, first_problem
 from kaggle_kit.targets.freeze import read_freeze
 
 _SHIPPED = Path(__file__).parent
-_Python = Annotated[str, Field(pattern=r"^3\.\d+$")]
-_Dotted = Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
+_Python = Annotated[str, Field(pattern=r"^3\.[0-9]{1,3}$")]
+_Dotted = Annotated[str, Field(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6}){0,7}$")]
+_Bytes = Annotated[int, Field(gt=0, le=1 << 60)]
+_MOST_FILE_BYTES = 1 << 20
 
 
 class Fact(BaseModel):
@@ -41,7 +43,7 @@ class Target(BaseModel):
     summary: str
     pythons: Annotated[tuple[_Python, ...], Field(min_length=1)]
     """The Pythons of its images; one wheelhouse serves all of them. A file may say `python` for a single one."""
-    glibc: str = Field(pattern=r"^2\.\d+$")
+    glibc: str = Field(pattern=r"^2\.[0-9]{1,3}$")
     """The oldest glibc of its images."""
     machine: str = "x86_64"
     engine: str
@@ -52,20 +54,20 @@ class Target(BaseModel):
     torch_backend: str | None = None
     accelerator: str | None = None
     """Kaggle's `machine_shape`; None for a session without a GPU."""
-    gpus: int = Field(default=0, ge=0)
+    gpus: int = Field(default=0, ge=0, le=1024)
     gpu_name: str | None = None
-    gpu_memory_bytes: int | None = Field(default=None, gt=0)
+    gpu_memory_bytes: _Bytes | None = None
     """What one GPU offers to programs."""
     compute_capability: _Dotted | None = None
     driver: _Dotted | None = None
     cuda: _Dotted | None = None
     """The newest CUDA that the driver runs."""
-    cores: int | None = Field(default=None, gt=0)
-    memory_bytes: int | None = Field(default=None, gt=0)
-    scratch_bytes: int | None = Field(default=None, gt=0)
+    cores: int | None = Field(default=None, gt=0, le=100_000)
+    memory_bytes: _Bytes | None = None
+    scratch_bytes: _Bytes | None = None
     """Free space outside the working folder, where wheels are installed."""
-    session_seconds: int = Field(gt=0)
-    working_bytes: int = Field(gt=0)
+    session_seconds: int = Field(gt=0, le=100_000_000)
+    working_bytes: _Bytes
     mounts: tuple[str, ...] = ()
     """The forms of path under which inputs are met."""
     freeze: dict[_Python, str] = Field(default_factory=dict)
@@ -107,7 +109,7 @@ class Target(BaseModel):
     @property
     def engine_version(self) -> tuple[int, int, int]:
         """Its engine's version as three numbers; zeros where `engine` pins none."""
-        found = re.match(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", self.engine.partition("==")[2])
+        found = re.match(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?", self.engine.partition("==")[2])
         return (int(found[1]), int(found[2] or 0), int(found[3] or 0)) if found else (0, 0, 0)
 
     @model_validator(mode="after")
@@ -147,11 +149,11 @@ def _folders(project: Path | None) -> list[Path]:
 
 def _read(path: Path) -> Target:
     try:
-        body: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        body = read_toml(path, most_bytes=_MOST_FILE_BYTES, follow=True)
         if "name" in body:
             raise ProjectError(f"{path}: unknown key 'name'; a target is named by its file")
         target = Target.model_validate({"name": path.stem} | body)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OutsideError as error:
         raise ProjectError(f"{path} is not valid TOML: {error}") from error
     except ValidationError as error:
         raise ProjectError(f"{path}: {first_problem(error, Target)}") from error

@@ -8,18 +8,38 @@ import base64
 import csv
 import hashlib
 import io
+import lzma
+import os
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO, cast
 
-from kaggle_kit.errors import WheelhouseError
+from kaggle_kit.errors import OutsideError, WheelhouseError
+from kaggle_kit.outside import open_file, shown
 
 LARGEST_RATIO = 100
 """A wheel that unpacks to more than this many times its size is a bomb; wheels of real packages stay below 15."""
 LARGEST_BYTES = 24_000_000_000
 """What one wheel may unpack to."""
+MOST_MEMBERS = 500_000
+MOST_LIST_BYTES = 32_000_000
+"""Of the zip's own list of files; torch's 15,000 files take 2 MB there, and as much in RECORD."""
+MOST_RECORD_BYTES = 32_000_000
+MOST_TEXT_BYTES = 4_000_000
+"""Of METADATA and WHEEL each."""
+_LONGEST_NAME = 4096
+_LONGEST_LINE = 65_536
+UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OutsideError),
+    *(NotImplementedError, EOFError, RuntimeError, ValueError, OverflowError),
+)
+"""What the bytes of a file that is no whole zip make the library raise."""
 _RATIO_FROM_BYTES = 1 << 24
 _CHUNK_BYTES = 1 << 20
 _UNLISTED = ("RECORD", "RECORD.jws", "RECORD.p7s")
@@ -56,14 +76,16 @@ def read_archive(path: Path, *, reader: Reader | None = None) -> Archive:
     """
     file = path.name
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_wheel(path) as archive:
+            if len(archive.infolist()) > MOST_MEMBERS:
+                raise WheelhouseError(f"{file} holds more than {MOST_MEMBERS:,} files: no wheel has so many")
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             for entry in archive.infolist():
                 _refuse_unsafe(entry, file)
             _refuse_twice(archive.infolist(), file)
             _refuse_bomb(entries, path)
             info = _info_folder(entries, file)
-            record = _record(_text(archive, f"{info}/RECORD", file), file)
+            record = _record(_text(archive, f"{info}/RECORD", file, most=MOST_RECORD_BYTES), file)
             warnings = _compare_names(record, entries, info, file)
             if reader:
                 for entry in entries:
@@ -76,13 +98,43 @@ def read_archive(path: Path, *, reader: Reader | None = None) -> Archive:
                 members=tuple(entry.filename for entry in entries),
                 warnings=tuple(warnings),
             )
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
+    except UNREADABLE as error:
         raise WheelhouseError(f"{file} is not a whole zip file ({error}): it cannot be a wheel") from error
+
+
+class _Bounded(io.FileIO):
+    """A file that is never read by hundreds of megabytes: the library reads a zip's whole list of files at once."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As ever. Raises BadZipFile where more than MOST_LIST_BYTES are asked for."""
+        if size is None or size < 0:
+            size = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        if size > MOST_LIST_BYTES:
+            raise zipfile.BadZipFile(f"its list of files has more than {MOST_LIST_BYTES:,} bytes")
+        return super().read(size) or b""
+
+    def seek(self, place: int, whence: int = 0, /) -> int:
+        """As ever, but for places that no file has."""
+        try:
+            return super().seek(place, whence)
+        except (OSError, OverflowError) as error:
+            raise zipfile.BadZipFile(f"it points outside of itself ({place:,})") from error
+
+
+@contextmanager
+def open_wheel(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The zip file `path`, open to be read. What its bytes can make this raise is in UNREADABLE."""
+    with open_file(path, follow=True):  # no pipe and no device
+        pass
+    with _Bounded(path) as stream, zipfile.ZipFile(cast("IO[bytes]", stream)) as archive:
+        yield archive
 
 
 def _refuse_unsafe(entry: zipfile.ZipInfo, file: str) -> None:
     name = entry.orig_filename
     pure = PurePosixPath(name)
+    if len(name) > _LONGEST_NAME:
+        raise WheelhouseError(f"{file} holds {shown(name)}, a name of {len(name):,} letters")
     if pure.is_absolute() or "\\" in name or ":" in name.split("/", 1)[0]:
         raise WheelhouseError(f"{file} holds {name!r}, an absolute path: it would write outside its folder")
     if ".." in pure.parts or "\0" in name:
@@ -128,12 +180,25 @@ def _info_folder(entries: list[zipfile.ZipInfo], file: str) -> str:
 def _record(text: str, file: str) -> dict[str, tuple[str, str]]:
     """File name → hash ("sha256=…") and size, as RECORD lists them; either may be empty."""
     record: dict[str, tuple[str, str]] = {}
-    for line in csv.reader(io.StringIO(text)):
-        if line and len(line) < 3:
-            raise WheelhouseError(f"{file}: RECORD has the line {','.join(line)!r}, not a name, a hash and a size")
-        if line:
-            record[line[0]] = (line[1], line[2])
+    try:
+        for line in csv.reader(_lines(text, file)):
+            if line and len(line) < 3:
+                told = shown(",".join(line))
+                raise WheelhouseError(f"{file}: RECORD has the line {told}, not a name, a hash and a size")
+            if line:
+                record[line[0]] = (line[1], line[2])
+            if len(record) > MOST_MEMBERS:
+                raise WheelhouseError(f"{file}: RECORD lists more than {MOST_MEMBERS:,} files: no wheel has so many")
+    except csv.Error as error:  # a field longer than the module's limit, for one
+        raise WheelhouseError(f"{file}: RECORD cannot be read ({error}): it is no wheel's") from error
     return record
+
+
+def _lines(text: str, file: str) -> Iterator[str]:
+    for line in io.StringIO(text):
+        if len(line) > _LONGEST_LINE:
+            raise WheelhouseError(f"{file}: RECORD has a line of {len(line):,} letters: it is no wheel's")
+        yield line
 
 
 def _compare_names(
@@ -147,9 +212,9 @@ def _compare_names(
             raise WheelhouseError(f"{file} holds {name!r}, which its RECORD does not list: it was added later")
     for name, (_, size) in record.items():
         if name not in sizes and name not in free:
-            raise WheelhouseError(f"{file} lacks {name!r}, which its RECORD lists")
+            raise WheelhouseError(f"{file} lacks {shown(name)}, which its RECORD lists")
         if name in sizes and size and size != str(sizes[name]):
-            warnings.append(f"{file}: {name!r} has {sizes[name]:,} bytes, its RECORD says {int(size):,}")
+            warnings.append(f"{file}: {name!r} has {sizes[name]:,} bytes, its RECORD says {shown(size)}")
     return warnings
 
 
@@ -176,8 +241,13 @@ def _read_through(
     return []
 
 
-def _text(archive: zipfile.ZipFile, name: str, file: str) -> str:
+def _text(archive: zipfile.ZipFile, name: str, file: str, *, most: int = 0) -> str:
+    most = most or MOST_TEXT_BYTES
     try:
-        return archive.read(name).decode("utf-8", errors="replace")
+        size = archive.getinfo(name).file_size
     except KeyError:
         raise WheelhouseError(f"{file} holds no {name}: it is not a wheel") from None
+    if size > most:
+        raise WheelhouseError(f"{file}: {name} has {size:,} bytes, and at most {most:,} are read")
+    with archive.open(name) as stream:
+        return stream.read(most).decode("utf-8", errors="replace")

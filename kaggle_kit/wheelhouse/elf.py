@@ -7,18 +7,28 @@ that may be compressed; the header never is. No CUDA documentation describes thi
 CUDA 11 to 13 show.
 """
 
+import io
 import mmap
+import os
+import re
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kaggle_kit.errors import WheelhouseError
+from kaggle_kit.outside import shown
 
 _CONTAINER = struct.pack("<I", 0xBA55ED50)
 _CODE_SECTIONS = (".nv_fatbin", "__nv_relfatbin")
 _PTX, _MACHINE_CODE = 1, 2
+_MOST_SECTIONS = 10_000
+_MOST_READS = 5_000_000
+_SPARE_BYTES = 64 << 20
+_MOST_CAPABILITIES = 1000
+_NUMBERS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,5}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +50,10 @@ class Elf:
     def newest(self, prefix: str) -> tuple[int, ...] | None:
         """The highest version with `prefix` ("GLIBC") that is asked of any library, as numbers; None for none."""
         numbers = [
-            tuple(int(part) for part in version.removeprefix(f"{prefix}_").split("."))
+            tuple(map(int, version.removeprefix(f"{prefix}_").split(".")))
             for versions in self.versions.values()
             for version in versions
-            if version.startswith(f"{prefix}_") and version.removeprefix(f"{prefix}_").replace(".", "").isdecimal()
+            if version.startswith(f"{prefix}_") and _NUMBERS.fullmatch(version.removeprefix(f"{prefix}_"))
         ]
         return max(numbers, default=None)
 
@@ -55,35 +65,64 @@ class Elf:
         return fits or any(code <= capability for code in self.ptx)
 
 
+class _Budget(io.BufferedReader):
+    """A file that can be read only so often and so much: tables in it may say that they are endless."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._bytes = os.fstat(self.fileno()).st_size + _SPARE_BYTES
+        self._reads = _MOST_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As ever. Raises ValueError where the budget is used up."""
+        found = super().read(self._bytes + 1 if size is None or size < 0 else min(size, self._bytes + 1))
+        self._bytes -= len(found)
+        self._reads -= 1
+        if self._bytes < 0 or self._reads < 0:
+            raise ValueError("its tables are longer than any library's")
+        return found
+
+
 def read_elf(path: Path) -> Elf:
     """Read the library `path`. Raises WheelhouseError where it is no ELF file or is cut."""
-    from elftools.common.exceptions import ELFError
-    from elftools.construct import ConstructError
+    with _Budget(path) as stream:
+        try:
+            return _elf(stream)
+        except Exception as error:  # what pyelftools meets in tables that mean nothing is of any kind
+            raise WheelhouseError(f"{path.name} is not a whole ELF file: {shown(str(error))}") from error
+
+
+def _elf(stream: _Budget) -> Elf:
     from elftools.elf.elffile import ELFFile
 
-    with path.open("rb") as stream:
-        try:
-            elf = ELFFile(stream)
-            sections = {section.name: section for section in elf.iter_sections()}
-            dynamic = _dynamic(sections)
-            code = [
-                found
-                for name in _CODE_SECTIONS
-                if name in sections and sections[name]["sh_type"] != "SHT_NOBITS"
-                for found in _gpu_code(stream.fileno(), sections[name]["sh_offset"], sections[name]["sh_size"])
-            ]
-            strings = sections.get(".dynstr")
-            return Elf(
-                machine=str(elf.get_machine_arch()),
-                soname=next(iter(dynamic["DT_SONAME"]), None),
-                needed=tuple(dynamic["DT_NEEDED"]),
-                versions=_versions(sections),
-                machine_code=_counts(code, _MACHINE_CODE),
-                ptx=_counts(code, _PTX),
-                module=strings is not None and b"\0PyInit_" in strings.data(),
-            )
-        except (ELFError, ConstructError, struct.error, UnicodeDecodeError, ValueError, KeyError, OSError) as error:
-            raise WheelhouseError(f"{path.name} is not a whole ELF file: {error}") from error
+    elf = ELFFile(stream)
+    if elf.num_sections() > _MOST_SECTIONS:
+        raise ValueError(f"it has {elf.num_sections():,} sections")
+    sections = {section.name: section for section in elf.iter_sections()}
+    dynamic = _dynamic(sections)
+    code: Counter[tuple[int, int]] = Counter()
+    for name in _CODE_SECTIONS:
+        if name in sections and sections[name]["sh_type"] != "SHT_NOBITS":
+            for found in _gpu_code(stream.fileno(), sections[name]["sh_offset"], sections[name]["sh_size"]):
+                code[found] += 1
+                if len(code) > _MOST_CAPABILITIES:
+                    raise ValueError("it has code for more kinds of GPU than there are")
+    return Elf(
+        machine=str(elf.get_machine_arch()),
+        soname=next(iter(dynamic["DT_SONAME"]), None),
+        needed=tuple(dynamic["DT_NEEDED"]),
+        versions=_versions(sections),
+        machine_code=_counts(code, _MACHINE_CODE),
+        ptx=_counts(code, _PTX),
+        module=_is_module(sections.get(".dynstr")),
+    )
+
+
+def _is_module(strings: Any) -> bool:
+    """Whether the table of names has one that Python calls. One that is packed or has no bytes is none of a module."""
+    if strings is None or strings["sh_type"] == "SHT_NOBITS" or strings.compressed:
+        return False
+    return b"\0PyInit_" in strings.data()
 
 
 def _dynamic(sections: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -128,6 +167,5 @@ def _entries(body: mmap.mmap, place: int, stop: int) -> Iterator[tuple[int, int]
         place += header + payload
 
 
-def _counts(code: list[tuple[int, int]], wanted: int) -> dict[int, int]:
-    found = [capability for kind, capability in code if kind == wanted]
-    return {capability: found.count(capability) for capability in sorted(set(found))}
+def _counts(code: Mapping[tuple[int, int], int], wanted: int) -> dict[int, int]:
+    return {capability: count for (kind, capability), count in sorted(code.items()) if kind == wanted}

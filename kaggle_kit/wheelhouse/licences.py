@@ -1,13 +1,13 @@
 """Under which licence each wheel is, as its own metadata says."""
 
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import HeaderParser
 from pathlib import Path
 
+from kaggle_kit.wheelhouse.archive import UNREADABLE, open_wheel
 from kaggle_kit.wheelhouse.fetch import cached_path
 from kaggle_kit.wheelhouse.lock import Lock
 
@@ -41,13 +41,13 @@ def licences(lock: Lock, *, cache: Path, folder: Path) -> Mapping[str, Licence]:
 def read_licence(path: Path) -> Licence | None:
     """What the METADATA of the wheel at `path` says; None where it says nothing or cannot be read."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_wheel(path) as archive:
             # The wheel's own folder stands at the top; vendored packages may bring others, deeper down.
             entry = next(e for e in archive.infolist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", e.filename))
             if entry.file_size > _LARGEST_METADATA:
                 return None
             text = archive.read(entry).decode("utf-8", errors="replace")
-    except (OSError, zipfile.BadZipFile, StopIteration, NotImplementedError, RuntimeError):
+    except (*UNREADABLE, OSError, StopIteration):
         return None
     return parse_licence(HeaderParser().parsestr(text))
 

@@ -5,7 +5,6 @@ serve several Pythons: a wheel that loads on all of them stands there once, any 
 """
 
 import re
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Literal
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from kaggle_kit.errors import WheelhouseError
+from kaggle_kit.errors import OutsideError, WheelhouseError
 from kaggle_kit.files import write_atomic
+from kaggle_kit.outside import MEGA, parse_toml, read_text, shown
 
 FORMAT = 2
 
@@ -24,7 +24,10 @@ Mode = Literal["isolated", "overlay"]
 
 MODES: tuple[Mode, ...] = ("isolated", "overlay")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_PYTHON = re.compile(r"3\.\d+")
+_PYTHON = re.compile(r"3\.[0-9]{1,3}")
+_MOST_BYTES = 16 * MEGA
+_MOST_WHEEL_BYTES = 1 << 40
+_LONGEST_NAME = 255
 _PLAIN = re.compile(r"[\w .,;:<>=!~+*()\[\]'/@-]*", re.ASCII)
 
 
@@ -138,11 +141,11 @@ def dump_lock(lock: Lock) -> str:
 
 def read_lock(path: Path) -> Lock:
     """Read a lock file. Raises WheelhouseError: missing, not TOML, a key or an entry that is wrong."""
+    if not path.exists():
+        raise WheelhouseError(f"{path} is missing. Make it with: kit wheels lock --target {path.stem}")
     try:
-        text = path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        raise WheelhouseError(f"{path} is missing. Make it with: kit wheels lock --target {path.stem}") from None
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, most_bytes=_MOST_BYTES, follow=True)
+    except OutsideError as error:
         raise WheelhouseError(f"{path} cannot be read: {error}") from error
     return parse_lock(text, where=str(path))
 
@@ -150,12 +153,12 @@ def read_lock(path: Path) -> Lock:
 def parse_lock(text: str, *, where: str = "lock") -> Lock:
     """The lock that `text` holds; `where` names its file in errors. Raises WheelhouseError."""
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = parse_toml(text, where)
+    except OutsideError as error:
         raise WheelhouseError(f"{where} is not valid TOML: {error}. {_REMAKE}") from error
     found = data.pop("format", None)
     if found != FORMAT:
-        raise WheelhouseError(f"{where}: format = {found!r}, but this kit reads format = {FORMAT}. {_REMAKE}")
+        raise WheelhouseError(f"{where}: format = {shown(found)}, but this kit reads format = {FORMAT}. {_REMAKE}")
     wheels = tuple(_wheel(entry, where=at) for entry, at in _entries(data, "wheels", where=where))
     if not wheels:
         raise WheelhouseError(f"{where}: `wheels` must be a list of at least one wheel. {_REMAKE}")
@@ -176,7 +179,7 @@ def parse_lock(text: str, *, where: str = "lock") -> Lock:
         exclude_newer=_text(data, "exclude_newer", where=where) if "exclude_newer" in data else None,
     )
     if data:
-        raise WheelhouseError(f"{where}: unknown key {min(data)!r}. {_REMAKE}")
+        raise WheelhouseError(f"{where}: unknown key {shown(min(data))}. {_REMAKE}")
     _check_whole(lock, where=where)
     return lock
 
@@ -190,10 +193,10 @@ def _wheel(entry: object, *, where: str) -> LockedWheel:
     where = f"{where} ({file})"
     sha256 = _text(fields, "sha256", where=where)
     if not _SHA256.fullmatch(sha256):
-        raise WheelhouseError(f"{where}: sha256 {sha256!r} is not 64 lower-case hex digits. {_REMAKE}")
+        raise WheelhouseError(f"{where}: sha256 {shown(sha256)} is not 64 lower-case hex digits. {_REMAKE}")
     size = fields.pop("size", None)
-    if type(size) is not int or size <= 0:
-        raise WheelhouseError(f"{where}: size {size!r} is not a number of bytes above 0. {_REMAKE}")
+    if type(size) is not int or not 0 < size <= _MOST_WHEEL_BYTES:
+        raise WheelhouseError(f"{where}: size {shown(size)} is not a number of bytes above 0. {_REMAKE}")
     wheel = LockedWheel(
         name=_text(fields, "name", where=where),
         version=_text(fields, "version", where=where),
@@ -212,9 +215,9 @@ def _check_file_name(wheel: LockedWheel, *, where: str) -> None:
     try:
         name, version, _, _ = parse_wheel_filename(wheel.file)
         same = name == canonicalize_name(wheel.name) and version == Version(wheel.version)
-    except (InvalidWheelFilename, InvalidVersion) as error:
+    except (InvalidWheelFilename, InvalidVersion, ValueError) as error:  # ValueError: a number of 5,000 digits
         raise WheelhouseError(f"{where}: {error}. {_REMAKE}") from error
-    if "/" in wheel.file or "\\" in wheel.file or not wheel.file.isprintable():
+    if len(wheel.file) > _LONGEST_NAME or "/" in wheel.file or "\\" in wheel.file or not wheel.file.isprintable():
         raise WheelhouseError(f"{where}: a wheel's name must not hold a path. {_REMAKE}")
     if not same:
         raise WheelhouseError(f"{where}: the file's name is not that of {wheel.name} {wheel.version}. {_REMAKE}")
@@ -234,7 +237,9 @@ def _package(entry: object, *, where: str) -> Preinstalled:
 def _check_whole(lock: Lock, *, where: str) -> None:
     """What no single entry shows: Pythons that the lock does not serve, files and packages that stand twice."""
     if not lock.pythons or not all(_PYTHON.fullmatch(python) for python in lock.pythons):
-        raise WheelhouseError(f"{where}: `pythons` must list versions like 3.12, found {lock.pythons!r}. {_REMAKE}")
+        raise WheelhouseError(
+            f"{where}: `pythons` must list versions like 3.12, found {shown(lock.pythons)}. {_REMAKE}"
+        )
     entries: tuple[LockedWheel | Preinstalled, ...] = (*lock.wheels, *lock.preinstalled)
     for entry in entries:
         if not set(entry.pythons) <= set(lock.pythons):
@@ -269,13 +274,13 @@ def _entries(data: dict[str, object], key: str, *, where: str) -> list[tuple[obj
 
 def _table(entry: object, *, where: str) -> dict[str, object]:
     if not isinstance(entry, dict):
-        raise WheelhouseError(f"{where} is {entry!r}, not a table. {_REMAKE}")
+        raise WheelhouseError(f"{where} is {shown(entry)}, not a table. {_REMAKE}")
     return dict(entry)
 
 
 def _refuse_more(fields: dict[str, object], *, where: str) -> None:
     if fields:
-        raise WheelhouseError(f"{where}: unknown key {min(fields)!r}. {_REMAKE}")
+        raise WheelhouseError(f"{where}: unknown key {shown(min(fields))}. {_REMAKE}")
 
 
 def _mode(data: dict[str, object], *, where: str) -> Mode:
@@ -283,20 +288,20 @@ def _mode(data: dict[str, object], *, where: str) -> Mode:
     for mode in MODES:
         if found == mode:
             return mode
-    raise WheelhouseError(f"{where}: mode = {found!r} is none of {', '.join(MODES)}. {_REMAKE}")
+    raise WheelhouseError(f"{where}: mode = {shown(found)} is none of {', '.join(MODES)}. {_REMAKE}")
 
 
 def _text(data: dict[str, object], key: str, *, where: str) -> str:
     value = data.pop(key, None)
     if not isinstance(value, str) or not value:
-        raise WheelhouseError(f"{where}: `{key}` must be a text, found {value!r}. {_REMAKE}")
+        raise WheelhouseError(f"{where}: `{key}` must be a text, found {shown(value)}. {_REMAKE}")
     return value
 
 
 def _texts(data: dict[str, object], key: str, *, where: str) -> tuple[str, ...]:
     value = data.pop(key, [])
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise WheelhouseError(f"{where}: `{key}` must be a list of texts, found {value!r}. {_REMAKE}")
+        raise WheelhouseError(f"{where}: `{key}` must be a list of texts, found {shown(value)}. {_REMAKE}")
     return tuple(value)
 
 

@@ -57,7 +57,7 @@ _OPTIONAL = {
     "numba/np/ufunc/omppool": "numba tries its threading layers in turn",
 }
 _CORE = re.compile(r"(.*/)?_C(_stable_libtorch)?(\.abi3|\.cpython-.*)?\.so")
-_CUDA_RUNTIME = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc|nvJitLink|cusparse)\.so\.(\d+)")
+_CUDA_RUNTIME = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc|nvJitLink|cusparse)\.so\.([0-9]{1,6})")
 
 # glibc of a distribution → the libstdc++ that comes with it: Ubuntu 20.04, Debian 11, Ubuntu 22.04, Debian 12,
 # Ubuntu 24.04, Debian 13. An older glibc between two gets the older one's.

@@ -4,13 +4,16 @@ The order of preference is that of PEP 425 as `packaging.tags` gives it; the man
 PEP 600 (`manylinux_2_X`, and the older names manylinux2014 = 2.17, 2010 = 2.12, 1 = 2.5).
 """
 
+import re
 from collections.abc import Iterable, Sequence
 
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from kaggle_kit.errors import WheelhouseError
+from kaggle_kit.outside import shown
 
+_PAIR = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
 _OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _OLDEST_MINOR = {"x86_64": 5, "i686": 5}  # every other machine's manylinux begins with glibc 2.17
 
@@ -35,7 +38,7 @@ def best_wheel(files: Iterable[str], tags: Sequence[Tag]) -> str | None:
     for file in files:
         try:
             _, _, build, file_tags = parse_wheel_filename(file)
-        except InvalidWheelFilename:
+        except (InvalidWheelFilename, ValueError):  # ValueError: a number of 5,000 digits
             continue
         places = [rank[tag] for tag in file_tags if tag in rank]
         if places:
@@ -45,10 +48,9 @@ def best_wheel(files: Iterable[str], tags: Sequence[Tag]) -> str | None:
 
 def number_pair(text: str, *, what: str) -> tuple[int, int]:
     """ "3.11" as (3, 11). Raises WheelhouseError for anything but two numbers."""
-    major, dot, minor = text.partition(".")
-    if not (dot and major.isdecimal() and minor.isdecimal()):
-        raise WheelhouseError(f"{what} {text!r} is not two numbers with a dot between, like 3.11")
-    return int(major), int(minor)
+    if not (found := _PAIR.fullmatch(text)):
+        raise WheelhouseError(f"{what} {shown(text)} is not two numbers with a dot between, like 3.11")
+    return int(found[1]), int(found[2])
 
 
 def _platforms(*, glibc: str, machine: str) -> list[str]:
