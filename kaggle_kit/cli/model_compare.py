@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import Number, open_project, parameter_option, project_option
+from kaggle_kit.cli.options import Number, open_project, parameter_option, project_option, seal_option, trust_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,6 +54,8 @@ _ROWS = 500
 @click.option("--record", is_flag=True, help="Write the figures into QUANT's manifest.json.")
 @parameter_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@seal_option
+@trust_option
 @project_option
 def compare(reference: Path, quantised: Path, as_json: bool, limit: float | None, **given: Any) -> int:
     """Say how far a quantised model is from its reference, by the answers that both give to the same rows.
@@ -159,7 +161,15 @@ def _score(project: Project, reference: Path, quantised: Path, given: Mapping[st
     task, _ = notebook_task(project, name, assignments=given["assignments"])
     unseen = _unseen(source, task, given["rows"], reference=reference, quantised=quantised)
     records = unseen.records
-    scoring = open_scoring(project, name, assignments=given["assignments"], engine="vllm", python=None, swapped=False)
+    scoring = open_scoring(
+        project,
+        name,
+        assignments=given["assignments"],
+        engine="vllm",
+        python=None,
+        swapped=False,
+        seal_name=given["seal_name"],
+    )
     state = user_cache() / "comparisons" / _key(reference, quantised, source, name)
     found = []
     for what, path, engine in (("reference", reference, given["engine"]), ("quantised", quantised, "vllm")):

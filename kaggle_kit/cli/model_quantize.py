@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, parameter_option, project_option
+from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +63,8 @@ LEAST_MASS = 0.5
 @click.option("--no-proof", is_flag=True, help="Do not score a few rows in vLLM at the end.")
 @parameter_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
+@seal_option
+@trust_option
 @project_option
 def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     """Quantise a checkpoint to 4 or 8 bits, and prove on the notebook's own prompts that vLLM reads it.

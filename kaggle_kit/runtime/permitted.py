@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.child import child_environment
+from kaggle_kit.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,6 +120,15 @@ def option_problem(options: Mapping[str, Any]) -> str | None:
         elif value is not None and not isinstance(value, (bool, int, float)):
             return f"{given} is a {type(value).__name__}, in which code to be loaded may be named"
     return None
+
+
+def check_options(options: Mapping[str, Any], *, where: str, trusted: bool) -> None:
+    """Raise UsageError where engine options that a project names `where` may load code, unless the user trusts it."""
+    problem = option_problem(options)
+    if problem and not trusted:
+        raise UsageError(
+            f"{where}: {problem}; take it out, or, where you have read that code and trust it, say {TRUST_OPTION}"
+        )
 
 
 def session_environment(added: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -49,7 +49,15 @@ class Seal(Protocol):
     def unsealed(self) -> tuple[str, ...]:
         """What this seal leaves open: plain sentences, none where it holds everything."""
 
-    def start(self, room: Room, command: Sequence[str], *, stdout: int | IO[bytes], stderr: int | IO[bytes]) -> Sealed:
+    def start(
+        self,
+        room: Room,
+        command: Sequence[str],
+        *,
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        stdout: int | IO[bytes],
+        stderr: int | IO[bytes],
+    ) -> Sealed:
         """Start `command` (its first word an absolute path as seen inside).
 
         The seal ends with the thread that called this, so that nothing outlives a killed kit: call it from a
@@ -75,6 +83,13 @@ def driver_command(
     return [str(python), "-I", _DRIVER, *options, "--", *command]
 
 
+def _bind_word(mount: Mount) -> str:
+    """What bwrap calls the mount: any other than the first keeps devices from being used."""
+    if mount.device:
+        return "--dev-bind"
+    return "--bind" if mount.writable else "--ro-bind"
+
+
 @dataclass(frozen=True)
 class _Bubblewrap:
     flags: tuple[str, ...]
@@ -91,7 +106,7 @@ class _Bubblewrap:
         for link, where in system_links().items():
             argv += ["--symlink", where, link]
         for mount in (*system_mounts(), *room.ordered_mounts()):
-            argv += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
+            argv += [_bind_word(mount), str(mount.source), mount.target]
         if room.working_bytes is not None:
             argv += ["--perms", "0755", "--size", str(room.working_bytes), "--tmpfs", WORKING]
         argv += ["--remount-ro", "/"]
@@ -99,9 +114,17 @@ class _Bubblewrap:
             argv += ["--setenv", name, value]
         return [*argv, "--chdir", room.workdir, "--", *command]
 
-    def start(self, room: Room, command: Sequence[str], *, stdout: int | IO[bytes], stderr: int | IO[bytes]) -> Sealed:
+    def start(
+        self,
+        room: Room,
+        command: Sequence[str],
+        *,
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        stdout: int | IO[bytes],
+        stderr: int | IO[bytes],
+    ) -> Sealed:
         room.check()
-        return Sealed(_popen(self.argv(room, command), stdout, stderr), depth=2)
+        return Sealed(_popen(self.argv(room, command), stdin, stdout, stderr), depth=2)
 
 
 @dataclass(frozen=True)
@@ -115,7 +138,7 @@ class _Unshare:
         plan = {
             "links": system_links(),
             "mounts": [
-                [str(mount.source), mount.target, mount.writable]
+                [str(mount.source), mount.target, mount.writable or mount.device]
                 for mount in (*system_mounts(), *room.ordered_mounts())
             ],
             "tmpfs": {} if size is None else {WORKING: size},
@@ -128,9 +151,17 @@ class _Unshare:
         argv += ["--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--fork", "--kill-child", "--"]
         return [*argv, sys.executable, "-I", "-S", "-B", seal_unshare.__file__, json.dumps(plan)]
 
-    def start(self, room: Room, command: Sequence[str], *, stdout: int | IO[bytes], stderr: int | IO[bytes]) -> Sealed:
+    def start(
+        self,
+        room: Room,
+        command: Sequence[str],
+        *,
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        stdout: int | IO[bytes],
+        stderr: int | IO[bytes],
+    ) -> Sealed:
         room.check()
-        return Sealed(_popen(self.argv(room, command), stdout, stderr), depth=2)
+        return Sealed(_popen(self.argv(room, command), stdin, stdout, stderr), depth=2)
 
 
 _STILL_ROOT = "The command is this machine's root, without capabilities but with no user namespace of its own."
@@ -149,7 +180,15 @@ class _Plain:
     name: str = "none"
     unsealed: tuple[str, ...] = field(default=_NOTHING_SEALED)
 
-    def start(self, room: Room, command: Sequence[str], *, stdout: int | IO[bytes], stderr: int | IO[bytes]) -> Sealed:
+    def start(
+        self,
+        room: Room,
+        command: Sequence[str],
+        *,
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        stdout: int | IO[bytes],
+        stderr: int | IO[bytes],
+    ) -> Sealed:
         room.check()
         root = self.root or Path(tempfile.mkdtemp(prefix="kit-kaggle-"))
         try:
@@ -162,7 +201,7 @@ class _Plain:
             [room.outside(word, root) for word in command],
             env=translate(room, root),
             cwd=room.outside(room.workdir, root),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,
@@ -178,12 +217,12 @@ def _program(name: str) -> str:
     return found
 
 
-def _popen(argv: Sequence[str], stdout: int | IO[bytes], stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
+def _popen(
+    argv: Sequence[str], stdin: int | IO[bytes], stdout: int | IO[bytes], stderr: int | IO[bytes]
+) -> subprocess.Popen[bytes]:
     # Process 1 of the room shows its environment in /proc: it gets none. A session of its own keeps Ctrl-C
     # from ending the seal before the driver has brought the files out.
-    return subprocess.Popen(
-        argv, env={}, cwd="/", stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
-    )
+    return subprocess.Popen(argv, env={}, cwd="/", stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True)
 
 
 def choose_seal(wanted: str | None = None, *, root: Path | None = None) -> Seal:

@@ -1,7 +1,7 @@
 """What a sealed process sees: the mounts of its file tree, its environment, its size limit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from kaggle_kit.errors import SandboxError
@@ -14,11 +14,15 @@ _SYSTEM_ETC = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc
 
 @dataclass(frozen=True)
 class Mount:
-    """A file or folder of this machine, and its absolute place inside. Read-only unless `writable`."""
+    """A file or folder of this machine, and its absolute place inside. Read-only unless `writable`.
+
+    A `device` is a device's node, through which the card behind it is used.
+    """
 
     source: Path
     target: str
     writable: bool = False
+    device: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Room:
     def ordered_mounts(self) -> tuple[Mount, ...]:
         """The mounts with resolved sources, outer folders before what is mounted within them."""
         ordered = sorted(self.mounts, key=lambda mount: len(PurePosixPath(mount.target).parts))
-        return tuple(Mount(mount.source.resolve(), mount.target, mount.writable) for mount in ordered)
+        return tuple(replace(mount, source=mount.source.resolve()) for mount in ordered)
 
     def outside(self, word: str, root: Path) -> str:
         """Where the seal `none` has the inside path `word`; any other word is returned as it is.
