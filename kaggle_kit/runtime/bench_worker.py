@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.runtime.engine import score_all
 from kaggle_kit.runtime.engines import open_engine
-from kaggle_kit.runtime.events import open_events
 from kaggle_kit.runtime.job import Job, read_job
 from kaggle_kit.runtime.prepare import prepare
+from kaggle_kit.runtime.worker import open_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What a worker says: one JSON object a line on its standard output, written here and checked here.
+"""What a worker says: one JSON object a line on its standard output, looked at here.
 
 The worker runs a stranger's model. Whoever reads its lines takes nothing for granted: not that a line ends, that it is
 JSON, that a number is one.
@@ -8,12 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import sys
-import threading
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RunError
 
@@ -21,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     Check = Callable[[Any], Any]
-    Kinds = Mapping[str, Mapping[str, Check]]
+    Kinds = Mapping[str, Mapping[str, Check] | None]
 
 MOST_LINE = 16 << 20
 """Bytes of one event at most: a chunk of answers has some hundred kilobytes."""
@@ -31,37 +26,6 @@ _MOST_COUNT = 1 << 53
 
 class WorkerError(RunError):
     """The worker said something that no worker says."""
-
-
-@dataclass(frozen=True)
-class Events:
-    """JSON lines to the notebook."""
-
-    stream: TextIO
-
-    def send(self, event: str, **fields: Any) -> None:
-        """Send one event; a notebook that no longer listens is no error."""
-        try:
-            self.stream.write(json.dumps({"event": event, "time": time.time(), **fields}) + "\n")
-            self.stream.flush()
-        except BrokenPipeError:
-            os._exit(1)
-
-
-def open_events() -> Events:
-    """The events of this process, which ends when its standard input does: no worker outlives its notebook.
-
-    Whatever libraries print goes to standard error: the real standard output is for events alone.
-    """
-    events = Events(os.fdopen(os.dup(1), "w", encoding="utf-8"))
-    os.dup2(2, 1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    return events
-
-
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
-    os._exit(1)
 
 
 def text(value: Any) -> str:
@@ -105,6 +69,8 @@ def optional(check: Check) -> Check:
 def parse_event(line: bytes, kinds: Kinds) -> dict[str, Any] | None:
     """The event of a line, with the fields of its kind and no other; None for a line that is no event.
 
+    A kind without a list of fields comes with all of them, for whoever reads it to look at.
+
     Raises WorkerError where a field is missing or of another type.
     """
     try:
@@ -114,8 +80,11 @@ def parse_event(line: bytes, kinds: Kinds) -> dict[str, Any] | None:
     kind = found.get("event") if isinstance(found, dict) else None
     if not isinstance(kind, str) or kind not in kinds:
         return None
+    checks = kinds[kind]
+    if checks is None:
+        return dict(found)
     event: dict[str, Any] = {"event": kind}
-    for name, check in kinds[kind].items():
+    for name, check in checks.items():
         try:
             event[name] = check(found.get(name))
         except (TypeError, ValueError, OverflowError) as error:

@@ -7,20 +7,21 @@ standard output, and writes no file that is kept; whatever the engine prints goe
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import sys
+import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from kaggle_kit.errors import KitError, RunError
 from kaggle_kit.runtime.engine import EngineDiedError
 from kaggle_kit.runtime.engines import open_engine
-from kaggle_kit.runtime.events import Events, open_events
 from kaggle_kit.runtime.governor import Governor
 from kaggle_kit.runtime.job import Job, read_job
 from kaggle_kit.runtime.journal import SWAPPED
@@ -33,6 +34,37 @@ if TYPE_CHECKING:
 
     from kaggle_kit.runtime.engine import Engine
     from kaggle_kit.runtime.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class Events:
+    """JSON lines to the notebook."""
+
+    stream: TextIO
+
+    def send(self, event: str, **fields: Any) -> None:
+        """Send one event; a notebook that no longer listens is no error."""
+        try:
+            self.stream.write(json.dumps({"event": event, "time": time.time(), **fields}) + "\n")
+            self.stream.flush()
+        except BrokenPipeError:
+            os._exit(1)
+
+
+def open_events() -> Events:
+    """The events of this process, which ends when its standard input does: no worker outlives its notebook.
+
+    Whatever libraries print goes to standard error: the real standard output is for events alone.
+    """
+    events = Events(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    os.dup2(2, 1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    return events
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
 
 
 def run(job: Job, events: Events, known: Mapping[str, Any]) -> None:

@@ -67,7 +67,7 @@ class SealedLaunch:
         python = Path(command[0])
         added = [Path(one) for one in environment.get("PYTHONPATH", "").split(os.pathsep) if one]
         for path in reads:
-            _refuse_links(path)
+            _refuse_links(path, reads)
         mounts = {path: Mount(path, str(path)) for path in _outermost((*python_paths(python), *added, *reads))}
         mounts |= {path: Mount(path, str(path), writable=True) for path in map(_absolute, writes)}
         room = Room(
@@ -104,12 +104,13 @@ def _outermost(paths: Iterable[Path]) -> Iterator[Path]:
         yield path
 
 
-def _refuse_links(folder: Path) -> None:
-    """Raise SandboxError where a link in `folder` leads out of it: inside it would lead to nothing."""
+def _refuse_links(folder: Path, shown: Sequence[Path]) -> None:
+    """Raise SandboxError where a link in `folder` leads out of it to what is not `shown`: inside it leads to nothing."""
     if not folder.is_dir():
         return
     for link in (path for path in folder.iterdir() if path.is_symlink() and path.exists()):
-        if not (real := link.resolve()).is_relative_to(folder.resolve()):
+        real = link.resolve()
+        if not any(real.is_relative_to(one.resolve()) for one in (folder, *shown)):
             raise SandboxError(
                 f"{link} is a link out of its folder, to {real}, and a sealed worker is shown the folder alone: "
                 f"put the file itself there"

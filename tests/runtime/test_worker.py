@@ -12,7 +12,6 @@ import pytest
 
 from kaggle_kit.runtime import worker
 from kaggle_kit.runtime.engine import LabelScores
-from kaggle_kit.runtime.events import Events
 from kaggle_kit.runtime.journal import Entry, Journal
 from kaggle_kit.runtime.told import Keeper, read_known
 
@@ -37,7 +36,7 @@ GOOD = '["a river"]'
 def test_events_are_lines_of_json():
     """Each event is one line, whatever text it carries."""
     stream = io.StringIO()
-    Events(stream).send("error", message='two\nlines, "é"\ud800')
+    worker.Events(stream).send("error", message='two\nlines, "é"\ud800')
     (line,) = stream.getvalue().splitlines()
     assert json.loads(line)["message"] == 'two\nlines, "é"\ud800'
 
@@ -57,7 +56,7 @@ def run(job):
     with Journal(job.journal, configuration=job.configuration()) as journal:
         keeper = Keeper(job, journal)
         keeper.known(known)
-        worker.run(job, Events(stream), read_known(known))
+        worker.run(job, worker.Events(stream), read_known(known))
         told = [json.loads(line) for line in stream.getvalue().splitlines()]
         return [event for event in told if not keeper.take(event)]
 
