@@ -105,7 +105,7 @@ def _outermost(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def _refuse_links(folder: Path, shown: Sequence[Path]) -> None:
-    """Raise SandboxError where a link in `folder` leads out of it to what is not `shown`: inside it leads to nothing."""
+    """Raise SandboxError where a link in `folder` leads to what is not `shown`: inside it would lead to nothing."""
     if not folder.is_dir():
         return
     for link in (path for path in folder.iterdir() if path.is_symlink() and path.exists()):
