@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kaggle_kit.cli.options import Number, open_project, parameter_option, project_option
+from kaggle_kit.cli.options import Number, open_project, parameter_option, project_option, seal_option, trust_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 @click.option("-o", "--out", metavar="FILE", type=click.Path(path_type=Path), help="Default: rates/local-cpu.json.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rates file instead of a table.")
 @parameter_option
+@seal_option
+@trust_option
 @project_option
 def bench(
     name: str,
@@ -35,6 +37,7 @@ def bench(
     out: Path | None,
     as_json: bool,
     assignments: tuple[str, ...],
+    seal_name: str | None,
     project_folder: Path | None,
 ) -> None:
     """Measure this machine with a notebook's own prompts: 4-bit kernels, the engine settings that matter, and start.
@@ -56,7 +59,9 @@ def bench(
     until = time.monotonic() + minutes * 60
     project = open_project(project_folder)
     folder = project.data_folder(name, data)
-    scoring = open_scoring(project, name, assignments=assignments, engine=None, python=None, swapped=False)
+    scoring = open_scoring(
+        project, name, assignments=assignments, engine=None, python=None, swapped=False, seal_name=seal_name
+    )
     with tempfile.TemporaryDirectory() as place:
         scratch = Path(place)
         job = Job(
@@ -84,7 +89,9 @@ def bench(
             seconds=max(5.0, minutes * 60 / 20),
             deadline=until,
             tell=lambda text: click.echo(text, err=True),
+            launch=scoring.launch,
         )
+    body["seal"] = {"name": scoring.seal, "open": list(scoring.unsealed)}
     path = out or project.root / FOLDER / f"{HERE}.json"
     write_atomic(path, json.dumps(body, indent=1, sort_keys=True) + "\n")
     if as_json:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kaggle_kit.cli.options import open_project, parameter_option, project_option
+from kaggle_kit.cli.options import open_project, parameter_option, project_option, trust_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.option("--target", "target_name", metavar="T", help="Build for this target instead of kit.toml's.")
 @click.option("--unproved", is_flag=True, help="Build although the target's wheelhouse was not proved.")
 @parameter_option
+@trust_option
 @project_option
 def build(
     names: tuple[str, ...],

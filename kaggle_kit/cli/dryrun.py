@@ -8,7 +8,14 @@ from typing import Any, Self
 
 import click
 
-from kaggle_kit.cli.options import Number, open_project, parameter_option, project_option, seal_option
+from kaggle_kit.cli.options import (
+    Number,
+    open_project,
+    parameter_option,
+    project_option,
+    seal_option,
+    trust_option,
+)
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -32,6 +39,7 @@ _FOLDER = click.Path(path_type=Path)
 )
 @click.option("--hidden", is_flag=True, help="As in the hidden scoring run: failures end in the fallback.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, and nothing else.")
+@trust_option
 @project_option
 def dryrun(name: str, as_json: bool, out: Path | None, project_folder: Path | None, **given: Any) -> int:
     """Run a notebook in a sealed copy of Kaggle on this machine.
@@ -64,7 +72,7 @@ def dryrun(name: str, as_json: bool, out: Path | None, project_folder: Path | No
         rows=given["rows"],
         assignments=given["assignments"],
         limit_seconds=given["limit"],
-        seal=given["seal"],
+        seal=given["seal_name"],
         mounts=given["mounts"],
         hidden=given["hidden"],
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, parameter_option, project_option
+from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +45,8 @@ _ENGINES = click.Choice(["vllm", "vllm-classify", "transformers"])
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of the intervals.")
 @parameter_option
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON, and nothing else.")
+@seal_option
+@trust_option
 @project_option
 def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> None:
     """Score labelled rows with a notebook's own prompt, model and worker, and say how good the answers are.
@@ -117,6 +119,7 @@ def _run(name: str, out: Path, given: Mapping[str, Any]) -> Scores:
         swapped=_PASSES[given["passes"]],
         target_name=given["target"],
         model_name=model,
+        seal_name=given["seal_name"],
     )
     return evaluate(
         source,

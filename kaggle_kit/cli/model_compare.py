@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import Number, open_project, parameter_option, project_option
+from kaggle_kit.cli.options import Number, open_project, parameter_option, project_option, seal_option, trust_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,6 +54,8 @@ _ROWS = 500
 @click.option("--record", is_flag=True, help="Write the figures into QUANT's manifest.json.")
 @parameter_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@seal_option
+@trust_option
 @project_option
 def compare(reference: Path, quantised: Path, as_json: bool, limit: float | None, **given: Any) -> int:
     """Say how far a quantised model is from its reference, by the answers that both give to the same rows.
@@ -76,15 +78,21 @@ def compare(reference: Path, quantised: Path, as_json: bool, limit: float | None
             raise ModelError(f"{path} has no {MANIFEST}; write it with: kit model inspect {path} --write")
     project = open_project(given["project_folder"])
     limit, table = (limit, "--limit") if limit is not None else _own_limit(project, quantised)
-    pairs, unseen = _score(project, reference, quantised, given)
+    pairs, unseen, seal = _score(project, reference, quantised, given)
     found = figures_of(pairs)
     if given["record"]:
         _record(reference, quantised, found, unseen)
     beyond = limit is not None and found.all.kl.value > limit
     if as_json:
-        facts = {"reference": str(reference), "quantised": str(quantised), "limit": limit, "limit_from": table}
+        facts: dict[str, Any] = {
+            "reference": str(reference),
+            "quantised": str(quantised),
+            "limit": limit,
+            "limit_from": table,
+        }
         facts |= {"within": not beyond, "calibration_rows_left_out": unseen.left_out}
         facts["reference_rows_left_out"] = unseen.reference_only
+        facts["seal"] = seal
         click.echo(json.dumps(facts | found.to_json(), indent=2))
     else:
         click.echo("\n".join([*_lines(found, unseen), *_limit_lines(limit, table, beyond=beyond)]))
@@ -141,7 +149,9 @@ def _unseen(source: Path, task: Task, rows: int, *, reference: Path, quantised: 
     return _Unseen(left[:rows], left_out, len(records) - len(left) - by_own)
 
 
-def _score(project: Project, reference: Path, quantised: Path, given: Mapping[str, Any]) -> tuple[Pairs, _Unseen]:
+def _score(
+    project: Project, reference: Path, quantised: Path, given: Mapping[str, Any]
+) -> tuple[Pairs, _Unseen, dict[str, Any]]:
     from kaggle_kit.cli.scoring import notebook_name, open_scoring
     from kaggle_kit.errors import UsageError
     from kaggle_kit.evaluation.compare import pair
@@ -159,7 +169,15 @@ def _score(project: Project, reference: Path, quantised: Path, given: Mapping[st
     task, _ = notebook_task(project, name, assignments=given["assignments"])
     unseen = _unseen(source, task, given["rows"], reference=reference, quantised=quantised)
     records = unseen.records
-    scoring = open_scoring(project, name, assignments=given["assignments"], engine="vllm", python=None, swapped=False)
+    scoring = open_scoring(
+        project,
+        name,
+        assignments=given["assignments"],
+        engine="vllm",
+        python=None,
+        swapped=False,
+        seal_name=given["seal_name"],
+    )
     state = user_cache() / "comparisons" / _key(reference, quantised, source, name)
     found = []
     for what, path, engine in (("reference", reference, given["engine"]), ("quantised", quantised, "vllm")):
@@ -177,7 +195,7 @@ def _score(project: Project, reference: Path, quantised: Path, given: Mapping[st
         )
     pairs = pair(*found, records=records, columns=list(scoring.task.labels), source=source)
     shutil.rmtree(state, ignore_errors=True)
-    return pairs, unseen
+    return pairs, unseen, {"name": scoring.seal, "open": list(scoring.unsealed)}
 
 
 def _key(*parts: object) -> str:

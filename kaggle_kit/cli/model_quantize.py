@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, parameter_option, project_option
+from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +63,8 @@ LEAST_MASS = 0.5
 @click.option("--no-proof", is_flag=True, help="Do not score a few rows in vLLM at the end.")
 @parameter_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
+@seal_option
+@trust_option
 @project_option
 def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     """Quantise a checkpoint to 4 or 8 bits, and prove on the notebook's own prompts that vLLM reads it.
@@ -85,28 +87,32 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
       kit model quantize base models/awq --adapter runs/lora --keep-merged models/merged
       kit model quantize models/full models/int8 --method llm-compressor --scheme w8a8
     """
-    from kaggle_kit.cli.scoring import notebook_name
+    from kaggle_kit.cli.scoring import notebook_name, open_seal
     from kaggle_kit.cli.wheels import fetch_progress
     from kaggle_kit.errors import UsageError
     from kaggle_kit.model.quantize import quantize as run
     from kaggle_kit.model.stages import Stages
+    from kaggle_kit.runtime.gpus import find_gpus
     from kaggle_kit.wheelhouse.quantizers import quantizer_environment
 
     project = open_project(given["project_folder"])
     name = notebook_name(project, given["name"])
     order = _order(project, name, source, out, given)
+    seal = open_seal(given["seal_name"])
     # Wrong names are seen before anything is fetched.
     if not source.is_dir():
         raise UsageError(f"{source} is no folder; name the folder of the checkpoint")
     with fetch_progress() as progress:
         python = quantizer_environment(METHODS[given["method"]], progress=progress)
     since = time.monotonic()
-    made = run(order, python=python, tell=Stages(lambda line: click.echo(line, err=True)))
+    stages = Stages(lambda line: click.echo(line, err=True))
+    made = run(order, python=python, tell=stages, launch=seal.launch(cards=bool(find_gpus())))
     seconds = time.monotonic() - since
     rows = given["rows"] if order.scheme == W8A8 and given["rows"] else PROOF_ROWS
-    proof = None if given["no_proof"] else _prove(project, name, order, given["assignments"], rows=rows)
+    proof = None if given["no_proof"] else _prove(project, name, order, given, rows=rows)
     if as_json:
         facts = {"out": str(out), "seconds": round(seconds, 1), **made.provenance, "proof": proof}
+        facts["seal"] = {"name": seal.name, "open": list(seal.unsealed)}
         click.echo(json.dumps(facts, indent=2, sort_keys=True))
     else:
         click.echo("\n".join(_said(out, made.provenance, proof, seconds)))
@@ -147,7 +153,7 @@ def _order(project: Project, name: str, source: Path, out: Path, given: Mapping[
     )
 
 
-def _prove(project: Project, name: str, order: Order, assignments: Any, *, rows: int) -> dict[str, Any]:
+def _prove(project: Project, name: str, order: Order, given: Mapping[str, Any], *, rows: int) -> dict[str, Any]:
     """Score the first `rows` rows of the data in vLLM, and write into the manifest what it said."""
     from kaggle_kit.cli.scoring import open_scoring
     from kaggle_kit.errors import KitError, RunError
@@ -156,9 +162,16 @@ def _prove(project: Project, name: str, order: Order, assignments: Any, *, rows:
     from kaggle_kit.evaluation.tables import read_table
     from kaggle_kit.model.quantize import add_proof
 
-    scoring = replace(
-        open_scoring(project, name, assignments=assignments, engine="vllm", python=None, swapped=False), model=order.out
+    scoring = open_scoring(
+        project,
+        name,
+        assignments=given["assignments"],
+        engine="vllm",
+        python=None,
+        swapped=False,
+        seal_name=given["seal_name"],
     )
+    scoring = replace(scoring, model=order.out)
     source = order.calibration
     records = read_table(source.table)[:rows]
     click.echo(f"scoring {len(records)} rows in vLLM", err=True)

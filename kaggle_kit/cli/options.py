@@ -29,9 +29,25 @@ parameter_option = click.option(
 
 seal_option = click.option(
     "--seal",
+    "seal_name",
     type=click.Choice(["bwrap", "unshare", "none"]),
     help="Default: the stronger that works. none: unsealed, for what you trust like a program of your own.",
 )
+_TRUSTED = "kaggle_kit.trusted"
+
+
+def _trust(context: click.Context, _: click.Parameter, said: bool) -> None:
+    context.meta[_TRUSTED] = said
+
+
+trust_option = click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    expose_value=False,
+    callback=_trust,
+    help="Take engine options that let the model, or a module, bring code of its own.",
+)
+"""`open_project` hands it on as `Project.trusted`."""
 
 
 class Number(click.FloatRange):
@@ -46,7 +62,12 @@ class Number(click.FloatRange):
 
 
 def open_project(folder: Path | None) -> Project:
-    """The project that a command works on."""
+    """The project that a command works on; what the user trusts of it by `trust_option` is said."""
     from kaggle_kit.project import find_project, load_project
 
-    return load_project(folder or find_project(Path.cwd()))
+    project = load_project(folder or find_project(Path.cwd()))
+    context = click.get_current_context(silent=True)
+    if context is None or not context.meta.get(_TRUSTED):
+        return project
+    click.echo("trusted: engine options of this project may bring code of their own", err=True)
+    return project.model_copy(update={"trusted": True})

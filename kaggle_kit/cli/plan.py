@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kaggle_kit.cli.options import open_project, project_option
+from kaggle_kit.cli.options import open_project, project_option, trust_option
 from kaggle_kit.cli.remote_options import (
     PlanOptions,
     builds_option,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @json_option
 @builds_option
 @records_option
+@trust_option
 @project_option
 def plan(
     names: tuple[str, ...],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kaggle_kit.cli.options import open_project, project_option
+from kaggle_kit.cli.options import open_project, project_option, trust_option
 from kaggle_kit.cli.remote_options import open_door, pushed_version, records_option, say
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.option("--apply", "take", is_flag=True, help="Write the changes into the source and kit.toml.")
 @click.option("--clean-only", is_flag=True, help="With --apply: also where some changes are conflicts; those stay out.")
 @records_option
+@trust_option
 @project_option
 def pull(name: str, take: bool, clean_only: bool, records: Path | None, project_folder: Path | None) -> int:
     """Bring back what was edited in the browser: as a patch to the notebook's source.

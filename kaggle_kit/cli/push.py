@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kaggle_kit.cli.options import open_project, project_option
+from kaggle_kit.cli.options import open_project, project_option, trust_option
 from kaggle_kit.cli.plan import show_plan
 from kaggle_kit.cli.remote_options import (
     PlanOptions,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("-m", "--message", metavar="TEXT", help="The versions' notes and the submission's description.")
 @builds_option
 @records_option
+@trust_option
 @project_option
 def push(
     name: str,

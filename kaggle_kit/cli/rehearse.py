@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option
+from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
 from kaggle_kit.cli.remote_options import say
 from kaggle_kit.cli.sealed_runner import sealed_runner
 
@@ -59,6 +59,7 @@ def _list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> No
 @seal_option
 @click.option("--again", is_flag=True, help="Go on with the Kaggle of the last rehearsal instead of an empty one.")
 @click.option("--out", metavar="DIR", type=_FOLDER, help="Where the rehearsal lies (default: runs/rehearsal-NAME).")
+@trust_option
 @project_option
 def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, **given: Any) -> int:
     """Rehearse a whole release on this machine: push, ready, run, output, submission, score.
@@ -84,7 +85,7 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
     target = load_target(given["target_name"], project=project.root)
     folder = (out or project.root / "runs" / f"rehearsal-{name}").absolute()
     asked = [find_fault(fault) for fault in faults]
-    seal = choose_seal(given["seal"])
+    seal = choose_seal(given["seal_name"])
     for sentence in (f"seal: {seal.name}", *(f"NOT SEALED: {open_}" for open_ in seal.unsealed)):
         say(sentence)
     _make_room(folder, again=again)
@@ -215,9 +216,12 @@ def _push(project: Project, name: str, kaggle: LoopbackKaggle, folder: Path) -> 
 
     What ran with internet is not handed in: there it is `--wait`.
     """
+    from kaggle_kit.runtime.permitted import TRUST_OPTION
+
     end = "--wait" if project.notebook(name).internet else "--submit"
     command = [sys.executable, "-m", "kaggle_kit.cli.main", "push", name, end, "--unproved"]
     command += ["--project", str(project.root), "--records", str(folder), "--builds", str(folder / "build")]
+    command += [TRUST_OPTION] if project.trusted else []
     say(f"a Kaggle for {project.owner} at {kaggle.url}")
     return subprocess.run(command, env=kaggle.environment(folder / "home", folder / "tmp"), check=False).returncode
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, parameter_option, project_option
+from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
 
 _FILE = click.Path(path_type=Path)
 
@@ -24,6 +24,8 @@ _FILE = click.Path(path_type=Path)
 @click.option("--plain", is_flag=True, help="Without the swapped pass.")
 @parameter_option
 @click.option("--json", "as_json", is_flag=True, help="Print the run's figures as JSON.")
+@seal_option
+@trust_option
 @project_option
 def score(source: Path, out: Path, as_json: bool, project_folder: Path | None, **given: Any) -> None:
     """Score the rows of a table on this machine, with a notebook's own prompt, model and worker.
@@ -52,6 +54,7 @@ def score(source: Path, out: Path, as_json: bool, project_folder: Path | None, *
         engine=given["engine"],
         python=given["python"],
         swapped=not given["plain"],
+        seal_name=given["seal_name"],
     )
     line = ProgressLine(deadline=float("inf"), write=lambda text: click.echo(text, err=True))
     figures = score_file(

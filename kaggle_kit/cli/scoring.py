@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -12,9 +13,13 @@ if TYPE_CHECKING:
 
     from kaggle_kit.evaluation.score_file import Scoring
     from kaggle_kit.project import Project
+    from kaggle_kit.runtime.launch import Launch
+    from kaggle_kit.sandbox.seal import Seal
 
 HERE = "local-cpu"
 """The target whose wheelhouse runs anywhere."""
+NOT_SEALED = "none"
+UNSEALED = "The model's worker sees and may change every file that this user may, and reaches the network."
 
 
 def notebook_name(project: Project, name: str | None) -> str:
@@ -44,6 +49,35 @@ def model_of(project: Project, name: str, model_name: str | None) -> str:
     return model_name
 
 
+@dataclass(frozen=True)
+class WorkerSeal:
+    """What workers run in: its name, and plain sentences about what it leaves open."""
+
+    name: str
+    unsealed: tuple[str, ...]
+    seal: Seal | None
+
+    def launch(self, *, cards: bool) -> Launch:
+        """What starts workers in it; with `cards` they see this machine's."""
+        from kaggle_kit.runtime.launch import launch_plain
+        from kaggle_kit.sandbox.worker_room import SealedLaunch
+
+        return launch_plain if self.seal is None else SealedLaunch(self.seal, cards=cards)
+
+
+def open_seal(wanted: str | None) -> WorkerSeal:
+    """The seal of workers, said before anything starts. Raises KitError where the wanted one does not work here."""
+    from kaggle_kit.sandbox.seal import choose_seal
+
+    seal = choose_seal(wanted)
+    if seal.name == NOT_SEALED:
+        click.echo(f"seal: none. {UNSEALED}", err=True)
+        return WorkerSeal(NOT_SEALED, (UNSEALED,), None)
+    told = " ".join((f"seal: {seal.name}, without a network.", *seal.unsealed))
+    click.echo(told, err=True)
+    return WorkerSeal(seal.name, seal.unsealed, seal)
+
+
 def open_scoring(
     project: Project,
     name: str,
@@ -54,16 +88,19 @@ def open_scoring(
     swapped: bool,
     target_name: str = HERE,
     model_name: str | None = None,
+    seal_name: str | None = None,
 ) -> Scoring:
     """The scoring of the notebook `name` in the environment of a target's wheelhouse, fetched and installed if needed.
 
-    `engine`, `python` and `model_name` take the place of the notebook's engine, of that environment, and of its model.
+    `engine`, `python` and `model_name` take the place of the notebook's engine, of that environment, and of its model;
+    `seal_name` names the seal of its worker.
     """
     from kaggle_kit.cli.wheels import fetch_progress
     from kaggle_kit.evaluation.score_file import Scoring
     from kaggle_kit.notebook.task import notebook_task
     from kaggle_kit.runtime.engine_version import engine_version
     from kaggle_kit.runtime.gpus import engine_gpus, find_gpus
+    from kaggle_kit.runtime.permitted import check_options
     from kaggle_kit.targets import load_target
     from kaggle_kit.targets.rates import load_rates
     from kaggle_kit.wheelhouse.environment import kit_wheel, ready_environment
@@ -73,11 +110,15 @@ def open_scoring(
     model = model_of(project, name, model_name)
     task, parameters = notebook_task(project, name, assignments=assignments)
     target = load_target(target_name, project=project.root)
+    options = target.engine_options | notebook.engine_options
+    check_options(options, where=f"engine_options of {name} for {target.name}", trusted=project.trusted)
+    seal = open_seal(seal_name)
     measured = load_rates(target.name, project=project.root)
     with fetch_progress() as progress:
         wheelhouse = ready_wheelhouse(target, project=project.root, progress=progress)
     if wheelhouse.note:
         click.echo(wheelhouse.note, err=True)
+    gpus = find_gpus() if python else engine_gpus([wheelhouse.folder])
     return Scoring(
         task=task,
         model=project.path(project.models[model].path, key=f"models.{model}.path"),
@@ -85,10 +126,13 @@ def open_scoring(
         engine=engine or notebook.engine,
         vllm_version=engine_version([wheelhouse.folder]),
         token_budget=int(parameters["token_budget"]),
-        engine_options=target.engine_options | notebook.engine_options,
+        engine_options=options,
         environment=target.worker_environment | {"PYTHONPATH": str(kit_wheel(wheelhouse.folder))},
         swapped=swapped,
         rates=measured.by_kernel if measured else {},
         kernel=notebook.kernel,
-        gpus=find_gpus() if python else engine_gpus([wheelhouse.folder]),
+        gpus=gpus,
+        launch=seal.launch(cards=bool(gpus)),
+        seal=seal.name,
+        unsealed=seal.unsealed,
     )

@@ -215,6 +215,7 @@ def _facts(source: Path, scored: Scored, scoring: Scoring, names: Names) -> dict
         "versions": {"kaggle_kit": __version__, "engine": version, "python": platform.python_version()},
         "machine": _machine(),
         "data": source.name,
+        "seal": dict(scored.seal),
         "seconds": scored.seconds,
         "stages": dict(scored.stages),
         "figures": scored.figures,

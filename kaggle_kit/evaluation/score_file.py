@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import shutil
+import stat
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from kaggle_kit.runtime.engine_plan import model_facts, plan_engine
 from kaggle_kit.runtime.figures import figures
 from kaggle_kit.runtime.job import Job
 from kaggle_kit.runtime.journal import SWAPPED, Entry
+from kaggle_kit.runtime.launch import launch_plain
 from kaggle_kit.runtime.prompts import clean
 from kaggle_kit.runtime.run_job import read_entries, run_job
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kaggle_kit.runtime.engine_plan import Gpu
+    from kaggle_kit.runtime.launch import Launch
     from kaggle_kit.runtime.task import Task
 
 ROW = "row"
@@ -50,6 +54,10 @@ class Scoring:
     kernel: str | None = None
     gpus: Sequence[Gpu] = ()
     """The cards that the engine will find; none for its build for CPUs."""
+    launch: Launch = launch_plain
+    seal: str = "none"
+    """What `launch` seals the worker with, and what that leaves open."""
+    unsealed: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -57,8 +65,8 @@ class Scored:
     """What the worker said of a table's rows.
 
     `ids` are the rows' (in the column `id_column`, if the table has it), in the table's order; `plain` and `swapped`
-    hold each pass's entries by id; `stages` the seconds that each part took, `seconds` all of it. `test` is the CSV
-    that the worker read, until the state folder is removed.
+    hold each pass's entries by id; `stages` the seconds that each part took, `seconds` all of it; `seal` its name and
+    what it left open. `test` is the CSV that the worker read, until the state folder is removed.
     """
 
     test: Path
@@ -69,6 +77,7 @@ class Scored:
     swapped: Mapping[str, Entry]
     seconds: float
     stages: Mapping[str, float]
+    seal: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -101,7 +110,7 @@ def score_file(
     scored = score_records(records, source=source, state=state, scoring=scoring, id_column=id_column, on_event=on_event)
     write_table(out, _results(scored, scoring))
     shutil.rmtree(state, ignore_errors=True)
-    return scored.figures
+    return {**scored.figures, "seal": dict(scored.seal)}
 
 
 def score_records(
@@ -119,7 +128,7 @@ def score_records(
     """
     name, ids = _ids(records, id_column, source)
     columns = _checked_columns(records, scoring.task, source)
-    state.mkdir(parents=True, exist_ok=True)
+    _own_folder(state)
     numbered = [{**record, name: row_id} for record, row_id in zip(records, ids, strict=True)]
     text = dump_csv(numbered, columns=[name, *columns])
     # Its name is a part of the journal's configuration: other rows of the same size are never taken for these.
@@ -156,12 +165,28 @@ def score_records(
         python=scoring.python,
         scratch=state,
         on_event=on_event,
+        launch=scoring.launch,
     )
     if outcome.ended != "done":
         raise RunError(f"scoring stopped: {outcome.message}; the log is in {state}; call again to go on from there")
     plain = read_entries(job, workers=plan.replicas)
     swapped = read_entries(job, workers=plan.replicas, pass_name=SWAPPED) if scoring.swapped else {}
-    return Scored(test, name, ids, plain, swapped, round(time.monotonic() - since, 3), outcome.stages)
+    seconds = round(time.monotonic() - since, 3)
+    seal = {"name": scoring.seal, "open": list(scoring.unsealed)}
+    return Scored(test, name, ids, plain, swapped, seconds, outcome.stages, seal)
+
+
+def _own_folder(state: Path) -> None:
+    """Make the folder `state`. Raises DataError where what stands there is not what an earlier call left.
+
+    It may have come with a clone: a link in it would lead what is written to another file.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    for path in (state, *state.iterdir()):
+        told = path.lstat()
+        alone = stat.S_ISREG(told.st_mode) and path != state and told.st_nlink == 1
+        if not (alone or stat.S_ISDIR(told.st_mode)) or told.st_uid != os.geteuid():
+            raise DataError(f"{path} was not left by an earlier call of kit: remove {state}")
 
 
 def _ids(records: Sequence[Mapping[str, Any]], id_column: str | None, source: Path) -> tuple[str, list[str]]:

@@ -28,7 +28,10 @@ def main() -> None:
     # Without the notebook nobody reads what it would make.
     ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    with os.fdopen(int(sys.argv[2]), "w", encoding="utf-8", buffering=1) as stream:
+    descriptor = int(sys.argv[2])
+    with os.fdopen(os.dup(descriptor), "w", encoding="utf-8", buffering=1) as stream:
+        # What libraries print goes to standard error.
+        os.dup2(2, descriptor)
 
         def tell(event: dict[str, Any]) -> None:
             stream.write(json.dumps(event) + "\n")

@@ -21,21 +21,24 @@ from kaggle_kit.errors import ModelError, UsageError
 from kaggle_kit.files import sha256_file, write_atomic
 from kaggle_kit.model.calibration import DIGESTS, CalibrationPrompts, CalibrationSource, calibration_prompts
 from kaggle_kit.model.inspect import inspect_model
+from kaggle_kit.model.made import counts_in, names_in, settings_in, take_files, versions_in
 from kaggle_kit.model.merge import Adapter, check_adapter
 from kaggle_kit.model.old_view import make_view
 from kaggle_kit.model.quantizable import compute_type, refuse_misfit, sound_source
 from kaggle_kit.model.worker_process import run_worker
 from kaggle_kit.model.write_manifest import write_manifest
 from kaggle_kit.runtime.checkpoint import read_config
+from kaggle_kit.runtime.launch import launch_plain
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest, read_manifest
 from kaggle_kit.runtime.prepare import open_prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from kaggle_kit.model.inspect import Inspection
     from kaggle_kit.model.worker_process import Tell
+    from kaggle_kit.runtime.launch import Launch
 
 AUTOAWQ = "autoawq"
 LLM_COMPRESSOR = "llm-compressor"
@@ -104,8 +107,37 @@ class Quantised:
     provenance: Mapping[str, Any]
 
 
-def quantize(order: Order, *, python: Path, tell: Tell) -> Quantised:
-    """Do it, in the environment of `python`; `tell` hears the stages and the layers.
+@dataclass(frozen=True)
+class _Bench:
+    """Where the quantiser works: its Python, the staging folder, who hears it, and what starts it."""
+
+    python: Path
+    staging: Path
+    tell: Tell
+    launch: Launch
+
+    @property
+    def room(self) -> Path:
+        """The one folder that it may write in."""
+        return self.staging / "room"
+
+    def ask(self, request: Mapping[str, Any], reads: Sequence[Path] = ()) -> dict[str, Any]:
+        """Its answer; what it made lies in the room. Raises ModelError."""
+        shutil.rmtree(self.room, ignore_errors=True)
+        self.room.mkdir()
+        return run_worker(
+            self.python,
+            request,
+            scratch=self.staging,
+            tell=self.tell,
+            launch=self.launch,
+            reads=reads,
+            writes=self.room,
+        )
+
+
+def quantize(order: Order, *, python: Path, tell: Tell, launch: Launch = launch_plain) -> Quantised:
+    """Do it, in the environment of `python`; `tell` hears the stages and the layers, `launch` starts the quantiser.
 
     Raises UsageError where an output is there already, ModelError for a model or adapter that cannot be quantised,
     DataError and LabelError where data, task and model do not fit together.
@@ -122,7 +154,8 @@ def quantize(order: Order, *, python: Path, tell: Tell) -> Quantised:
         open_prompt(order.calibration.task, order.source)
     with _staging(order.out) as staging:
         tell({"event": "stage", "name": f"checking what {order.method} supports"})
-        versions = _refuse_unsupported(source, order, python, staging, tell)
+        bench = _Bench(python, staging, tell, launch)
+        versions = _refuse_unsupported(source, order, bench)
         facts = _Facts(
             order, adapter, prompts, compute=compute_type(_numbers(source), where=order.source), versions=versions
         )
@@ -131,8 +164,8 @@ def quantize(order: Order, *, python: Path, tell: Tell) -> Quantised:
         for note in adapter.notes if adapter else ():
             tell({"event": "note", "message": note})
         if adapter:
-            base = _merge(facts, adapter, provenance, python=python, staging=staging, tell=tell)
-        made = _quantize(facts, base, python=python, staging=staging, tell=tell)
+            base = _merge(facts, adapter, provenance, bench)
+        made = _quantize(facts, base, bench)
         provenance = provenance | {"quantisation": provenance["quantisation"] | made}
         _finish(staging / "model", provenance, name=order.out.name)
         if order.merged and adapter:
@@ -199,15 +232,15 @@ def _refuse_existing(order: Order) -> None:
             raise UsageError(f"{path.absolute().parent} is no folder; make it first")
 
 
-def _refuse_unsupported(source: Inspection, order: Order, python: Path, staging: Path, tell: Tell) -> dict[str, str]:
+def _refuse_unsupported(source: Inspection, order: Order, bench: _Bench) -> dict[str, str]:
     """The versions of the environment's libraries. Raises ModelError for an architecture that the method cannot do."""
     method = order.method
     request = {"do": "supported", "method": method, "scheme": order.scheme}
-    found = run_worker(python, request, scratch=staging, tell=tell)
-    versions: dict[str, str] = found["versions"]
+    found = bench.ask(request)
+    versions, supported = versions_in(found), names_in(found, "supported")
     shape = source.architecture
     name = (shape.model_type if method == AUTOAWQ else shape.name) if shape else None
-    if name in found["supported"]:
+    if name in supported:
         return versions
     what = f"{source.folder.root} has the architecture {name!r}, which {method} cannot quantise"
     if order.scheme == W8A8:
@@ -216,7 +249,7 @@ def _refuse_unsupported(source: Inspection, order: Order, python: Path, staging:
         raise ModelError(f"{what}: transformers {known} does not know it. Take a model of another architecture")
     other = next(one for one in METHODS if one != method)
     raise ModelError(
-        f"{what}. It can: {', '.join(found['supported'])}. Try --method {other}, whose list is another one, or take a "
+        f"{what}. It can: {', '.join(supported)}. Try --method {other}, whose list is another one, or take a "
         f"model that is offered as AWQ already"
     )
 
@@ -274,21 +307,14 @@ def _request(facts: _Facts, what: str, source: Path, out: Path, **more: Any) -> 
     return {**common, "shard_size": SHARD_SIZE, **more}
 
 
-def _merge(
-    facts: _Facts,
-    adapter: Adapter,
-    provenance: Mapping[str, Any],
-    *,
-    python: Path,
-    staging: Path,
-    tell: Tell,
-) -> Path:
+def _merge(facts: _Facts, adapter: Adapter, provenance: Mapping[str, Any], bench: _Bench) -> Path:
     """The merged model, whole, in the staging folder."""
-    view = make_view(facts.order.source, staging / "base-view", old=facts.order.method == AUTOAWQ)
-    out = staging / "merged"
+    view = make_view(facts.order.source, bench.staging / "base-view", old=facts.order.method == AUTOAWQ)
+    made, out = bench.room / "merged", bench.staging / "merged"
     # An absolute path: peft would take another one for a name on the hub.
-    request = _request(facts, "merge", view, out, adapter=str(adapter.path.resolve()), layers=adapter.layers)
-    run_worker(python, request, scratch=staging, tell=tell)
+    request = _request(facts, "merge", view, made, adapter=str(adapter.path.resolve()), layers=adapter.layers)
+    bench.ask(request, (*_with_linked(view), adapter.path.resolve()))
+    take_files(made, out)
     _carry(facts.order.source, out)
     write_atomic(out / "config.json", json.dumps(read_config(facts.order.source), indent=2) + "\n")
     told = {key: provenance[key] for key in ("source", "adapter")}
@@ -296,23 +322,31 @@ def _merge(
     return out
 
 
-def _quantize(facts: _Facts, base: Path, *, python: Path, staging: Path, tell: Tell) -> dict[str, Any]:
+def _with_linked(view: Path) -> tuple[Path, ...]:
+    """A view and the files that its links lead to, which are weights: whoever made it has read their headers."""
+    return (view, *(path.resolve() for path in view.iterdir() if path.is_symlink()))
+
+
+def _quantize(facts: _Facts, base: Path, bench: _Bench) -> dict[str, Any]:
     """The quantised model in the staging folder, all but its manifest; what the worker says of it."""
-    view = make_view(base, staging / "view", old=facts.order.method == AUTOAWQ)
-    out = staging / "model"
-    more = {"tokenizer": str(base.absolute() / "tokenizer.json"), "quant_config": facts.quant_config}
+    view = make_view(base, bench.staging / "view", old=facts.order.method == AUTOAWQ)
+    made, out = bench.room / "model", bench.staging / "model"
+    tokenizer, prompts = base.resolve() / "tokenizer.json", bench.staging / "prompts.json"
+    more = {"tokenizer": str(tokenizer), "quant_config": facts.quant_config}
+    reads = [*_with_linked(view), tokenizer]
     if facts.prompts:
-        write_atomic(staging / "prompts.json", json.dumps(facts.prompts.token_ids))
-        more["prompts"] = str(staging / "prompts.json")
-    request = _request(facts, "quantize", view, out, **more)
-    made = run_worker(python, request, scratch=staging, tell=tell)
+        write_atomic(prompts, json.dumps(facts.prompts.token_ids))
+        more["prompts"] = str(prompts)
+        reads.append(prompts)
+    answer = bench.ask(_request(facts, "quantize", view, made, **more), reads)
+    take_files(made, out)
     _carry(base, out)
     # The source's own words, which newer readers understand better than those of transformers 4.51.3.
     config = read_config(base)
     config["dtype" if "dtype" in config else "torch_dtype"] = "float16"
-    config["quantization_config"] = made["quantization_config"]
+    config["quantization_config"] = settings_in(answer, "quantization_config")
     write_atomic(out / "config.json", json.dumps(config, indent=2) + "\n")
-    return {key: made[key] for key in ("blocks", "block_tokens", "threads") if key in made}
+    return counts_in(answer, "blocks", "block_tokens", "threads")
 
 
 def _carry(source: Path, out: Path) -> None:

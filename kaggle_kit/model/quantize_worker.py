@@ -4,7 +4,7 @@
 
 REQUEST is a JSON file: `do` ("supported", "merge" or "quantize"), `method` and `scheme`, and what that needs. EVENTS
 is the number of a file descriptor to which one JSON object a line is written: how far it is, and at the end `done` or
-`failed`. What libraries print goes elsewhere, and the exit code says nothing.
+`failed`. What libraries print goes to standard error, and the exit code says nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import sys
 import traceback
@@ -46,8 +47,9 @@ class Events:
     """Writes the events."""
 
     def __init__(self, descriptor: int) -> None:
-        """`descriptor` is closed when the program ends."""
-        self._stream = os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
+        """From now on `descriptor` is for events alone: what is printed there goes to standard error."""
+        self._stream = os.fdopen(os.dup(descriptor), "w", encoding="utf-8", buffering=1)
+        os.dup2(2, descriptor)
 
     def __call__(self, event: str, **told: Any) -> None:
         """One event."""
@@ -58,6 +60,8 @@ def main() -> None:
     """Do what the request says."""
     # Without its parent nobody reads what it would make.
     ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    # A crash would leave all of the model's memory as a file.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     tell = Events(int(sys.argv[2]))
     quantise = METHODS[request["method"], request["scheme"]]

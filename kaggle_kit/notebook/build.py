@@ -18,6 +18,7 @@ from kaggle_kit.project.config import CONFIG
 from kaggle_kit.runtime.engine_plan import model_facts
 from kaggle_kit.runtime.kernels import obstacle
 from kaggle_kit.runtime.manifest import MANIFEST, Manifest, dump_manifest, file_entry, read_manifest
+from kaggle_kit.runtime.permitted import check_options
 from kaggle_kit.runtime.wheel_names import kit_part_reference
 from kaggle_kit.suggest import did_you_mean
 from kaggle_kit.targets import load_target
@@ -84,6 +85,8 @@ def build(
     parameters |= parse_assignments(source.parameters, assignments)
     wheelhouse = _wheelhouse(project, target)
     _check_kernel(project, name, target)
+    options = _engine_options(notebook, target)
+    check_options(options, where=f"engine_options of {name} for {target.name}", trusted=project.trusted)
     measured = load_rates(target.name, project=project.root)
     cells = render(
         source,
@@ -99,7 +102,7 @@ def build(
             "model": notebook.model,
             "ensemble": [list(pair) for pair in notebook.ensemble.items()],
             "engine": notebook.engine,
-            "engine_options": _engine_options(notebook, target),
+            "engine_options": options,
             "worker_environment": target.worker_environment,
             "rates": measured.kernels if measured else {},
             "kernel": notebook.kernel,

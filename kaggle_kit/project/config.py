@@ -135,6 +135,8 @@ class Project(_Table):
     """A whole `kit.toml`, and the folder that it stands in."""
 
     root: Path
+    trusted: bool = False
+    """Whether the user said that engine options may name code: never kit.toml's to say."""
     owner: Owner
     competition: Slug
     wheelhouses: dict[str, DatasetRef]
@@ -239,8 +241,9 @@ def load_project(root: Path) -> Project:
         raise ProjectError(f"{path} has brackets or tables nested too deep to be read: take some out") from error
     except ValueError as error:  # TOML's, UTF-8's, and that of an integer with thousands of digits
         raise ProjectError(f"{path} is not valid TOML: {error}") from error
-    if "root" in body:
-        raise ProjectError(f"{path}: unknown key 'root'")
+    for key in ("root", "trusted"):
+        if key in body:
+            raise ProjectError(f"{path}: unknown key {key!r}")
     try:
         return Project.model_validate({"root": root.resolve()} | body)
     except ValidationError as error:

@@ -7,18 +7,17 @@ the rates file that a target's later builds choose their kernel by.
 from __future__ import annotations
 
 import csv
-import json
-import os
-import signal
-import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError, RunError
 from kaggle_kit.runtime.engine_plan import model_facts, plan_engine
+from kaggle_kit.runtime.events import MEASURED, WorkerError, number, parse_event
 from kaggle_kit.runtime.kernels import EXACT, KERNELS, obstacle
+from kaggle_kit.runtime.launch import heard, launch_plain, log_tail
 from kaggle_kit.runtime.rows import read_records
 from kaggle_kit.runtime.run_job import worker_environment
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from kaggle_kit.runtime.engine_plan import Gpu, ModelFacts
     from kaggle_kit.runtime.job import Job
+    from kaggle_kit.runtime.launch import Launch
 
 FORMAT = 1
 _SHORTEST = 30.0
@@ -145,10 +145,12 @@ def bench(
     seconds: float,
     deadline: float,
     tell: Callable[[str], None],
+    launch: Launch = launch_plain,
 ) -> tuple[tuple[Measured, ...], dict[str, Any]]:
     """Every trial of this machine over `rows` rows of `data`, and the rates file's content.
 
-    `job` says the task, the model, the engine and the budget. Raises what `trials`, `probe_rows` and `run_trials` do.
+    `job` says the task, the model, the engine and the budget; `launch` starts the engines.
+    Raises what `trials`, `probe_rows` and `run_trials` do.
     """
     model = model_facts(job.model)
     found = run_trials(
@@ -167,6 +169,7 @@ def bench(
         seconds=seconds,
         deadline=deadline,
         tell=tell,
+        launch=launch,
     )
     return found, rates(found, target=target, model=model, gpus=gpus)
 
@@ -181,6 +184,7 @@ def run_trials(
     seconds: float,
     deadline: float,
     tell: Callable[[str], None],
+    launch: Launch = launch_plain,
 ) -> tuple[Measured, ...]:
     """Run the trials one after the other, each over the job's rows for `seconds` after its engine's start.
 
@@ -189,13 +193,14 @@ def run_trials(
     """
     found: list[Measured] = []
     longest = _SHORTEST
-    for number, trial in enumerate(planned):
+    for place, trial in enumerate(planned):
         left = deadline - time.monotonic()
         if left < longest and found:
             tell(f"{trial.name}: no time is left for it")
             continue
         since = time.monotonic()
-        one = _run(trial, job, python, scratch / f"trial-{number}", environment, seconds=seconds, limit=left)
+        folder = scratch / f"trial-{place}"
+        one = _run(trial, job, python, folder, environment, seconds=seconds, limit=left, launch=launch)
         longest = max(longest, time.monotonic() - since)
         if found and not one.problem:
             one = replace(one, apart=_apart(one.probabilities, found[0].probabilities))
@@ -207,47 +212,59 @@ def run_trials(
 
 
 def _run(
-    trial: Trial, job: Job, python: Path, folder: Path, environment: Mapping[str, str], *, seconds: float, limit: float
+    trial: Trial,
+    job: Job,
+    python: Path,
+    folder: Path,
+    environment: Mapping[str, str],
+    *,
+    seconds: float,
+    limit: float,
+    launch: Launch,
 ) -> Measured:
     folder.mkdir(parents=True, exist_ok=True)
-    path, out, log = folder / "job.json", folder / "measured.json", folder / "log.txt"
-    out.unlink(missing_ok=True)
+    path, log = folder / "job.json", folder / "log.txt"
     replace(job, engine_options=dict(trial.options)).write(path)
-    command = [str(python), "-m", "kaggle_kit.runtime.bench_worker", str(path), str(out), str(seconds)]
-    around = {**worker_environment(folder), **trial.environment, **environment}
-    with log.open("w", encoding="utf-8") as stream:
-        # A group of its own: an engine's further processes outlive the first one, and hold the card's memory.
-        process = subprocess.Popen(
-            command,
-            env=around,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+    running = launch(
+        [str(python), "-m", "kaggle_kit.runtime.bench_worker", str(path), str(seconds)],
+        environment={**worker_environment(folder), **trial.environment, **environment},
+        reads=(path, job.test, job.model),
+    )
+    until = time.monotonic() + max(limit, 1.0)
+    found = problem = None
+    with heard(running, log) as hearing:
         try:
-            process.wait(max(limit, 1.0))
-        except subprocess.TimeoutExpired:
-            return Measured(trial, problem=f"it did not end within {limit:.0f} s")
+            for line in hearing.lines(lambda: until - time.monotonic()):
+                if event := parse_event(line, MEASURED):
+                    found = _measured(trial, job, event)
+                    break
+        except WorkerError as error:
+            problem = str(error)
         finally:
-            _end_group(process.pid)
-            process.wait()
+            # An engine's further processes outlive the first one, and hold the card's memory.
+            running.stop(grace_seconds=0)
+        with suppress(WorkerError):
+            list(hearing.rest())
+    if found or problem:
+        return found or Measured(trial, problem=problem)
+    if time.monotonic() >= until:
+        return Measured(trial, problem=f"it did not end within {limit:.0f} s")
+    lines = log_tail(log).strip().splitlines()
+    return Measured(trial, problem=(lines[-1].strip() if lines else "it said nothing")[:300])
+
+
+def _measured(trial: Trial, job: Job, event: Mapping[str, Any]) -> Measured:
+    """What a trial says, looked at. Raises WorkerError for figures that cannot be."""
     try:
-        body = json.loads(out.read_text(encoding="utf-8"))
-        return Measured(trial, **{name: body[name] for name in _KEPT})
-    except (OSError, ValueError, KeyError):
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return Measured(trial, problem=(lines[-1].strip() if lines else "it said nothing")[:300])
-
-
-_KEPT = ("tokens_per_second", "start_seconds", "rows", "tokens", "engine", "probabilities")
-
-
-def _end_group(group: int) -> None:
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+        chances = {str(row_id): list(map(number, row)) for row_id, row in dict(event["probabilities"]).items()}
+    except (TypeError, ValueError) as error:
+        raise WorkerError(f"the trial's probabilities are none: {error}") from error
+    if any(len(row) != len(job.task.labels) for row in chances.values()):
+        raise WorkerError("the trial's probabilities are of other labels")
+    if event["tokens_per_second"] <= 0 or event["start_seconds"] < 0:
+        raise WorkerError("the trial's rate is none")
+    figures = {name: event[name] for name in ("tokens_per_second", "start_seconds", "rows", "tokens", "engine")}
+    return Measured(trial, **figures, probabilities=chances)
 
 
 def _apart(one: Mapping[str, Sequence[float]], other: Mapping[str, Sequence[float]]) -> float | None:

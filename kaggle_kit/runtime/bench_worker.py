@@ -1,11 +1,10 @@
-"""One trial of a measurement, in the engine's own environment: `python -m kaggle_kit.runtime.bench_worker JOB OUT S`.
+"""One trial of a measurement, in the engine's own environment: `python -m kaggle_kit.runtime.bench_worker JOB S`.
 
-Scores the rows of the job file JOB with its engine for S seconds at most, and writes what it measured to OUT.
+Scores the rows of the job file JOB with its engine for S seconds at most, and says what it measured in a line of JSON.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -13,11 +12,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.engine import score_all
 from kaggle_kit.runtime.engines import open_engine
 from kaggle_kit.runtime.job import Job, read_job
 from kaggle_kit.runtime.prepare import prepare
+from kaggle_kit.runtime.worker import open_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,15 +69,15 @@ def measure(job: Job, *, seconds: float, ready: Callable[[], None] = lambda: Non
 
 def main(argv: list[str]) -> int:
     """The whole life of a trial; its exit code."""
-    job, out, seconds = read_job(Path(argv[0])), Path(argv[1]), float(argv[2])
+    events = open_events()
+    job, seconds = read_job(Path(argv[0])), float(argv[1])
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
-    write_atomic(out, json.dumps(measure(job, seconds=seconds)) + "\n")
+    events.send("measured", **measure(job, seconds=seconds))
     return 0
 
 
 if __name__ == "__main__":
     code = main(sys.argv[1:])
-    sys.stdout.flush()
     sys.stderr.flush()
-    # vLLM's threads can hold up a normal exit for many seconds; the figures are on disk by now.
+    # vLLM's threads can hold up a normal exit for many seconds; the figures are told by now.
     os._exit(code)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kaggle_kit.errors import RunError
 from kaggle_kit.runtime.engine_plan import Gpu
 from kaggle_kit.runtime.engine_version import is_for_cards
+from kaggle_kit.runtime.permitted import session_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +56,15 @@ def _ask() -> tuple[tuple[Gpu, ...], str]:
     for fields in _FIELDS:
         command = [program, f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_WAIT_SECONDS, check=False)
+            done = subprocess.run(
+                command,
+                env=session_environment(),
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_WAIT_SECONDS,
+                check=False,
+            )
         except (OSError, subprocess.SubprocessError) as error:
             return (), f"nvidia-smi failed: {error}"
         told = (done.stdout + done.stderr).strip().splitlines()

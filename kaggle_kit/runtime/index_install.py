@@ -7,8 +7,10 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+from kaggle_kit.child import child_environment
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.runtime.install import UNPACKED, Clock, Installed, empty_environment, find_installer, run_installer
+from kaggle_kit.runtime.permitted import session_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +21,14 @@ if TYPE_CHECKING:
 _KEPT = {
     *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_OFFLINE"),
     *("UV_HTTP_TIMEOUT", "UV_HTTP_CONNECT_TIMEOUT", "UV_REQUEST_TIMEOUT", "UV_HTTP_RETRIES", "UV_CONCURRENT_DOWNLOADS"),
-    *("UV_SYSTEM_CERTS", "UV_NATIVE_TLS", "UV_INSECURE_HOST", "UV_KEYRING_PROVIDER", "UV_CREDENTIALS_DIR"),
+    *(
+        "SSL_CLIENT_CERT",
+        "UV_SYSTEM_CERTS",
+        "UV_NATIVE_TLS",
+        "UV_INSECURE_HOST",
+        "UV_KEYRING_PROVIDER",
+        "UV_CREDENTIALS_DIR",
+    ),
     *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX"),
     *("PIP_PROXY", "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES", "PIP_KEYRING_PROVIDER"),
     *("PIP_CERT", "PIP_CLIENT_CERT", "PIP_TRUSTED_HOST", "PIP_USE_FEATURE"),
@@ -83,11 +92,8 @@ def _add(installer: Installer, python: Path, lines: str, options: Sequence[str],
 
 
 def _environment(python: Path) -> Mapping[str, str]:
-    kept = {
-        key: value
-        for key, value in os.environ.items()
-        if key in _KEPT or key.startswith(_KEPT_ALL) or not key.startswith(("UV_", "PIP_", "PYTHON"))
-    }
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_ALL)}
     # A build calls the environment's own programs.
-    path = os.pathsep.join([str(python.parent), kept.get("PATH", os.defpath)])
-    return kept | {"PATH": path, "UV_NO_CONFIG": "1", "PIP_CONFIG_FILE": os.devnull}
+    path = os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)])
+    alone = {"PATH": path, "UV_NO_CONFIG": "1", "PIP_CONFIG_FILE": os.devnull}
+    return session_environment(child_environment(kept | alone, network=True))

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.files import sha256_file
 from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, read_manifest, verify_files
+from kaggle_kit.runtime.permitted import session_environment
 from kaggle_kit.runtime.wheel_names import kaggle_path
 
 if TYPE_CHECKING:
@@ -263,9 +264,10 @@ def _unpacked_uv(wheel: Wheel, target: Path) -> Path | None:
 
 def _runs(command: Sequence[str]) -> bool:
     try:
-        return subprocess.run(command, env=_clean(), capture_output=True, check=False).returncode == 0
+        done = subprocess.run(command, env=session_environment(), capture_output=True, check=False)
     except OSError:  # another machine's program, or a scratch where nothing may be executed
         return False
+    return done.returncode == 0
 
 
 def empty_environment(installer: Installer, scratch: Path) -> Path:
@@ -294,14 +296,10 @@ def _install(installer: Installer, requirements: Path, python: Path, scratch: Pa
     _run(command, scratch, installer.advice)
 
 
-def _clean() -> dict[str, str]:
-    """This process's environment without any setting of an installer or of Python."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "PIP_", "PYTHON"))}
-
-
 def _run(command: Sequence[str], scratch: Path, advice: str) -> None:
     """Run an installer, cut off from any configuration of the image. Raises WheelhouseError with its last words."""
-    run_installer(command, scratch, _clean() | {"UV_NO_CONFIG": "1", "PIP_CONFIG_FILE": os.devnull}, advice=advice)
+    alone = {"UV_NO_CONFIG": "1", "PIP_CONFIG_FILE": os.devnull}
+    run_installer(command, scratch, session_environment(alone), advice=advice)
 
 
 def run_installer(command: Sequence[str], scratch: Path, environment: Mapping[str, str], *, advice: str) -> None:

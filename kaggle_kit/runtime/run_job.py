@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.runtime.journal import PLAIN, Entry, Journal
-from kaggle_kit.runtime.supervisor import Outcome, log_tail, supervise
+from kaggle_kit.runtime.launch import launch_plain, log_tail
+from kaggle_kit.runtime.permitted import session_environment
+from kaggle_kit.runtime.supervisor import Outcome, Worker, supervise
+from kaggle_kit.runtime.told import Keeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from kaggle_kit.runtime.job import Job
+    from kaggle_kit.runtime.launch import Launch
 
 _OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -25,12 +29,7 @@ _OFFLINE = {
     "DO_NOT_TRACK": "1",
     "USE_TF": "0",
 }
-_NOT_FOR_THE_WORKER = (
-    *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "MPLBACKEND"),
-    # A list of the plugins that vLLM may load: the kit's own would be left out.
-    "VLLM_PLUGINS",
-)
-_CACHES = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "HF_HOME")
+CACHES = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "HF_HOME")
 
 
 def share(job: Job, number: int, workers: int) -> Job:
@@ -58,20 +57,21 @@ def run_job(
     python: Path,
     scratch: Path,
     on_event: Callable[[dict[str, Any]], None],
+    launch: Launch = launch_plain,
 ) -> Outcome:
     """Run all parts of a job to their ends; `on_event` gets each event with the number of its `worker`.
 
-    The job's variables are added to this process's, which are cleaned of what would lead the worker astray. Its own
-    words go to `scratch`/worker-N.log; where it failed, their end is in the outcome's `log`.
+    The job's variables are added to what a worker gets of this process's. `launch` starts the workers, which write
+    nothing that is read here: they tell their answers, and the journals are written by this process. Their own words go
+    to `scratch`/worker-N.log; where one failed, their end is in the outcome's `log`.
     """
     told = threading.Lock()
     stop = threading.Event()
 
     def one(number: int) -> Outcome:
         part = share(job, number, workers)
-        path = scratch / f"job-{number}.json"
+        path, known, log = (scratch / name.format(number) for name in ("job-{}.json", "known-{}.json", "worker-{}.log"))
         part.write(path)
-        log = scratch / f"worker-{number}.log"
         own = {"CUDA_VISIBLE_DEVICES": str(number)} if workers > 1 else {}
 
         def tell(event: dict[str, Any]) -> None:
@@ -79,15 +79,17 @@ def run_job(
                 on_event({**event, "worker": number})
 
         with Journal(part.journal, configuration=part.configuration()) as journal:
-            outcome = supervise(
-                [str(python), "-m", "kaggle_kit.runtime.worker", str(path)],
+            keeper = Keeper(part, journal)
+            worker = Worker(
+                [str(python), "-m", "kaggle_kit.runtime.worker", str(path), str(known)],
                 environment={**worker_environment(scratch), **job.environment, **own},
                 log=log,
-                deadline=job.deadline,
-                count=journal.answered,
-                on_event=tell,
-                stop=stop,
+                reads=(path, known, part.test, part.model),
+                launch=launch,
+                keep=keeper.take,
+                ready=partial(keeper.known, known),
             )
+            outcome = supervise(worker, deadline=job.deadline, count=journal.answered, on_event=tell, stop=stop)
         return replace(outcome, log=log_tail(log)) if outcome.ended == "failed" else outcome
 
     if workers == 1:
@@ -106,9 +108,8 @@ def run_job(
 
 
 def worker_environment(scratch: Path) -> dict[str, str]:
-    """This process's variables for a worker: without what would lead it astray, offline, its caches in `scratch`."""
-    kept = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_THE_WORKER}
-    return kept | _OFFLINE | {name: str(scratch / "cache") for name in _CACHES}
+    """A worker's variables: what a child of the runtime gets, offline, its caches in `scratch`."""
+    return session_environment(_OFFLINE | {name: str(scratch / "cache") for name in CACHES})
 
 
 def _together(outcomes: list[Outcome]) -> Outcome:

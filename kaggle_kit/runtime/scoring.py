@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kaggle_kit.runtime.journal import Journal
     from kaggle_kit.runtime.prompts import Prompt, PromptBuilder
     from kaggle_kit.runtime.task import Task
+    from kaggle_kit.runtime.told import ToldJournal
 
     Chunk = list[tuple[str, Prompt]]
 
@@ -71,7 +72,7 @@ class Scorer:
     """Scores rows until they are done or the governor says that the time is."""
 
     engine: Engine
-    journal: Journal
+    journal: Journal | ToldJournal
     governor: Governor
     builder: PromptBuilder
     report: Callable[[Progress], None]
@@ -285,7 +286,7 @@ class Scorer:
         )
 
 
-def refuse_silence(journal: Journal) -> None:
+def refuse_silence(journal: Journal | ToldJournal) -> None:
     """Raise RunError where the engine has refused rows and answered none: it would answer no other either."""
     if journal.answered():
         return

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import queue
 import signal
-import subprocess
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kaggle_kit.errors import RunError
+from kaggle_kit.runtime.events import WORKER, WorkerError, parse_event
+from kaggle_kit.runtime.launch import GRACE_SECONDS, heard, launch_plain
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    import threading
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from kaggle_kit.runtime.launch import Launch
 
 CANNOT_BE_HELPED = 2
 """The worker's exit code for a failure that a restart would only repeat."""
-_GRACE_SECONDS = 5
-_KILL_SECONDS = 30
-"""A process in a call of the driver that never returns cannot be killed: the notebook goes on without it."""
-_LOG_TAIL_LINES = 40
+_MOST_TOLD = 1000
+"""Events of one life that a person is shown, progress left out: a worker has some ten."""
 
 
 @dataclass
@@ -41,11 +40,26 @@ class Outcome:
     """The end of the worker's log, where it failed."""
 
 
+@dataclass(frozen=True)
+class Worker:
+    """What is started, and how: the command, its whole environment, what it reads, and where its words go.
+
+    `keep` writes what an event tells into the journal, and says whether the event was of that kind; `ready` is called
+    before each life. Both may raise RunError, which no restart mends.
+    """
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+    reads: Sequence[Path] = ()
+    launch: Launch = launch_plain
+    keep: Callable[[dict[str, Any]], bool] = lambda _event: False
+    ready: Callable[[], None] = lambda: None
+
+
 def supervise(
-    command: Sequence[str],
+    worker: Worker,
     *,
-    environment: Mapping[str, str],
-    log: Path,
     deadline: float,
     count: Callable[[], int],
     on_event: Callable[[dict[str, Any]], None],
@@ -58,13 +72,13 @@ def supervise(
     `tries_without_progress` deaths in a row that brought none it is given up. By default these are as many as it takes
     to find one row that kills the engine: once beside others, twice alone, and once more without it.
     """
-    outcome = Outcome()
-    stop = stop or threading.Event()
+    life = _Lives(worker, deadline, on_event, stop)
+    outcome = life.outcome
     idle = 0
     while True:
         before = count()
         outcome.starts += 1
-        ended = _one_life(command, environment, log, deadline, on_event, outcome, stop)
+        ended = life.one()
         if ended is not None:
             outcome.ended = ended
             return outcome
@@ -76,52 +90,76 @@ def supervise(
         on_event({"event": "restart", "message": outcome.message})
 
 
-def _one_life(
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    log: Path,
-    deadline: float,
-    on_event: Callable[[dict[str, Any]], None],
-    outcome: Outcome,
-    stop: threading.Event,
-) -> str | None:
-    """Run the worker once. Returns how it ended, or None where another start may help."""
-    with log.open("ab") as log_stream:
-        process = subprocess.Popen(
-            command,
-            env=dict(environment),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log_stream,
-            start_new_session=True,
-        )
-        error = ""
-        done = False
-        clock = _StageClock(outcome.stages)
+@dataclass
+class _Lives:
+    """A worker's lives, one after the other."""
+
+    worker: Worker
+    deadline: float
+    on_event: Callable[[dict[str, Any]], None]
+    stop: threading.Event | None
+    outcome: Outcome = field(default_factory=Outcome)
+    _error: str = ""
+    _done: bool = False
+    _told: int = 0
+
+    def one(self) -> str | None:
+        """Run the worker once. Returns how it ended, or None where another start may help."""
+        self._error, self._done, self._told = "", False, 0
         try:
-            for event in _events(process, deadline, stop):
-                match event["event"]:
-                    case "stage":
-                        clock.enter(str(event["name"]))
-                    case "error":
-                        error = str(event["message"])
-                    case "done":
-                        done = True
-                        outcome.peak_bytes = int(event["peak_bytes"])
-                on_event(event)
-        finally:
+            code = self._run()
+        except WorkerError as error:
+            self.outcome.message = str(error)
+            return "failed"
+        if self._done:
+            return "done"
+        if self.stop and self.stop.is_set():
+            self.outcome.message = "it was interrupted"
+            return "failed"
+        if time.time() >= self.deadline:
+            self.outcome.message = "the deadline was reached"
+            return "deadline"
+        self.outcome.message = self._error or f"the worker was ended by {_signal_name(code)}"
+        return "failed" if code == CANNOT_BE_HELPED else None
+
+    def _run(self) -> int | None:
+        """One life from its start to its end; its exit code. Raises WorkerError where it says what no worker says."""
+        worker = self.worker
+        worker.ready()
+        running = worker.launch(worker.command, environment=worker.environment, reads=worker.reads)
+        clock = _StageClock(self.outcome.stages)
+        with heard(running, worker.log) as hearing:
+            try:
+                for line in hearing.lines(lambda: self.deadline - time.time(), self.stop):
+                    self._take(line, clock)
+            finally:
+                clock.leave()
+                code = running.stop(grace_seconds=GRACE_SECONDS)
+            # The answers of its last moment are worth as much as those before.
+            for line in hearing.rest():
+                self._take(line, clock)
             clock.leave()
-            end_group(process)
-    if done:
-        return "done"
-    if stop.is_set():
-        outcome.message = "it was interrupted"
-        return "failed"
-    if time.time() >= deadline:
-        outcome.message = "the deadline was reached"
-        return "deadline"
-    outcome.message = error or f"the worker was ended by {_signal_name(process.returncode)}"
-    return "failed" if process.returncode == CANNOT_BE_HELPED else None
+        return code
+
+    def _take(self, line: bytes, clock: _StageClock) -> None:
+        try:
+            event = parse_event(line, WORKER)
+            if event is None or self.worker.keep(event):
+                return
+        except RunError as error:
+            raise WorkerError(str(error)) from error
+        self._told += event["event"] != "progress"
+        if self._told > _MOST_TOLD:
+            raise WorkerError(f"the worker has told more than {_MOST_TOLD:,} things, and none of them is an answer")
+        match event["event"]:
+            case "stage":
+                clock.enter(event["name"])
+            case "error":
+                self._error = event["message"]
+            case "done":
+                self._done = True
+                self.outcome.peak_bytes = event["peak_bytes"]
+        self.on_event(event)
 
 
 @dataclass
@@ -144,64 +182,12 @@ class _StageClock:
         self.current = None
 
 
-def _events(process: subprocess.Popen[bytes], deadline: float, stop: threading.Event) -> Iterator[dict[str, Any]]:
-    """The worker's events as they come, until it closes its output, the deadline is reached or `stop` is set."""
-    lines: queue.Queue[bytes | None] = queue.Queue()
-
-    def pump() -> None:
-        if process.stdout:
-            with process.stdout:
-                for line in process.stdout:
-                    lines.put(line)
-        lines.put(None)
-
-    threading.Thread(target=pump, daemon=True).start()
-    dead = False
-    while (left := deadline - time.time()) > 0 and not stop.is_set():
-        try:
-            line = lines.get(timeout=min(left, 1.0))
-        except queue.Empty:
-            # A process that the worker forked can hold its output open after it is dead.
-            if dead:
-                return
-            dead = process.poll() is not None
-            continue
-        if line is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=max(0.0, min(deadline - time.time(), 30)))
-            return
-        with contextlib.suppress(ValueError):
-            event = json.loads(line)
-            if isinstance(event, dict) and "event" in event:
-                yield event
-
-
-def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End the worker and all that it started: politely, then not."""
-    for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=seconds)
-    # Its output is closed by whoever reads it: closing it here would wait for that reader.
-    if process.stdin:
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-
-
-def log_tail(log: Path) -> str:
-    """The last lines of the worker's log."""
-    if not log.exists():
-        return ""
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:])
-
-
 def _signal_name(code: int | None) -> str:
     if code is None:
         return "nobody: it cannot be killed"
-    if code >= 0:
-        return f"exit code {code}"
+    # A seal's own process hands on as 128 + N what signal N ended.
+    ended = -code if code < 0 else code - 128
     try:
-        return signal.Signals(-code).name
+        return signal.Signals(ended).name
     except ValueError:
-        return f"signal {-code}"
+        return f"exit code {code}" if code >= 0 else f"signal {ended}"

@@ -1,7 +1,8 @@
 """The worker: scores the rows of a job in the engine's own environment.
 
-`python -m kaggle_kit.runtime.worker JOB.json`. It says what it does in JSON lines on its standard output; whatever the
-engine prints goes to standard error. Exit codes: 0 done, 1 a failure that a restart may mend, 2 one that it cannot.
+`python -m kaggle_kit.runtime.worker JOB.json KNOWN.json`. What it does and every answer it says in JSON lines on its
+standard output, and writes no file that is kept; whatever the engine prints goes to standard error. Exit codes: 0 done,
+1 a failure that a restart may mend, 2 one that it cannot.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from kaggle_kit.runtime.engine import EngineDiedError
 from kaggle_kit.runtime.engines import open_engine
 from kaggle_kit.runtime.governor import Governor
 from kaggle_kit.runtime.job import Job, read_job
-from kaggle_kit.runtime.journal import SWAPPED, Journal
+from kaggle_kit.runtime.journal import SWAPPED
 from kaggle_kit.runtime.prepare import Prepared, needs_engine, open_job, prepare
 from kaggle_kit.runtime.scoring import Scorer, refuse_silence
+from kaggle_kit.runtime.told import ToldJournal, read_known
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kaggle_kit.runtime.engine import Engine
     from kaggle_kit.runtime.prompts import Prompt
@@ -49,23 +51,39 @@ class Events:
             os._exit(1)
 
 
-def run(job: Job, events: Events) -> None:
-    """Do the whole job, going on from what the journal already holds."""
+def open_events() -> Events:
+    """The events of this process, which ends when its standard input does: no worker outlives its notebook.
+
+    Whatever libraries print goes to standard error: the real standard output is for events alone.
+    """
+    events = Events(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    os.dup2(2, 1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    return events
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def run(job: Job, events: Events, known: Mapping[str, Any]) -> None:
+    """Do the whole job, going on from what the journal held when this life began: `known`."""
     events.send("stage", name="prepare")
-    with Journal(job.journal, configuration=job.configuration()) as journal:
-        done = journal.read()
-        engine = None
-        if done or not needs_engine(job):
-            prepared = prepare(job)
-        else:
-            prepared, engine = _prepare_beside_start(job, events)
-        journal.write(entry for entry in prepared.settled if entry.id not in done)
-        todo = {row_id: prompt for row_id, prompt in prepared.prompts.items() if row_id not in done}
-        tokens = sum(len(prompt.token_ids) for prompt in todo.values())
-        events.send("rows", total=len(prepared.prompts), todo=len(todo), tokens=tokens)
-        if todo or _unswapped(job, prepared, journal):
-            _score(job, prepared, todo, journal, events, engine)
-            refuse_silence(journal)
+    journal = ToldJournal(known, events.send)
+    done = journal.read()
+    engine = None
+    if done or not needs_engine(job):
+        prepared = prepare(job)
+    else:
+        prepared, engine = _prepare_beside_start(job, events)
+    journal.write(entry for entry in prepared.settled if entry.id not in done)
+    todo = {row_id: prompt for row_id, prompt in prepared.prompts.items() if row_id not in done}
+    tokens = sum(len(prompt.token_ids) for prompt in todo.values())
+    events.send("rows", total=len(prepared.prompts), todo=len(todo), tokens=tokens)
+    if todo or _unswapped(job, prepared, journal):
+        _score(job, prepared, todo, journal, events, engine)
+        refuse_silence(journal)
     events.send("done", peak_bytes=_peak_bytes())
 
 
@@ -87,7 +105,7 @@ def _score(
     job: Job,
     prepared: Prepared,
     todo: dict[str, Prompt],
-    journal: Journal,
+    journal: ToldJournal,
     events: Events,
     engine: Engine | None,
 ) -> None:
@@ -119,7 +137,7 @@ def _own_deadline(deadline: float) -> float:
     return deadline - min(120.0, max(0.0, deadline - time.time()) / 20)
 
 
-def _unswapped(job: Job, prepared: Prepared, journal: Journal) -> dict[str, Prompt]:
+def _unswapped(job: Job, prepared: Prepared, journal: ToldJournal) -> dict[str, Prompt]:
     """The rows that the model has answered and whose swapped pass is still to come, if the task has one."""
     if not job.swapped or not job.task.field_pairs:
         return {}
@@ -160,24 +178,15 @@ def _peak_bytes() -> int:
     return max(usage.ru_maxrss for usage in usages) * 1024
 
 
-def _end_with_parent() -> None:
-    """Wait until the notebook's end of standard input closes, then end at once: no worker outlives its notebook."""
-    sys.stdin.buffer.read()
-    os._exit(1)
-
-
 def main(argv: Sequence[str]) -> int:
     """The worker's whole life; returns its exit code."""
-    # The engine prints to standard output as it likes: keep the real one for events alone.
-    events = Events(os.fdopen(os.dup(1), "w", encoding="utf-8"))
-    os.dup2(2, 1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    events = open_events()
     # A crash of the driver would leave a core of many GB in the folder whose files are the notebook's output.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     # Set before the tokenizer's first use: it reads the variable once.
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     try:
-        run(read_job(Path(argv[0])), events)
+        run(read_job(Path(argv[0])), events, read_known(Path(argv[1])))
     except EngineDiedError as error:
         events.send("error", kind=type(error).__name__, message=str(error))
         return 1

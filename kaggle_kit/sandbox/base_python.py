@@ -18,15 +18,19 @@ def base_python() -> Path:
 def python_mounts() -> tuple[Mount, ...]:
     """The read-only mounts of the base interpreter: its programs and its libraries, each at its own place.
 
-    Not the whole folder that it is installed in: that may be the user's home. Nothing of what the system's own mounts
-    bring already.
+    Nothing of what the system's own mounts bring already.
     """
-    paths: dict[Path, None] = {}
-    for prefix in _prefixes():
-        programs = sorted((prefix / "bin").glob("python*"))
-        paths |= dict.fromkeys(path for path in programs if path.is_file())
-        paths |= dict.fromkeys(path for name in _LIBRARY_FOLDERS if (path := prefix / name).is_dir())
+    paths = dict.fromkeys(path for prefix in _prefixes() for path in installed_paths(prefix))
     return tuple(Mount(path, str(path)) for path in paths)
+
+
+def installed_paths(prefix: Path) -> list[Path]:
+    """What a Python that is installed at `prefix` needs: its programs, its libraries, and nothing else that lies there.
+
+    The folder may be the user's home, or one that holds more of the user than a Python, such as ~/.local.
+    """
+    programs = [path for path in sorted((prefix / "bin").glob("python*")) if path.is_file()]
+    return programs + [path for name in _LIBRARY_FOLDERS if (path := prefix / name).is_dir()]
 
 
 def _prefixes() -> list[Path]:

@@ -105,6 +105,13 @@ _LEFT_OPEN = (
 )
 
 
+def _bind_word(mount: Mount) -> str:
+    """What bwrap calls the mount: any other than the first keeps devices from being used."""
+    if mount.device:
+        return "--dev-bind"
+    return "--bind" if mount.writable else "--ro-bind"
+
+
 @dataclass(frozen=True)
 class _Bubblewrap:
     flags: tuple[str, ...]
@@ -124,7 +131,7 @@ class _Bubblewrap:
         for link, where in system_links().items():
             argv += ["--symlink", where, link]
         for mount in (*system_mounts(), *room.ordered_mounts()):
-            argv += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
+            argv += [_bind_word(mount), str(mount.source), mount.target]
         if room.working_bytes is not None:
             argv += ["--perms", "0755", "--size", str(room.working_bytes), "--tmpfs", WORKING]
         argv += ["--remount-ro", "/"]
@@ -161,7 +168,7 @@ class _Unshare:
         plan = {
             "links": system_links(),
             "mounts": [
-                [str(mount.source), mount.target, mount.writable]
+                [str(mount.source), mount.target, mount.writable, mount.device]
                 for mount in (*system_mounts(), *room.ordered_mounts())
             ],
             "tmpfs": {} if size is None else {WORKING: size},

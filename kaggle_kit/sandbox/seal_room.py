@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from kaggle_kit.errors import SandboxError
@@ -20,11 +20,15 @@ INPUT = "/kaggle/input"
 
 @dataclass(frozen=True)
 class Mount:
-    """A file or folder of this machine, and its absolute place inside. Read-only unless `writable`."""
+    """A file or folder of this machine, and its absolute place inside. Read-only unless `writable`.
+
+    A `device` is a device's node, through which the card behind it is used.
+    """
 
     source: Path
     target: str
     writable: bool = False
+    device: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,13 @@ class Room:
                 raise SandboxError(f"{mount.source}, which is to be {mount.target} in the sandbox, does not exist")
             if not mount.target.startswith("/") or ".." in PurePosixPath(mount.target).parts:
                 raise SandboxError(f"a mount's target must be an absolute path, and {mount.target!r} is not one")
-            if _is_below(mount.target, INPUT) and (special := _special_file(mount.source)):
-                raise SandboxError(f"{special} is neither a file nor a folder; take it out of what a notebook is given")
+            if _is_below(mount.target, INPUT):
+                refuse_special_files(mount.source)
 
     def ordered_mounts(self) -> tuple[Mount, ...]:
         """The mounts with resolved sources, outer folders before what is mounted within them."""
         ordered = sorted(self.mounts, key=lambda mount: len(PurePosixPath(mount.target).parts))
-        return tuple(Mount(mount.source.resolve(), mount.target, mount.writable) for mount in ordered)
+        return tuple(replace(mount, source=mount.source.resolve()) for mount in ordered)
 
     def outside(self, word: str, root: Path) -> str:
         """Where the seal `none` has the inside path `word`; any other word is returned as it is.
@@ -69,17 +73,15 @@ class Room:
         return f"{root}{word}" if _is_below(word, "/kaggle") else word
 
 
-def _special_file(folder: Path) -> Path | None:
-    """The first socket, pipe or device below `folder`; None if there is none. Links are not followed."""
-    if not folder.is_dir():
-        return None if folder.is_file() else folder
-    for each, _, names in os.walk(folder):
-        for name in names:
-            path = Path(each, name)
-            mode = path.lstat().st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-                return path
-    return None
+def refuse_special_files(source: Path) -> None:
+    """Raise SandboxError if `source` is, or has below it, a socket, a pipe or a device. Links are not followed."""
+    modes = [(source, source.stat().st_mode)]
+    if stat.S_ISDIR(modes[0][1]):
+        paths = (Path(each, name) for each, _, names in os.walk(source) for name in names)
+        modes = [(path, path.lstat().st_mode) for path in paths]
+    for path, mode in modes:
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+            raise SandboxError(f"{path} is neither a file nor a folder; take it out of what a sealed run is given")
 
 
 def _stays(mount: Mount) -> bool:

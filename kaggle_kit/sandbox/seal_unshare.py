@@ -98,10 +98,11 @@ def _restrict(target: str, flags: int) -> None:
                 raise
 
 
-def _bind(source: str, target: str, *, writable: bool) -> None:
+def _bind(source: str, target: str, *, writable: bool, device: bool) -> None:
     _point(target, folder=Path(source).is_dir())
     _mount(source, target, flags=_BIND | _REC)
-    _restrict(target, _NOSUID | _NODEV | (0 if writable else _RDONLY))
+    if not device:
+        _restrict(target, _NOSUID | _NODEV | (0 if writable else _RDONLY))
 
 
 def _devices(dev: str) -> None:
@@ -154,8 +155,8 @@ def _build_root(plan: Mapping[str, Any]) -> None:
     _devices("/new/dev")
     for link, where in plan["links"].items():
         Path(f"/new{link}").symlink_to(where)
-    for source, target, writable in plan["mounts"]:
-        _bind(f"/old{source}", f"/new{target}", writable=writable)
+    for source, target, writable, device in plan["mounts"]:
+        _bind(f"/old{source}", f"/new{target}", writable=writable, device=device)
     for target, size in plan["tmpfs"].items():
         _point(f"/new{target}", folder=True)
         _mount("tmpfs", f"/new{target}", "tmpfs", flags=_NOSUID | _NODEV, options=f"mode=0755,size={size}")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from kaggle_kit.errors import OutsideError, ProjectError, UsageError
 from kaggle_kit.outside import read_toml
+from kaggle_kit.runtime.permitted import variable_problem
 from kaggle_kit.suggest import did_you_mean, first_problem
 from kaggle_kit.targets.freeze import read_freeze
 
@@ -111,6 +112,13 @@ class Target(BaseModel):
         """Its engine's version as three numbers; zeros where `engine` pins none."""
         found = re.match(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?", self.engine.partition("==")[2])
         return (int(found[1]), int(found[2] or 0), int(found[3] or 0)) if found else (0, 0, 0)
+
+    @model_validator(mode="after")
+    def _variables_are_settings(self) -> Target:
+        for name, value in self.worker_environment.items():
+            if problem := variable_problem(name, value):
+                raise ValueError(f"worker_environment.{name}: {problem}")
+        return self
 
     @model_validator(mode="after")
     def _facts_are_of_keys(self) -> Target:

@@ -137,12 +137,12 @@ def test_a_trial_is_told_against_the_first():
 
 WORKER = """
 import json, pathlib, sys, time
-job, out, seconds = sys.argv[-3:]
+job, seconds = sys.argv[-2:]
 options = json.loads(pathlib.Path(job).read_text())["engine_options"]
 if options.get("dies"): raise SystemExit("CUDA out of memory")
 time.sleep(options.get("sleeps", 0))
 speed = options["speed"]
-pathlib.Path(out).write_text(json.dumps(dict(engine="e", rows=1, tokens=speed, seconds=1.0, tokens_per_second=speed,
+print(json.dumps(dict(event="measured", engine="e", rows=1, tokens=speed, seconds=1.0, tokens_per_second=speed,
     start_seconds=0.1, probabilities={"1": [speed / 1000, 1 - speed / 1000]})))
 """
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_kit.runtime.supervisor import log_tail, supervise
+from kaggle_kit.runtime.launch import log_tail
+from kaggle_kit.runtime.supervisor import Worker, supervise
 
 HEAD = """
 import json, os, signal, subprocess, sys, time
@@ -34,13 +35,12 @@ class Run:
         self.environment = environment
         self.events = []
 
-    def __call__(self, body: str, *, seconds: float = 30, on_event=None, **options):
+    def __call__(self, body: str, *, seconds: float = 30, on_event=None, keep=lambda _: False, **options):
         script = self.folder / "worker.py"
         script.write_text(HEAD + textwrap.dedent(body), encoding="utf-8")
+        command = [sys.executable, str(script), str(self.folder)]
         return supervise(
-            [sys.executable, str(script), str(self.folder)],
-            environment=self.environment,
-            log=self.folder / "log",
+            Worker(command, environment=self.environment, log=self.folder / "log", keep=keep),
             deadline=time.time() + seconds,
             count=self.count,
             on_event=on_event or self.events.append,
@@ -192,7 +192,7 @@ def test_the_deadline_ends_the_worker_and_all_that_it_started(run):
 
 def test_a_worker_that_does_not_listen_is_killed(run, monkeypatch):
     """Whoever ignores SIGTERM has a grace time, then is ended all the same."""
-    monkeypatch.setattr("kaggle_kit.runtime.supervisor._GRACE_SECONDS", 0.3)
+    monkeypatch.setattr("kaggle_kit.runtime.supervisor.GRACE_SECONDS", 0.3)
     outcome = run(
         """
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -292,7 +292,10 @@ def test_a_stop_ends_the_worker(run):
 
 def test_a_flood_of_events_is_read_whole(run):
     """Ten thousand events, longer together than a pipe holds, arrive in their order."""
-    run('[send("progress", rows=i, tokens=0) for i in range(10_000)]; send("done", peak_bytes=1)')
+    run(
+        '[send("progress", rows=i, all_rows=10_000, tokens=0, budget=9) for i in range(10_000)]\n'
+        'send("done", peak_bytes=1)'
+    )
     assert [event["rows"] for event in run.events[:-1]] == list(range(10_000))
 
 

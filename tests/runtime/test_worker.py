@@ -13,6 +13,7 @@ import pytest
 from kaggle_kit.runtime import worker
 from kaggle_kit.runtime.engine import LabelScores
 from kaggle_kit.runtime.journal import Entry, Journal
+from kaggle_kit.runtime.told import Keeper, read_known
 
 
 class CountingEngine:
@@ -49,9 +50,15 @@ def engine(monkeypatch):
 
 
 def run(job):
+    """One life of the worker, with the notebook's journal behind it; the events that are not for the journal."""
     stream = io.StringIO()
-    worker.run(job, worker.Events(stream))
-    return [json.loads(line) for line in stream.getvalue().splitlines()]
+    known = job.journal.with_name("known.json")
+    with Journal(job.journal, configuration=job.configuration()) as journal:
+        keeper = Keeper(job, journal)
+        keeper.known(known)
+        worker.run(job, worker.Events(stream), read_known(known))
+        told = [json.loads(line) for line in stream.getvalue().splitlines()]
+        return [event for event in told if not keeper.take(event)]
 
 
 @pytest.mark.usefixtures("engine")
@@ -115,8 +122,9 @@ def test_the_shortest_rows_come_first(make_job):
 
 def start(job, tmp_path, environment):
     job.write(tmp_path / "job.json")
+    (tmp_path / "known.json").write_text("{}")
     return subprocess.Popen(
-        [sys.executable, "-m", "kaggle_kit.runtime.worker", str(tmp_path / "job.json")],
+        [sys.executable, "-m", "kaggle_kit.runtime.worker", str(tmp_path / "job.json"), str(tmp_path / "known.json")],
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -150,7 +158,7 @@ def test_the_worker_ends_with_its_notebook(bare_environment, end):
     """Where the notebook closes its end, or is killed, the worker is gone at once, in whatever stage."""
     slow = (
         "import sys, time\nfrom kaggle_kit.runtime import worker\n"
-        "worker.read_job = lambda path: time.sleep(60)\nworker.main(['x'])\n"
+        "worker.read_job = lambda path: time.sleep(60)\nworker.main(['x', 'y'])\n"
     )
     parent = (
         "import subprocess, sys, time\n"
