@@ -72,3 +72,14 @@ def user_cache() -> Path:
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "kaggle-kit"
+
+
+def user_config() -> Path:
+    """The folder for what this user has decided.
+
+    `$KIT_CONFIG_DIR`, else `$XDG_CONFIG_HOME/kaggle-kit`, else `~/.config/kaggle-kit`.
+    """
+    if chosen := os.environ.get("KIT_CONFIG_DIR"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "kaggle-kit"
