@@ -78,6 +78,11 @@ def show_plan(found: Plan) -> None:
     for key, action, versions, reason, size, seconds in found.rows():
         table.add_row(key, action, versions, _amount(size, seconds), reason)
     show_table(table)
+    if found.sent:
+        click.echo("\nTo be sent, with all that it holds:")
+    for step in found.sent:
+        for origin in step.resource.origins:
+            click.echo(f"- {step.resource.key}: {origin}")
     for title, problems in (("This forbids a push:", found.refusals), ("Worth knowing:", found.warnings)):
         if problems:
             click.echo(f"\n{title}")
