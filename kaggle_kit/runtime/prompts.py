@@ -13,7 +13,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from kaggle_kit.errors import DataError
+from kaggle_kit.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -117,10 +117,16 @@ def clean(text: str) -> str:
 
 
 def escape_special(text: str, special: Collection[str]) -> str:
-    """`text` with a space in each word that the tokenizer would read as a special token: a row is data, not control."""
+    """`text` with a space in each word that the tokenizer would read as a special token: a row is data, not control.
+
+    Raises ModelError where the special tokens make the text grow without end: each could match what another one left.
+    """
+    most = 2 * len(text)
     for word in special:
         if word in text:
             text = text.replace(word, f"{word[0]} {word[1:]}")
+            if len(text) > most:
+                raise ModelError("the special tokens of tokenizer.json take each other apart; take another model")
     return text
 
 
