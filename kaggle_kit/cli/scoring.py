@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
+from kaggle_kit.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ def open_scoring(
     with fetch_progress() as progress:
         wheelhouse = ready_wheelhouse(target, project=project.root, progress=progress)
     if wheelhouse.note:
-        click.echo(wheelhouse.note, err=True)
+        say(wheelhouse.note)
     return Scoring(
         task=task,
         model=project.path(project.models[model].path, key=f"models.{model}.path"),
