@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import click
-
-from kaggle_kit.cli.remote_options import say
+from kaggle_kit.cli.terminal import say, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,7 +139,7 @@ def hand_in(
         )
         return 1
     if wait:
-        click.echo(f"{receipt.name} version {receipt.version}: score {score}")
+        show(f"{receipt.name} version {receipt.version}: score {score}")
     return 0
 
 
@@ -149,9 +147,9 @@ def show_findings(findings: Sequence[Finding], fetched: Fetched) -> None:
     """The causes of a failure, the likeliest first, each with the line that shows it."""
     for finding in findings[:3]:
         where = f"{fetched.log}:{finding.line}" if finding.line and finding.place == "log" else finding.place
-        say(f"cause: {finding.cause}\n  next: {finding.next_step}\n  {where}: {finding.text}")
+        say(f"cause: {finding.cause}", f"  next: {finding.next_step}", f"  {where}: {finding.text}")
         if finding.block:
-            say("\n".join(f"    {line}" for line in finding.block))
+            say(*(f"    {line}" for line in finding.block))
     if not findings:
         say(f"nothing in the log tells why; read {fetched.log}")
 

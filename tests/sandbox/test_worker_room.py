@@ -63,7 +63,12 @@ class Attack:
 
     def job(self, deadline: float) -> Job:
         return Job(
-            task=Task(labels={"a": "A", "b": "B"}, prior={"a": 0.5, "b": 0.5}, fields={"question": 1}, template="{question}"),
+            task=Task(
+                labels={"a": "A", "b": "B"},
+                prior={"a": 0.5, "b": 0.5},
+                fields={"question": 1},
+                template="{question}",
+            ),
             test=self.state / "rows.csv",
             id_column="id",
             model=self.model,
@@ -165,7 +170,8 @@ def test_nothing_of_the_hosts_is_writable(attack, listing):
 def test_what_it_may_write_is_limited_and_gone(attack, listing):
     """Its home, caches and temporary files are one tmpfs of a bounded size, of which nothing stays on the disk."""
     seen = attack.ask(
-        '[(lambda s: s.f_blocks * s.f_frsize)(os.statvfs(os.environ["HOME"])), os.environ["TMPDIR"] == os.environ["HOME"], '
+        '[(lambda s: s.f_blocks * s.f_frsize)(os.statvfs(os.environ["HOME"])), '
+        'os.environ["TMPDIR"] == os.environ["HOME"], '
         'open(os.environ["TMPDIR"] + "/x", "w").write("made"), os.environ["HF_HOME"].startswith(os.environ["HOME"])]'
     )
     assert seen[0] <= 8 << 30
@@ -346,7 +352,7 @@ def test_a_python_in_the_home_folder_brings_its_libraries_alone(tmp_path, monkey
     assert set(python_paths(python)) == {python, home / "lib" / "python3.11"}
 
 
-def test_what_is_no_python_is_told(tmp_path):
+def test_what_is_no_python_is_told():
     """Any other program cannot be asked what it needs."""
     with pytest.raises(SandboxError, match="is it a Python"):
         python_paths(Path("/bin/true"))
