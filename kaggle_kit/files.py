@@ -8,6 +8,10 @@ import tempfile
 from pathlib import Path
 
 _CHUNK_BYTES = 1 << 20
+_OWN_CACHE = (
+    "Programs are kept there and started: name a folder that is yours alone by KIT_CACHE_DIR (a new one is made so); "
+    "or make this one yours with chown and chmod go-w, if you trust what is in it"
+)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -64,11 +68,16 @@ def sha256_file(path: Path) -> str:
 
 
 def user_cache() -> Path:
-    """The folder for downloads and other things that can be made again.
+    """The folder for downloads and other things that can be made again, made where it is missing.
 
-    `$KIT_CACHE_DIR`, else `$XDG_CACHE_HOME/kaggle-kit`, else `~/.cache/kaggle-kit`.
+    `$KIT_CACHE_DIR`, else `$XDG_CACHE_HOME/kaggle-kit`, else `~/.cache/kaggle-kit`. Programs that lie in it are
+    started, and hashes that it remembers are believed. Raises UsageError where anybody but this user could change it.
     """
+    from kaggle_kit.owners import own_folder
+
     if chosen := os.environ.get("KIT_CACHE_DIR"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "kaggle-kit"
+        folder = Path(chosen)
+    else:
+        base = os.environ.get("XDG_CACHE_HOME")
+        folder = (Path(base) if base else Path.home() / ".cache") / "kaggle-kit"
+    return own_folder(folder, what="the cache folder", remedy=_OWN_CACHE)

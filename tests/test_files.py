@@ -63,16 +63,17 @@ def test_a_hash_is_that_of_all_bytes(tmp_path, size):
     assert sha256_file(tmp_path / "x") == hashlib.sha256(content).hexdigest()
 
 
-def test_the_cache_is_where_the_user_says(monkeypatch):
-    """KIT_CACHE_DIR comes first, then XDG_CACHE_HOME, then the home folder."""
-    monkeypatch.setenv("HOME", "/home/someone")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    monkeypatch.setenv("KIT_CACHE_DIR", "/chosen")
-    assert user_cache() == Path("/chosen")
+def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
+    """KIT_CACHE_DIR comes first, then XDG_CACHE_HOME, then the home folder; it is made, and closed to others."""
+    monkeypatch.setenv("HOME", str(tmp_path / "someone"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("KIT_CACHE_DIR", str(tmp_path / "chosen"))
+    assert user_cache() == tmp_path / "chosen"
     monkeypatch.delenv("KIT_CACHE_DIR")
-    assert user_cache() == Path("/xdg/kaggle-kit")
+    assert user_cache() == tmp_path / "xdg" / "kaggle-kit"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert user_cache() == Path("/home/someone/.cache/kaggle-kit")
+    assert user_cache() == tmp_path / "someone" / ".cache" / "kaggle-kit"
+    assert stat.S_IMODE(user_cache().stat().st_mode) == 0o700
 
 
 def test_every_error_is_a_kit_error_with_an_exit_code():

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from kaggle_kit.child import child_environment
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.files import sha256_file
 from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, read_manifest, verify_files
@@ -278,7 +279,12 @@ def empty_environment(installer: Installer, scratch: Path) -> Path:
     else:  # without pip: Kaggle's image has no ensurepip
         command = [sys.executable, "-m", "venv", "--without-pip", str(env)]
     _run(command, scratch, installer.advice)
-    return env / "bin" / "python"
+    return environment_python(scratch)
+
+
+def environment_python(scratch: Path) -> Path:
+    """Where an install in `scratch` has its Python."""
+    return scratch / "env" / "bin" / "python"
 
 
 def _install(installer: Installer, requirements: Path, python: Path, scratch: Path, place: Path | None) -> None:
@@ -295,13 +301,13 @@ def _install(installer: Installer, requirements: Path, python: Path, scratch: Pa
 
 
 def _clean() -> dict[str, str]:
-    """This process's environment without any setting of an installer or of Python."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "PIP_", "PYTHON"))}
+    """An installer's environment, without any setting of an installer or of Python."""
+    return child_environment({"UV_NO_CONFIG": "1", "PIP_CONFIG_FILE": os.devnull})
 
 
 def _run(command: Sequence[str], scratch: Path, advice: str) -> None:
     """Run an installer, cut off from any configuration of the image. Raises WheelhouseError with its last words."""
-    run_installer(command, scratch, _clean() | {"UV_NO_CONFIG": "1", "PIP_CONFIG_FILE": os.devnull}, advice=advice)
+    run_installer(command, scratch, _clean(), advice=advice)
 
 
 def run_installer(command: Sequence[str], scratch: Path, environment: Mapping[str, str], *, advice: str) -> None:

@@ -1,7 +1,7 @@
 """The kit's own wheel: the runtime that was tested here is the runtime that scores on Kaggle.
 
 Only what runs there is in it: `kaggle_kit.runtime`, what of `kaggle_kit.model` a notebook needs that makes a model,
-and the three small modules that both stand on. The same sources give the same bytes: fixed times, sorted entries,
+and the small modules that both stand on. The same sources give the same bytes: fixed times, sorted entries,
 nothing compressed (zlib's output differs between versions, and the whole is small).
 """
 
@@ -15,7 +15,7 @@ import kaggle_kit
 from kaggle_kit.files import write_atomic
 
 DISTRIBUTION = "kaggle_kit_runtime"
-_GROUND = ("__init__.py", "child.py", "errors.py", "files.py")
+_GROUND = ("__init__.py", "child.py", "errors.py", "files.py", "owners.py")
 _MODEL = (
     *("__init__", "architecture", "calibration", "completeness", "engine_check", "folder", "headers", "inspect"),
     *("make_program", "make_session", "merge", "old_view", "problem", "quantisation", "quantizable", "quantize"),
