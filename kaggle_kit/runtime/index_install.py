@@ -7,6 +7,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+from kaggle_kit.child import child_environment
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.runtime.install import UNPACKED, Clock, Installed, empty_environment, find_installer, run_installer
 
@@ -82,12 +83,14 @@ def _add(installer: Installer, python: Path, lines: str, options: Sequence[str],
     run_installer(command, scratch, _environment(python), advice=installer.advice)
 
 
+def is_index_setting(name: str) -> bool:
+    """Whether a variable tells an installer where packages are from, or how the network is reached."""
+    return name in _KEPT or name.startswith(_KEPT_ALL)
+
+
 def _environment(python: Path) -> Mapping[str, str]:
-    kept = {
-        key: value
-        for key, value in os.environ.items()
-        if key in _KEPT or key.startswith(_KEPT_ALL) or not key.startswith(("UV_", "PIP_", "PYTHON"))
-    }
+    kept = {name: value for name, value in os.environ.items() if is_index_setting(name)}
+    environment = child_environment(kept | {"UV_NO_CONFIG": "1", "PIP_CONFIG_FILE": os.devnull}, network=True)
     # A build calls the environment's own programs.
-    path = os.pathsep.join([str(python.parent), kept.get("PATH", os.defpath)])
-    return kept | {"PATH": path, "UV_NO_CONFIG": "1", "PIP_CONFIG_FILE": os.devnull}
+    path = os.pathsep.join([str(python.parent), environment.get("PATH", os.defpath)])
+    return environment | {"PATH": path}
