@@ -9,7 +9,6 @@ from loopback_client import COMPETITION, Caller, judge, run
 
 from kaggle_kit.remote.loopback.environment import unwanted, variables
 from kaggle_kit.remote.loopback.server import LoopbackKaggle
-from kaggle_kit.remote.loopback.settings import TOKEN
 
 Make = Callable[..., LoopbackKaggle]
 
@@ -31,7 +30,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
         server.add_competition(COMPETITION, tmp_path / "data", daily_submissions=2)
         for name in [name for name in os.environ if unwanted(name)]:
             monkeypatch.delenv(name)
-        for name, value in variables(server.port, tmp_path / "home", tmp_path / "tmp").items():
+        told = variables(server.port, tmp_path / "home", tmp_path / "tmp", token=server.settings.token)
+        for name, value in told.items():
             monkeypatch.setenv(name, value)
         return server
 
@@ -61,8 +61,8 @@ def caller_of() -> Iterator[Callable[[], Caller]]:
     """A function that makes a client of whichever server the environment points to."""
     callers: list[Caller] = []
 
-    def caller_of(token: str = TOKEN) -> Caller:
-        callers.append(Caller(token))
+    def caller_of(token: str | None = None) -> Caller:
+        callers.append(Caller(token or os.environ["KAGGLE_API_TOKEN"]))
         return callers[-1]
 
     yield caller_of
