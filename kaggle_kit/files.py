@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 _CHUNK_BYTES = 1 << 20
@@ -47,9 +48,20 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def remove_aside(folder: Path) -> None:
-    """Remove `folder` without waiting: the 40,000 files of an environment can take minutes on some disks."""
+    """Remove `folder` without waiting: the 40,000 files of an environment can take minutes on some disks.
+
+    Its place is free at once: it gets another name first.
+    """
+    aside = folder
+    with suppress(OSError):
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            aside = folder.replace(fresh)
+        except OSError:
+            fresh.rmdir()
+            raise
     subprocess.run(
-        ["sh", "-c", 'rm -rf -- "$1" &', "sh", str(folder)],
+        ["sh", "-c", 'rm -rf -- "$1" &', "sh", str(aside)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -3,12 +3,13 @@
 import hashlib
 import resource
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
 from kaggle_kit import errors
-from kaggle_kit.files import link_or_copy, sha256_file, user_cache, write_atomic
+from kaggle_kit.files import link_or_copy, remove_aside, sha256_file, user_cache, write_atomic
 
 
 def test_text_is_written_as_utf8_and_makes_its_folder(tmp_path):
@@ -100,3 +101,24 @@ def test_a_file_is_linked_or_copied(tmp_path, monkeypatch):
     assert not (tmp_path / "copy").samefile(source)
     with pytest.raises(FileNotFoundError):
         link_or_copy(tmp_path / "missing", tmp_path / "never")
+
+
+def test_the_place_of_what_is_removed_is_free_at_once(tmp_path):
+    """What is made there next is not removed with it, and nothing of the old is left in the end."""
+    folder = tmp_path / "folder"
+    (folder / "deep").mkdir(parents=True)
+    for number in range(2000):
+        (folder / "deep" / str(number)).touch()
+    remove_aside(folder)
+    folder.mkdir()
+    (folder / "new").touch()
+    end = time.monotonic() + 30
+    while len(list(tmp_path.iterdir())) > 1 and time.monotonic() < end:
+        time.sleep(0.02)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["folder", "folder/new"]
+
+
+def test_what_is_missing_is_removed_already(tmp_path):
+    """No error, and nothing is left of the attempt."""
+    remove_aside(tmp_path / "missing")
+    assert list(tmp_path.iterdir()) == []

@@ -12,6 +12,7 @@ from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.owners import own_folder
 from kaggle_kit.remote.loopback.environment import environment
 from kaggle_kit.remote.loopback.faults import ActiveFaults
+from kaggle_kit.remote.loopback.mark import check_mark
 from kaggle_kit.remote.loopback.records import Competition, Dataset, Model, StoredFile, Variation, Version
 from kaggle_kit.remote.loopback.rules import framework_of
 from kaggle_kit.remote.loopback.runs import Runner, Runs
@@ -38,7 +39,7 @@ class LoopbackKaggle:
     `folder` holds all that it remembers; a server made again on it goes on. `runner` runs pushed notebooks, `judge`
     scores submissions. `port` 0 takes any free one. `keep_bytes=False` keeps only hashes and sizes of uploads.
     `folder` is closed to other users. Raises RemoteError where another server uses it, UsageError where somebody else
-    could change it.
+    could change it, or where it holds what no server of this user has made.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class LoopbackKaggle:
         keep_bytes: bool = True,
     ) -> None:
         own_folder(folder, what="the loopback Kaggle's folder", remedy=_OWN_FOLDER)
+        check_mark(folder)
         self.settings = settings or Settings()
         self.traffic = Traffic()
         self.faults = ActiveFaults(faults)

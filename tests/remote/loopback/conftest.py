@@ -17,6 +17,7 @@ Make = Callable[..., LoopbackKaggle]
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """A function that starts a server, on `tmp_path/kaggle` unless another folder is named."""
     servers: list[LoopbackKaggle] = []
+    monkeypatch.setenv("KIT_CACHE_DIR", str(tmp_path / "cache"))
     for name in ("home", "tmp", "data"):
         (tmp_path / name).mkdir()
     (tmp_path / "data" / "train.csv").write_text("id\n1\n")

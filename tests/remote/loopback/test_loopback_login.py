@@ -1,7 +1,9 @@
 """Who is not the loopback Kaggle's user gets nothing of it: another user of the machine can reach its port, too."""
 
 import base64
+import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -19,6 +21,7 @@ from kaggle_kit.remote.loopback.runs import RunOutcome
 from kaggle_kit.remote.loopback.server import LoopbackKaggle
 from kaggle_kit.remote.loopback.service import Service
 from kaggle_kit.remote.loopback.settings import Settings
+from kaggle_kit.remote.loopback.store import Store
 
 OLD = "loopback-not-a-secret"
 STRANGERS = {
@@ -190,5 +193,51 @@ def test_a_lock_that_is_a_link_is_refused(tmp_path):
     (tmp_path / "precious").write_text("bytes")
     (tmp_path / "state" / "lock").symlink_to(tmp_path / "precious")
     with pytest.raises(RemoteError, match="lock cannot be opened"):
-        LoopbackKaggle(tmp_path / "state", runner=lambda _: RunOutcome("COMPLETE"), judge=lambda *_: 0.0)
+        Store(tmp_path / "state")
     assert (tmp_path / "precious").read_text() == "bytes"
+
+
+@pytest.fixture
+def planted(tmp_path, monkeypatch, make):
+    """A function: start a server on a folder that was filled elsewhere, as a clone brings it, and made to fit."""
+    monkeypatch.setenv("KIT_CACHE_DIR", str(tmp_path / "theirs"))
+    theirs = make(tmp_path / "made")
+    theirs.stop()
+    shutil.copytree(tmp_path / "made", tmp_path / "clone")
+    monkeypatch.setenv("KIT_CACHE_DIR", str(tmp_path / "cache"))
+    return lambda folder: LoopbackKaggle(
+        tmp_path / folder, runner=lambda _: RunOutcome("COMPLETE"), judge=lambda *_: 0.0
+    )
+
+
+@pytest.mark.parametrize("folder", ["clone", "made"])
+def test_a_state_that_came_with_a_clone_is_not_gone_on_with(planted, folder):
+    """Its notebooks would run, with any folder of this machine as their input."""
+    with pytest.raises(UsageError, match="was not made here by a loopback Kaggle of this user"):
+        planted(folder)
+
+
+@pytest.mark.parametrize("mark", ["link", "folder", "empty", "pipe", "missing"])
+def test_a_mark_of_another_kind_is_none(planted, tmp_path, mark):
+    """Whatever stands in its place."""
+    place = tmp_path / "clone" / "mark"
+    place.unlink()
+    match mark:
+        case "link":
+            place.symlink_to(tmp_path / "made" / "mark")
+        case "folder":
+            place.mkdir()
+        case "empty":
+            place.touch()
+        case "pipe":
+            os.mkfifo(place)
+    with pytest.raises(UsageError, match="was not made here"):
+        planted("clone")
+
+
+def test_a_folder_that_was_moved_is_another(make, tmp_path):
+    """A mark is of one place."""
+    make(tmp_path / "here").stop()
+    (tmp_path / "here").rename(tmp_path / "there")
+    with pytest.raises(UsageError, match="was not made here"):
+        make(tmp_path / "there")
