@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from pathlib import Path
 
@@ -43,6 +42,8 @@ def tried(do):
         return "refused: " + error.strerror
 """
 
+TASK = Task(labels={"a": "A", "b": "B"}, prior={"a": 0.5, "b": 0.5}, fields={"question": 1}, template="{question}")
+
 
 class Attack:
     """A home with a login, a project with a job over two rows, and a worker that is a few lines of Python."""
@@ -63,7 +64,7 @@ class Attack:
 
     def job(self, deadline: float) -> Job:
         return Job(
-            task=Task(labels={"a": "A", "b": "B"}, prior={"a": 0.5, "b": 0.5}, fields={"question": 1}, template="{question}"),
+            task=TASK,
             test=self.state / "rows.csv",
             id_column="id",
             model=self.model,
@@ -72,7 +73,7 @@ class Attack:
             engine_options={},
             environment={"PYTHONPATH": str(self.package.parents[1]), "VLLM_CPU_KVCACHE_SPACE": "1"},
             deadline=deadline,
-        )  # fmt: skip
+        )
 
     def __call__(self, body: str, *, seconds: float = 60.0, workers: int = 1, on_event=None):
         (self.package / "worker.py").write_text(HEAD + textwrap.dedent(body))
@@ -165,7 +166,8 @@ def test_nothing_of_the_hosts_is_writable(attack, listing):
 def test_what_it_may_write_is_limited_and_gone(attack, listing):
     """Its home, caches and temporary files are one tmpfs of a bounded size, of which nothing stays on the disk."""
     seen = attack.ask(
-        '[(lambda s: s.f_blocks * s.f_frsize)(os.statvfs(os.environ["HOME"])), os.environ["TMPDIR"] == os.environ["HOME"], '
+        '[(lambda s: s.f_blocks * s.f_frsize)(os.statvfs(os.environ["HOME"])), '
+        'os.environ["TMPDIR"] == os.environ["HOME"], '
         'open(os.environ["TMPDIR"] + "/x", "w").write("made"), os.environ["HF_HOME"].startswith(os.environ["HOME"])]'
     )
     assert seen[0] <= 8 << 30
@@ -258,7 +260,6 @@ def test_a_worker_that_does_not_listen_is_ended(attack, monkeypatch):
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_it(attack):
     """As without a seal: KeyboardInterrupt comes to the caller, and no worker stays."""
-    threading.Timer(30, os.kill, (os.getpid(), signal.SIGINT)).daemon = True
 
     def interrupt(_event):
         os.kill(os.getpid(), signal.SIGINT)
@@ -316,11 +317,7 @@ def rooms(attack: Attack) -> list[str]:
 def test_a_folder_that_holds_the_home_is_not_shown(attack):
     """A project that calls your home folder, or what is above it, a model gets an error."""
     for folder in (attack.home, attack.home.parent, Path("/")):
-        with (
-            pytest.raises(SandboxError, match="your home folder")
-            if folder != Path("/")
-            else pytest.raises(SandboxError)
-        ):
+        with pytest.raises(SandboxError, match="your home folder"):
             attack.launch([sys.executable, "-c", ""], environment={}, reads=[folder])
 
 
@@ -346,7 +343,7 @@ def test_a_python_in_the_home_folder_brings_its_libraries_alone(tmp_path, monkey
     assert set(python_paths(python)) == {python, home / "lib" / "python3.11"}
 
 
-def test_what_is_no_python_is_told(tmp_path):
+def test_what_is_no_python_is_told():
     """Any other program cannot be asked what it needs."""
     with pytest.raises(SandboxError, match="is it a Python"):
         python_paths(Path("/bin/true"))
