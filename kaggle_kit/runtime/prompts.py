@@ -22,6 +22,8 @@ CUT_MARK = " […] "
 TURN_SEPARATOR = "\n\n"
 _LETTER = "x"
 _BATCH_ROWS = 256
+_FINE_TRIES = 20
+"""Rows settle in the first few."""
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -223,7 +225,9 @@ class PromptBuilder:
                 raise DataError(f"no cut of a row fits into {self.budget} tokens; raise token_budget")
             else:
                 # Tokens join differently where pieces meet and around the cut mark: a try can be a few too long.
-                left.append(replace(draft, room=max(draft.room - over - 1, 0)))
+                # A tokenizer that makes as many tokens of any text must not be asked a thousand times.
+                less = over + 1 if draft.tries < _FINE_TRIES else max(over + 1, draft.room // 2)
+                left.append(replace(draft, room=max(draft.room - less, 0), tries=draft.tries + 1))
         return left
 
     def _cut_fields(self, draft: _Draft) -> dict[str, tuple[str, ...]]:
@@ -255,6 +259,7 @@ class _Draft:
     number: int
     turns: Mapping[str, list[Turn]]
     room: int
+    tries: int = 0
 
 
 def _measure(
