@@ -22,6 +22,7 @@ from kaggle_kit.runtime.job import Job
 from kaggle_kit.runtime.journal import Journal
 from kaggle_kit.runtime.run_job import read_entries, run_job
 from kaggle_kit.runtime.task import Task
+from kaggle_kit.sandbox import worker_room
 from kaggle_kit.sandbox.seal import choose_seal
 from kaggle_kit.sandbox.worker_room import SealedLaunch, python_paths
 
@@ -279,7 +280,8 @@ def test_a_worker_ends_with_its_kit(attack, tmp_path):
             f"""
             import subprocess, sys
             from pathlib import Path
-            from kaggle_kit.sandbox.seal import choose_seal
+            from kaggle_kit.sandbox import worker_room
+from kaggle_kit.sandbox.seal import choose_seal
             from kaggle_kit.sandbox.worker_room import SealedLaunch
             launch = SealedLaunch(choose_seal({attack.launch.seal.name!r}))
             command = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(99)  # {tmp_path.name}"]
@@ -347,3 +349,24 @@ def test_what_is_no_python_is_told():
     """Any other program cannot be asked what it needs."""
     with pytest.raises(SandboxError, match="is it a Python"):
         python_paths(Path("/bin/true"))
+
+
+def test_a_card_is_there_where_it_is_asked_for(attack, tmp_path, monkeypatch):
+    """The nodes of the cards are shown and can be used, with `cards` alone; what is a node elsewhere cannot."""
+    (tmp_path / "dev").mkdir()
+    for name in ("nvidia0", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / "dev" / name).symlink_to("/dev/zero")
+    (tmp_path / "dev" / "sda").symlink_to("/dev/zero")
+    monkeypatch.setattr(worker_room, "_DEV", tmp_path / "dev")
+    asked = f"[tried(lambda: open({str(tmp_path / 'dev')!r} + '/' + n, 'rb').read(2)) for n in ('nvidia0', 'sda')]"
+    assert attack.ask(asked) == ["refused: No such file or directory"] * 2
+    attack.launch, attack.told = SealedLaunch(attack.launch.seal, cards=True), []
+    assert attack.ask(asked) == [repr(bytes(2)), "refused: No such file or directory"]
+
+
+def test_a_card_whose_node_is_not_made_yet_is_told(tmp_path, monkeypatch):
+    """CUDA makes it at its first use, with rights that nothing sealed has."""
+    (tmp_path / "nvidiactl").touch()
+    monkeypatch.setattr(worker_room, "_DEV", tmp_path)
+    with pytest.raises(SandboxError, match="nvidia-modprobe -u"):
+        worker_room._card_mounts()
