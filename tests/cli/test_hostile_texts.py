@@ -11,6 +11,7 @@ import shutil
 import unicodedata
 import zipfile
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from evaluation.made_scores import blurred, scores_of, truth
 from wheelhouse.fake_index import make_wheel
 
 from kaggle_kit.cli.main import kit, run
+from kaggle_kit.cli.rehearse import _end
 from kaggle_kit.evaluation.scores import Scores, write_scores
 from kaggle_kit.remote.loopback.effects import setting, status
 from kaggle_kit.remote.loopback.faults import COMPETITIONS, FAULTS, KERNELS, Fault
@@ -385,6 +387,46 @@ def _a_source(stage: Stage) -> None:
     stage.kit("build", "--unproved")
 
 
+@dataclass
+class Odd:
+    """The report of a dry run, whose notebook chose its texts."""
+
+    complete: bool = False
+
+    def lines(self) -> list[str]:
+        return [HOSTILE, f"note  {HOSTILE}"]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"outcome": HOSTILE}
+
+
+@scene("dryrun")
+def _a_dry_runs_words(stage: Stage) -> None:
+    """What papermill tells of the notebook, and its report; the engine is not started for them."""
+
+    def dry_run(*_: object, listener: Any, **__: object) -> Odd:
+        listener.say(HOSTILE)
+        for line in (HOSTILE, f"Executing Cell [/x] {HOSTILE}", f"\x1b[31m{LINE}"):
+            listener.line(line)
+        return Odd()
+
+    stage.fixture("monkeypatch").setattr("kaggle_kit.sandbox.dryrun.dry_run", dry_run)
+    stage.project()
+    stage.kit("dryrun", "answer")
+    assert stage.json("dryrun", "answer")["outcome"] == HOSTILE
+
+
+@scene("rehearse")
+def _a_rehearsals_end(stage: Stage) -> None:
+    """The receipt that it tells of."""
+    body = {"notebook": HOSTILE, "version": HOSTILE, "submission": {"public_score": HOSTILE}}
+    (stage.root / "receipts").mkdir()
+    (stage.root / "receipts" / "answer-v1.json").write_text(json.dumps(body))
+    fixture = stage.fixture("monkeypatch")
+    fixture.setattr(kit.commands["rehearse"], "callback", lambda **_: _end(stage.root, "answer", 0, online=False))
+    stage.kit("rehearse", "answer")
+
+
 @scene("build")
 def _a_projects_folder(stage: Stage) -> None:
     """A clone into a folder of such a name."""
@@ -590,7 +632,7 @@ def locked(stage: Stage) -> Path:
             archive.writestr(name, text)
         archive.writestr(LINE, "x")
     data = wheel.read_bytes()
-    digest = __import__("hashlib").sha256(data).hexdigest()
+    digest = sha256(data).hexdigest()
     entry = f'{{ name = "engine", version = "1.0", file = "{file}", size = {len(data)}, sha256 = "{digest}" }}'
     (folder / "wheels" / "tiny.lock").write_text(
         'format = 2\ntarget = "tiny"\npythons = ["3.11"]\nmachine = "x86_64"\nglibc = "2.35"\nmode = "isolated"\n'
