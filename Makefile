@@ -4,8 +4,9 @@ PYTHON ?= python3
 JOBS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
+QUIET := --quiet --disable-pip-version-check
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint lock clean
 
 demo: $(READY)
 	$(BIN)/kit dryrun lmsys
@@ -18,14 +19,24 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(READY): pyproject.toml
+# Wheels of the lock only, each by its hash; of this project itself nothing is fetched: its build backend is among them.
+$(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
 	  || { echo "error: $(PYTHON) cannot make environments; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install $(QUIET) --require-hashes --only-binary :all: --requirement requirements.lock
+	$(BIN)/python -m pip install $(QUIET) --no-deps --no-build-isolation --no-index --editable .
 	@touch $(READY)
+
+# Takes what is newest within pyproject.toml; the index is the one that uv is told of by UV_DEFAULT_INDEX, or its own.
+lock: $(READY)
+	UV_NO_CONFIG=1 $(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --only-binary :all: --generate-hashes --upgrade --no-emit-index-url --no-annotate --no-header --quiet \
+	  --output-file requirements.fresh
+	@{ sed '/^[^#]/,$$d' requirements.lock; cat requirements.fresh; } > requirements.joined
+	@mv requirements.joined requirements.lock && rm requirements.fresh && touch $(READY)
 
 clean:
 	rm -rf .venv build runs

@@ -5,9 +5,14 @@ import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 _CHUNK_BYTES = 1 << 20
+_OWN_CACHE = (
+    "Programs are kept there and started: name a folder that is yours alone by KIT_CACHE_DIR (a new one is made so); "
+    "or make this one yours with chown and chmod go-w, if you trust what is in it"
+)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -43,9 +48,20 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def remove_aside(folder: Path) -> None:
-    """Remove `folder` without waiting: the 40,000 files of an environment can take minutes on some disks."""
+    """Remove `folder` without waiting: the 40,000 files of an environment can take minutes on some disks.
+
+    Its place is free at once: it gets another name first.
+    """
+    aside = folder
+    with suppress(OSError):
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            aside = folder.replace(fresh)
+        except OSError:
+            fresh.rmdir()
+            raise
     subprocess.run(
-        ["sh", "-c", 'rm -rf -- "$1" &', "sh", str(folder)],
+        ["sh", "-c", 'rm -rf -- "$1" &', "sh", str(aside)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -64,18 +80,23 @@ def sha256_file(path: Path) -> str:
 
 
 def user_cache() -> Path:
-    """The folder for downloads and other things that can be made again.
+    """The folder for downloads and other things that can be made again, made where it is missing.
 
-    `$KIT_CACHE_DIR`, else `$XDG_CACHE_HOME/kaggle-kit`, else `~/.cache/kaggle-kit`.
+    `$KIT_CACHE_DIR`, else `$XDG_CACHE_HOME/kaggle-kit`, else `~/.cache/kaggle-kit`. Programs that lie in it are
+    started, and hashes that it remembers are believed. Raises UsageError where anybody but this user could change it.
     """
+    from kaggle_kit.owners import own_folder
+
     if chosen := os.environ.get("KIT_CACHE_DIR"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "kaggle-kit"
+        folder = Path(chosen)
+    else:
+        base = os.environ.get("XDG_CACHE_HOME")
+        folder = (Path(base) if base else Path.home() / ".cache") / "kaggle-kit"
+    return own_folder(folder, what="the cache folder", remedy=_OWN_CACHE)
 
 
 def user_config() -> Path:
-    """The folder for what this user has decided.
+    """The folder for what this user has decided; it need not be there.
 
     `$KIT_CONFIG_DIR`, else `$XDG_CONFIG_HOME/kaggle-kit`, else `~/.config/kaggle-kit`.
     """

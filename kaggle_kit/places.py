@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import OutsideError, ProjectError
 from kaggle_kit.files import user_config, write_atomic
 from kaggle_kit.outside import read_json, read_toml
+from kaggle_kit.owners import own_folder, refuse_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -107,6 +108,7 @@ def allow(root: Path, folders: Iterable[Path]) -> None:
     if chosen := sorted(map(str, folders)):
         projects[str(root.resolve())] = chosen
     body = {"version": _VERSION, "projects": projects}
+    own_folder(user_config(), what="the folder of kit's settings", remedy="Set KIT_CONFIG_DIR to a folder of your own.")
     write_atomic(_list_path(), json.dumps(body, indent=1, sort_keys=True) + "\n")
 
 
@@ -118,6 +120,7 @@ def _read_list() -> dict[str, list[str]]:
     path = _list_path()
     if not os.path.lexists(path):
         return {}
+    refuse_shared(path, what=f"the list of what you have allowed {path}", remedy="Delete it, and allow anew.")
     try:
         body = read_json(path, follow=True)
     except OutsideError as error:

@@ -3,12 +3,13 @@
 import hashlib
 import resource
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
 from kaggle_kit import errors
-from kaggle_kit.files import link_or_copy, sha256_file, user_cache, write_atomic
+from kaggle_kit.files import link_or_copy, remove_aside, sha256_file, user_cache, write_atomic
 
 
 def test_text_is_written_as_utf8_and_makes_its_folder(tmp_path):
@@ -63,16 +64,17 @@ def test_a_hash_is_that_of_all_bytes(tmp_path, size):
     assert sha256_file(tmp_path / "x") == hashlib.sha256(content).hexdigest()
 
 
-def test_the_cache_is_where_the_user_says(monkeypatch):
-    """KIT_CACHE_DIR comes first, then XDG_CACHE_HOME, then the home folder."""
-    monkeypatch.setenv("HOME", "/home/someone")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    monkeypatch.setenv("KIT_CACHE_DIR", "/chosen")
-    assert user_cache() == Path("/chosen")
+def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
+    """KIT_CACHE_DIR comes first, then XDG_CACHE_HOME, then the home folder; it is made, and closed to others."""
+    monkeypatch.setenv("HOME", str(tmp_path / "someone"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("KIT_CACHE_DIR", str(tmp_path / "chosen"))
+    assert user_cache() == tmp_path / "chosen"
     monkeypatch.delenv("KIT_CACHE_DIR")
-    assert user_cache() == Path("/xdg/kaggle-kit")
+    assert user_cache() == tmp_path / "xdg" / "kaggle-kit"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert user_cache() == Path("/home/someone/.cache/kaggle-kit")
+    assert user_cache() == tmp_path / "someone" / ".cache" / "kaggle-kit"
+    assert stat.S_IMODE(user_cache().stat().st_mode) == 0o700
 
 
 def test_every_error_is_a_kit_error_with_an_exit_code():
@@ -99,3 +101,24 @@ def test_a_file_is_linked_or_copied(tmp_path, monkeypatch):
     assert not (tmp_path / "copy").samefile(source)
     with pytest.raises(FileNotFoundError):
         link_or_copy(tmp_path / "missing", tmp_path / "never")
+
+
+def test_the_place_of_what_is_removed_is_free_at_once(tmp_path):
+    """What is made there next is not removed with it, and nothing of the old is left in the end."""
+    folder = tmp_path / "folder"
+    (folder / "deep").mkdir(parents=True)
+    for number in range(2000):
+        (folder / "deep" / str(number)).touch()
+    remove_aside(folder)
+    folder.mkdir()
+    (folder / "new").touch()
+    end = time.monotonic() + 30
+    while len(list(tmp_path.iterdir())) > 1 and time.monotonic() < end:
+        time.sleep(0.02)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["folder", "folder/new"]
+
+
+def test_what_is_missing_is_removed_already(tmp_path):
+    """No error, and nothing is left of the attempt."""
+    remove_aside(tmp_path / "missing")
+    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kaggle_kit"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-GROUND = {"child", "errors", "files", "outside", "places", "suggest"}
+GROUND = {"child", "errors", "files", "outside", "owners", "places", "suggest", "visible"}
 # Floor → the floors that it may import, its own and the ground besides. `runtime` is carried to Kaggle alone; what
 # others take of it are the contracts that both sides keep: manifest, task, submission, rows.
 FLOORS = {
@@ -28,6 +28,12 @@ GROUND_OF_RUNTIME = {"child", "errors", "files", "outside"}
 HEAVY = {"torch", "vllm", "transformers", "pandas", "polars", "kaggle", "numpy", "scipy"}
 LINES = 400
 PROJECT_FOLDERS = {"project", "project.root", "self.root", "records"}
+WRITERS = {"cli/terminal.py", "cli/displays.py"}
+WRITING = {"print", "sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__", "os.write"} | {
+    f"click.{name}"
+    for name in ("echo", "secho", "confirm", "prompt", "progressbar", "echo_via_pager", "get_text_stream")
+}
+SHOWING = {"show", "say", "show_text", "show_log"}
 # Programs of their own, whose exit code is their answer.
 PROGRAMS = {
     *("runtime/worker.py", "runtime/bench_worker.py", "sandbox/seal_driver.py", "sandbox/seal_unshare.py"),
@@ -124,6 +130,18 @@ def test_only_the_command_line_prints(path):
     if floor(path) != "runtime":
         printing.add("sys.stdout.write")
     assert place(path) in PROGRAMS or calls(path) & printing == set()
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if floor(path) == "cli"], ids=place)
+def test_the_command_line_has_one_writer(path):
+    """Every text of a command goes through `terminal` or `displays`, which make it visible; JSON by its own way."""
+    nodes = list(ast.walk(tree(path)))
+    if place(path) not in WRITERS:
+        assert {name.split(".")[0] for name in imported(nodes)} & {"rich", "logging", "warnings"} == set()
+        named = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute | ast.Name)}
+        assert named & WRITING == set()
+    written = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) in SHOWING]
+    assert not any("json.dumps" in ast.unparse(node) for node in written)
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if floor(path) != "cli"], ids=place)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaggle_kit.errors import ProjectError
+from kaggle_kit.errors import ProjectError, UsageError
 from kaggle_kit.places import allow, allowed, asked, homes, inside, inside_whole, is_outside, read_config
 
 
@@ -247,3 +247,14 @@ def test_no_path_leaves_unseen(tmp_path_factory, path):
         assert stays
     except ProjectError:
         assert not stays
+
+
+def test_a_list_that_others_could_write_is_not_believed(root, tmp_path):
+    """What is allowed is the user's word: a file that every user of the machine can write is not."""
+    (root / "kit.toml").write_text('outside = ["../user"]\n')
+    allow(root, asked(root).values())
+    assert allowed(root)
+    assert (tmp_path / "config").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "config" / "allowed.json").chmod(0o666)
+    with pytest.raises(UsageError, match=r"allowed\.json cannot be used: every user of this machine can write"):
+        allowed(root)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from kaggle_kit.cli.options import project_option
+from kaggle_kit.cli.terminal import show
 
 
 @click.command()
@@ -48,6 +49,6 @@ def allow(folders: tuple[str, ...], forget: bool, project_folder: Path | None) -
         keep(root, () if forget else wanted | allowed(root).intersection(listed.values()))
     now = allowed(root)
     for written, real in listed.items():
-        click.echo(f"{'allowed    ' if real in now else 'not allowed'}  {real}  ({written})")
+        show(f"{'allowed    ' if real in now else 'not allowed'}  {real}  ({written})")
     if not listed:
-        click.echo(f"{root / CONFIG} asks for no folder outside of the project")
+        show(f"{root / CONFIG} asks for no folder outside of the project")

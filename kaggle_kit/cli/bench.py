@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kaggle_kit.cli.options import Number, open_project, parameter_option, project_option, seal_option, trust_option
+from kaggle_kit.cli.terminal import say, show, show_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,17 +89,17 @@ def bench(
             target=HERE,
             seconds=max(5.0, minutes * 60 / 20),
             deadline=until,
-            tell=lambda text: click.echo(text, err=True),
+            tell=say,
             launch=scoring.launch,
         )
     body["seal"] = {"name": scoring.seal, "open": list(scoring.unsealed)}
     path = out or project.place(FOLDER, f"{HERE}.json")
     write_atomic(path, json.dumps(body, indent=1, sort_keys=True) + "\n")
     if as_json:
-        click.echo(json.dumps(body, indent=1, sort_keys=True))
+        show_json(body, indent=1, sort_keys=True)
         return
-    click.echo("\n".join(_table(found)))
-    click.echo(f"rates: {path}")
+    show(*_table(found))
+    show(f"rates: {path}")
 
 
 def _table(found: Sequence[Measured]) -> list[str]:

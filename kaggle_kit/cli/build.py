@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kaggle_kit.cli.options import open_project, parameter_option, project_option, trust_option
+from kaggle_kit.cli.terminal import show
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,4 +60,4 @@ def build(
 
     for name, target in chosen.items():
         built = build_notebook(project, name, target=target, assignments=assignments, gate=refuse_unproved)
-        click.echo(f"{built.folder}  for {target.name}")
+        show(f"{built.folder}  for {target.name}")

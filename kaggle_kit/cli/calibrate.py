@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from kaggle_kit.cli.terminal import show, show_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,9 +58,9 @@ def calibrate(source: Path, out: Path, kind: str, seed: int, as_json: bool) -> N
         tried = {name: one.to_json() for name, one in found.tried.items()}
         facts: dict[str, Any] = {"out": str(out), "kind": found.kind, "gain": found.gain.to_json(), "tried": tried}
         facts |= {"within_noise": found.in_noise, "refused": dict(found.refused), "calibration": body}
-        click.echo(json.dumps(facts, indent=2))
+        show_json(facts)
     else:
-        click.echo("\n".join(_lines(out, scores.columns, found, model=scores.name)))
+        show(*_lines(out, scores.columns, found, model=scores.name))
 
 
 def _lines(out: Path, columns: Sequence[str], found: Calibrated, *, model: str) -> list[str]:

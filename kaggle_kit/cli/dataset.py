@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from kaggle_kit.cli.options import open_project, project_option
+from kaggle_kit.cli.terminal import show
 
 _MEGA = 1_000_000
 
@@ -50,4 +51,4 @@ def dataset(name: str, out: Path, unproved: bool, project_folder: Path | None) -
         raise WheelhouseError(f"{problem}\nOr write it all the same with --unproved")
     parts = make_dataset(wheelhouse_path(project.root, name), reference=project.wheelhouses[target.name], out=out)
     for part in parts:
-        click.echo(f"{part.folder}: {part.files} wheels, {part.size / _MEGA:,.1f} MB, for {part.reference}")
+        show(f"{part.folder}: {part.files} wheels, {part.size / _MEGA:,.1f} MB, for {part.reference}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Self
 
 import click
 
+from kaggle_kit.cli.displays import Waiting
 from kaggle_kit.cli.options import (
     Number,
     open_project,
@@ -16,6 +16,8 @@ from kaggle_kit.cli.options import (
     seal_option,
     trust_option,
 )
+from kaggle_kit.cli.terminal import say, show, show_json
+from kaggle_kit.visible import without_colours
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -81,9 +83,9 @@ def dryrun(name: str, as_json: bool, out: Path | None, project_folder: Path | No
         listener = Listener(say=screen.say, line=screen.line, fetching=fetching)
         report = run(project, name, target=target, options=options, out=folder.absolute(), listener=listener)
     if as_json:
-        click.echo(json.dumps(report.to_json() | {"out": str(folder)}, indent=2, sort_keys=True))
+        show_json(report.to_json() | {"out": str(folder)}, sort_keys=True)
     else:
-        click.echo("\n".join(["", *report.lines(), f"{'files':<18}{folder}"]))
+        show("", *report.lines(), f"{'files':<18}{folder}")
     return 0 if report.complete else 1
 
 
@@ -91,29 +93,25 @@ class _Screen:
     """What a person sees while a dry run goes on: its lines; on a terminal, a moving line while it waits."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
+        self._quiet, self._waiting = quiet, Waiting("checking", hidden=quiet)
 
     def __enter__(self) -> Self:
-        from rich.console import Console
-
-        self._console = Console(stderr=True, quiet=self._quiet, highlight=False, markup=False)
-        self._status = self._console.status("checking", spinner="line")
-        if self._console.is_terminal:
-            self._status.start()
+        self._waiting.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._status.stop()
+    def __exit__(self, *ended: object) -> None:
+        self._waiting.__exit__(*ended)
 
     def say(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True)
+        if not self._quiet:
+            say(text)
 
     def line(self, line: str) -> None:
         """A line of papermill's log: which cell runs becomes the status, what the notebook prints is shown."""
         if "Executing Cell" in line:
-            self._status.update(line.strip("- "))
+            self._waiting.update(line.strip("- "))
         elif line and not line.startswith(PAPERMILL):
-            self._console.print(f"  {line}", soft_wrap=True)
+            self.say(f"  {without_colours(line)}")
 
 
 PAPERMILL = ("Input Notebook:", "Output Notebook:", "Executing notebook", "Ending Cell", "Black is")

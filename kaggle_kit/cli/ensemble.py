@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from kaggle_kit.cli.terminal import say, show, show_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,11 +47,11 @@ def ensemble(sources: tuple[Path, ...], minutes: str | None, calibrated: bool, s
     found = weigh(_members(sources, files, minutes), calibrate=calibrated, seed=seed)
     notes = _notes(files)
     if as_json:
-        click.echo(json.dumps(found.to_json() | {"notes": notes}, indent=2))
+        show_json(found.to_json() | {"notes": notes})
         return
-    click.echo("\n".join(_lines(found)))
+    show(*_lines(found))
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}")
 
 
 def _members(sources: Sequence[Path], files: Sequence[Scores], minutes: str | None) -> list[Member]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
+from kaggle_kit.cli.terminal import say, show, show_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,11 +86,11 @@ def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> None:
         compared = difference((before, last), (answers, now), seed=given["seed"])
     if as_json:
         body = {"scores": str(path), "facts": dict(scores.facts), **found.to_json()}
-        click.echo(json.dumps(body | ({"against": compared.to_json()} if compared else {}), indent=2))
+        show_json(body | ({"against": compared.to_json()} if compared else {}))
     else:
-        click.echo("\n".join(_lines(path, answers, found)))
+        show(*_lines(path, answers, found))
         if compared is not None:
-            click.echo("\n".join(_against(given["against"], compared)))
+            show(*_against(given["against"], compared))
 
 
 def _run(name: str, out: Path, given: Mapping[str, Any]) -> Scores:
@@ -128,7 +128,7 @@ def _run(name: str, out: Path, given: Mapping[str, Any]) -> Scores:
         names=Names(name, model, given["target"]),
         id_column=given["id_column"],
         rows=given["rows"],
-        line=ProgressLine(deadline=float("inf"), write=lambda text: click.echo(text, err=True)),
+        line=ProgressLine(deadline=float("inf"), write=say),
     )
 
 

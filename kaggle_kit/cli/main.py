@@ -28,6 +28,7 @@ from kaggle_kit.cli.runs import history, logs, output, quota, status, submit
 from kaggle_kit.cli.score import score
 from kaggle_kit.cli.simulate import simulate
 from kaggle_kit.cli.targets import targets
+from kaggle_kit.cli.terminal import guard, guarded, say, say_error
 from kaggle_kit.cli.wheels import wheels
 from kaggle_kit.errors import KitError
 
@@ -85,11 +86,20 @@ for command in (
 
 def main() -> None:
     """The entry point of the command `kit`."""
+    guard()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line; returns its exit code. Every foreseen error is one message on standard error."""
+    """Run one command line; returns its exit code. Every foreseen error is one message on standard error.
+
+    Nothing that is written meanwhile, by whomever, commands the terminal.
+    """
+    with guarded():
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         result = kit.main(args=arguments, prog_name="kit", standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -98,10 +108,10 @@ def run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; what was fetched or built before is kept", err=True)
+        say("interrupted; what was fetched or built before is kept")
         return INTERRUPTED
     except KitError as error:
-        click.echo(f"error: {error}", err=True)
+        say_error(error)
         return error.exit_code
     except OSError as error:
         return _system_error(error)
@@ -126,7 +136,7 @@ def _system_error(error: OSError) -> int:
     ):
         raise error
     place = error.filename or os.environ.get("PWD", "the working folder")
-    click.echo(f"error: {place}: {error.strerror}", err=True)
+    say_error(f"{place}: {error.strerror}")
     return 1
 
 

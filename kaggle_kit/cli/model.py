@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kaggle_kit.cli.options import Number, open_project, project_option
+from kaggle_kit.cli.terminal import say, show, show_json
 from kaggle_kit.runtime.kernels import KERNELS
 
 if TYPE_CHECKING:
@@ -84,15 +84,13 @@ def inspect_command(
         name = given["manifest_name"] or _table_name(project_folder, folder)
         written = write_manifest(found, name=name, tell=None if as_json else _tell_hashing)
     if as_json:
-        click.echo(
-            json.dumps({**found.to_json(), "target": target.name, "manifest": written and written.name}, indent=2)
-        )
+        show_json({**found.to_json(), "target": target.name, "manifest": written and written.name})
     else:
         _show_inspection(found, target)
         if written:
-            click.echo(f"\nmanifest.json written: {written.name}, {len(written.files)} files")
+            show("", f"manifest.json written: {written.name}, {len(written.files)} files")
         elif write:
-            click.echo("\nmanifest.json was not written: mend the errors first")
+            show("", "manifest.json was not written: mend the errors first")
     if found.errors:
         context.exit(1)
 
@@ -151,7 +149,7 @@ def _count(numbers: int) -> str:
 
 def _tell_hashing(name: str, size: int) -> None:
     if size > 100 * _MB:
-        click.echo(f"hashing {name} ({size / _GIB:.1f} GiB)", err=True)
+        say(f"hashing {name} ({size / _GIB:.1f} GiB)")
 
 
 def _show_inspection(found: Inspection, target: Target) -> None:
@@ -162,26 +160,26 @@ def _show_inspection(found: Inspection, target: Target) -> None:
             groups = f" in groups of {packing.group_size or 'one output'}"
             inputs = f" with {packing.activations} activations"
             packed = f", {packing.method} {packing.bits} bits{inputs if packing.activations else groups}"
-        click.echo(f"{shape.name}: {_count(found.tally.parameters)} parameters, {shape.layers} layers{packed}")
+        show(f"{shape.name}: {_count(found.tally.parameters)} parameters, {shape.layers} layers{packed}")
         longest = f"{shape.most_tokens:,} tokens at most" if shape.most_tokens else "no length told"
         tokens = f", {found.tokenizer.tokens:,} tokens in its vocabulary" if found.tokenizer else ""
-        click.echo(f"numbers in {', '.join(found.dtypes)}; {longest}{tokens}")
+        show(f"numbers in {', '.join(found.dtypes)}; {longest}{tokens}")
     rows = [(name, part) for name, part in found.tally.parts.items() if part.bytes]
     for name, part in rows:
         numbers = f"{part.parameters / 1e6:12,.1f} M numbers" if part.parameters else " " * 22
-        click.echo(f"  {name:<17}{numbers}  {part.bytes / _MB:12,.1f} MB")
-    click.echo(f"  {'files':<17}{len(found.folder.files):>14} files    {found.folder.bytes / _MB:12,.1f} MB")
+        show(f"  {name:<17}{numbers}  {part.bytes / _MB:12,.1f} MB")
+    show(f"  {'files':<17}{len(found.folder.files):>14} files    {found.folder.bytes / _MB:12,.1f} MB")
     if found.tokenizer and found.tokenizer.label_ids:
-        click.echo(f"label tokens: {', '.join(map(str, found.tokenizer.label_ids))}")
+        show(f"label tokens: {', '.join(map(str, found.tokenizer.label_ids))}")
     if found.folder.left_out:
-        click.echo(f"not sent: {_some(found.folder.left_out)}")
-    click.echo()
+        show(f"not sent: {_some(found.folder.left_out)}")
+    show()
     for problem in found.problems[:_SHOWN]:
-        click.echo(f"{problem.severity}: {problem}")
+        show(f"{problem.severity}: {problem}")
     if len(found.problems) > _SHOWN:
-        click.echo(f"and {len(found.problems) - _SHOWN} more: see them all with --json")
+        show(f"and {len(found.problems) - _SHOWN} more: see them all with --json")
     errors, all_of_them = len(found.errors), len(found.problems)
-    click.echo(f"{errors} errors and {all_of_them - errors} warnings for {target.name}")
+    show(f"{errors} errors and {all_of_them - errors} warnings for {target.name}")
 
 
 def _some(paths: Sequence[str]) -> str:
@@ -247,10 +245,10 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
     found = fit_model(subject, target, context=asked, **alike)
     sizes = sizes_table(target, context=asked, **alike)
     if as_json:
-        click.echo(json.dumps({**found.to_json(), "sizes": [one.to_json() for one in sizes]}, indent=2))
+        show_json({**found.to_json(), "sizes": [one.to_json() for one in sizes]})
         return
     _show_fit(found)
-    click.echo()
+    show()
     _show_sizes(sizes)
 
 
@@ -283,22 +281,20 @@ def _lengths(path: str, project_folder: Path | None, given: dict[str, Any], most
 
 
 def _show_fit(found: Fit) -> None:
-    click.echo(
-        f"{found.subject.name} on {found.target}: prompts of up to {found.context:,} tokens; {found.lengths.source}"
-    )
+    show(f"{found.subject.name} on {found.target}: prompts of up to {found.context:,} tokens; {found.lengths.source}")
     room = found.layouts[0].room / _GIB
-    click.echo(f"GiB a card, of {room:.1f} that the engine may use:")
-    click.echo("  layout               weights  keys  activ.  engine   total  fits  longest       step   hours")
+    show(f"GiB a card, of {room:.1f} that the engine may use:")
+    show("  layout               weights  keys  activ.  engine   total  fits  longest       step   hours")
     for layout in found.layouts:
-        click.echo(_layout_line(found, layout))
+        show(_layout_line(found, layout))
     for layout in found.layouts:
         if layout.obstacle:
-            click.echo(f"{layout.name}: {layout.obstacle}")
-    click.echo(_verdict(found))
+            show(f"{layout.name}: {layout.obstacle}")
+    show(_verdict(found))
     if found.speed:
-        click.echo(f"rate: {found.speed.flops / 1e12:.0f} TFLOP/s a card, {found.speed.assumption}")
+        show(f"rate: {found.speed.flops / 1e12:.0f} TFLOP/s a card, {found.speed.assumption}")
     else:
-        click.echo(f"no time: {found.no_speed}")
+        show(f"no time: {found.no_speed}")
 
 
 def _layout_line(found: Fit, layout: Layout) -> str:
@@ -330,16 +326,16 @@ def _verdict(found: Fit) -> str:
 
 def _show_sizes(sizes: list[Fit]) -> None:
     first = sizes[0]
-    click.echo(f"4-bit models, {first.rows:,} rows, {first.lengths.source}, {first.hours:g} h; hours with the start:")
-    click.echo("  model              weights  layout             hours  tokens a row in time")
+    show(f"4-bit models, {first.rows:,} rows, {first.lengths.source}, {first.hours:g} h; hours with the start:")
+    show("  model              weights  layout             hours  tokens a row in time")
     for one in sizes:
         name = one.subject.name.partition(",")[0]
         weights = one.subject.facts.weight_bytes / _GIB
         best = one.best
         if best is None:
             why = one.refusal or "does not fit"
-            click.echo(f"  {name:<18}{weights:>6.1f}   {why}")
+            show(f"  {name:<18}{weights:>6.1f}   {why}")
             continue
         timing = one.timings.get(best.name)
         time = f"{(timing.seconds + one.start_seconds) / 3600:>6.1f}  {timing.most_tokens:,}" if timing else "     –  –"
-        click.echo(f"  {name:<18}{weights:>6.1f}   {best.name:<18}{time}")
+        show(f"  {name:<18}{weights:>6.1f}   {best.name:<18}{time}")

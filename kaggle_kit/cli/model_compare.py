@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kaggle_kit.cli.options import Number, open_project, parameter_option, project_option, seal_option, trust_option
+from kaggle_kit.cli.terminal import say, say_error, show, show_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,11 +93,11 @@ def compare(reference: Path, quantised: Path, as_json: bool, limit: float | None
         facts |= {"within": not beyond, "calibration_rows_left_out": unseen.left_out}
         facts["reference_rows_left_out"] = unseen.reference_only
         facts["seal"] = seal
-        click.echo(json.dumps(facts | found.to_json(), indent=2))
+        show_json(facts | found.to_json())
     else:
-        click.echo("\n".join([*_lines(found, unseen), *_limit_lines(limit, table, beyond=beyond)]))
+        show(*_lines(found, unseen), *_limit_lines(limit, table, beyond=beyond))
     if beyond:
-        click.echo(f"error: the mean KL {found.all.kl.value:.5f} is above the limit {limit} ({table})", err=True)
+        say_error(f"the mean KL {found.all.kl.value:.5f} is above the limit {limit} ({table})")
     return int(beyond)
 
 
@@ -181,8 +181,8 @@ def _score(
     state = user_cache() / "comparisons" / _key(reference, quantised, source, name)
     found = []
     for what, path, engine in (("reference", reference, given["engine"]), ("quantised", quantised, "vllm")):
-        click.echo(f"{what}: {path}, {len(records):,} rows", err=True)
-        line = ProgressLine(deadline=float("inf"), write=lambda text: click.echo(text, err=True))
+        say(f"{what}: {path}, {len(records):,} rows")
+        line = ProgressLine(deadline=float("inf"), write=say)
         found.append(
             score_records(
                 records,

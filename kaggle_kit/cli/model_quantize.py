@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
+from kaggle_kit.cli.terminal import say, show, show_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,17 +105,16 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     with fetch_progress() as progress:
         python = quantizer_environment(METHODS[given["method"]], progress=progress)
     since = time.monotonic()
-    stages = Stages(lambda line: click.echo(line, err=True))
-    made = run(order, python=python, tell=stages, launch=seal.launch(cards=bool(find_gpus())))
+    made = run(order, python=python, tell=Stages(say), launch=seal.launch(cards=bool(find_gpus())))
     seconds = time.monotonic() - since
     rows = given["rows"] if order.scheme == W8A8 and given["rows"] else PROOF_ROWS
     proof = None if given["no_proof"] else _prove(project, name, order, given, rows=rows)
     if as_json:
         facts = {"out": str(out), "seconds": round(seconds, 1), **made.provenance, "proof": proof}
         facts["seal"] = {"name": seal.name, "open": list(seal.unsealed)}
-        click.echo(json.dumps(facts, indent=2, sort_keys=True))
+        show_json(facts, sort_keys=True)
     else:
-        click.echo("\n".join(_said(out, made.provenance, proof, seconds)))
+        show(*_said(out, made.provenance, proof, seconds))
     return 0
 
 
@@ -174,7 +173,7 @@ def _prove(project: Project, name: str, order: Order, given: Mapping[str, Any], 
     scoring = replace(scoring, model=order.out)
     source = order.calibration
     records = read_table(source.table)[:rows]
-    click.echo(f"scoring {len(records)} rows in vLLM", err=True)
+    say(f"scoring {len(records)} rows in vLLM")
     with tempfile.TemporaryDirectory(prefix="kit-proof-") as folder:
         try:
             scored = score_records(

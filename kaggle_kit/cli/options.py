@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kaggle_kit.cli.terminal import say
+
 if TYPE_CHECKING:
     from kaggle_kit.project import Project
 
@@ -69,5 +71,5 @@ def open_project(folder: Path | None) -> Project:
     context = click.get_current_context(silent=True)
     if context is None or not context.meta.get(_TRUSTED):
         return project
-    click.echo("trusted: engine options of this project may bring code of their own", err=True)
+    say("trusted: engine options of this project may bring code of their own")
     return project.model_copy(update={"trusted": True})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
+from kaggle_kit.cli.displays import show_table
 from kaggle_kit.cli.options import open_project, project_option, trust_option
 from kaggle_kit.cli.remote_options import (
     PlanOptions,
@@ -17,7 +17,7 @@ from kaggle_kit.cli.remote_options import (
     plan_options,
     records_option,
 )
-from kaggle_kit.cli.wide_table import show_table
+from kaggle_kit.cli.terminal import show, show_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +62,7 @@ def plan(
     with open_door() as door:
         found, _ = plan_of(project, names, door=door, records=records or project.root, options=options)
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        show_json(found.to_json())
     else:
         show_plan(found)
     return 0 if found.allowed else 1
@@ -70,27 +70,24 @@ def plan(
 
 def show_plan(found: Plan) -> None:
     """The plan as a table, and below it what speaks against it."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("what", "action", "version", "to send", "why"):
-        table.add_column(column, justify="right" if column == "to send" else "left", overflow="fold")
-    for key, action, versions, reason, size, seconds in found.rows():
-        table.add_row(key, action, versions, _amount(size, seconds), reason)
-    show_table(table)
+    rows = [
+        (key, action, versions, _amount(size, seconds), reason)
+        for key, action, versions, reason, size, seconds in found.rows()
+    ]
+    show_table(("what", "action", "version", "to send", "why"), rows, right=("to send",))
     if found.sent:
-        click.echo("\nTo be sent, with all that it holds:")
+        show("", "To be sent, with all that it holds:")
     for step in found.sent:
         for origin in step.resource.origins:
-            click.echo(f"- {step.resource.key}: {origin}")
+            show(f"- {step.resource.key}: {origin}")
     for title, problems in (("This forbids a push:", found.refusals), ("Worth knowing:", found.warnings)):
         if problems:
-            click.echo(f"\n{title}")
+            show("", title)
             for problem in problems:
-                click.echo(f"- {problem}")
+                show(f"- {problem}")
     if found.allowed:
         whole = _amount(found.send_bytes, found.seconds())
-        click.echo(f"\nTo send: {whole or 'nothing'}" if found.sent else "\nNothing to push.")
+        show("", f"To send: {whole or 'nothing'}" if found.sent else "Nothing to push.")
 
 
 def _amount(size: int, seconds: float | None) -> str:

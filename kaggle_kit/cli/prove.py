@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
 import click
 
 from kaggle_kit.cli.options import project_option
+from kaggle_kit.cli.terminal import say, show, show_json
 
 
 @click.command()
@@ -36,15 +36,15 @@ def prove(name: str, as_json: bool, no_install: bool, project_folder: Path | Non
     target = load_target(name, project=folder)
     started = time.monotonic()
 
-    def say(text: str) -> None:
-        click.echo(f"{text} …", err=True)
+    def tell(text: str) -> None:
+        say(f"{text} …")
 
-    proof = prove_wheelhouse(target, project=folder, install=not no_install, say=say)
+    proof = prove_wheelhouse(target, project=folder, install=not no_install, say=tell)
     if as_json:
-        click.echo(json.dumps(proof.to_json(), indent=2, sort_keys=True, ensure_ascii=False))
+        show_json(proof.to_json(), sort_keys=True)
     else:
         for line in proof.lines():
-            click.echo(line)
-        click.echo(f"({time.monotonic() - started:.0f} s)", err=True)
+            show(line)
+        say(f"({time.monotonic() - started:.0f} s)")
     if proof.verdict == "failed":
         click.get_current_context().exit(1)

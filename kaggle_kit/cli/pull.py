@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from kaggle_kit.cli.options import open_project, project_option, trust_option
-from kaggle_kit.cli.remote_options import open_door, pushed_version, records_option, say
+from kaggle_kit.cli.remote_options import open_door, pushed_version, records_option
+from kaggle_kit.cli.terminal import say, show_text
+from kaggle_kit.visible import unseen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +31,9 @@ def pull(name: str, take: bool, clean_only: bool, records: Path | None, project_
     The newest version on Kaggle, the last pushed one and the source here are compared cell by cell, by content.
     Changes of the author's cells become a patch; changes of the template's cells, and of cells that changed here too,
     are shown as conflicts. Without --apply nothing is written.
+
+    What no eye sees in the patch is printed as an escape (\\r, \\u202e), into a file too, and told. Such a patch is
+    there to be read; --apply writes what was edited.
 
     \b
     Examples:
@@ -77,7 +82,7 @@ def pull(name: str, take: bool, clean_only: bool, records: Path | None, project_
         known = _known(name, edited=edited, take=take, before=earlier is not None)
         say(f"{name}: version {newest.version} on Kaggle {known}")
     else:
-        _show(result)
+        _show(result, name)
     if take and not result.unchanged:
         for path in apply(result, root=project.root, clean_only=clean_only):
             say(f"written: {path}")
@@ -112,14 +117,26 @@ def _known(name: str, *, edited: bool, take: bool, before: bool) -> str:
     return f"is here already: say so with kit pull {name} --apply, and kit push {name} goes on from it"
 
 
-def _show(result: Pull) -> None:
+def _show(result: Pull, name: str) -> None:
     for change in result.changes:
         say(f"{change.kind}: cell {change.name}")
     for edit in result.parameters:
         say(f"parameter {edit.name}: {edit.before} -> {edit.after} ({edit.place}); {edit.advice}")
     if result.patch:
-        click.echo(result.patch, nl=False)
+        show_text(result.patch)
+        _tell_unseen(result.patch, name)
     for conflict in result.conflicts:
-        say(f"\nconflict in cell {conflict.name}: {conflict.reason}; {conflict.advice}\n{conflict.diff}")
+        say("", f"conflict in cell {conflict.name}: {conflict.reason}; {conflict.advice}")
+        # Set in: the names in its head came from the browser too.
+        say(*(f"  {line}" for line in conflict.diff.removesuffix("\n").split("\n")))
     if result.broken:
         say(f"the notebook would not build with these changes: {result.broken}")
+
+
+def _tell_unseen(patch: str, name: str) -> None:
+    """Say so where the patch that was printed is not what was edited, to the letter."""
+    if found := unseen(patch):
+        say(
+            f"the patch holds characters that no eye sees ({', '.join(found)}), printed as these escapes: read its "
+            f"lines twice. It applies only with them as they are: kit pull {name} --apply writes what was edited"
+        )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kaggle_kit.cli.displays import Bars
 from kaggle_kit.cli.options import open_project, project_option, trust_option
 from kaggle_kit.cli.plan import show_plan
 from kaggle_kit.cli.remote_options import (
@@ -16,9 +17,9 @@ from kaggle_kit.cli.remote_options import (
     plan_of,
     plan_options,
     records_option,
-    say,
 )
 from kaggle_kit.cli.run_end import finish
+from kaggle_kit.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,32 +166,19 @@ def _way_out(receipt: Receipt, *, made: bool) -> str:
 @contextmanager
 def _uploads() -> Iterator[Listener]:
     """Bars for the uploads on a terminal, with rate and time to go; elsewhere a line where one begins."""
-    from rich import progress
-    from rich.console import Console
-
     from kaggle_kit.remote.push import Listener
 
-    console = Console(stderr=True, highlight=False)
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.DownloadColumn(),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(),
-    )
-    with progress.Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        task = progress.TaskID(0)
+    with Bars() as bars:
         sent: dict[object, int] = {}
 
         def begin(resource: Resource) -> None:
-            nonlocal task
             sent.clear()
-            task = bars.add_task(resource.key, total=resource.size)
-            if not console.is_terminal:
+            bars.begin(resource.key, resource.size)
+            if not bars.shown:
                 say(f"{resource.key}: sending {len(resource.files)} files, {resource.size / 1e6:,.1f} MB")
 
         def moved(path: object, size: int) -> None:
             sent[path] = size
-            bars.update(task, completed=sum(sent.values()))
+            bars.done(sum(sent.values()))
 
-        yield Listener(say=lambda text: console.print(text, markup=False, soft_wrap=True), begin=begin, sent=moved)
+        yield Listener(say=say, begin=begin, sent=moved)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
-from kaggle_kit.cli.remote_options import say
 from kaggle_kit.cli.sealed_runner import sealed_runner
+from kaggle_kit.cli.terminal import say, show
 from kaggle_kit.files import user_config
 from kaggle_kit.places import inside_whole
 
@@ -35,7 +35,7 @@ def _list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> No
     from kaggle_kit.remote.loopback.faults import FAULTS
 
     for fault in FAULTS.values():
-        click.echo(f"{fault.name:<32}{fault.does}")
+        show(f"{fault.name:<32}{fault.does}")
     context.exit()
 
 
@@ -236,9 +236,9 @@ def _end(folder: Path, name: str, code: int, *, online: bool) -> int:
     receipts = sorted((folder / "receipts").glob(f"{name}-v*.json"), key=lambda path: path.stat().st_mtime_ns)
     if code == 0 and receipts:
         body = json.loads(receipts[-1].read_text(encoding="utf-8"))
-        click.echo(f"receipt: {receipts[-1]}")
+        show(f"receipt: {receipts[-1]}")
         end = f"its output is in {folder / 'runs'}" if online else f"score {body['submission']['public_score']}"
-        click.echo(f"rehearsed: {body['notebook']} version {body['version']}, {end}")
+        show(f"rehearsed: {body['notebook']} version {body['version']}, {end}")
     else:
         say(f"the release did not come to its end (kit push ended with {code}); what there is lies in {folder}")
         say("go on with: kit rehearse " + name + " --again")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kaggle_kit.cli.terminal import say
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -48,11 +50,6 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def say(text: str) -> None:
-    """A line for the person who waits, beside the command's own output."""
-    click.echo(text, err=True)
 
 
 @contextmanager

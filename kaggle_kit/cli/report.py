@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kaggle_kit.cli.options import project_option
+from kaggle_kit.cli.terminal import say, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,7 @@ def report(run: Path, out: Path | None, **given: Any) -> None:
 
     found, default = load_run(run, Given(**given))
     _write(out or default, report_page(found))
-    click.echo(found.outcome)
+    show(found.outcome)
 
 
 @click.command()
@@ -77,7 +78,7 @@ def compare(first: Path, second: Path, out: Path | None, **given: Any) -> None:
     _write(out or Path(f"compare-{_stem(first)}-{_stem(second)}.html"), page)
     found = apart(one.predictions, other.predictions) if one.predictions and other.predictions else None
     for name, less in (found.figures if found else {}).items():
-        click.echo(f"{name:<12}{less.signed}")
+        show(f"{name:<12}{less.signed}")
 
 
 def _stem(path: Path) -> str:
@@ -89,4 +90,4 @@ def _write(path: Path, page: str) -> None:
 
     body = page.encode("utf-8")
     write_atomic(path, body)
-    click.echo(f"{path}  {len(body):,} bytes", err=True)
+    say(f"{path}  {len(body):,} bytes")

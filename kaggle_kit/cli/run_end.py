@@ -6,9 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from kaggle_kit.cli.remote_options import say
+from kaggle_kit.cli.terminal import say, show
 from kaggle_kit.places import inside
 
 if TYPE_CHECKING:
@@ -142,7 +140,7 @@ def hand_in(
         )
         return 1
     if wait:
-        click.echo(f"{receipt.name} version {receipt.version}: score {score}")
+        show(f"{receipt.name} version {receipt.version}: score {score}")
     return 0
 
 
@@ -150,9 +148,9 @@ def show_findings(findings: Sequence[Finding], fetched: Fetched) -> None:
     """The causes of a failure, the likeliest first, each with the line that shows it."""
     for finding in findings[:3]:
         where = f"{fetched.log}:{finding.line}" if finding.line and finding.place == "log" else finding.place
-        say(f"cause: {finding.cause}\n  next: {finding.next_step}\n  {where}: {finding.text}")
+        say(f"cause: {finding.cause}", f"  next: {finding.next_step}", f"  {where}: {finding.text}")
         if finding.block:
-            say("\n".join(f"    {line}" for line in finding.block))
+            say(*(f"    {line}" for line in finding.block))
     if not findings:
         say(f"nothing in the log tells why; read {fetched.log}")
 

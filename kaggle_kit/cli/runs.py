@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from kaggle_kit.cli.displays import show_table
 from kaggle_kit.cli.options import open_project, project_option
 from kaggle_kit.cli.remote_options import (
     json_option,
     open_door,
     pushed_version,
     records_option,
-    say,
     version_option,
 )
-from kaggle_kit.cli.wide_table import show_table
+from kaggle_kit.cli.terminal import say, show, show_json, show_log
 
 if TYPE_CHECKING:
     from kaggle_kit.remote.receipt import Receipt
@@ -55,10 +54,10 @@ def status(name: str, version: int | None, as_json: bool, records: Path | None, 
         save_receipt(place, with_run(receipt, state))
     if as_json:
         told = {"notebook": reference, "version": number, "state": state.state, "failure": state.failure}
-        click.echo(json.dumps(told, indent=2))
+        show_json(told)
     else:
         failure = f": {state.failure}" if state.failure else ""
-        click.echo(f"{reference} version {number}: {state.state.lower().replace('_', ' ')}{failure}")
+        show(f"{reference} version {number}: {state.state.lower().replace('_', ' ')}{failure}")
     if state.state == kernels.UNKNOWN:
         return UNKNOWN
     return (0 if state.complete else 1) if state.ended else RUNNING
@@ -90,15 +89,15 @@ def logs(name: str, follow: bool, version: int | None, records: Path | None, pro
     with open_door() as door:
         if follow:
             for line in follow_log(door, reference, number):
-                click.echo(mask(line.text), nl=not line.text.endswith("\n"))
+                show_log(mask(line.text))
         raw = outputs.log(door, reference, number)
         if not follow:
-            click.echo(mask(read_log(raw).text).rstrip("\n"))
+            show_log(mask(read_log(raw).text).rstrip("\n"))
         state = kernels.status(door, reference, number)
     if not state.ended or state.complete:
         return 0
     for finding in decode(raw, failure_message=state.failure or "")[:3]:
-        say(f"cause: {finding.cause}\n  next: {finding.next_step}")
+        say(f"cause: {finding.cause}", f"  next: {finding.next_step}")
     return 1
 
 
@@ -142,7 +141,7 @@ def output(
         folder = out or run_folder(place, name, number, notebook=reference)
         fetched = fetch(door, reference, number, folder, ended=state.ended, patterns=patterns or ("*",))
     for file in (fetched.log, *fetched.files):
-        click.echo(f"{file}  {file.stat().st_size:,} bytes")
+        show(f"{file}  {file.stat().st_size:,} bytes")
     receipt = load_receipt(place, name, number, notebook=reference)
     makes_model = receipt.makes_model if receipt else project.notebook(name).internet
     whole = bool(patterns) or show_models(fetched, wanted=makes_model and state.complete)
@@ -224,16 +223,16 @@ def quota(as_json: bool) -> None:
         found = read_quota(door)
         name = door.username
     if as_json:
-        click.echo(json.dumps({"account": name, **asdict(found)}, indent=2))
+        show_json({"account": name, **asdict(found)})
         return
     for what, used, allowed in (
         ("GPU", found.gpu_used_s, found.gpu_allowed_s),
         ("TPU", found.tpu_used_s, found.tpu_allowed_s),
     ):
         if used is not None or allowed is not None:
-            click.echo(f"{what}: {_hours(used)} of {_hours(allowed)} used")
+            show(f"{what}: {_hours(used)} of {_hours(allowed)} used")
     if found.renewed:
-        click.echo(f"renewed: {found.renewed}")
+        show(f"renewed: {found.renewed}")
 
 
 def _hours(seconds: float | None) -> str:
@@ -260,21 +259,15 @@ def history(name: str | None, as_json: bool, records: Path | None, project_folde
         project.notebook(name)
     receipts = load_receipts(records or project.root, name)
     if as_json:
-        click.echo(json.dumps([receipt.to_json() for receipt in receipts], indent=2, ensure_ascii=False))
+        show_json([receipt.to_json() for receipt in receipts])
         return
     if not receipts:
-        click.echo("nothing was pushed from here yet")
+        show("nothing was pushed from here yet")
         return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("notebook", "version", "pushed", "commit", "run", "score"):
-        table.add_column(column, overflow="fold")
     pairs = {(receipt.name, receipt.notebook) for receipt in receipts}
     several = {name for name, count in Counter(name for name, _ in pairs).items() if count > 1}
-    for receipt in receipts:
-        table.add_row(*_line(receipt, several=receipt.name in several))
-    show_table(table)
+    rows = [_line(receipt, several=receipt.name in several) for receipt in receipts]
+    show_table(("notebook", "version", "pushed", "commit", "run", "score"), rows)
 
 
 def _line(receipt: Receipt, *, several: bool) -> tuple[str, ...]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
+from kaggle_kit.cli.terminal import say, show, show_json
 
 _FILE = click.Path(path_type=Path)
 
@@ -56,15 +56,15 @@ def score(source: Path, out: Path, as_json: bool, project_folder: Path | None, *
         swapped=not given["plain"],
         seal_name=given["seal_name"],
     )
-    line = ProgressLine(deadline=float("inf"), write=lambda text: click.echo(text, err=True))
+    line = ProgressLine(deadline=float("inf"), write=say)
     figures = score_file(
         source, out, scoring=scoring, id_column=given["id_column"], rows=given["rows"], on_event=line.show
     )
     rows = figures["rows"]
     if as_json:
-        click.echo(json.dumps({**figures, "out": str(out)}, indent=2, sort_keys=True))
+        show_json({**figures, "out": str(out)}, sort_keys=True)
     else:
-        click.echo(
+        show(
             f"{out}: {rows['total']:,} rows, {rows['scored']:,} scored by the model ({rows['swapped']:,} in both "
             f"orders), {rows['ruled']:,} by a rule, {rows['prior']:,} with the prior"
         )

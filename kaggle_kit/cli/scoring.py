@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import click
+from kaggle_kit.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,10 +71,10 @@ def open_seal(wanted: str | None) -> WorkerSeal:
 
     seal = choose_seal(wanted)
     if seal.name == NOT_SEALED:
-        click.echo(f"seal: none. {UNSEALED}", err=True)
+        say(f"seal: none. {UNSEALED}")
         return WorkerSeal(NOT_SEALED, (UNSEALED,), None)
     told = " ".join((f"seal: {seal.name}, without a network.", *seal.unsealed))
-    click.echo(told, err=True)
+    say(told)
     return WorkerSeal(seal.name, seal.unsealed, seal)
 
 
@@ -117,7 +117,7 @@ def open_scoring(
     with fetch_progress() as progress:
         wheelhouse = ready_wheelhouse(target, project=project.root, progress=progress)
     if wheelhouse.note:
-        click.echo(wheelhouse.note, err=True)
+        say(wheelhouse.note)
     gpus = find_gpus() if python else engine_gpus([wheelhouse.folder])
     return Scoring(
         task=task,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
+from kaggle_kit.cli.displays import Bars
 from kaggle_kit.cli.options import Number
+from kaggle_kit.cli.terminal import show, show_json
 
 
 @click.command()
@@ -72,9 +73,6 @@ def simulate(runs: int, as_json: bool, margin: float, **given: Any) -> int:
 
     Exit code 0 where no run missed its deadline, else 1.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from kaggle_kit.errors import UsageError
     from kaggle_kit.evaluation.simulate import Options, figures
     from kaggle_kit.evaluation.simulate import simulate as run_all
@@ -82,12 +80,13 @@ def simulate(runs: int, as_json: bool, margin: float, **given: Any) -> int:
     options = Options(margin_seconds=margin, **given)
     if margin >= options.limit:
         raise UsageError(f"--margin {margin:g} leaves nothing of {options.hours:g} h; lower it or raise --hours")
-    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=as_json or not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("runs", total=runs)
-        found = figures(run_all(options, runs=runs, report=lambda done: progress.update(task, completed=done)))
-    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(_lines(found)))
+    with Bars(counted=True, kept=False, hidden=as_json) as bars:
+        bars.begin("simulating", runs)
+        found = figures(run_all(options, runs=runs, report=bars.done))
+    if as_json:
+        show_json(found)
+    else:
+        show(*_lines(found))
     return 1 if found["missed"] else 0
 
 

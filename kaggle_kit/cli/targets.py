@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kaggle_kit.cli.options import project_option
+from kaggle_kit.cli.terminal import show, show_json
 
 if TYPE_CHECKING:
     from kaggle_kit.targets import Target
@@ -44,7 +45,7 @@ def targets(name: str | None, as_json: bool, project_folder: Path | None) -> Non
     else:
         for target in found:
             pythons = ", ".join(target.pythons)
-            click.echo(f"{target.name:<16} Python {pythons:<11} {target.engine:<18} {target.summary}")
+            show(f"{target.name:<16} Python {pythons:<11} {target.engine:<18} {target.summary}")
 
 
 def _project(folder: Path | None) -> Path | None:
@@ -59,35 +60,34 @@ def _project(folder: Path | None) -> Path | None:
 
 
 def _print_json(found: list[Target], *, single: bool) -> None:
-    import json
 
     bodies = [target.model_dump(mode="json") for target in found]
-    click.echo(json.dumps(bodies[0] if single else bodies, indent=2, sort_keys=True))
+    show_json(bodies[0] if single else bodies, sort_keys=True)
 
 
 def _show(target: Target) -> None:
-    click.echo(f"{target.name}: {target.summary}")
+    show(f"{target.name}: {target.summary}")
     keys = [key for key in type(target).model_fields if key not in _ELSEWHERE]
     for key in keys:
         value = getattr(target, key)
         if value in (None, (), {}):
             continue
         first, *more = _lines(key, value)
-        click.echo(f"  {key:<20} {first}")
+        show(f"  {key:<20} {first}")
         for line in more:
-            click.echo(f"  {'':<20} {line}")
+            show(f"  {'':<20} {line}")
         _say_source(target, key)
     for key in _LONG:
         for option, value in getattr(target, key).items():
-            click.echo(f"  {key}.{option} = {value}")
+            show(f"  {key}.{option} = {value}")
         _say_source(target, key)
     for python, packages in target.installed.items():
-        click.echo(f"  Python {python} of the image: {len(packages)} packages known")
+        show(f"  Python {python} of the image: {len(packages)} packages known")
 
 
 def _say_source(target: Target, key: str) -> None:
     if fact := target.facts.get(key):
-        click.echo(f"  {'':<20} └ {fact.confidence}, {fact.date}: {fact.source}")
+        show(f"  {'':<20} └ {fact.confidence}, {fact.date}: {fact.source}")
 
 
 def _lines(key: str, value: Any) -> list[str]:

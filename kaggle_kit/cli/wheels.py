@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from kaggle_kit.cli.dataset import dataset
+from kaggle_kit.cli.displays import Bars
 from kaggle_kit.cli.options import project_option
 from kaggle_kit.cli.prove import prove
+from kaggle_kit.cli.terminal import say, show
 from kaggle_kit.cli.wheels_lock import lock
 from kaggle_kit.cli.wheels_options import MEGA, open_target, summary, target_option
 from kaggle_kit.cli.wheels_show import diff, list_wheels, sbom
@@ -62,7 +64,7 @@ def fetch(name: str, project_folder: Path | None) -> None:
         fetch_files(made, cache=user_cache(), progress=progress, rehash=True)
     out = assemble(made, cache=user_cache(), out=wheelhouse_path(folder, name))
     seconds = time.monotonic() - started
-    click.echo(f"{out}: {summary(made)} and the kit's own wheel, ready in {seconds:.1f} s")
+    show(f"{out}: {summary(made)} and the kit's own wheel, ready in {seconds:.1f} s")
 
 
 @wheels.command()
@@ -86,52 +88,39 @@ def verify(name: str, quick: bool, project_folder: Path | None) -> None:
     size = sum(entry.size for entry in manifest.files)
     checked = "names and sizes" if quick else "every SHA-256"
     seconds = time.monotonic() - started
-    click.echo(
-        f"{out}: {len(manifest.files)} files, {size / MEGA:,.0f} MB, {checked} as in the manifest ({seconds:.1f} s)"
-    )
+    show(f"{out}: {len(manifest.files)} files, {size / MEGA:,.0f} MB, {checked} as in the manifest ({seconds:.1f} s)")
 
 
 @contextmanager
 def fetch_progress() -> Iterator[Progress]:
     """Shows how far a fetch is, from its first byte on: a bar on a terminal, else a line every tenth part."""
-    from rich.console import Console
+    with Bars() as bars:
+        if not bars.shown:
+            yield _plain_lines()
+            return
+        begun = False
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _plain_lines()
-        return
-    from rich import progress as bars
+        def tell(done: int, total: int) -> None:
+            nonlocal begun
+            if not begun:
+                bars.begin("wheels", total, completed=done)
+            begun = True
+            bars.done(done)
 
-    columns = (
-        *("{task.description}", bars.BarColumn(), bars.DownloadColumn()),
-        *(bars.TransferSpeedColumn(), bars.TimeRemainingColumn()),
-    )
-    bar = bars.Progress(*columns, console=console)
-    tasks: list[bars.TaskID] = []
-
-    def show(done: int, total: int) -> None:
-        if not tasks:
-            tasks.append(bar.add_task("wheels", completed=done, total=total))
-            bar.start()
-        bar.update(tasks[0], completed=done, total=total)
-
-    try:
-        yield show
-    finally:
-        bar.stop()
+        yield tell
 
 
 def _plain_lines() -> Progress:
     shown = -1
 
-    def show(done: int, total: int) -> None:
+    def tell(done: int, total: int) -> None:
         nonlocal shown
         tenth = done * 10 // total if total else 10
         if tenth > shown:
             shown = tenth
-            click.echo(f"wheels: {done / MEGA:,.0f} of {total / MEGA:,.0f} MB", err=True)
+            say(f"wheels: {done / MEGA:,.0f} of {total / MEGA:,.0f} MB")
 
-    return show
+    return tell
 
 
 for command in (lock, list_wheels, diff, sbom, prove, dataset):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kaggle_kit.cli.options import project_option
+from kaggle_kit.cli.terminal import show
 from kaggle_kit.cli.wheels_options import MEGA, open_target, summary, target_option
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def lock(
     made = resolve(target, engine=engine, mode=mode, exclude_newer=exclude_newer)
     write_lock(lock_path(folder, name), made.lock)
     seconds = time.monotonic() - started
-    click.echo(f"{lock_path(folder, name)}: {summary(made.lock)}, resolved in {seconds:.0f} s")
+    show(f"{lock_path(folder, name)}: {summary(made.lock)}, resolved in {seconds:.0f} s")
     _explain(made, target)
 
 
@@ -62,18 +63,18 @@ def _explain(made: Resolution, target: Target) -> None:
     from kaggle_kit.wheelhouse.resolve import replaced
 
     for reason in made.reasons:
-        click.echo(f"  {reason}")
+        show(f"  {reason}")
     choice = choose_engine(target, requirement=made.lock.engine)
     for table, told in (("engine_options", choice.engine_options), ("worker_environment", choice.worker_environment)):
         have = getattr(target, table)
         for key, value in told.items():
             if have.get(key) != value:
-                click.echo(f"  set in the target's [{table}]: {key} = {value!r}")
+                show(f"  set in the target's [{table}]: {key} = {value!r}")
     if len(made.lock.pythons) > 1:
         for python in made.lock.pythons:
             wheels = made.lock.wheels_for(python)
-            click.echo(f"  Python {python}: {len(wheels)} wheels, {sum(w.size for w in wheels) / MEGA:,.0f} MB")
+            show(f"  Python {python}: {len(wheels)} wheels, {sum(w.size for w in wheels) / MEGA:,.0f} MB")
     if made.lock.preinstalled:
-        click.echo(f"  {len(made.lock.preinstalled)} packages of the image will do as they are")
+        show(f"  {len(made.lock.preinstalled)} packages of the image will do as they are")
     for package, there, ours in replaced(made.lock, target):
-        click.echo(f"  {package} {there} of the image will not do: {ours} is laid over it")
+        show(f"  {package} {there} of the image will not do: {ours} is laid over it")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kaggle_kit.cli.options import project_option
+from kaggle_kit.cli.terminal import show, show_json
 from kaggle_kit.cli.wheels_options import MEGA, json_option, open_target, summary, target_option
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def list_wheels(name: str, as_json: bool, project_folder: Path | None) -> None:
     """
     made, licences = _read(name, project_folder)
     if as_json:
-        click.echo(json.dumps(_as_data(made, licences), indent=2, sort_keys=True))
+        show_json(_as_data(made, licences), sort_keys=True)
         return
     rows = [
         (wheel.name, wheel.version, f"{wheel.size / MEGA:8.2f} MB", _short(_licence(licences, wheel.file)), wheel.file)
@@ -47,13 +48,13 @@ def list_wheels(name: str, as_json: bool, project_folder: Path | None) -> None:
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
-        click.echo("  ".join([*(f"{text:{width}}" for text, width in zip(row, widths, strict=False)), row[4]]))
+        show("  ".join([*(f"{text:{width}}" for text, width in zip(row, widths, strict=False)), row[4]]))
     for label, (count, size) in _totals(made).items():
-        click.echo(f"{label:<12} {count:>4} wheels {size / MEGA:>11,.2f} MB")
+        show(f"{label:<12} {count:>4} wheels {size / MEGA:>11,.2f} MB")
     unknown = len(made.wheels) - len(licences)
     if unknown:
-        click.echo(f"{unknown} licences are unknown; those of wheels that are not fetched are among them")
-    click.echo(summary(made))
+        show(f"{unknown} licences are unknown; those of wheels that are not fetched are among them")
+    show(summary(made))
 
 
 @click.command()
@@ -82,11 +83,11 @@ def diff(old: str, new: str, python: str | None, as_json: bool, project_folder: 
     broken = breaks(changes)
     if as_json:
         body = {"breaks": broken, "changes": [asdict(change) for change in changes]}
-        click.echo(json.dumps(body, indent=2, sort_keys=True))
+        show_json(body, sort_keys=True)
     else:
         for change in changes:
-            click.echo(f"{'breaks: ' if change.breaks else ''}{change.text}")
-        click.echo(_verdict(changes))
+            show(f"{'breaks: ' if change.breaks else ''}{change.text}")
+        show(_verdict(changes))
     raise click.exceptions.Exit(1 if broken else 0)
 
 
@@ -110,10 +111,10 @@ def sbom(name: str, out: Path | None, project_folder: Path | None) -> None:
     made, licences = _read(name, project_folder)
     text = dump_sbom(made, licences)
     if out is None:
-        click.echo(text, nl=False)
+        show_json(json.loads(text), sort_keys=True)
         return
     write_atomic(out, text)
-    click.echo(f"{out}: {len(made.wheels)} wheels and the kit's own, {len(licences)} licences known")
+    show(f"{out}: {len(made.wheels)} wheels and the kit's own, {len(licences)} licences known")
 
 
 def _read(name: str, project_folder: Path | None) -> tuple[Lock, Mapping[str, Licence]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit import __version__
 from kaggle_kit.evaluation import charts
 from kaggle_kit.evaluation.judged import apart
+from kaggle_kit.visible import LONGEST
+from kaggle_kit.visible import visible as made_visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,13 +26,7 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 _MOST_PROMPT = 6000
-_MOST_TEXT = 16_000
 _MOST_NAME, _MOST_OUTCOME = 200, 500
-# What no HTML may hold, or no eye can see: control characters, lone surrogates, noncharacters.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
-_LAST_OF_PLANE = re.compile(
-    "[" + "".join(chr(plane << 16 | last) for plane in range(1, 17) for last in (0xFFFE, 0xFFFF)) + "]"
-)
 
 
 def report_page(run: Run) -> str:
@@ -164,8 +159,8 @@ def visible(value: object) -> object:
     """
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
-    text = value if len(value) <= _MOST_TEXT else f"{value[:_MOST_TEXT]} […]"
-    return _LAST_OF_PLANE.sub("\ufffd", _UNSEEN.sub("\ufffd", text.replace("\r\n", "\n")))
+    text = value if len(value) <= LONGEST else f"{value[:LONGEST]} […]"
+    return made_visible(text.replace("\r\n", "\n"), instead=lambda _: "\ufffd")
 
 
 def _render(name: str, context: Mapping[str, Any]) -> str:

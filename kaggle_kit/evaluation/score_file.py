@@ -126,6 +126,8 @@ def score_records(
 
     Raises DataError where they do not fit the task, RunError where the worker failed.
     """
+    # The worker has another working folder.
+    state, model = state.absolute(), scoring.model.absolute()
     name, ids = _ids(records, id_column, source)
     columns = _checked_columns(records, scoring.task, source)
     _own_folder(state)
@@ -136,7 +138,7 @@ def score_records(
     write_atomic(test, text)
     plan = plan_engine(
         gpus=scoring.gpus,
-        model=model_facts(scoring.model),
+        model=model_facts(model),
         longest=scoring.token_budget,
         mean_tokens=scoring.token_budget,
         vllm_version=scoring.vllm_version,
@@ -149,7 +151,7 @@ def score_records(
         task=scoring.task,
         test=test,
         id_column=name,
-        model=scoring.model,
+        model=model,
         journal=state / "journal.sqlite",
         token_budget=scoring.token_budget,
         engine_options=plan.options if scoring.engine.startswith("vllm") else {},

@@ -131,9 +131,12 @@ def read_scores(path: Path) -> Scores:
     if not path.is_file():
         raise DataError(f"{path} is missing; `kit eval NAME -o {path}` makes a scores file")
     try:
-        body = pl.read_parquet_metadata(path).get(KEY)
-        facts = json.loads(body) if body else None
-        lines = pl.read_parquet(path)
+        # Opened here: polars would take brackets in a name for a pattern, and knows no name of other bytes.
+        with path.open("rb") as stream:
+            body = pl.read_parquet_metadata(stream).get(KEY)
+            facts = json.loads(body) if body else None
+            stream.seek(0)
+            lines = pl.read_parquet(stream)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error
     again = "make one with `kit eval`"

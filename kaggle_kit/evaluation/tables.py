@@ -40,7 +40,9 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     import polars as pl
 
     try:
-        return list(pl.read_parquet(path).to_dicts())
+        # Opened here: polars would take brackets in a name for a pattern, and knows no name of other bytes.
+        with path.open("rb") as stream:
+            return list(pl.read_parquet(stream).to_dicts())
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error
 

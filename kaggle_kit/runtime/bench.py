@@ -223,7 +223,7 @@ def _run(
     launch: Launch,
 ) -> Measured:
     folder.mkdir(parents=True, exist_ok=True)
-    path, log = folder / "job.json", folder / "log.txt"
+    path, log = folder.absolute() / "job.json", folder / "log.txt"
     replace(job, engine_options=dict(trial.options)).write(path)
     running = launch(
         [str(python), "-m", "kaggle_kit.runtime.bench_worker", str(path), str(seconds)],

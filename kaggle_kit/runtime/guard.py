@@ -49,7 +49,8 @@ class Limits:
     """What one call may take: seconds, and a second more for each 20,000 letters; bytes of address space."""
 
     seconds: float = 60.0
-    memory: int = 4 << 30
+    memory: int = 3 << 30
+    """A tokenizer of 262,000 tokens takes a sixth of it."""
 
 
 LIMITS = Limits()
@@ -57,11 +58,10 @@ LIMITS = Limits()
 
 @dataclass(frozen=True)
 class Encoded:
-    """One tokenised text: its ids, and where each token begins and ends."""
+    """One tokenised text: its ids, and in `places` where the first token begins, where it ends, and so on."""
 
     numbers: array[int]
-    starts: array[int]
-    ends: array[int]
+    places: array[int]
 
     @property
     def ids(self) -> list[int]:
@@ -71,7 +71,7 @@ class Encoded:
     @property
     def offsets(self) -> list[tuple[int, int]]:
         """For each token its characters; an empty range for a special token."""
-        return list(zip(self.starts, self.ends, strict=True))
+        return list(zip(self.places[::2], self.places[1::2], strict=True))
 
 
 class Guard:
@@ -124,7 +124,7 @@ class Guard:
             timer.start()
             try:
                 reply, blob = self._exchange(request, most_blob)
-            except (OSError, EOFError, OutsideError, MemoryError) as error:
+            except (OSError, EOFError, OutsideError, ValueError) as error:  # ValueError: it was closed
                 self._failed(about, step, seconds, error)
             finally:
                 timer.cancel()
@@ -189,14 +189,16 @@ class GuardedTokenizer:
         letters = sum(map(len, texts))
         most = sum(map(most_tokens, texts))
         counts, blob = self._ask("encode", {"texts": texts}, letters=letters, most_blob=3 * 4 * most)
+        if len(blob) % 4:
+            self._nonsense()
         numbers = array("i", blob)
         encoded, place = [], 0
         for count in self._list(counts):
             if type(count) is not int or not 0 <= count <= len(numbers):
                 self._nonsense()
-            parts = (numbers[place + part * count : place + (part + 1) * count] for part in range(3))
-            encoded.append(Encoded(*parts))
-            place += 3 * count
+            middle, end = place + count, place + 3 * count
+            encoded.append(Encoded(numbers[place:middle], numbers[middle:end]))
+            place = end
         if place != len(numbers) or len(encoded) != len(texts):
             self._nonsense()
         return encoded
@@ -212,12 +214,20 @@ class GuardedTokenizer:
     def vocabulary(self, *, rows: int | None, words: Sequence[str]) -> dict[str, Any]:
         """What the vocabulary holds: `tokens`, the `last` id, the `numbers` of `words` (None for those it lacks), and
         how many tokens lie `beyond` the embeddings' rows, with the `first` of them as [id, word]."""
-        return dict(self._ask("vocabulary", {"rows": rows, "words": list(words)})[0])
+        found = self._ask("vocabulary", {"rows": rows, "words": list(words)})[0]
+        if not isinstance(found, dict) or any(type(found.get(key)) is not int for key in ("tokens", "last", "beyond")):
+            self._nonsense()
+        numbers, first = found.get("numbers"), self._list(found.get("first"))
+        if not isinstance(numbers, dict) or any(not isinstance(one, list) or len(one) != 2 for one in first):
+            self._nonsense()
+        return found
 
     def differences(self, other: Path) -> tuple[int, tuple[str, ...]]:
         """How many tokens are not those of the tokenizer file `other`, and the first of them."""
-        count, first = self._ask("differences", {"other": str(other.absolute())})[0]
-        return int(count), tuple(map(str, first))
+        found = self._list(self._ask("differences", {"other": str(other.absolute())})[0])
+        if len(found) != 2 or type(found[0]) is not int:
+            self._nonsense()
+        return found[0], tuple(map(str, self._list(found[1])))
 
     def _ask(self, what: str, body: Mapping[str, Any], *, letters: int = 0, most_blob: int = 0) -> tuple[Any, bytes]:
         return self._guard.ask(what, body, about=self._about, letters=letters, most_blob=most_blob)

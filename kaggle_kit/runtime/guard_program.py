@@ -12,6 +12,7 @@ import resource
 import struct
 import sys
 from array import array
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,15 +99,14 @@ class _Work:
         return list(self._tokenizer.special)
 
     def do_encode(self, request: dict[str, Any]) -> list[int]:
-        """The number of tokens of each text; ids, starts and ends of each in the blob."""
+        """The number of tokens of each text; in the blob the ids of each, then where each token begins and ends."""
         encoded = self._tokenizer.encode_batch(request["texts"])
         counts = []
         for one in encoded:
             offsets = one.offsets
             try:
                 self.blob.extend(one.ids)
-                self.blob.extend(start for start, _ in offsets)
-                self.blob.extend(end for _, end in offsets)
+                self.blob.extend(chain.from_iterable(offsets))
             except OverflowError as error:
                 raise ModelError(f"{TOKENIZER} has token ids beyond all embeddings") from error
             counts.append(len(offsets))

@@ -91,8 +91,13 @@ def _add(installer: Installer, python: Path, lines: str, options: Sequence[str],
     run_installer(command, scratch, _environment(python), advice=installer.advice)
 
 
+def is_index_setting(name: str) -> bool:
+    """Whether a variable tells an installer where packages are from, or how the network is reached."""
+    return name in _KEPT or name.startswith(_KEPT_ALL)
+
+
 def _environment(python: Path) -> Mapping[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_ALL)}
+    kept = {name: value for name, value in os.environ.items() if is_index_setting(name)}
     # A build calls the environment's own programs.
     path = os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)])
     alone = {"PATH": path, "UV_NO_CONFIG": "1", "PIP_CONFIG_FILE": os.devnull}

@@ -280,7 +280,12 @@ def empty_environment(installer: Installer, scratch: Path) -> Path:
     else:  # without pip: Kaggle's image has no ensurepip
         command = [sys.executable, "-P", "-m", "venv", "--without-pip", str(env)]
     _run(command, scratch, installer.advice)
-    return env / "bin" / "python"
+    return environment_python(scratch)
+
+
+def environment_python(scratch: Path) -> Path:
+    """Where an install in `scratch` has its Python."""
+    return scratch / "env" / "bin" / "python"
 
 
 def _install(installer: Installer, requirements: Path, python: Path, scratch: Path, place: Path | None) -> None:

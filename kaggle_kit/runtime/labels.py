@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_LISTED = 20
+
+
 class PieceTokenizer(Protocol):
     """What the label check needs of a tokenizer."""
 
@@ -70,5 +73,6 @@ def _explain(label: str, prompt: str, tokenizer: PieceTokenizer) -> str:
             f"the label {label!r} joins with the end of the prompt {end!r}: the model would never say it alone; "
             f"end the template on a newline or a word, without a space{advice}"
         )
-    pieces = tokenizer.pieces(after[len(before) :])
-    return f"the label {label!r} is {len(pieces)} tokens after the prompt, not one: {pieces}{advice}"
+    more = after[len(before) :]
+    pieces = tokenizer.pieces(more[:_LISTED])
+    return f"the label {label!r} is {len(more)} tokens after the prompt, not one: {pieces}{advice}"

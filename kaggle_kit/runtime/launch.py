@@ -95,13 +95,16 @@ def launch_plain(
     writes: Sequence[Path] = (),  # noqa: ARG001
     folder: Path | None = None,
 ) -> Running:
-    """A plain process, in a group of its own."""
+    """A plain process, in a group of its own; where its folder does not matter, not in this process's.
+
+    Python would import from there: a project's `json.py` in the place of its own.
+    """
     pipe = subprocess.PIPE
     return _Plain(
         subprocess.Popen(
             command,
             env=dict(environment),
-            cwd=folder,
+            cwd=folder or "/",
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,
@@ -148,10 +151,11 @@ def log_tail(log: Path) -> str:
         descriptor = os.open(log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return ""
+    told = os.fstat(descriptor)
+    if not stat.S_ISREG(told.st_mode):
+        os.close(descriptor)
+        return ""
     with os.fdopen(descriptor, "rb") as stream:
-        told = os.fstat(descriptor)
-        if not stat.S_ISREG(told.st_mode):
-            return ""
         stream.seek(max(0, told.st_size - _TAIL))
         return "\n".join(stream.read(_TAIL).decode("utf-8", "replace").splitlines()[-_LAST_LINES:])
 

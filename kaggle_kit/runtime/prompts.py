@@ -13,7 +13,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from kaggle_kit.errors import DataError
+from kaggle_kit.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -22,6 +22,8 @@ CUT_MARK = " […] "
 TURN_SEPARATOR = "\n\n"
 _LETTER = "x"
 _BATCH_ROWS = 256
+_FINE_TRIES = 20
+"""Rows settle in the first few."""
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -117,10 +119,16 @@ def clean(text: str) -> str:
 
 
 def escape_special(text: str, special: Collection[str]) -> str:
-    """`text` with a space in each word that the tokenizer would read as a special token: a row is data, not control."""
+    """`text` with a space in each word that the tokenizer would read as a special token: a row is data, not control.
+
+    Raises ModelError where the special tokens make the text grow without end: each could match what another one left.
+    """
+    most = 2 * len(text)
     for word in special:
         if word in text:
             text = text.replace(word, f"{word[0]} {word[1:]}")
+            if len(text) > most:
+                raise ModelError("the special tokens of tokenizer.json take each other apart; take another model")
     return text
 
 
@@ -217,7 +225,9 @@ class PromptBuilder:
                 raise DataError(f"no cut of a row fits into {self.budget} tokens; raise token_budget")
             else:
                 # Tokens join differently where pieces meet and around the cut mark: a try can be a few too long.
-                left.append(replace(draft, room=max(draft.room - over - 1, 0)))
+                # A tokenizer that makes as many tokens of any text must not be asked a thousand times.
+                less = over + 1 if draft.tries < _FINE_TRIES else max(over + 1, draft.room // 2)
+                left.append(replace(draft, room=max(draft.room - less, 0), tries=draft.tries + 1))
         return left
 
     def _cut_fields(self, draft: _Draft) -> dict[str, tuple[str, ...]]:
@@ -249,6 +259,7 @@ class _Draft:
     number: int
     turns: Mapping[str, list[Turn]]
     room: int
+    tries: int = 0
 
 
 def _measure(

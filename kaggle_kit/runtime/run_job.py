@@ -28,6 +28,8 @@ _OFFLINE = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "USE_TF": "0",
+    # With -m Python looks for modules in the working folder first.
+    "PYTHONSAFEPATH": "1",
 }
 CACHES = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "HF_HOME")
 
@@ -69,8 +71,8 @@ def run_job(
     stop = threading.Event()
 
     def one(number: int) -> Outcome:
-        part = share(job, number, workers)
-        path, known, log = (scratch / name.format(number) for name in ("job-{}.json", "known-{}.json", "worker-{}.log"))
+        part, place = share(job, number, workers), scratch.absolute()
+        path, known, log = (place / name.format(number) for name in ("job-{}.json", "known-{}.json", "worker-{}.log"))
         part.write(path)
         own = {"CUDA_VISIBLE_DEVICES": str(number)} if workers > 1 else {}
 

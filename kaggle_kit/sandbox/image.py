@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import os
 import platform
 import shutil
 import subprocess
@@ -15,6 +14,8 @@ from kaggle_kit.errors import SandboxError
 from kaggle_kit.files import user_cache, write_atomic
 from kaggle_kit.sandbox.base_python import base_python, python_mounts
 from kaggle_kit.sandbox.seal_room import Mount
+from kaggle_kit.wheelhouse.index import uv_program
+from kaggle_kit.wheelhouse.uv_settings import uv_environment
 
 LOCK = Path(__file__).with_name("image.lock")
 _KERNEL = Path("share/jupyter/kernels/python3/kernel.json")
@@ -39,7 +40,7 @@ def ready_image(*, cache: Path | None = None, progress: Callable[[str], None]) -
 
     `progress` is told in one sentence what takes long. A creation that was cut off is begun again, and of two
     processes that need the image at once one creates it while the other waits.
-    Raises SandboxError where uv is missing or the packages cannot be had.
+    Raises WheelhouseError where uv is missing, SandboxError where the packages cannot be had.
     """
     folder = (cache or user_cache()) / "images" / _name()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,7 @@ def _create(folder: Path, progress: Callable[[str], None]) -> None:
     # Scripts of an environment hold its path, so it is made in its place; the marker comes last.
     shutil.rmtree(folder, ignore_errors=True)
     progress(f"Creating the notebook's Python environment (once, about 250 MB) in {folder}")
-    uv = _uv()
+    uv = uv_program()
     _run([uv, "venv", "--quiet", "--no-project", "--python", str(base_python()), str(folder)], "be created")
     install = [uv, "pip", "sync", "--quiet", "--python", str(folder / "bin" / "python")]
     install += ["--require-hashes", "--only-binary", ":all:", "--compile-bytecode"]
@@ -84,19 +85,8 @@ def _create(folder: Path, progress: Callable[[str], None]) -> None:
     write_atomic(folder / _COMPLETE, f"{platform.python_version()}\n")
 
 
-def _uv() -> str:
-    import uv
-
-    try:
-        return str(uv.find_uv_bin())
-    except FileNotFoundError as error:
-        raise SandboxError("the program uv is missing: install the package uv beside kit") from error
-
-
 def _run(argv: list[str], wanted: str) -> None:
-    # An activated environment or one named for uv is not the one meant here.
-    kept = {name: value for name, value in os.environ.items() if name not in {"VIRTUAL_ENV", "PYTHONPATH"}}
-    done = subprocess.run(argv, env=kept, cwd="/", capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, env=uv_environment(), cwd="/", capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = "\n".join(done.stderr.strip().splitlines()[-_SAID_LINES:])
         raise SandboxError(

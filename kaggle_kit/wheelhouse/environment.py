@@ -5,13 +5,16 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.files import user_cache, write_atomic
-from kaggle_kit.runtime.install import install
+from kaggle_kit.runtime.install import environment_python, install
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
 from kaggle_kit.runtime.wheel_names import KIT_WHEEL
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _COMPLETE = ".complete"
 
@@ -29,21 +32,21 @@ def ready_environment(wheelhouse: Path, *, cache: Path | None = None) -> Path:
 
     The kit's own wheel in it may be an older one: put `kit_wheel(wheelhouse)` before it on PYTHONPATH.
     One that was cut off is made anew; of two processes that need it at once one makes it while the other waits.
-    Raises WheelhouseError where the wheelhouse is not whole or does not install.
+    Raises WheelhouseError where the wheelhouse is not whole, lies over an image's packages, or does not install.
     """
-    hashes = "".join(
-        entry.sha256 for entry in read_manifest(wheelhouse / MANIFEST).files if not entry.path.startswith(KIT_WHEEL)
-    )
+    manifest = read_manifest(wheelhouse / MANIFEST)
+    if manifest.extra.get("mode") == "overlay":
+        raise WheelhouseError(f"{wheelhouse} is an overlay over the packages of an image, which this machine has not")
+    hashes = "".join(entry.sha256 for entry in manifest.files if not entry.path.startswith(KIT_WHEEL))
     key = hashlib.sha256(hashes.encode()).hexdigest()[:16]
     folder = (cache or user_cache()) / "environments" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{key}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         mark = folder / _COMPLETE
-        if mark.is_file():
-            return Path(mark.read_text(encoding="utf-8").strip())
-        shutil.rmtree(folder, ignore_errors=True)
-        python = install(wheelhouse, scratch=folder)
-        shutil.rmtree(folder / "uv-cache", ignore_errors=True)
-        write_atomic(mark, f"{python}\n")
-        return python
+        if not mark.is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            install(wheelhouse, scratch=folder)
+            shutil.rmtree(folder / "uv-cache", ignore_errors=True)
+            write_atomic(mark, "")
+        return environment_python(folder)

@@ -4,7 +4,6 @@ uv resolves for a foreign Python and platform and writes the answer as pylock.to
 that knows uv's options and that file is here.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,8 +15,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kaggle_kit.errors import WheelhouseError
-from kaggle_kit.wheelhouse.download import certificates
-from kaggle_kit.wheelhouse.pip_settings import pip_find_links, pip_index_url
+from kaggle_kit.wheelhouse.pip_settings import pip_find_links
+from kaggle_kit.wheelhouse.uv_settings import uv_environment
 
 _TIMEOUT_SECONDS = 900
 _ERROR_LINES = 10
@@ -160,16 +159,6 @@ def uv_program() -> str:
         return uv.find_uv_bin()
     except FileNotFoundError as error:
         raise WheelhouseError(f"the program of the Python package uv is missing ({error}); install uv again") from error
-
-
-def uv_environment() -> dict[str, str]:
-    """This process's environment; what it tells pip of an index and of certificates, told to uv as well."""
-    environment = dict(os.environ)
-    if isinstance(bundle := certificates(), str):
-        environment["SSL_CERT_FILE"] = bundle
-    if not environment.keys() & {"UV_DEFAULT_INDEX", "UV_INDEX_URL"} and (index := pip_index_url()):
-        environment["UV_DEFAULT_INDEX"] = index
-    return environment
 
 
 def _offers(pylock: Mapping[str, Any]) -> tuple[Offer, ...]:

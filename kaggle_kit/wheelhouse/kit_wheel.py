@@ -15,9 +15,19 @@ import kaggle_kit
 from kaggle_kit.files import write_atomic
 
 DISTRIBUTION = "kaggle_kit_runtime"
-_GROUND = ("__init__.py", "child.py", "errors.py", "files.py", "outside.py")
+_GROUND = ("__init__.py", "child.py", "errors.py", "files.py", "outside.py", "owners.py")
 _MODEL = (
-    *("__init__", "architecture", "calibration", "completeness", "engine_check", "folder", "headers", "inspect"),
+    *(
+        "__init__",
+        "architecture",
+        "calibration",
+        "completeness",
+        "engine_check",
+        "folder",
+        "headers",
+        "inspect",
+        "made",
+    ),
     *("make_program", "make_session", "merge", "old_view", "problem", "quantisation", "quantizable", "quantize"),
     *("quantize_worker", "shards", "stages", "tally", "tokenizer_check", "worker_process", "write_manifest"),
 )

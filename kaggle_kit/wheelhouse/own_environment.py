@@ -14,8 +14,9 @@ from kaggle_kit.files import user_cache, write_atomic
 from kaggle_kit.wheelhouse.assemble import assemble
 from kaggle_kit.wheelhouse.environment import ready_environment
 from kaggle_kit.wheelhouse.fetch import Progress, fetch, silent
-from kaggle_kit.wheelhouse.index import uv_environment, uv_program
+from kaggle_kit.wheelhouse.index import uv_program
 from kaggle_kit.wheelhouse.ready import Host, fitting_lock, this_host
+from kaggle_kit.wheelhouse.uv_settings import uv_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

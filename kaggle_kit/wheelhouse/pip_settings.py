@@ -1,7 +1,8 @@
 """The two of pip's settings that uv would need and does not read: where else to look, and which index.
 
 Places and order as pip documents them (https://pip.pypa.io/en/stable/topics/configuration/): a variable
-wins over the environment's own file, that over the user's, that over the machine's.
+wins over the environment's own file, that over the user's, that over the machine's. A file that somebody else could
+change stops the run.
 """
 
 import configparser
@@ -9,6 +10,8 @@ import os
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from kaggle_kit.owners import refuse_shared
 
 
 def pip_find_links() -> tuple[str, ...]:
@@ -21,11 +24,19 @@ def pip_index_url() -> str | None:
     return _setting("index-url").strip() or None
 
 
+def refuse_shared_settings(path: Path, *, whose: str) -> None:
+    """Raise UsageError where somebody else could change `path`, a configuration file of pip or uv; OSError for none."""
+    remedy = "It says where packages come from: take the right to write there from others (chmod go-w), or remove it"
+    refuse_shared(path, what=f"{whose} configuration {path}", remedy=remedy)
+
+
 def _setting(name: str) -> str:
     variable = f"PIP_{name.upper().replace('-', '_')}"
     if variable in os.environ:
         return os.environ[variable]
     for path in _files():
+        if path.is_file():
+            refuse_shared_settings(path, whose="pip's")
         parser = configparser.RawConfigParser()
         try:
             parser.read(path, encoding="utf-8")

@@ -14,8 +14,9 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from kaggle_kit.errors import KitError, WheelhouseError
+from kaggle_kit.errors import KitError, OutsideError, WheelhouseError
 from kaggle_kit.files import sha256_file, user_cache, write_atomic
+from kaggle_kit.outside import read_json
 from kaggle_kit.runtime.manifest import MANIFEST, Manifest, read_manifest
 from kaggle_kit.runtime.wheel_names import KIT_WHEEL
 from kaggle_kit.targets import Target
@@ -132,13 +133,12 @@ def proof_problem(project: Path, target: str) -> str | None:
         return f"{folder} holds no wheelhouse: fetch it with kit wheels fetch --target {target}, then {again}"
     try:
         lock = read_lock(lock_path(project, target))
-        body = json.loads((folder / PROOF).read_text(encoding="utf-8"))
-        return _problem(body, folder, lock, again=again)
+        if not (folder / PROOF).exists():
+            return f"the wheelhouse {folder} was never proved; {again}"
+        return _problem(read_json(folder / PROOF, follow=True), folder, lock, again=again)
     except WheelhouseError as error:
         return str(error)
-    except FileNotFoundError:
-        return f"the wheelhouse {folder} was never proved; {again}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OutsideError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{folder / PROOF} cannot be read; {again}"
 
 

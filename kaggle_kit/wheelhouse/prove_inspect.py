@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kaggle_kit.errors import WheelhouseError
+from kaggle_kit.errors import OutsideError, WheelhouseError
 from kaggle_kit.files import write_atomic
+from kaggle_kit.outside import read_json
 from kaggle_kit.wheelhouse.archive import Archive, read_archive
 from kaggle_kit.wheelhouse.elf import Elf, read_elf
 
 _FORMAT = 2
+_MOST_KEPT_BYTES = 256 << 20
 _MAGIC = b"\x7fELF"
 
 
@@ -93,7 +95,7 @@ def inspect_wheel(path: Path, *, sha256: str, cache: Path) -> Inspection:
 def _read(kept: Path, file: str) -> Inspection | None:
     """What the cache knows of a wheel; None where it knows nothing that can be read."""
     try:
-        body: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        body: dict[str, Any] = read_json(kept, most_bytes=_MOST_KEPT_BYTES)
         if body.pop("format") != _FORMAT:
             return None
         told = body["archive"]
@@ -103,7 +105,7 @@ def _read(kept: Path, file: str) -> Inspection | None:
             libraries={name: _elf(fields) for name, fields in body["libraries"].items()},
             unreadable=body["unreadable"],
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OutsideError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -18,6 +18,7 @@ from kaggle_kit.files import remove_aside
 from kaggle_kit.wheelhouse.index import uv_program
 from kaggle_kit.wheelhouse.kit_wheel import kit_wheel_name
 from kaggle_kit.wheelhouse.prove_report import Check, judged, not_run
+from kaggle_kit.wheelhouse.uv_settings import local_uv_environment
 
 _REHEARSAL = """
 import json, sys
@@ -124,8 +125,8 @@ def check_installed(made: Rehearsal, *, python: str, exclude: Sequence[str], mis
     """
     if made.environment:
         return not_run("pip check", "an overlay lies over the image's packages, which are not here", python=python)
-    command = [uv_program(), "pip", "check", "--offline", "--python", str(made.python)]
-    done = subprocess.run(command, env=_clean(), capture_output=True, text=True, check=False)
+    command = [uv_program(), "pip", "check", "--offline", "--python", str(made.python.absolute())]
+    done = _ask(command)
     left_out = {canonicalize_name(name) for name in exclude}
     inside = {parse_wheel_filename(file)[0] for file in mismatched}
     faults, said = [], []
@@ -182,14 +183,15 @@ def _pythons(version: str) -> Iterator[Path]:
         yield Path(place) / f"python{version}"
     for how in ("--system", "--managed-python"):
         command = [uv_program(), "python", "find", "--offline", "--no-python-downloads", how, version]
-        done = subprocess.run(command, env=_clean(), capture_output=True, text=True, check=False)
+        done = _ask(command)
         if done.returncode == 0 and done.stdout.strip():
             yield Path(done.stdout.strip())
 
 
-def _clean() -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "PIP_", "PYTHON"))}
-    return kept | {"UV_NO_CONFIG": "1"}
+def _ask(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Ask uv about this machine, away from the working folder: uv starts the Python of a .venv that it finds there."""
+    environment = local_uv_environment()
+    return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, check=False)
 
 
 def _environment(scratch: Path) -> dict[str, str]:

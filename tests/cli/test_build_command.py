@@ -166,3 +166,19 @@ def test_an_unproved_wheelhouse_is_refused(here, capsys, listing):
     assert "kit wheels fetch --target kaggle-t4x2" in said
     assert "--unproved" in said
     assert listing(here) == before
+
+
+def test_what_the_user_trusts_is_built(here, edit, capsys):
+    """Engine options that bring code need the user's word at each command; kit says that it has it."""
+    edit(here / "kit.toml", "engine_options.trust_remote_code = true")
+    for command in (
+        ["build", "--unproved"],
+        ["score", "kit.toml", "-o", "x.csv"],
+        ["eval", "answer", "-o", "x.parquet"],
+    ):
+        assert run(command) == 2
+    assert capsys.readouterr().err.count("--trust-remote-code") >= 1
+    assert run(["build", "--unproved", "--trust-remote-code"]) == 0
+    assert "trusted: engine options" in capsys.readouterr().err
+    assert "'trust_remote_code': True" in (here / "build" / "answer" / "answer.ipynb").read_text()
+    assert run(["build", "--unproved"]) == 2

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -153,3 +154,45 @@ def test_an_edited_notebook_is_not_pushed_over(edited):
     assert "--overwrite" in told.out
     assert edited.push("--overwrite").code == 0
     assert edited.kit("status", "answer", "--json").json["version"] == 3
+
+
+HIDDEN = "Which\x1b]52;c;eA==\x07 one\u202e is\u200b it?"
+SHOWN = r"Which\x1b]52;c;eA==\x07 one\u202e is\u200b it?"
+
+
+def test_what_no_eye_sees_stands_in_the_patch_as_escapes(pushed):
+    """It is told, the patch of a file too, and --apply writes what was edited, to the letter."""
+    pushed.edit_in_browser(OLD, HIDDEN)
+    told = pushed.kit("pull", "answer")
+    assert f"+# {SHOWN}\n" in told.out
+    assert r"characters that no eye sees (\x1b, \x07, \u202e, \u200b)" in told.err
+    assert pushed.kit("pull", "answer", "--apply").code == 0
+    assert f"# {HIDDEN}\n" in (pushed.root / "notebooks_src" / "answer.py").read_text()
+
+
+@pytest.mark.parametrize("hidden", ["x = 1\rimport os", "x = 1  # \x1b[2K\rprint(1)"])
+def test_a_return_in_code_is_seen(pushed, hidden):
+    """What stands before a lone return is not written over on the terminal, in a patch or in a conflict."""
+    pushed.edit_in_browser(OLD, hidden)
+    told = pushed.kit("pull", "answer")
+    assert "\r" not in told.out + told.err
+    assert "\\r" in told.out + told.err
+    assert "x = 1" in told.out + told.err
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("new", ["האם זה טוב?", "می\u200cخواهم", "👩\u200d🔬 好 café\u00a0?"])
+def test_a_patch_in_any_language_applies(desk, new, end):
+    """With the source's own line ends, from a file, by git: nothing of it is an escape."""
+    source = desk.root / "notebooks_src" / "answer.py"
+    source.write_text(source.read_text(), newline=end)
+    assert desk.kit("build", "answer", "--unproved").code == 0
+    assert desk.push("--wait").code == 0
+    desk.edit_in_browser(OLD, new)
+    program = [sys.executable, "-m", "kaggle_kit.cli.main", "pull", "answer", "--project", str(desk.root)]
+    with (desk.root / "edits.patch").open("wb") as out:
+        done = subprocess.run(program, stdout=out, stderr=subprocess.PIPE, check=True)
+    assert b"no eye sees" not in done.stderr
+    git = ["git", "apply", "--whitespace=nowarn", "edits.patch"]
+    subprocess.run(git, cwd=desk.root, check=True, capture_output=True)
+    assert f"# {new}{end}".encode() in source.read_bytes()

@@ -165,9 +165,11 @@ def test_runs_of_one_name_are_told_apart(runs):
         ("a\x00b\x9f\ud800\ufdd0", "a\ufffdb\ufffd\ufffd\ufffd"),
         ("\U0001ffff", "\ufffd"),
         ("a\r\nb\rc\n\t", "a\nb\ufffdc\n\t"),
+        ("a\u202eb\u200bc\U000e0041\u2028", "a\ufffdb\ufffdc\ufffd\ufffd"),
+        ("می\u200cخواهم 👩\u200d🔬", "می\u200cخواهم 👩\u200d🔬"),
         (7, 7),
     ],
 )
 def test_what_no_page_may_hold_is_replaced(text, shown):
-    """Control characters, lone surrogates and noncharacters become U+FFFD; newlines and tabs stay."""
+    """What no eye sees becomes U+FFFD; newlines and tabs stay, and so does what a script or an emoji needs."""
     assert visible(text) == shown

@@ -1,5 +1,6 @@
 """`kit score` before and beyond its worker: what is wrong with a table is told, and what was scored is kept."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -96,3 +97,25 @@ def test_other_rows_of_the_same_size_do_not_get_the_scores_of_the_first(score, t
     first, second = read_table(tmp_path / "out.csv")
     assert first["flags"] == "rule: identical"
     assert second["problem"]
+
+
+@pytest.mark.parametrize("what", ["the folder", "the journal", "the log", "the journal's log", "a pipe"])
+def test_what_a_clone_put_in_its_place_is_not_followed(score, tmp_path, what):
+    """A link or a pipe where an earlier call's state should be is refused, and what it leads to is as it was."""
+    state, secret = tmp_path / "out.csv.kit", tmp_path / "secret"
+    secret.write_text("made-up")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if what == "the folder":
+        state.symlink_to(elsewhere)
+    else:
+        state.mkdir()
+        names = {"the journal": "journal.sqlite", "the log": "worker-0.log", "the journal's log": "journal.sqlite-wal"}
+        if what == "a pipe":
+            os.mkfifo(state / "job-0.json")
+        else:
+            (state / names[what]).symlink_to(secret)
+    with pytest.raises(DataError, match=r"was not left by an earlier call of kit: remove .*out\.csv\.kit"):
+        score([{"left": "s", "right": "s"}])
+    assert secret.read_text() == "made-up"
+    assert list(elsewhere.iterdir()) == []

@@ -360,7 +360,7 @@ def test_the_program_says_what_was_foreseen(tmp_path):
             "id_column": "id",
         },
     }
-    with pytest.raises(ModelError, match=r"^\S+ is an adapter of the kind IA3; kit merges LORA \(.*\)$"):
+    with pytest.raises(ModelError, match=r"^\S+ is an adapter of the kind 'IA3'; kit merges LORA \(.*\)$"):
         run_worker(
             Path(sys.executable),
             request,

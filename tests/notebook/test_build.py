@@ -10,7 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from kaggle_kit.errors import KitError, ProjectError
+from kaggle_kit import targets
+from kaggle_kit.errors import KitError, ProjectError, UsageError
 from kaggle_kit.files import sha256_file
 from kaggle_kit.notebook.build import build
 from kaggle_kit.project import load_project
@@ -26,7 +27,8 @@ def built(minimal):
     """A function: build the minimal project's notebook."""
 
     def make(*assignments: str, target: str = "kaggle-t4x2"):
-        return build(load_project(minimal), "answer", target=load_target(target), assignments=assignments)
+        there = load_target(target, project=minimal)
+        return build(load_project(minimal), "answer", target=there, assignments=assignments)
 
     return make
 
@@ -235,6 +237,24 @@ def test_engine_options_of_kit_toml(built, minimal, edit):
     text = built().notebook.read_text(encoding="utf-8")
     assert "'max_num_seqs': 3" in text
     assert "'dtype': 'half'" in text
+
+
+@pytest.mark.parametrize("place", ["kit.toml", "target"])
+@pytest.mark.parametrize("option", ["trust_remote_code = true", 'worker_cls = "evil.Worker"', 'load_format = "pt"'])
+def test_engine_options_that_bring_code_are_refused(built, minimal, edit, listing, place, option):
+    """Wherever a project writes them, nothing is built, and the sentence names the option and the way."""
+    if place == "kit.toml":
+        edit(minimal / "kit.toml", f"engine_options.{option}")
+    else:
+        target = minimal / "targets" / "kaggle-t4x2.toml"
+        target.parent.mkdir()
+        shipped = Path(targets.__file__).with_name(target.name).read_text(encoding="utf-8")
+        freeze = "".join(f"{line}\n" for line in shipped.splitlines() if not line.startswith("freeze"))
+        target.write_text(freeze.replace("[engine_options]", f"[engine_options]\n{option}"))
+    before = listing(minimal)
+    with pytest.raises(UsageError, match=f"{option.split()[0]}.*--trust-remote-code"):
+        built()
+    assert listing(minimal) == before
 
 
 @pytest.mark.parametrize("wrong", ["token_buget=1", "token_budget=x", "token_budget"])

@@ -128,6 +128,7 @@ WRONG = {
     "neither place": ('dataset = "ada/small-model"', "", ["models.small", "either dataset or kaggle_model"]),
     "unknown model": ('model = "small"', 'model = "smal"', ["answer.model = 'smal'", "did you mean 'small'?"]),
     "bad competition": ('"best-answer"', '"Best Answer"', ["competition = 'Best Answer'"]),
+    "trust that is the user's": ('owner = "ada"', 'trusted = true\nowner = "ada"', ["unknown key 'trusted'"]),
     "bad owner": ('owner = "ada"', 'owner = "Ada L"', ["owner = 'Ada L'"]),
     "dataset without owner": ('"ada/small-model"', '"small-model"', ["models.small.dataset = 'small-model'"]),
     "model without version": ('"ada/small/pyTorch/awq/3"', '"ada/small/pyTorch/awq"', ["published.kaggle_model"]),

@@ -142,8 +142,9 @@ options = json.loads(pathlib.Path(job).read_text())["engine_options"]
 if options.get("dies"): raise SystemExit("CUDA out of memory")
 time.sleep(options.get("sleeps", 0))
 speed = options["speed"]
+for _ in range(options.get("floods", 0)): sys.stderr.write("z" * (1 << 16))
 print(json.dumps(dict(event="measured", engine="e", rows=1, tokens=speed, seconds=1.0, tokens_per_second=speed,
-    start_seconds=0.1, probabilities={"1": [speed / 1000, 1 - speed / 1000]})))
+    start_seconds=0.1, probabilities={"1": [speed / 1000, 1 - speed / 1000]}) | options.get("lies", {})))
 """
 
 
@@ -207,3 +208,33 @@ def test_no_trial_outlives_the_time(run):
     assert time.monotonic() - since < 20
     assert len(found) == 1
     assert told[-1] == "trial 1: no time is left for it"
+
+
+WRONG = {
+    "a rate of zero": {"tokens_per_second": 0},
+    "a rate that is none": {"tokens_per_second": "fast"},
+    "a start before its time": {"start_seconds": -1},
+    "probabilities of other labels": {"probabilities": {"1": [0.5]}},
+    "probabilities that are texts": {"probabilities": {"1": ["a", "b"]}},
+    "probabilities that are none": {"probabilities": 7},
+    "no engine": {"engine": None},
+    "rows that are half": {"rows": 1.5},
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_trial_that_tells_nonsense_costs_only_itself(run, case):
+    """Whatever a hostile model's trial says, the others' figures stand, and there is a sentence."""
+    found, told = run({"speed": 100}, {"speed": 150, "lies": WRONG[case]}, {"speed": 90})
+    assert [one.problem is None for one in found] == [True, False, True]
+    assert "the " in found[1].problem
+    assert len(told) == 3
+
+
+def test_a_trial_writes_no_file_that_is_read(run, tmp_path):
+    """A link in the place of a result, and words without end, change nothing."""
+    (tmp_path / "scratch" / "trial-0").mkdir(parents=True)
+    (tmp_path / "scratch" / "trial-0" / "measured.json").symlink_to("/etc/hostname")
+    found, _ = run({"speed": 100, "floods": 200})
+    assert found[0].tokens_per_second == 100
+    assert (tmp_path / "scratch" / "trial-0" / "log.txt").stat().st_size < 64 << 20

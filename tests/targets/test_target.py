@@ -64,6 +64,11 @@ def test_an_unknown_target():
         ("gpus = -1", r"own\.toml: gpus = -1"),
         ("gpus = ", r"own\.toml is not valid TOML"),
         ("engine_options.x = [1]", r"engine_options\.x = \[1\]: a text, a number"),
+        ('worker_environment.LD_PRELOAD = "x.so"', r"own\.toml: .*worker_environment\.LD_PRELOAD"),
+        ('worker_environment.PYTHONSTARTUP = "x.py"', r"worker_environment\.PYTHONSTARTUP"),
+        ('worker_environment.https_proxy = "127.0.0.1"', r"worker_environment\.https_proxy"),
+        ('worker_environment.VLLM_PLUGINS = "evil"', r"worker_environment\.VLLM_PLUGINS"),
+        ('worker_environment.VLLM_LOGGING_LEVEL = "../x"', r"worker_environment\.VLLM_LOGGING_LEVEL"),
     ],
 )
 def test_a_wrong_target(own, text, message):

@@ -1,6 +1,7 @@
 """An environment from a wheelhouse, made once and kept."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,23 @@ def test_one_that_was_cut_off_is_made_anew(wheelhouse, tmp_path):
     assert ready_environment(wheelhouse, cache=tmp_path / "cache") == python
     assert not (python.parent / "mine").exists()
     assert version(python) == "1.0"
+
+
+def test_a_mark_names_no_program(wheelhouse, tmp_path):
+    """What is started is found by its place: a mark that names another program is not read."""
+    python = ready_environment(wheelhouse, cache=tmp_path / "cache")
+    (mark,) = (tmp_path / "cache" / "environments").glob("*/.complete")
+    mark.write_text("/tmp/evil/python\n")
+    assert ready_environment(wheelhouse, cache=tmp_path / "cache") == python
+
+
+def test_an_overlay_has_no_environment(wheelhouse, tmp_path):
+    """Its packages lie over those of an image, which is not here."""
+    manifest = make_manifest(wheelhouse, kind="wheelhouse", name="tiny")
+    over = replace(manifest, extra={**manifest.extra, "mode": "overlay"})
+    (wheelhouse / MANIFEST).write_text(dump_manifest(over), encoding="utf-8")
+    with pytest.raises(WheelhouseError, match="overlay over the packages of an image"):
+        ready_environment(wheelhouse, cache=tmp_path / "cache")
 
 
 def test_a_corrupt_wheelhouse_leaves_no_environment(wheelhouse, tmp_path):

@@ -9,10 +9,11 @@ from fake_index import Index, make_wheel
 from kaggle_kit.errors import UsageError, WheelhouseError
 from kaggle_kit.targets import Target
 from kaggle_kit.wheelhouse.download import certificates
-from kaggle_kit.wheelhouse.index import torch_sources, uv_environment
+from kaggle_kit.wheelhouse.index import torch_sources
 from kaggle_kit.wheelhouse.lock import Lock, dump_lock
 from kaggle_kit.wheelhouse.pip_settings import pip_find_links, pip_index_url
 from kaggle_kit.wheelhouse.resolve import _moment, locate, resolve
+from kaggle_kit.wheelhouse.uv_settings import uv_environment
 
 
 def _cpu_torch(target: Target) -> Target:

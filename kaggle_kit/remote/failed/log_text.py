@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
+from kaggle_kit.visible import without_colours
+
 # What stands before each line of kit's own dry runs, and of a log copied from Kaggle's page.
 _STAMP = re.compile(r"^[ ]{0,12}(\d{1,9}\.\d{1,3})(?:s[\t ]\d{1,9}[\t ]|[ ]{2})", re.MULTILINE)
 _LONGEST = 400
@@ -59,7 +60,7 @@ def read_log(raw: str) -> LogText:
     entries = _entries(raw)
     if entries is not None:
         return _joined(entries)
-    plain = _ANSI.sub("", raw.replace("\r\n", "\n"))
+    plain = without_colours(raw.replace("\r\n", "\n"))
     first = _STAMP.match(plain.lstrip("\n"))
     if first is None:
         return LogText(plain)
@@ -102,7 +103,7 @@ def _joined(entries: list[Any]) -> LogText:
     length = 0
     stream, open_line = None, False
     for entry in entries:
-        data = _ANSI.sub("", str(entry["data"]).replace("\r\n", "\n"))
+        data = without_colours(str(entry["data"]).replace("\r\n", "\n"))
         if open_line and entry.get("stream_name") != stream:
             data = f"\n{data}"
         if isinstance(entry.get("time"), int | float):

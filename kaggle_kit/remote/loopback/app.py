@@ -6,8 +6,7 @@ import asyncio
 import json
 import threading
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -18,7 +17,7 @@ from kaggle_kit.remote.loopback import account, blobs, competitions, datasets, d
 from kaggle_kit.remote.loopback.effects import Cut, Delay, Drop, Edit, Instead, Lose
 from kaggle_kit.remote.loopback.replies import Answer, Json, Refusal
 from kaggle_kit.remote.loopback.runs import ended
-from kaggle_kit.remote.loopback.uploads import Hangup, upload
+from kaggle_kit.remote.loopback.uploads import Hangup, drained, upload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,7 +37,9 @@ HANDLERS = (
     | competitions.ROUTES
     | {"blobs.BlobApiService/StartBlobUpload": blobs.start_blob_upload}
 )
+_BEHIND = {"files": downloads.file_behind, "archives": downloads.archive_behind}
 _LOG_POLL_SECONDS = 0.05
+_QUESTION_BYTES = 1 << 16
 
 
 class Gate:
@@ -85,18 +86,26 @@ class Application:
 
     def asgi(self) -> ASGIApp:
         """The application as the server library takes it."""
-        routes = [
+        return Gate(Starlette(routes=self.routes()), self._traffic)
+
+    def routes(self) -> list[Route]:
+        """All that is answered. Nothing is without the user's login, or an address that nobody can guess."""
+        return [
             Route("/api/v1/kernels/logs/stream/{owner}/{slug}", self.log_stream, methods=["GET"]),
             Route("/api/v1/{service}/{method}", self.call, methods=["POST"]),
             Route("/upload/{token}", self.put, methods=["PUT"]),
-            Route("/files/{path:path}", partial(self.file, find=downloads.file_behind), methods=["GET"]),
-            Route("/archives/{path:path}", partial(self.file, find=downloads.archive_behind), methods=["GET"]),
+            Route("/files/{signature}/{path:path}", partial(self.file, kind="files"), methods=["GET"]),
+            Route("/archives/{signature}/{path:path}", partial(self.file, kind="archives"), methods=["GET"]),
         ]
-        return Gate(Starlette(routes=routes), self._traffic)
 
     async def call(self, request: Request) -> Response:
         """One call of the protocol: the login is checked, a fault may strike, a handler answers."""
         route = f"{request.path_params['service']}/{request.path_params['method']}"
+        try:
+            self._check_caller(route, request)
+        except Refusal as refusal:
+            await drained(request)
+            return _response(refusal.answer())
         content = await request.body()
         self._traffic.count(route, len(content))
         body = _json(content)
@@ -108,23 +117,26 @@ class Application:
                 return self._struck(fault, _response(answer))
             case Cut():
                 return self._struck(fault, Hangup())
-        authorization = request.headers.get("authorization", "")
-        answer = await run_in_threadpool(self._answered, route, _without_dropped(fault, body), authorization)
+        answer = await run_in_threadpool(self._answered, route, _without_dropped(fault, body))
         return await self._delivered(fault, body, answer)
 
     async def put(self, request: Request) -> Response:
         """One PUT of an upload."""
         return await upload(request, service=self._service, receivers=self._receivers, traffic=self._traffic)
 
-    async def file(self, request: Request, *, find: Any) -> Response:
-        """A file or an archive. Range requests are answered."""
-        self._traffic.count("GET file")
-        path = await run_in_threadpool(self._found, find, request.path_params["path"])
-        return FileResponse(path) if isinstance(path, Path) else _response(path)
+    async def file(self, request: Request, *, kind: str) -> Response:
+        """A file or an archive, by an address that this server has made. Range requests are answered."""
+        signature, path = request.path_params["signature"], request.path_params["path"]
+        try:
+            self._service.check_file_url(kind, signature, path)
+            self._traffic.count("GET file")
+            found = await run_in_threadpool(_BEHIND[kind], self._service, path)
+        except Refusal as refusal:
+            return _response(refusal.answer())
+        return FileResponse(found)
 
     async def log_stream(self, request: Request) -> Response:
         """A run's log: events as they come while it runs, all at once afterwards."""
-        self._traffic.count("GET log stream")
         asked = {
             "userName": request.path_params["owner"],
             "kernelSlug": request.path_params["slug"],
@@ -132,6 +144,7 @@ class Application:
         }
         try:
             account.check_login(self._service, request.headers.get("authorization", ""))
+            self._traffic.count("GET log stream")
             kernel, version = kernels.find_version(self._service, asked)
         except Refusal as refusal:
             return _response(refusal.answer())
@@ -154,14 +167,22 @@ class Application:
             await asyncio.sleep(_LOG_POLL_SECONDS)
         yield "data: END_OF_LOG\n\n"
 
-    def _answered(self, route: str, body: Json, authorization: str) -> Answer:
+    def _check_caller(self, route: str, request: Request) -> None:
+        """Raise Refusal unless the login is there, before anything of the body is read."""
+        if route != account.INTROSPECT:
+            account.check_login(self._service, request.headers.get("authorization", ""))
+            return
+        # The one question without a login, for it is asked with the token: from anybody, so only a short one.
+        length = request.headers.get("content-length", "")
+        if not length.isdecimal() or int(length) > _QUESTION_BYTES:
+            raise Refusal(413, "a token is not as long as this")
+
+    def _answered(self, route: str, body: Json) -> Answer:
         """What the call's handler says. All that it changes is written together."""
         try:
             with self._service.store.change():
-                if route != account.INTROSPECT:
-                    account.check_login(self._service, authorization)
                 if redirect := downloads.ROUTES.get(route):
-                    return Answer(302, {}, {"Location": self._service.url + redirect(self._service, body)})
+                    return Answer(302, {}, {"Location": redirect(self._service, body)})
                 if handler := HANDLERS.get(route):
                     return Answer(200, handler(self._service, body))
                 return Refusal(501, f"the loopback Kaggle has no {route}").answer()
@@ -170,12 +191,6 @@ class Application:
         except Exception as mistake:  # noqa: BLE001 - kept for the one who rehearses, and answered as a failure
             self.mistakes.append(mistake)
             return Answer(500, {"code": 500, "message": f"the loopback Kaggle failed: {mistake!r}"})
-
-    def _found(self, find: Any, path: str) -> Path | Answer:
-        try:
-            return Path(find(self._service, path))
-        except Refusal as refusal:
-            return refusal.answer()
 
     async def _delivered(self, fault: Fault | None, body: Json, answer: Answer) -> Response:
         """The answer on its way back, where a fault may change, delay or lose it."""

@@ -1,4 +1,7 @@
-"""Files that leave the server: calls that answer with an address, and the files behind those addresses."""
+"""Files that leave the server: calls that answer with an address, and the files behind those addresses.
+
+An address carries the server's signature (see `Service.file_url`), which is checked before anything is looked up.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import shutil
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from kaggle_kit.remote.loopback import datasets, kernels, models
 from kaggle_kit.remote.loopback.competitions import data_files, find_competition
@@ -29,7 +31,7 @@ def dataset(service: Service, request: Json) -> str:
     """A dataset's version, or one file of it."""
     found = datasets.find_dataset(service, reference(request.get("ownerSlug"), request.get("datasetSlug")))
     version = readable(found, request.get("datasetVersionNumber"))
-    return _address(f"dataset/{found.ref}/{version.number}", request.get("fileName"))
+    return _address(service, f"dataset/{found.ref}/{version.number}", request.get("fileName"))
 
 
 def model(service: Service, request: Json) -> str:
@@ -38,25 +40,25 @@ def model(service: Service, request: Json) -> str:
     ref = f"{owner}/{request.get('framework')}/{request.get('instanceSlug')}"
     found = models.find_variation(service, ref)
     version = readable(found, request.get("versionNumber"))
-    return _address(f"model/{found.ref}/{version.number}", request.get("path"))
+    return _address(service, f"model/{found.ref}/{version.number}", request.get("path"))
 
 
 def competition_file(service: Service, request: Json) -> str:
     """One file of a competition."""
     slug = find_competition(service, request.get("competitionName")).slug
-    return _address(f"competition/{slug}", request.get("fileName"))
+    return _address(service, f"competition/{slug}", request.get("fileName"))
 
 
 def competition_files(service: Service, request: Json) -> str:
     """All files of a competition."""
-    return _address(f"competition/{find_competition(service, request.get('competitionName')).slug}", None)
+    return _address(service, f"competition/{find_competition(service, request.get('competitionName')).slug}", None)
 
 
 def kernel_output(service: Service, request: Json) -> str:
     """One file of a run's output."""
     found = kernels.find_kernel(service, reference(request.get("ownerSlug"), request.get("kernelSlug")))
     number = request.get("versionNumber") or found.versions[-1].number
-    return _address(f"output/{found.ref}/v{number}", request.get("filePath"))
+    return _address(service, f"output/{found.ref}/v{number}", request.get("filePath"))
 
 
 ROUTES: dict[str, Callable[[Service, Json], str]] = {
@@ -98,8 +100,8 @@ def archive_behind(service: Service, path: str) -> Path:
     return target
 
 
-def _address(place: str, name: object) -> str:
-    return f"/files/{quote(f'{place}/{name}')}" if name else f"/archives/{quote(place)}.zip"
+def _address(service: Service, place: str, name: object) -> str:
+    return service.file_url(f"{place}/{name}") if name else service.file_url(f"{place}.zip", kind="archives")
 
 
 def _files(service: Service, kind: str, parts: list[str]) -> Files:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from kaggle_kit.remote.loopback.settings import TOKEN
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -17,7 +15,7 @@ _UNWANTED_PREFIXES = ("KAGGLE", "XDG_")
 _UNWANTED = {"NETRC", "PYTHONPATH", "PYTHONSTARTUP"}
 
 
-def variables(port: int, home: Path, tmp: Path, *, token: str = TOKEN) -> dict[str, str]:
+def variables(port: int, home: Path, tmp: Path, *, token: str) -> dict[str, str]:
     """Exactly the variables that point the client to a loopback Kaggle on `port`.
 
     The client honours LOCALHOST only, and then speaks to http://localhost, port 80: a proxy for plain HTTP brings it to
@@ -36,7 +34,7 @@ def variables(port: int, home: Path, tmp: Path, *, token: str = TOKEN) -> dict[s
 
 
 def environment(
-    port: int, home: Path, tmp: Path, *, token: str = TOKEN, base: Mapping[str, str] | None = None
+    port: int, home: Path, tmp: Path, *, token: str, base: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """A whole environment: `base` (this process's one) without what `unwanted` names, with `variables`."""
     known = dict(os.environ) if base is None else dict(base)

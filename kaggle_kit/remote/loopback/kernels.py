@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from kaggle_kit.remote.loopback import rules
 from kaggle_kit.remote.loopback.records import NEVER_RUN, QUEUED, Kernel, KernelVersion
@@ -254,7 +253,7 @@ def _competitions(kernel: Kernel) -> list[str]:
 
 
 def _file_url(service: Service, ref: str, number: int, name: str) -> str:
-    return f"{service.url}/files/output/{ref}/v{number}/{quote(name)}"
+    return service.file_url(f"output/{ref}/v{number}/{name}")
 
 
 _SERVICE = "kernels.KernelsApiService/"

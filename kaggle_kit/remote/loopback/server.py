@@ -9,8 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from kaggle_kit.errors import RemoteError, UsageError
+from kaggle_kit.owners import own_folder
 from kaggle_kit.remote.loopback.environment import environment
 from kaggle_kit.remote.loopback.faults import ActiveFaults
+from kaggle_kit.remote.loopback.mark import check_mark
 from kaggle_kit.remote.loopback.records import Competition, Dataset, Model, StoredFile, Variation, Version
 from kaggle_kit.remote.loopback.rules import framework_of
 from kaggle_kit.remote.loopback.runs import Runner, Runs
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from kaggle_kit.remote.loopback.faults import Fault
 
 _START_SECONDS = 20.0
+_OWN_FOLDER = "What it holds is run and handed out: choose a folder that is yours alone, or a new one"
 
 
 class LoopbackKaggle:
@@ -35,7 +38,8 @@ class LoopbackKaggle:
 
     `folder` holds all that it remembers; a server made again on it goes on. `runner` runs pushed notebooks, `judge`
     scores submissions. `port` 0 takes any free one. `keep_bytes=False` keeps only hashes and sizes of uploads.
-    Raises RemoteError where another server uses the folder.
+    `folder` is closed to other users. Raises RemoteError where another server uses it, UsageError where somebody else
+    could change it, or where it holds what no server of this user has made.
     """
 
     def __init__(
@@ -49,7 +53,8 @@ class LoopbackKaggle:
         port: int = 0,
         keep_bytes: bool = True,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        own_folder(folder, what="the loopback Kaggle's folder", remedy=_OWN_FOLDER)
+        check_mark(folder)
         self.settings = settings or Settings()
         self.traffic = Traffic()
         self.faults = ActiveFaults(faults)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import re
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from kaggle_kit.remote.loopback.replies import Json, Refusal
 
@@ -32,10 +37,25 @@ class Service:
     runs: Runs
     judge: Judge
     url: str = field(default="")
+    _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     def now(self) -> str:
         """The time as the protocol writes it."""
         return self.settings.clock().strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+    def file_url(self, path: str, *, kind: str = "files") -> str:
+        """The address of a file, or of an archive: clients fetch it without a login, so nobody else must guess it."""
+        return f"{self.url}/{kind}/{self._signature(kind, path)}/{quote(path)}"
+
+    def check_file_url(self, kind: str, signature: str, path: str) -> None:
+        """Raise Refusal unless this server has made the address."""
+        given = signature.encode(errors="surrogatepass")
+        if not hmac.compare_digest(given, self._signature(kind, path).encode()):
+            raise Refusal(403, "this address was not made by this server")
+
+    def _signature(self, kind: str, path: str) -> str:
+        made = hmac.digest(self._key, f"{kind}/{path}".encode(errors="surrogatepass"), hashlib.sha256)
+        return base64.urlsafe_b64encode(made).decode().rstrip("=")
 
     def own(self, owner: object, what: str) -> None:
         """Raise Refusal unless `owner` is the server's user: nobody writes what is another's."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 USERNAME = "rehearsal"
-# Not a secret: the loopback's own, and worth nothing anywhere else.
-TOKEN = "loopback-not-a-secret"  # noqa: S105
+
+
+def _new_token() -> str:
+    return secrets.token_urlsafe(32)
 
 
 def _now() -> datetime:
@@ -22,6 +25,7 @@ def _now() -> datetime:
 class Settings:
     """The user and the limits.
 
+    `token` is the user's login, another one for each server: whoever knows it can push a notebook, which then runs.
     `polls_until_ready` is how often a client is told that a dataset or model version is still processed;
     `polls_until_scored` the same for a submission; `queued_polls` how often a started run still says QUEUED.
     `gpu_sessions` is how many GPU runs may be queued or running at once, `gpu_hours` the week's allowance.
@@ -31,7 +35,7 @@ class Settings:
     """
 
     username: str = USERNAME
-    token: str = TOKEN
+    token: str = field(default_factory=_new_token, repr=False)
     polls_until_ready: int = 2
     polls_until_scored: int = 1
     queued_polls: int = 1

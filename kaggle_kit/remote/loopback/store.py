@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import sqlite3
 import threading
@@ -37,7 +38,10 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
 
 def _locked(path: Path) -> IO[str]:
     """The open lock file of a folder. Raises RemoteError where another server has it."""
-    stream = path.open("w")
+    try:
+        stream = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+")
+    except OSError as error:
+        raise RemoteError(f"{path} cannot be opened: {error.strerror}; remove it, or choose another folder") from error
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

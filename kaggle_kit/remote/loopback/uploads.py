@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from kaggle_kit.remote.loopback.blobs import Receiver, Receivers, Span, read_span
+from kaggle_kit.remote.loopback.blobs import Receiver, Receivers, Span, find_upload, read_span
 from kaggle_kit.remote.loopback.effects import Cut, Delay, Instead, Lose
 from kaggle_kit.remote.loopback.faults import UPLOAD
-from kaggle_kit.remote.loopback.records import Blob
 from kaggle_kit.remote.loopback.replies import Refusal
 
 if TYPE_CHECKING:
@@ -21,10 +20,12 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from kaggle_kit.remote.loopback.effects import Effect
+    from kaggle_kit.remote.loopback.records import Blob
     from kaggle_kit.remote.loopback.service import Service
     from kaggle_kit.remote.loopback.traffic import Traffic
 
 _WRITE_BYTES = 1 << 20
+_REFUSED_BYTES = 1 << 20
 
 
 class Hangup(Response):
@@ -39,15 +40,15 @@ class Hangup(Response):
 async def upload(request: Request, *, service: Service, receivers: Receivers, traffic: Traffic) -> Response:
     """Take one PUT: a question about what has come, or bytes."""
     header = request.headers.get("content-range", "")
-    blob = service.store.get(Blob, request.path_params["token"])
+    blob = find_upload(service.store, request.path_params["token"])
+    if blob is None:
+        await drained(request)
+        return _json(Refusal(403, "no such upload"))
     try:
         span = read_span(header) if header else Span(0, -1)
     except Refusal as refusal:
         await _drained(request, traffic)
         return _json(refusal)
-    if blob is None:
-        await _drained(request, traffic)
-        return _json(Refusal(404, "no such upload"))
     if span.start is None:
         traffic.count(f"{UPLOAD} query")
         return _progress(blob, receivers)
@@ -67,6 +68,18 @@ async def upload(request: Request, *, service: Service, receivers: Receivers, tr
     if fault:
         service.faults.struck(fault)
     return await _delivered(effect, response)
+
+
+async def drained(request: Request) -> None:
+    """Read what a refused client is still sending, so that it sees the answer; not more than is usual."""
+    seen = 0
+    try:
+        async for chunk in request.stream():
+            seen += len(chunk)
+            if seen > _REFUSED_BYTES:
+                return
+    except ClientDisconnect:
+        return
 
 
 async def _taken(

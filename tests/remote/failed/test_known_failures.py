@@ -9,6 +9,7 @@ import pytest
 from failure_cases import GOOD, LOGS, MESSAGES
 
 from kaggle_kit.remote.failed.failures import PLACES, UNKNOWN, decode, decode_message, failures, plain_start
+from kaggle_kit.remote.failed.log_text import read_log
 
 ROOT = Path(__file__).parents[3]
 KNOWN = {failure.id: failure for failure in failures()}
@@ -154,6 +155,13 @@ def test_colours_are_taken_off():
     log = "\x1b[31mtorch.OutOfMemoryError\x1b[39m: CUDA\x1b[0m out of memory. \x1b]0;title\x07Tried\n"
     (finding,) = decode(log)
     assert finding.text == "torch.OutOfMemoryError: CUDA out of memory. Tried"
+
+
+def test_a_command_that_does_not_end_hides_nothing():
+    """The lines after it are read, and shown."""
+    log = "begin \x1b]0;title\nCUDA out of memory\n"
+    assert decode(log)[0].text == "CUDA out of memory"
+    assert read_log(log).text == log
 
 
 def test_times_are_told_where_the_log_tells_them():

@@ -9,7 +9,6 @@ from loopback_client import COMPETITION, Caller, judge, run
 
 from kaggle_kit.remote.loopback.environment import unwanted, variables
 from kaggle_kit.remote.loopback.server import LoopbackKaggle
-from kaggle_kit.remote.loopback.settings import TOKEN
 
 Make = Callable[..., LoopbackKaggle]
 
@@ -18,6 +17,7 @@ Make = Callable[..., LoopbackKaggle]
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """A function that starts a server, on `tmp_path/kaggle` unless another folder is named."""
     servers: list[LoopbackKaggle] = []
+    monkeypatch.setenv("KIT_CACHE_DIR", str(tmp_path / "cache"))
     for name in ("home", "tmp", "data"):
         (tmp_path / name).mkdir()
     (tmp_path / "data" / "train.csv").write_text("id\n1\n")
@@ -31,7 +31,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
         server.add_competition(COMPETITION, tmp_path / "data", daily_submissions=2)
         for name in [name for name in os.environ if unwanted(name)]:
             monkeypatch.delenv(name)
-        for name, value in variables(server.port, tmp_path / "home", tmp_path / "tmp").items():
+        told = variables(server.port, tmp_path / "home", tmp_path / "tmp", token=server.settings.token)
+        for name, value in told.items():
             monkeypatch.setenv(name, value)
         return server
 
@@ -61,8 +62,8 @@ def caller_of() -> Iterator[Callable[[], Caller]]:
     """A function that makes a client of whichever server the environment points to."""
     callers: list[Caller] = []
 
-    def caller_of(token: str = TOKEN) -> Caller:
-        callers.append(Caller(token))
+    def caller_of(token: str | None = None) -> Caller:
+        callers.append(Caller(token or os.environ["KAGGLE_API_TOKEN"]))
         return callers[-1]
 
     yield caller_of

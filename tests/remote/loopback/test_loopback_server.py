@@ -22,12 +22,12 @@ def test_the_environment_holds_no_other_login_or_proxy(tmp_path):
         "PATH": "/bin", "KAGGLE_USERNAME": "me", "KAGGLE_KEY": "k", "KAGGLE_CONFIG_DIR": "/c", "HTTPS_PROXY": "p",
         "ALL_PROXY": "p", "all_proxy": "p", "NETRC": "n", "XDG_CONFIG_HOME": "/x", "HOME": "/real", "KAGGLEHUB_X": "1",
     }  # fmt: skip
-    found = environment(8080, tmp_path / "home", tmp_path / "tmp", base=base)
+    found = environment(8080, tmp_path / "home", tmp_path / "tmp", token="made-up", base=base)
     assert found == {
         "PATH": "/bin",
         "HOME": str(tmp_path / "home"),
         "TMPDIR": str(tmp_path / "tmp"),
-        "KAGGLE_API_TOKEN": "loopback-not-a-secret",
+        "KAGGLE_API_TOKEN": "made-up",
         "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
         "http_proxy": "http://127.0.0.1:8080",
         "https_proxy": "http://127.0.0.1:9",
@@ -80,10 +80,9 @@ def test_a_wrong_token_is_refused(caller_of):
     assert stranger.call("security.OAuthService/IntrospectToken", token="wrong") == {"active": False}
 
 
-@pytest.mark.usefixtures("server")
-def test_a_legacy_login_is_known():
+def test_a_legacy_login_is_known(server):
     """User name and key are taken as well as a token."""
-    login = ("rehearsal", "loopback-not-a-secret")
+    login = ("rehearsal", server.settings.token)
     url = "http://localhost/api/v1/datasets.DatasetApiService/ListDatasets"
     assert requests.post(url, json={}, auth=login, timeout=10).status_code == 200
 

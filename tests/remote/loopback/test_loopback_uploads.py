@@ -69,9 +69,9 @@ def test_an_empty_file_comes_in_chunks(caller):
     assert put(opened["createUrl"], iter(())).status_code == 200
 
 
-def test_an_unknown_session_is_404(server):
-    """A client learns that its session is gone."""
-    assert put(f"{server.url}/upload/nonesuch", b"", Content_Range="bytes */5").status_code == 404
+def test_an_unknown_session_is_refused(server):
+    """The token in the address is all that says who sends: without a known one nothing is taken."""
+    assert put(f"{server.url}/upload/nonesuch", b"", Content_Range="bytes */5").status_code == 403
 
 
 def test_a_sparse_file_stays_sparse(caller, tmp_path):

@@ -30,6 +30,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Iterator[Callable[..., World]]:
     """A function: a copy of the project, an empty Kaggle, and this process's environment pointed to it."""
     servers: list[LoopbackKaggle] = []
+    monkeypatch.setenv("KIT_CACHE_DIR", str(tmp_path / "cache"))
     root = Path(shutil.copytree(project, tmp_path / "project", dirs_exist_ok=True))
     for name in ("home", "tmp", "data"):
         (tmp_path / name).mkdir()
@@ -44,7 +45,6 @@ def make(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, capsys)
         for name in [name for name in os.environ if unwanted(name)]:
             monkeypatch.delenv(name)
         told = variables(server.port, tmp_path / "home", tmp_path / "tmp", token=TOKEN)
-        told["KIT_CACHE_DIR"] = str(tmp_path / "cache")
         for name, value in told.items():
             monkeypatch.setenv(name, value)
         return World(root, server, dict(os.environ), lambda: tuple(capsys.readouterr()))
