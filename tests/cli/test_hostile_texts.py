@@ -247,7 +247,8 @@ def _receipts(stage: Stage) -> None:
     for name in (body["name"], HOSTILE):
         path.write_text(json.dumps(body | {"name": name}))
         stage.kit("history")
-        assert stage.json("history")[0]["pushed"] == HOSTILE
+        if name != HOSTILE:  # one that is no file's name makes the receipt none
+            assert stage.json("history")[0]["pushed"] == HOSTILE
         for words in ("status answer", "output answer", "submit answer --wait", "report receipts/answer-v1.json"):
             stage.kit(*words.split())
     (desk.root / "receipts" / f"{NAME}.json").write_text("{")
@@ -682,6 +683,19 @@ def _locks(stage: Stage) -> None:
             stage.kit("wheels", *words.split(), "--target", "tiny")
         stage.kit("wheels", "diff", "old.lock", "tiny")
         stage.kit("wheels", "diff", "tiny", "old.lock", "--json")
+
+
+@scene("allow", "build", "dryrun")
+def _folders_outside(stage: Stage) -> None:
+    """Folders that kit.toml asks for, before and after they are allowed."""
+    folder = stage.project(
+        **{'owner = "ada"': f'outside = [{TOML}, "/evil"]\nowner = "ada"', '"notebooks_src/answer.py"': '"/evil/x.py"'}
+    )
+    stage.kit("allow")
+    stage.kit("allow", HOSTILE)
+    stage.kit("allow", folder / HOSTILE)
+    stage.kit("build", "answer", "--unproved")
+    stage.kit("dryrun", "answer")
 
 
 @scene("wheels lock")
