@@ -3,7 +3,7 @@
 Everything stands at its own path, so that a job says the same inside and outside. Read-only are the Python with its
 packages, the kit's own wheel, and the files that the caller names; what the worker writes on the way is a tmpfs of
 limited size that ends with it. A card's device nodes are there where the engine is for cards: on an H200 (driver 580)
-CUDA, NCCL within one card and Triton's compiler were seen to work so in `unshare`; bubblewrap was not tried with a card.
+CUDA, NCCL within one card and Triton's compiler were seen to work so in `unshare`; bubblewrap was not tried with one.
 """
 
 from __future__ import annotations
