@@ -93,3 +93,14 @@ def user_cache() -> Path:
         base = os.environ.get("XDG_CACHE_HOME")
         folder = (Path(base) if base else Path.home() / ".cache") / "kaggle-kit"
     return own_folder(folder, what="the cache folder", remedy=_OWN_CACHE)
+
+
+def user_config() -> Path:
+    """The folder for what this user has decided; it need not be there.
+
+    `$KIT_CONFIG_DIR`, else `$XDG_CONFIG_HOME/kaggle-kit`, else `~/.config/kaggle-kit`.
+    """
+    if chosen := os.environ.get("KIT_CONFIG_DIR"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "kaggle-kit"

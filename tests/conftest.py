@@ -19,11 +19,15 @@ PROJECTS = Path(__file__).parent / "projects"
 
 
 @pytest.fixture(autouse=True)
-def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable of kit or Kaggle is set, but for the place of the cache: end-to-end tests use what is there."""
+def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No variable of kit or Kaggle is set, but for the place of the cache: end-to-end tests use what is there.
+
+    What the user has allowed is not seen either.
+    """
     for name in list(os.environ):
         if name.startswith(("KIT_", "KAGGLE_")) and name != "KIT_CACHE_DIR":
             monkeypatch.delenv(name)
+    monkeypatch.setenv("KIT_CONFIG_DIR", str(tmp_path_factory.getbasetemp() / f"no-settings-{os.getpid()}"))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kaggle_kit"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-GROUND = {"child", "errors", "files", "outside", "owners", "suggest", "visible"}
+GROUND = {"child", "errors", "files", "outside", "owners", "places", "suggest", "visible"}
 # Floor → the floors that it may import, its own and the ground besides. `runtime` is carried to Kaggle alone; what
 # others take of it are the contracts that both sides keep: manifest, task, submission, rows.
 FLOORS = {
@@ -27,6 +27,7 @@ FLOORS["cli"] = set(FLOORS)
 GROUND_OF_RUNTIME = {"child", "errors", "files", "outside"}
 HEAVY = {"torch", "vllm", "transformers", "pandas", "polars", "kaggle", "numpy", "scipy"}
 LINES = 400
+PROJECT_FOLDERS = {"project", "project.root", "self.root", "records"}
 WRITERS = {"cli/terminal.py", "cli/displays.py"}
 WRITING = {"print", "sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__", "os.write"} | {
     f"click.{name}"
@@ -34,7 +35,10 @@ WRITING = {"print", "sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr_
 }
 SHOWING = {"show", "say", "show_text", "show_log"}
 # Programs of their own, whose exit code is their answer.
-PROGRAMS = {"runtime/worker.py", "runtime/bench_worker.py", "sandbox/seal_driver.py", "sandbox/seal_unshare.py"}
+PROGRAMS = {
+    *("runtime/worker.py", "runtime/bench_worker.py", "sandbox/seal_driver.py", "sandbox/seal_unshare.py"),
+    "notebook/template_child.py",
+}
 
 
 @cache
@@ -151,6 +155,23 @@ def test_only_the_command_line_exits(path):
 def test_nothing_is_evaluated(path):
     """No text becomes code."""
     assert calls(path) & {"eval", "exec", "os.system"} == set()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_a_projects_places_have_one_door(path):
+    """A path is joined to a project's folder by `places`, which refuses what leads out; else to be told or compared."""
+    joined = {
+        ast.unparse(node)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and ast.unparse(node.left) in PROJECT_FOLDERS
+    }
+    compared = {
+        "project.root / table.path",
+        "project.root / model.path",
+        "self.root / one.path",
+        "records / 'receipts'",
+    }
+    assert {one for one in joined if not one.endswith(" / CONFIG")} <= compared
 
 
 @pytest.mark.parametrize("path", MODULES, ids=place)

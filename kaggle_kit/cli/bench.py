@@ -93,7 +93,7 @@ def bench(
             launch=scoring.launch,
         )
     body["seal"] = {"name": scoring.seal, "open": list(scoring.unsealed)}
-    path = out or project.root / FOLDER / f"{HERE}.json"
+    path = out or project.place(FOLDER, f"{HERE}.json")
     write_atomic(path, json.dumps(body, indent=1, sort_keys=True) + "\n")
     if as_json:
         show_json(body, indent=1, sort_keys=True)

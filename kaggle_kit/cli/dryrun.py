@@ -78,7 +78,7 @@ def dryrun(name: str, as_json: bool, out: Path | None, project_folder: Path | No
         mounts=given["mounts"],
         hidden=given["hidden"],
     )
-    folder = out or project.root / "runs" / name
+    folder = out or project.place("runs", name)
     with _Screen(quiet=as_json) as screen, fetch_progress() as fetching:
         listener = Listener(say=screen.say, line=screen.line, fetching=fetching)
         report = run(project, name, target=target, options=options, out=folder.absolute(), listener=listener)

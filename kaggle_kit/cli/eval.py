@@ -107,7 +107,7 @@ def _run(name: str, out: Path, given: Mapping[str, Any]) -> Scores:
     model = model_of(project, name, given["model_name"])
     if given["data"] is None and notebook.data is None:
         raise UsageError(f"notebooks.{name} of kit.toml has no data; name the labelled rows with --data")
-    data = given["data"] or project.path(str(notebook.data), key=f"notebooks.{name}.data")
+    data = project.data_folder(name, given["data"])
     source = labelled_table(data)
     check_ending(source)
     scoring = open_scoring(

@@ -9,6 +9,7 @@ import sys
 import click
 
 from kaggle_kit import __version__
+from kaggle_kit.cli.allow import allow
 from kaggle_kit.cli.bench import bench
 from kaggle_kit.cli.build import build
 from kaggle_kit.cli.calibrate import calibrate
@@ -55,6 +56,7 @@ def kit() -> None:
 for command in (compare_models, quantize):
     model.add_command(command)
 for command in (
+    allow,
     bench,
     build,
     calibrate,

@@ -165,7 +165,7 @@ def _score(
     notebook = project.notebook(name)
     if given["data"] is None and notebook.data is None:
         raise UsageError(f"notebooks.{name} of kit.toml has no data; name the rows with --data")
-    source = labelled_table(given["data"] or project.path(str(notebook.data), key=f"notebooks.{name}.data"))
+    source = labelled_table(project.data_folder(name, given["data"]))
     task, _ = notebook_task(project, name, assignments=given["assignments"])
     unseen = _unseen(source, task, given["rows"], reference=reference, quantised=quantised)
     records = unseen.records

@@ -130,7 +130,7 @@ def _order(project: Project, name: str, source: Path, out: Path, given: Mapping[
     notebook = project.notebook(name)
     if given["data"] is None and notebook.data is None:
         raise UsageError(f"notebooks.{name} of kit.toml has no data; name the folder of train.csv with --data")
-    data = given["data"] or project.path(str(notebook.data), key=f"notebooks.{name}.data")
+    data = project.data_folder(name, given["data"])
     table = labelled_table(data)
     task, parameters = notebook_task(project, name, assignments=given["assignments"])
     return Order(

@@ -75,6 +75,11 @@ def show_plan(found: Plan) -> None:
         for key, action, versions, reason, size, seconds in found.rows()
     ]
     show_table(("what", "action", "version", "to send", "why"), rows, right=("to send",))
+    if found.sent:
+        show("", "To be sent, with all that it holds:")
+    for step in found.sent:
+        for origin in step.resource.origins:
+            show(f"- {step.resource.key}: {origin}")
     for title, problems in (("This forbids a push:", found.refusals), ("Worth knowing:", found.warnings)):
         if problems:
             show("", title)

@@ -57,7 +57,7 @@ def pull(name: str, take: bool, clean_only: bool, records: Path | None, project_
     # What was brought here before is where the next edits begin.
     earlier = load_state(place).notebooks[reference].merged
     number = earlier.version if earlier else number
-    build = project.root / "build" / name
+    build = project.place("build", name)
     if not (build / MANIFEST).is_file():
         raise ProjectError(
             f"{build} holds no build; make the one that was pushed (with its --target and -p) with: kit build {name}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -70,8 +69,10 @@ def push(
     Exit code 0 where all came out as asked, 1 where not. Run it again after a failure: nothing is made twice.
     """
     from kaggle_kit.errors import UsageError
-    from kaggle_kit.remote.plan.state import push_lock
+    from kaggle_kit.places import inside
+    from kaggle_kit.remote.plan.state import STATE, push_lock
     from kaggle_kit.remote.push import apply
+    from kaggle_kit.remote.receipt import FOLDER
 
     project = open_project(project_folder)
     if project.notebook(name).internet and submit:
@@ -80,6 +81,8 @@ def push(
             f"that did: push it with kit push {name} --wait, which brings here what it makes"
         )
     place = records or project.root
+    for kept in (STATE, FOLDER, "runs"):
+        inside(place, kept)
     with push_lock(project.root), open_door() as door:
         options = PlanOptions(unproved, overwrite, accept, builds)
         plan, resources = _decided_plan(project, name, door=door, records=place, options=options)
@@ -122,6 +125,7 @@ def _receipt(
     """The receipt of the notebook's version, new or kept; None, with the reason said, where Kaggle has it otherwise."""
     from datetime import UTC, datetime
 
+    from kaggle_kit.project.commit import project_commit
     from kaggle_kit.remote.receipt import load_receipt, read_back, save_receipt
 
     step = plan.step(notebook.key)
@@ -137,7 +141,7 @@ def _receipt(
         version=version or 1,
         door=door,
         pushed=datetime.now(UTC).isoformat(timespec="seconds"),
-        made_by=_commit(project.root),
+        made_by=project_commit(project.root),
     )
     path = save_receipt(records, receipt)
     say(f"receipt: {path}")
@@ -157,18 +161,6 @@ def _way_out(receipt: Receipt, *, made: bool) -> str:
     if not made:
         return f"The plan takes it for what is here: change and build {name}, and kit push {name} makes a new version"
     return f"kit push {name} makes a new version in place of it"
-
-
-def _commit(root: Path) -> str | None:
-    """The project's commit, with + where files differ from it; None outside of git."""
-    try:
-        head, changed = (
-            subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return f"{head}+" if changed else head
 
 
 @contextmanager

@@ -14,6 +14,8 @@ import click
 from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
 from kaggle_kit.cli.sealed_runner import sealed_runner
 from kaggle_kit.cli.terminal import say, show
+from kaggle_kit.files import user_config
+from kaggle_kit.places import inside_whole
 
 if TYPE_CHECKING:
     from kaggle_kit.evaluation.solution import Solution
@@ -83,7 +85,9 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
     project = open_project(given["project_folder"])
     project.notebook(name)
     target = load_target(given["target_name"], project=project.root)
-    folder = (out or project.root / "runs" / f"rehearsal-{name}").absolute()
+    folder = (out or project.place("runs", f"rehearsal-{name}")).absolute()
+    if again and out is None:
+        inside_whole(project.root, folder)
     asked = [find_fault(fault) for fault in faults]
     seal = choose_seal(given["seal_name"])
     for sentence in (f"seal: {seal.name}", *(f"NOT SEALED: {open_}" for open_ in seal.unsealed)):
@@ -219,11 +223,12 @@ def _push(project: Project, name: str, kaggle: LoopbackKaggle, folder: Path) -> 
     from kaggle_kit.runtime.permitted import TRUST_OPTION
 
     end = "--wait" if project.notebook(name).internet else "--submit"
-    command = [sys.executable, "-m", "kaggle_kit.cli.main", "push", name, end, "--unproved"]
+    command = [sys.executable, "-P", "-m", "kaggle_kit.cli.main", "push", name, end, "--unproved"]
     command += ["--project", str(project.root), "--records", str(folder), "--builds", str(folder / "build")]
     command += [TRUST_OPTION] if project.trusted else []
     say(f"a Kaggle for {project.owner} at {kaggle.url}")
-    return subprocess.run(command, env=kaggle.environment(folder / "home", folder / "tmp"), check=False).returncode
+    around = kaggle.environment(folder / "home", folder / "tmp") | {"KIT_CONFIG_DIR": str(user_config().absolute())}
+    return subprocess.run(command, env=around, check=False).returncode
 
 
 def _end(folder: Path, name: str, code: int, *, online: bool) -> int:

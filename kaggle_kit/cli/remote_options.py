@@ -98,10 +98,9 @@ def plan_of(
     state = load_state(records)
     cache = open_cache()
     found: list[Resource] = []
-    builds = options.builds or project.root / "build"
     for name in names or sorted(project.notebooks):
         project.notebook(name)
-        folder = builds / name
+        folder = _build_folder(project, name, options)
         found += notebook_resources(project, name, build=folder, parts=_parts(project, name, folder), cache=cache)
     cache.save()
     resources = merge(found)
@@ -109,7 +108,7 @@ def plan_of(
     problems = check(
         resources,
         unproved=lambda target: None if options.unproved else proof_problem(project.root, target),
-        stale=lambda resource: stale(project, resource.name, builds / resource.name),
+        stale=lambda resource: stale(project, resource.name, _build_folder(project, resource.name, options)),
         known_secrets=secrets,
         passed={entry.split()[0] for pushed in state.datasets.values() for entry in pushed.files.values()},
         rehearsal=door.loopback,
@@ -127,12 +126,18 @@ def plan_of(
     return plan, resources
 
 
+def _build_folder(project: Project, name: str, options: PlanOptions) -> Path:
+    """Where the notebook's build is: as the user says, else in the project."""
+    return options.builds / name if options.builds else project.place("build", name)
+
+
 def _parts(project: Project, name: str, build: Path) -> dict[str, Path]:
     """The parts of the wheelhouse that a build uses; none where it is not on this machine.
 
     For a notebook with internet, which uses the kit's alone, a rehearsal makes that without a wheelhouse.
     """
     from kaggle_kit.errors import ProjectError
+    from kaggle_kit.places import inside_whole
     from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
     from kaggle_kit.wheelhouse.assemble import wheelhouse_path
     from kaggle_kit.wheelhouse.dataset import made_kit_part, made_parts, ready_parts
@@ -143,6 +148,8 @@ def _parts(project: Project, name: str, build: Path) -> dict[str, Path]:
     if target not in project.wheelhouses:
         return {}
     wheelhouse, parts = wheelhouse_path(project.root, target), build.parent / f"wheels-{target}"
+    if parts.is_relative_to(project.root):
+        inside_whole(project.root, parts)
     alone = made_kit_part(project.wheelhouses[target], parts) if project.notebook(name).internet else {}
     if alone:
         return alone

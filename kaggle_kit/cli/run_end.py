@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_kit.cli.terminal import say, show
+from kaggle_kit.places import inside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from kaggle_kit.project import Project
     from kaggle_kit.remote.door.door import Door
@@ -100,7 +101,7 @@ def run_folder(records: Path, name: str, version: int, *, notebook: str) -> Path
     """Where the files of a version's run are kept."""
     from kaggle_kit.remote.receipt import record_name
 
-    return records / "runs" / record_name(records, name, version, notebook=notebook)
+    return inside(records, Path("runs", record_name(records, name, version, notebook=notebook)))
 
 
 def hand_in(

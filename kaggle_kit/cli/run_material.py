@@ -79,7 +79,8 @@ def _found(named: Path, project: Project | None) -> Path:
 
     if named.exists():
         return named
-    if project is not None and (below := project.root / "runs" / named).exists():
+    plain = not named.is_absolute() and ".." not in named.parts
+    if project is not None and plain and (below := project.place("runs", *named.parts)).exists():
         return below
     raise UsageError(f"{named} is missing; name a run's folder, a receipt, or a scores file of kit eval")
 
@@ -187,7 +188,7 @@ def _places(name: str, project: Project | None, given: Given) -> tuple[Path | No
     notebook = project.notebooks.get(name) if project else None
     if project is None or notebook is None:
         return None, given.solution
-    data = project.path(notebook.data, key=f"notebooks.{name}.data") if notebook.data else None
+    data = project.data_folder(name, None) if notebook.data else None
     solution = project.path(notebook.solution, key=f"notebooks.{name}.solution") if notebook.solution else None
     return data, given.solution or solution
 
@@ -250,7 +251,7 @@ def _texts(folder: Path, name: str, project: Project | None, test: Path, outcome
         test,
         id_column=id_column,
         task=task,
-        model=project.path(project.models[model].path, key=f"models.{model}.path"),
+        model=project.model_folder(model),
         token_budget=int(ran) if ran.isdecimal() else int(parameters["token_budget"]),
         ids=ids,
         wanted=wanted,

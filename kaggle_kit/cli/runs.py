@@ -279,7 +279,8 @@ def _line(receipt: Receipt, *, several: bool) -> tuple[str, ...]:
     run = told(receipt.run.get("state")).lower()
     if receipt.differing:
         run = f"not as asked: {', '.join(check.what for check in receipt.differing)}"
-    commit = (receipt.made_by or "–")[:9] + ("+" if (receipt.made_by or "").endswith("+") else "")
+    made_by = receipt.made_by or "–"
+    commit = made_by[:9] + (made_by[-1] if made_by.endswith(("+", "?")) else "")
     return (
         f"{receipt.name} ({receipt.notebook})" if several else receipt.name,
         str(receipt.version),

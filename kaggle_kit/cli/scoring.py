@@ -121,7 +121,7 @@ def open_scoring(
     gpus = find_gpus() if python else engine_gpus([wheelhouse.folder])
     return Scoring(
         task=task,
-        model=project.path(project.models[model].path, key=f"models.{model}.path"),
+        model=project.model_folder(model),
         python=(python or ready_environment(wheelhouse.folder)).absolute(),
         engine=engine or notebook.engine,
         vllm_version=engine_version([wheelhouse.folder]),

@@ -70,16 +70,18 @@ def build(
     out: Path | None = None,
     gate: Callable[[Target], None] | None = None,
     packages: Lock | None = None,
+    source_file: Path | None = None,
 ) -> Build:
     """Render the notebook `name` for `target` into `out` (`build/NAME` of the project by default).
 
     `assignments` are `name=value` texts that override parameters; `gate` may raise to refuse the target, and is asked
     only where the target's wheels are used. `packages`: the lock that a notebook with internet installs from, by
-    default the kit's own for the target. Raises KitError before anything is written.
+    default the kit's own for the target. `source_file` is read in place of the notebook's own. Raises KitError before
+    anything is written.
     """
     notebook = project.notebook(name)
     key = f"notebooks.{name}"
-    source = read_source(project.path(notebook.source, key=f"{key}.source"))
+    source = read_source(source_file or project.source(name))
     where = f"{project.root / CONFIG}: {key}.parameters"
     parameters = override(source.parameters, notebook.parameters, where=where)
     parameters |= parse_assignments(source.parameters, assignments)
@@ -113,7 +115,7 @@ def build(
     _check_session(project, name, target, cells, {p.name: p.default for p in source.parameters} | parameters)
     if gate is not None and not notebook.internet:
         gate(target)
-    folder = out or project.root / "build" / name
+    folder = out or project.place("build", name)
     write_atomic(folder / f"{name}.ipynb", _notebook_text(cells))
     metadata = _metadata(project, name, notebook, target, wheelhouse)
     write_atomic(folder / METADATA, json.dumps(metadata, indent=2, ensure_ascii=False) + "\n")
@@ -161,7 +163,7 @@ def _check_kernel(project: Project, name: str, target: Target) -> None:
     kernel = notebook.kernel
     if kernel is None:
         return
-    paths = [project.path(project.models[one].path, key=f"models.{one}.path") for one in notebook.model_names]
+    paths = [project.model_folder(one) for one in notebook.model_names]
     methods = [method for path in paths if (method := model_facts(path).quantisation)]
     reasons: list[str | None] = []
     if not notebook.engine.startswith("vllm"):

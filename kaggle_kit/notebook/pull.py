@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kaggle_kit.errors import KitError, SourceError
+from kaggle_kit.errors import KitError, OutsideError, SourceError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.notebook.build import build
 from kaggle_kit.notebook.parameters import parse_parameters
 from kaggle_kit.notebook.pull_merge import Change, Conflict, Merged, Sides, merge, text_diff
 from kaggle_kit.notebook.pulled_cells import INJECTED, NotebookCell, match_cells, read_cells
 from kaggle_kit.notebook.pulled_parameters import Overrides, ParameterEdit, edit_config, parameter_edits, read_values
+from kaggle_kit.notebook.source import SOURCE_BYTES
 from kaggle_kit.notebook.source_text import cut_source
+from kaggle_kit.outside import read_text
+from kaggle_kit.places import inside
 from kaggle_kit.project.config import CONFIG
 
 if TYPE_CHECKING:
@@ -202,9 +205,9 @@ def apply(result: Pull, *, root: Path, clean_only: bool = False) -> tuple[Path, 
             "resolve them, or take the clean cells only"
         )
     texts = [(result.path, result.before, result.after), (CONFIG, result.config_before, result.config_after)]
-    wanted = [(root / name, before, after) for name, before, after in texts if before != after]
+    wanted = [(inside(root, name), before, after) for name, before, after in texts if before != after]
     for path, before, _ in wanted:
-        if path.read_bytes() != before.encode():
+        if _text(path) != before:
             raise KitError(f"{path} was changed since it was compared: nothing was written; pull again")
     for path, _, after in wanted:
         write_atomic(path.resolve(), after)  # where it is a link, it stays one
@@ -219,10 +222,9 @@ def rebuilder(project: Project, name: str, *, target: Target, assignments: Seque
         with tempfile.TemporaryDirectory(prefix="kit-pull-") as folder:
             path = Path(folder) / Path(notebook.source).name
             path.write_bytes(text.encode())
-            changed = notebook.model_copy(update={"source": str(path)})
-            other = project.model_copy(update={"notebooks": {**project.notebooks, name: changed}})
+            out = Path(folder) / "build"
             try:
-                done = build(other, name, target=target, assignments=assignments, out=Path(folder) / "build")
+                done = build(project, name, target=target, assignments=assignments, out=out, source_file=path)
             except KitError as error:
                 raise type(error)(str(error).replace(str(path), notebook.source)) from error
             return done.notebook.read_text(encoding="utf-8")
@@ -245,7 +247,7 @@ def pull_notebook(
     `target`, `assignments` (name=value texts) and `author` are those of the push.
     """
     notebook = project.notebook(name)
-    source = project.path(notebook.source, key=f"notebooks.{name}.source")
+    source = project.source(name)
     values: Mapping[str, bool | int | float | str] = notebook.parameters
     return pull(
         pulled=pulled,
@@ -257,7 +259,7 @@ def pull_notebook(
             notebook=name,
             values=values,
             assigned=[assignment.partition("=")[0] for assignment in assignments],
-            text=_text(project.root / CONFIG),
+            text=_text(project.place(CONFIG)),
         ),
         rebuild=rebuilder(project, name, target=target, assignments=assignments),
     )
@@ -266,6 +268,6 @@ def pull_notebook(
 def _text(path: Path) -> str:
     """A file's text with its own line ends."""
     try:
-        return path.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path} cannot be read: {error}") from error
+        return read_text(path, most_bytes=SOURCE_BYTES, follow=True)
+    except OutsideError as error:
+        raise SourceError(str(error)) from error

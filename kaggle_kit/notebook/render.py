@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import ast
 import json
-import math
-from dataclasses import dataclass, field
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kaggle_kit.child import child_environment
 from kaggle_kit.errors import SourceError
-from kaggle_kit.notebook.source import Cell, Source, parse_cells, parse_python
+from kaggle_kit.notebook.source import SOURCE_BYTES, Cell, Source, parse_cells, parse_python
+from kaggle_kit.places import homes, inside
 from kaggle_kit.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import jinja2
-
-
+TEMPLATES = "templates"
+PROCESSOR_SECONDS = 5
+"""Templates as they should be take a tenth of one."""
+MEMORY_BYTES = 1 << 30
+_WAIT_SECONDS = 120
+_CHILD = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from kaggle_kit.notebook import template_child
+template_child.main()
+"""
+"""The child finds modules where this process does, and in no folder that it stands in."""
 _JUPYTER = ("display", "get_ipython")
 """Names that the notebook's kernel defines by itself."""
 
@@ -28,38 +40,6 @@ def shipped_templates() -> Path:
     package = Path(__file__).parents[1]
     inside = package / "templates"
     return inside if inside.is_dir() else package.parent / "templates"
-
-
-@dataclass
-class _Placer:
-    """What a template calls to place the author's cells; keeps account of those already placed."""
-
-    source: Source
-    parameters: Mapping[str, Any]
-    placed: set[str] = field(default_factory=set)
-
-    def cell(self, name: str) -> str:
-        """The author's cell `name`."""
-        by_name = {cell.name: cell for cell in self.source.cells}
-        if name not in by_name:
-            raise SourceError(
-                f"the template places a cell {name!r}, which {self.source.path} does not have"
-                f"{did_you_mean(name, by_name)}; its cells: {', '.join(by_name)}"
-            )
-        if name in self.placed:
-            raise SourceError(f"the template places the cell {name!r} twice")
-        self.placed.add(name)
-        text = _percent(by_name[name])
-        if "parameters" in by_name[name].tags and self.parameters:
-            lines = "\n".join(f"{key} = {value!r}" for key, value in self.parameters.items())
-            injected = Cell("injected-parameters", "code", lines, ("injected-parameters",))
-            text += "\n" + _percent(injected)
-        return text
-
-    def cells(self) -> str:
-        """All of the author's cells that no call has placed so far, in the source's order."""
-        rest = [cell.name for cell in self.source.cells if cell.name not in self.placed]
-        return "\n".join(self.cell(name) for name in rest)
 
 
 def render(
@@ -72,69 +52,71 @@ def render(
 
     Raises SourceError where the template is wrong, leaves out a cell, or uses an undefined name.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([project / "templates", shipped_templates()]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701  the output is Python, not HTML
-    )
-    environment.filters["python"] = python_literal
-    placer = _Placer(source, parameters)
-    text = _render_text(
-        environment, template, {**context, "cell": placer.cell, "cells": placer.cells, "defines": source.defines}
-    )
-    if left := [cell.name for cell in source.cells if cell.name not in placer.placed]:
+    answer = _filled_in(source, template, project, parameters, context)
+    placed = frozenset(answer["placed"])
+    if left := [cell.name for cell in source.cells if cell.name not in placed]:
         raise SourceError(
             f"the template {template} leaves out the cells {', '.join(left)} of {source.path}; "
             f"place them with cell(name), or the rest with cells()"
         )
-    cells = parse_cells(text, where=f"the template {template}")
+    cells = parse_cells(answer["text"], where=f"the template {template}")
     _check_code(cells)
     return cells
 
 
-def _render_text(environment: jinja2.Environment, template: str, context: Mapping[str, Any]) -> str:
-    import jinja2
+def _filled_in(
+    source: Source, template: str, project: Path, parameters: Mapping[str, Any], context: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The template's text, and the names of the cells that it placed, by `template_child` in a process of its own.
 
+    Raises SourceError where the template is wrong or takes too much, ProjectError for one outside of the project.
+    """
+    own = inside(project, TEMPLATES)
+    request = {
+        "template": template,
+        "most": SOURCE_BYTES,
+        "seconds": PROCESSOR_SECONDS,
+        "memory": MEMORY_BYTES,
+        "folders": [(str(own), [str(home) for home in homes(project)]), (str(shipped_templates()), None)],
+        "context": dict(context),
+        "source": str(source.path),
+        "cells": {cell.name: _with_parameters(cell, parameters) for cell in source.cells},
+        "defined": sorted(source.defined()),
+    }
     try:
-        return environment.get_template(template).render(context)
-    except jinja2.TemplateNotFound as error:
-        known = environment.list_templates(extensions=["j2"])
-        raise SourceError(
-            f"there is no template {error.name!r}{did_you_mean(str(error.name), known)}; known: {', '.join(known)}"
-        ) from error
-    except jinja2.TemplateSyntaxError as error:
-        raise SourceError(f"the template {error.name}, line {error.lineno}: {error.message}") from error
-    except jinja2.UndefinedError as error:
-        known = sorted(key for key in context if not callable(context[key]))
-        raise SourceError(f"the template {template}: {error.message}; a template may use {', '.join(known)}") from error
-    except jinja2.TemplateError as error:
-        raise SourceError(f"the template {template}: {error}") from error
-    except UnicodeDecodeError as error:
-        raise SourceError(f"the template {template}, or one that it extends, is not UTF-8: {error}") from error
-    except RecursionError as error:
-        raise SourceError(
-            f"the template {template} extends or includes itself; give yours another name than the one it extends"
-        ) from error
-    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-        raise SourceError(f"the template {template} fails: {type(error).__name__}: {error}") from error
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", _CHILD, json.dumps([path for path in sys.path if Path(path).is_absolute()])],
+            input=json.dumps(request).encode(),
+            env=child_environment(),
+            cwd="/",
+            capture_output=True,
+            check=False,
+            timeout=_WAIT_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise SourceError(f"the template {template} was not filled in within {_WAIT_SECONDS} s") from None
+    if done.returncode:
+        if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL, -signal.SIGSEGV):
+            raise SourceError(
+                f"the template {template} takes more than {PROCESSOR_SECONDS} s or {MEMORY_BYTES >> 20} MB: look for a "
+                f"loop in it, or a text that it makes longer and longer"
+            )
+        words = done.stderr.decode(errors="replace").strip().splitlines()
+        raise SourceError(f"the template {template} could not be filled in: {words[-1] if words else done.returncode}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    if link := answer.get("leaves"):
+        inside(project, link)
+    if "text" not in answer:
+        raise SourceError(str(answer.get("error")))
+    return answer
 
 
-def python_literal(value: Any) -> str:
-    """A Python literal of a value made of plain parts, dict keys sorted. Raises SourceError for any other value."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key!r}: {python_literal(value[key])}" for key in sorted(value)) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(python_literal(item) for item in value) + "]"
-    if isinstance(value, float) and not math.isfinite(value):
-        raise SourceError(f"the filter python takes finite numbers, not {value}")
-    if value is None or isinstance(value, bool | int | float | str):
-        return repr(value)
-    raise SourceError(f"the filter python takes plain values, not {type(value).__name__}")
+def _with_parameters(cell: Cell, parameters: Mapping[str, Any]) -> str:
+    """A cell in py:percent form; after the parameters' own, those that are overridden."""
+    if "parameters" not in cell.tags or not parameters:
+        return _percent(cell)
+    lines = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
+    return _percent(cell) + "\n" + _percent(Cell("injected-parameters", "code", lines, ("injected-parameters",)))
 
 
 def _percent(cell: Cell) -> str:

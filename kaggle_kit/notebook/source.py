@@ -8,14 +8,21 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import SourceError
+from kaggle_kit.errors import OutsideError, SourceError
 from kaggle_kit.notebook.parameters import Parameter, parse_parameters
+from kaggle_kit.outside import read_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+SOURCE_BYTES = 2 << 20
+"""A source has at most so many, and a rendered notebook so many letters: Kaggle takes about a million."""
+_MOST_CELLS = 2000
+_MARKER = re.compile(r"^[ \t]*#[ \t]*%%", re.MULTILINE)
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 """Cell names become cell ids, of which nbformat takes 64 characters."""
+_HEAD = re.compile(r"(#!.*\n?)?(#.*coding[:=].*\n?)?(#\s*---\s*\n(#.*\n)*?#\s*---)?")
+"""What may stand before the first cell."""
 _LINE_ENDS = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 """What jupytext takes for the end of a line, and Python does not."""
 
@@ -40,13 +47,16 @@ class Source:
 
     def defines(self, name: str) -> bool:
         """Whether a code cell assigns `name` at its top level."""
+        return name in self.defined()
+
+    def defined(self) -> frozenset[str]:
+        """The names that code cells assign at their top level."""
+        found: set[str] = set()
         for cell in self.cells:
-            if cell.kind == "code":
-                for node in ast.parse(cell.text).body:
-                    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-                    if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-                        return True
-        return False
+            for node in parse_python(cell.text).body if cell.kind == "code" else ():
+                targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+                found |= {target.id for target in targets if isinstance(target, ast.Name)}
+        return frozenset(found)
 
     def literals(self) -> dict[str, Any]:
         """The plain values (numbers, texts, dicts, …) that the code cells assign at their top level.
@@ -95,9 +105,10 @@ def read_source(path: Path) -> Source:
     parameters cell is not one of typed, literal defaults.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"the source {path} cannot be read: {error}") from error
+        text = read_text(path, most_bytes=SOURCE_BYTES, follow=True)
+    except OutsideError as error:
+        raise SourceError(f"the source {error}") from error
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     try:
         parse_python(text)
     except (SyntaxError, ValueError) as error:
@@ -132,10 +143,12 @@ def _check_cells(cells: tuple[Cell, ...], path: Path) -> None:
 
 def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
     """The cells of a py:percent text. Raises SourceError for a cell without a name, or two of one name."""
+    if sum(1 for _ in _MARKER.finditer(text)) > _MOST_CELLS:
+        raise SourceError(f"{where}: more than {_MOST_CELLS:,} cells; a notebook of so many is not read")
     spare = (sign for sign in range(0xE000, 0xF900) if chr(sign) not in text)
     hidden = {ord(sign): next(spare) for sign in _LINE_ENDS}
     shown = {instead: sign for sign, instead in hidden.items()}
-    cells: list[Cell] = []
+    cells: dict[str, Cell] = {}
     for number, node in enumerate(_read_percent(text.translate(hidden), where), start=1):
         name = node.metadata.get("name")
         first = node.source.strip().splitlines()[0][:60] if node.source.strip() else "(empty)"
@@ -146,24 +159,31 @@ def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
                 f"{where}: cell {number} is named {name!r}; a name has lower-case letters, digits and hyphens, "
                 f"64 at most"
             )
-        if any(cell.name == name for cell in cells):
+        if name in cells:
             raise SourceError(f"{where}: two cells are named {name!r}; names must differ")
         if node.cell_type not in ("code", "markdown"):
             raise SourceError(f"{where}: cell {name!r} is of the kind {node.cell_type!r}; use code or markdown")
-        cells.append(Cell(name, node.cell_type, node.source.translate(shown), tuple(node.metadata.get("tags", ()))))
-    return tuple(cells)
+        cells[name] = Cell(name, node.cell_type, node.source.translate(shown), tuple(node.metadata.get("tags", ())))
+    return tuple(cells.values())
 
 
 def _read_percent(text: str, where: str) -> list[Any]:
-    """The notebook cells of a py:percent text, its comments as they are: else `# copy this` would be a magic."""
+    """The notebook cells of a py:percent text, its comments as they are: else `# copy this` would be a magic.
+
+    A header between # --- lines is Jupyter's and left alone. jupytext would go by it: it may name another format, for
+    which jupytext starts a program, and another language. So it stands in a cell of its own here, as comments.
+    """
     import jupytext
 
     percent = {"extension": ".py", "format_name": "percent", "comment_magics": False}
     try:
-        return list(jupytext.reads(text, fmt=percent).cells)
+        head, *cells = jupytext.reads(f'# %% name="head"\n{text}', fmt=percent).cells
+        if head.source.strip() and not _HEAD.fullmatch(head.source.strip()):
+            del head.metadata["name"]
+            return [head, *cells]
+        return list(cells)
     except Exception as error:  # jupytext lets pass what YAML, nbformat and its own code raise
         problem = (str(error).splitlines() or [type(error).__name__])[0]
         raise SourceError(
-            f"{where}: the header between # --- lines or a cell's options are wrong: {problem}; "
-            f'write them as # %% name="some-name" tags=["some-tag"], and leave out the header if need be'
+            f'{where}: a cell\'s options are wrong: {problem}; write them as # %% name="some-name" tags=["some-tag"]'
         ) from error

@@ -44,7 +44,7 @@ def notebook_task(project: Project, name: str, *, assignments: Sequence[str]) ->
     Raises SourceError where the source computes a part of the task: it could only be known by running it.
     """
     notebook = project.notebook(name)
-    source = read_source(project.path(notebook.source, key=f"notebooks.{name}.source"))
+    source = read_source(project.source(name))
     where = f"{project.root / CONFIG}: notebooks.{name}.parameters"
     parameters: dict[str, Any] = {parameter.name: parameter.default for parameter in source.parameters}
     parameters |= override(source.parameters, notebook.parameters, where=where)

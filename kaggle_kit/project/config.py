@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from os.path import normpath
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kaggle_kit.errors import ProjectError, UsageError
+from kaggle_kit.places import CONFIG, inside, inside_whole, read_config
 from kaggle_kit.runtime.kernels import Kernel
 from kaggle_kit.suggest import did_you_mean, first_problem
 
-CONFIG = "kit.toml"
+__all__ = ["CONFIG", "Model", "Notebook", "Project", "find_project", "load_project"]
+
 _SLUG = r"[a-z0-9]+(?:-[a-z0-9]+)*"
 Slug = Annotated[str, Field(pattern=rf"^{_SLUG}$")]
 Owner = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
+TargetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 DatasetRef = Annotated[str, Field(pattern=rf"^[a-z0-9_-]+/{_SLUG}$")]
 ModelRef = Annotated[str, Field(pattern=rf"^[a-z0-9_-]+/{_SLUG}/[A-Za-z]+/{_SLUG}/\d+$")]
+Place = Annotated[str, Field(pattern=r"^[^\x00]+$")]
 QUANTIZE_TEMPLATE = "quantize.py.j2"
 OFFLINE_TEMPLATES = ("offline.py.j2", "bench.py.j2")
 _IMAGE = r"(?:original|latest|[a-z0-9.-]+(?:/[a-z0-9._-]+)+@sha256:[0-9a-f]{64})"
@@ -53,7 +56,7 @@ class _Table(BaseModel):
 class Model(_Table):
     """A checkpoint: its folder here, and where Kaggle has it (a dataset, or a version of a Kaggle Model)."""
 
-    path: str
+    path: Place
     dataset: DatasetRef | None = None
     kaggle_model: ModelRef | None = None
     title: Annotated[str, Field(min_length=6, max_length=50)] | None = None
@@ -78,14 +81,14 @@ class Model(_Table):
 class Notebook(_Table):
     """One notebook to build. Paths are below the project's root."""
 
-    source: str
+    source: Place
     title: Title
     model: str
     target: str
     template: str = "offline.py.j2"
-    data: str | None = None
+    data: Place | None = None
     """The competition's files for a dry run: a folder with test.csv and sample_submission.csv."""
-    solution: str | None = None
+    solution: Place | None = None
     private: bool = True
     parameters: dict[str, Value] = Field(default_factory=dict)
     ensemble: dict[str, Annotated[float, Field(gt=0, strict=False)]] = Field(default_factory=dict)
@@ -139,10 +142,12 @@ class Project(_Table):
     """Whether the user said that engine options may name code: never kit.toml's to say."""
     owner: Owner
     competition: Slug
-    wheelhouses: dict[str, DatasetRef]
+    wheelhouses: dict[TargetName, DatasetRef]
     """Target name → the dataset that holds its wheels."""
     models: dict[str, Model]
     notebooks: dict[str, Notebook]
+    outside: list[str] = Field(default_factory=list)
+    """Folders outside of the project that it may use, once the user has allowed them (`places`)."""
 
     @model_validator(mode="after")
     def _places_differ(self) -> Self:
@@ -200,19 +205,38 @@ class Project(_Table):
     def data_folder(self, name: str, given: Path | None) -> Path:
         """The competition's files for the notebook `name`: `given`, else those of its table.
 
-        Raises UsageError where neither names any, ProjectError where the table names a folder that does not exist.
+        Raises UsageError where neither names any, ProjectError where the table names no folder that may be used.
         """
         own = self.notebook(name).data
         if given is None and own is None:
             raise UsageError(f"no data: name a folder with --data DIR, or as notebooks.{name}.data in kit.toml")
         return given or self.path(str(own), key=f"notebooks.{name}.data")
 
+    def source(self, name: str) -> Path:
+        """The source of the notebook `name`. Raises as `path` does."""
+        return self.path(self.notebook(name).source, key=f"notebooks.{name}.source")
+
+    def model_folder(self, name: str) -> Path:
+        """The folder of the model `name` of kit.toml. Raises as `path` does."""
+        return self.path(self.models[name].path, key=f"models.{name}.path")
+
     def path(self, relative: str, *, key: str) -> Path:
-        """A file or folder that `kit.toml` names under `key`; raises ProjectError where it does not exist."""
-        path = self.root / relative
+        """A file or folder that `kit.toml` names under `key`.
+
+        Raises ProjectError where it does not exist, or where it, or a link in it, leads out of the project to a place
+        that the user has not allowed.
+        """
+        path = inside_whole(self.root, relative, key=key)
         if not path.exists():
             raise ProjectError(f"{self.root / CONFIG}: {key} = {relative!r}, but {path} does not exist")
         return path
+
+    def place(self, *parts: str) -> Path:
+        """A place of kit's own in the project's folder, such as build/NAME; it need not be there.
+
+        Raises ProjectError where it leads out of the project to a place that the user has not allowed.
+        """
+        return inside(self.root, Path(*parts))
 
 
 def find_project(start: Path) -> Path:
@@ -228,19 +252,10 @@ def find_project(start: Path) -> Path:
 def load_project(root: Path) -> Project:
     """Read `root`/kit.toml.
 
-    Raises ProjectError where it is missing, is not TOML, has an unknown key or a value of the wrong kind.
+    Raises ProjectError where it is missing, is not TOML, has an unknown key or a value of the wrong kind, or is a link
+    out of its folder.
     """
-    path = root / CONFIG
-    try:
-        body: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ProjectError(f"{path} is missing: a project is a folder with a {CONFIG}") from None
-    except OSError as error:
-        raise ProjectError(f"{path} cannot be read: {error.strerror}; a project is a folder with a {CONFIG}") from error
-    except RecursionError as error:
-        raise ProjectError(f"{path} has brackets or tables nested too deep to be read: take some out") from error
-    except ValueError as error:  # TOML's, UTF-8's, and that of an integer with thousands of digits
-        raise ProjectError(f"{path} is not valid TOML: {error}") from error
+    body, path = read_config(root), root / CONFIG
     for key in ("root", "trusted"):
         if key in body:
             raise ProjectError(f"{path}: unknown key {key!r}")

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import ProjectError, RemoteError
+from kaggle_kit.errors import OutsideError, ProjectError, RemoteError
 from kaggle_kit.files import write_atomic
+from kaggle_kit.outside import read_json
+from kaggle_kit.places import inside
 from kaggle_kit.remote.door import kernels
 from kaggle_kit.remote.plan.kernel_build import source_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from kaggle_kit.remote.door.door import Door
     from kaggle_kit.remote.plan.plan import Plan
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 FOLDER = "receipts"
 FORMAT = 1
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_NOTEBOOK = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
 _KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("name", "notebook", "url", "source", "build", "pushed", "server"), str),
     **dict.fromkeys(("made_by", "target"), (str, type(None))),
@@ -178,7 +182,7 @@ def record_name(records: Path, name: str, version: int, *, notebook: str) -> str
     """
     plain = f"{name}-v{version}"
     own = f"{plain}.{notebook.replace('/', '.')}"
-    path = records / FOLDER / f"{plain}.json"
+    path = inside(records, Path(FOLDER, f"{plain}.json"))
     taken = path.is_file() and read_receipt(path).notebook != notebook
     return own if taken or (path.parent / f"{own}.json").is_file() else plain
 
@@ -186,7 +190,7 @@ def record_name(records: Path, name: str, version: int, *, notebook: str) -> str
 def save_receipt(records: Path, receipt: Receipt) -> Path:
     """Write `records`/receipts/NAME-vN.json (see `record_name`) whole, in place of an earlier state of it."""
     stem = record_name(records, receipt.name, receipt.version, notebook=receipt.notebook)
-    path = records / FOLDER / f"{stem}.json"
+    path = inside(records, Path(FOLDER, f"{stem}.json"))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(receipt.to_json(), indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     return path
@@ -197,32 +201,36 @@ def load_receipts(records: Path, name: str | None = None) -> tuple[Receipt, ...]
 
     Raises ProjectError for a damaged one.
     """
-    found = [read_receipt(path) for path in (records / FOLDER).glob("*.json")]
+    found = [read_receipt(inside(records, path)) for path in inside(records, FOLDER).glob("*.json")]
     chosen = [receipt for receipt in found if name in (None, receipt.name)]
     return tuple(sorted(chosen, key=lambda receipt: (receipt.name, receipt.notebook, receipt.version)))
 
 
 def load_receipt(records: Path, name: str, version: int, *, notebook: str) -> Receipt | None:
     """The receipt of one version of `notebook` (owner/slug), None where it was not pushed from here."""
-    path = records / FOLDER / f"{record_name(records, name, version, notebook=notebook)}.json"
+    path = inside(records, Path(FOLDER, f"{record_name(records, name, version, notebook=notebook)}.json"))
     return read_receipt(path) if path.is_file() else None
 
 
 def read_receipt(path: Path) -> Receipt:
     """The receipt of a file. Raises ProjectError where it is none."""
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = read_json(path, follow=True)
         if body.pop("format") != FORMAT:
             raise ProjectError(f"{path} was written by another version of kit; update kaggle-kit")
         wrong = [f"{key} = {body[key]!r}" for key, kind in _KINDS.items() if not isinstance(body[key], kind)]
         if wrong:
             raise ProjectError(f"{path} is no receipt of kit ({', '.join(wrong)}); take it out of the folder")
+        if not (_NAME.fullmatch(body["name"]) and _NOTEBOOK.fullmatch(body["notebook"])):
+            raise ProjectError(f"{path} is no receipt of kit: its names would not be file names; take it out")
         checks = tuple(
             Check(what=str(one["what"]), asked=one["asked"], found=one["found"]) for one in body.pop("checks")
         )
         inputs, output = tuple(body.pop("inputs")), tuple(body.pop("output"))
         return Receipt(checks=checks, inputs=inputs, output=output, **body)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except OutsideError as error:
+        raise ProjectError(f"{path} is no receipt of kit ({error}); take it out of the folder") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProjectError(f"{path} is no receipt of kit ({error!r}); take it out of the folder") from error
 
 

@@ -81,13 +81,14 @@ def dry_run(project: Project, name: str, *, target: Target, options: Options, ou
             listener.say(wheelhouse.note)
         image = ready_image(progress=listener.say)
         prepared = time.monotonic() - since
-        models = [project.models[model] for model in project.notebook(name).model_names]
         inputs = input_mounts(
             project,
             style=options.mounts,
             data=competition.folder,
             wheelhouse=(project.wheelhouses[target.name], wheelhouse.folder),
-            models=[(model, project.root / model.path) for model in models],
+            models=[
+                (project.models[model], project.model_folder(model)) for model in project.notebook(name).model_names
+            ],
         )
         listener.say(f"{name}: {len(competition.sample.ids):,} rows, in a sealed Kaggle")
         execution = run_sealed(
@@ -172,5 +173,5 @@ def check_build(project: Project, built: Build, options: Options) -> Checked:
     # The project's own solution belongs to the project's own data.
     if solution is None and options.data is None and notebook.solution is not None:
         solution = project.path(notebook.solution, key=f"{key}.solution")
-    models = {name: project.path(project.models[name].path, key=f"models.{name}.path") for name in notebook.model_names}
+    models = {name: project.model_folder(name) for name in notebook.model_names}
     return check(built, models=models, data=data, solution=solution)

@@ -126,14 +126,14 @@ def _checked(project: Project, built: Build, options: Options) -> _Given:
     """The inputs of the run. Raises KitError for all that would fail in it and can be known now."""
     notebook = project.notebook(built.name)
     data = project.data_folder(built.name, options.data)
-    base = project.path(project.models[notebook.model].path, key=f"models.{notebook.model}.path")
+    base = project.model_folder(notebook.model)
     check_model(notebook.model, base)
     found = inspect_model(base)
     if found.errors:
         raise ModelError(f"{base} cannot be quantised: " + "; ".join(map(str, found.errors[:_LISTED])))
     adapter = None
     if notebook.adapter:
-        adapter = project.path(project.models[notebook.adapter].path, key=f"models.{notebook.adapter}.path")
+        adapter = project.model_folder(notebook.adapter)
         check_adapter(adapter, found)
     task = literal_task(built.source, built.literals())
     if task:

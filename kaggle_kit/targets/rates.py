@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kaggle_kit.errors import DataError, OutsideError
 from kaggle_kit.outside import read_json
+from kaggle_kit.places import inside
 from kaggle_kit.runtime.kernels import Kernel
 from kaggle_kit.suggest import first_problem
 
@@ -98,8 +99,8 @@ class Rates(_Table):
 
 def rates_path(target: str, *, project: Path | None = None) -> Path | None:
     """The file of a target's rates; None where nobody has measured it."""
-    folders = [project / FOLDER] if project else []
-    return next((path for folder in [*folders, _SHIPPED] if (path := folder / f"{target}.json").is_file()), None)
+    own = [inside(project, Path(FOLDER, f"{target}.json"))] if project else []
+    return next((path for path in [*own, _SHIPPED / f"{target}.json"] if path.is_file()), None)
 
 
 def load_rates(target: str, *, project: Path | None = None) -> Rates | None:

@@ -11,11 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from kaggle_kit.errors import OutsideError, ProjectError, UsageError
 from kaggle_kit.outside import read_toml
+from kaggle_kit.places import inside
 from kaggle_kit.runtime.permitted import variable_problem
 from kaggle_kit.suggest import did_you_mean, first_problem
 from kaggle_kit.targets.freeze import read_freeze
 
+FOLDER = "targets"
+"""The project's folder of its own targets."""
 _SHIPPED = Path(__file__).parent
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _Python = Annotated[str, Field(pattern=r"^3\.[0-9]{1,3}$")]
 _Dotted = Annotated[str, Field(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6}){0,7}$")]
 _Bytes = Annotated[int, Field(gt=0, le=1 << 60)]
@@ -142,20 +146,23 @@ def load_target(name: str, *, project: Path | None = None) -> Target:
 
     Raises UsageError for an unknown name, ProjectError for a file that is wrong.
     """
-    for folder in _folders(project):
+    for folder in _folders(project) if _NAME.fullmatch(name) else ():
         path = folder / f"{name}.toml"
         if path.is_file():
-            return _read(path)
+            return _read(path, project=project if folder != _SHIPPED else None)
     names = target_names(project=project)
     raise UsageError(f"there is no target {name!r}{did_you_mean(name, names)}; known: {', '.join(names)}")
 
 
 def _folders(project: Path | None) -> list[Path]:
-    own = [project / "targets"] if project and (project / "targets").is_dir() else []
+    own = [folder] if project and (folder := inside(project, FOLDER)).is_dir() else []
     return [*own, _SHIPPED]
 
 
-def _read(path: Path) -> Target:
+def _read(path: Path, *, project: Path | None) -> Target:
+    """The target in `path`, which is of `project`, or shipped (None)."""
+    if project:
+        inside(project, path)
     try:
         body = read_toml(path, most_bytes=_MOST_FILE_BYTES, follow=True)
         if "name" in body:
@@ -165,8 +172,16 @@ def _read(path: Path) -> Target:
         raise ProjectError(f"{path} is not valid TOML: {error}") from error
     except ValidationError as error:
         raise ProjectError(f"{path}: {first_problem(error, Target)}") from error
-    frozen = {python: _frozen(path.parent / file, python) for python, file in target.freeze.items()}
+    places = {python: _beside(path, file, project=project) for python, file in target.freeze.items()}
+    frozen = {python: _frozen(place, python) for python, place in places.items()}
     return target.model_copy(update={"installed": target.installed | frozen}) if frozen else target
+
+
+def _beside(path: Path, file: str, *, project: Path | None) -> Path:
+    """The freeze `file` beside a target's `path`. Raises ProjectError where it is not there, but elsewhere."""
+    if Path(file).name != file:
+        raise ProjectError(f"{path}: [freeze] names {file!r}; it must be a file beside {path.name}")
+    return inside(project, path.parent / file) if project else path.parent / file
 
 
 def _frozen(path: Path, python: str) -> dict[str, str]:

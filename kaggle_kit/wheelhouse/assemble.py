@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kaggle_kit.errors import KitError, WheelhouseError
 from kaggle_kit.files import link_or_copy, write_atomic
+from kaggle_kit.places import inside
 from kaggle_kit.runtime.manifest import (
     MANIFEST,
     FileEntry,
@@ -30,8 +31,8 @@ PROOF = "proof.json"
 
 
 def wheelhouse_path(project: Path, target: str) -> Path:
-    """Where a project keeps the wheel files of a target."""
-    return project / "wheels" / target
+    """Where a project keeps the wheel files of a target. Raises ProjectError where a link leads out of the project."""
+    return inside(project, Path("wheels", target))
 
 
 def assemble(lock: Lock, *, cache: Path, out: Path) -> Path:

@@ -16,6 +16,7 @@ from packaging.version import InvalidVersion, Version
 from kaggle_kit.errors import OutsideError, WheelhouseError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.outside import MEGA, parse_toml, read_text, shown
+from kaggle_kit.places import inside
 
 FORMAT = 2
 
@@ -98,8 +99,8 @@ class Lock:
 
 
 def lock_path(project: Path, target: str) -> Path:
-    """Where a project keeps the lock of a target."""
-    return project / "wheels" / f"{target}.lock"
+    """Where a project keeps the lock of a target. Raises ProjectError where a link leads out of the project."""
+    return inside(project, Path("wheels", f"{target}.lock"))
 
 
 def write_lock(path: Path, lock: Lock) -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.cli.main import run
-from kaggle_kit.cli.rehearse import _prepare
+from kaggle_kit.cli.rehearse import _prepare, _push
 from kaggle_kit.cli.remote_options import _parts
 from kaggle_kit.project import load_project
 from kaggle_kit.remote.loopback.faults import FAULTS
+from kaggle_kit.remote.loopback.server import LoopbackKaggle
+from kaggle_kit.remote.loopback.settings import Settings
 from kaggle_kit.sandbox import model_run
 from kaggle_kit.targets import load_target
 from kaggle_kit.wheelhouse.ready import Host
@@ -103,3 +105,29 @@ def test_the_faults_are_listed(capsys):
     """--faults lists all of them, and needs no notebook."""
     assert run(["rehearse", "--faults"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(FAULTS)
+
+
+def test_a_rehearsals_push_imports_nothing_of_the_folder_it_runs_in(here, tmp_path, capfd):
+    """The process that pushes finds kit where this one does, and what this user has allowed where that is kept."""
+    mark = tmp_path / "mark"
+    for name in ("click", "json", "sitecustomize"):
+        (here / f"{name}.py").write_text(f"open({str(mark)!r}, 'w')\n")
+    (here / "kaggle_kit").mkdir()
+    (here / "kaggle_kit" / "__init__.py").write_text(f"open({str(mark)!r}, 'w')\n")
+    (here.parent / "user").mkdir()
+    edited = (here / "kit.toml").read_text().replace('path = "model"', 'path = "../user"')
+    (here / "kit.toml").write_text(f'outside = ["../user"]\n{edited}')
+    assert run(["allow", "../user"]) == 0
+    assert run(["build", "answer", "--unproved"]) == 0
+    folder = tmp_path / "rehearsal"
+    for name in ("home", "tmp"):
+        (folder / name).mkdir(parents=True)
+    (here / "build").rename(folder / "build")
+    with LoopbackKaggle(
+        tmp_path / "kaggle", runner=print, judge=lambda *_: 0.5, settings=Settings(username="ada")
+    ) as kaggle:
+        code = _push(load_project(here), "answer", kaggle, folder)
+    told = capfd.readouterr()
+    assert code == 1
+    assert f"- dataset ada/small-model: {here.parent}/user (OUTSIDE of the project)\n" in told.out
+    assert not mark.exists()

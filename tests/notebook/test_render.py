@@ -3,8 +3,9 @@
 import pytest
 
 from kaggle_kit.errors import SourceError
-from kaggle_kit.notebook.render import python_literal, render
+from kaggle_kit.notebook.render import render
 from kaggle_kit.notebook.source import read_source
+from kaggle_kit.notebook.template_child import python_literal
 
 CONTEXT = {
     "notebook": "answer",
@@ -178,7 +179,7 @@ def test_a_missing_template(rendered):
 def test_a_template_that_is_no_text(rendered, minimal):
     """A template must be UTF-8."""
     (minimal / "templates" / "own.py.j2").write_bytes(b"{{ cells() }}\xff")
-    with pytest.raises(SourceError, match=r"own\.py\.j2, or one that it extends, is not UTF-8"):
+    with pytest.raises(SourceError, match=r"own\.py\.j2, or one that it extends: .*own\.py\.j2 is not UTF-8"):
         rendered(None)
 
 

@@ -1,6 +1,7 @@
 """Sources: py:percent files of named cells."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -135,17 +136,69 @@ def test_a_sign_that_ends_lines_elsewhere(source, sign):
 
 
 HEADERS = {
+    "of jupytext": "jupytext:\n#     text_representation:\n#       extension: .py\n#       format_name: percent",
+    "another format": "jupytext:\n#     text_representation:\n#       extension: .py\n#       format_name: light",
+    "a format that starts a program": "jupytext:\n#     text_representation:\n#       format_name: marimo",
+    "another language": "kernelspec:\n#     language: R\n#     name: ir",
+    "other magics": "jupytext:\n#     comment_magics: true\n#     custom_cell_magics: x",
+    "other markers": "jupytext:\n#     cell_markers: 'x,x'\n#     split_at_heading: true",
     "no YAML": "kernelspec: [1",
     "a number for a table": "jupytext:\n#     text_representation: 7",
-    "a number for a text": 'jupytext:\n#     cell_markers: "a,b,c"\n#     formats: 7',
+    "a bomb of aliases": "a: &a [x]\n#   b: &b [*a,*a]\n#   c: &c [*b,*b]",
 }
 
 
 @pytest.mark.parametrize("header", HEADERS)
-def test_a_wrong_header(source, header):
-    """A header that jupytext cannot take is an error of the source, which says where to look."""
-    with pytest.raises(SourceError, match=r"source\.py: the header between # --- lines or .*leave out the header"):
-        source(f'# ---\n# jupyter:\n#   {HEADERS[header]}\n# ---\n# %% name="a"\nx = 1\n')
+def test_a_header_changes_nothing(source, monkeypatch, tmp_path, header):
+    """What a source's header says is Jupyter's alone: the same cells, and no program is started for a format."""
+    program = tmp_path / "marimo"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    text = '# %% name="a"\n# %%time\nx = 1\n# %% [markdown] name="b"\n# # one\n# text\n# # two\n'
+    assert source(f"# ---\n# jupyter:\n#   {HEADERS[header]}\n# ---\n{text}").cells == source(text).cells
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_second_header_is_no_header(source):
+    """Two headers are a cell without a name, of which jupytext would read one."""
+    header = "# ---\n# jupyter:\n#   jupytext:\n#     text_representation:\n#       format_name: marimo\n# ---\n"
+    with pytest.raises(SourceError, match=r"cell 1 .* has no name"):
+        source(f'{header}x = 0\n{header}# %% name="a"\nx = 1\n')
+
+
+def test_settings_of_jupytext_beside_a_source_are_not_read(source, monkeypatch, tmp_path):
+    """Files of settings, which jupytext's own commands obey, change nothing."""
+    text = '# %% name="a"\n# %%time\nx = 1\n\n\ny = 2\n'
+    before = source(text).cells
+    (tmp_path / "jupytext.toml").write_text('formats = "ipynb,py:light"\ncomment_magics = true\n')
+    (tmp_path / "pyproject.toml").write_text('[tool.jupytext]\nformats = "ipynb,py:sphinx"\n')
+    (tmp_path / "jupytext.py").write_text("c.formats = 1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    assert source(text).cells == before
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "without an end", "a folder"])
+def test_a_source_that_is_no_file(tmp_path, kind):
+    """What never ends, or would be waited for, is an error at once."""
+    path = tmp_path / "a.py"
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a device":
+        path.symlink_to("/dev/zero")
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        path.touch()
+        os.truncate(path, 10 << 30)
+    with pytest.raises(SourceError, match=r"the source .*a\.py (is no regular file|has 10,737,418,240 bytes)"):
+        read_source(path)
+
+
+def test_a_source_of_too_many_cells(source):
+    """Cells are counted before they are read: a hundred thousand of them would take minutes."""
+    with pytest.raises(SourceError, match="more than 2,000 cells"):
+        source("".join(f'# %% name="c{n}"\n' for n in range(100_000)))
 
 
 @pytest.mark.parametrize("text", ["+".join("1" * 20_000), "a" + ".b" * 9_000, "-" * 20_000 + "1", "(" * 3_000])
@@ -221,7 +274,7 @@ def test_a_missing_file(tmp_path):
 def test_a_source_that_is_no_text(tmp_path):
     """A source must be UTF-8."""
     (tmp_path / "a.py").write_bytes(b'# %% name="a"\nx = "\xff"\n')
-    with pytest.raises(SourceError, match=r"a\.py cannot be read"):
+    with pytest.raises(SourceError, match=r"a\.py is not UTF-8"):
         read_source(tmp_path / "a.py")
 
 

@@ -99,8 +99,8 @@ def test_a_path_that_exists(minimal):
 
 # What stands in the file → what is put there instead (None: at the end), and what the message must hold.
 WRONG = {
-    "not TOML": (None, "owner = ", ["is not valid TOML", "line"]),
-    "twice the same key": (None, "[models.small]", ["is not valid TOML"]),
+    "not TOML": (None, "owner = ", ["cannot be read as TOML", "line"]),
+    "twice the same key": (None, "[models.small]", ["cannot be read as TOML"]),
     "unknown key": ('owner = "ada"', 'ownr = "ada"', ["unknown key 'ownr'", "did you mean 'owner'?"]),
     "unknown key nothing like one": ('owner = "ada"', 'owner = "ada"\nzzz = 1', ["unknown key 'zzz'", "known: "]),
     "unknown nested key": ('title = "B', 'tite = "B', ["'notebooks.answer.tite'", "did you mean 'title'?"]),
@@ -204,14 +204,14 @@ WRONG = {
     "an integer of thousands of digits": (
         None,
         f"parameters.token_budget = {'9' * 5000}",
-        ["not valid TOML", "5000 digits"],
+        ["cannot be read as TOML", "5000 digits"],
     ),
     "an integer that no float holds": (
         None,
         f"parameters.time_limit_hours = {'9' * 400}",
         ["answer.parameters", "the parameter time_limit_hours is of type float", "1,329 bits"],
     ),
-    "brackets in brackets": (None, f"x = {'[' * 5000}", ["nested too deep"]),
+    "brackets in brackets": (None, f"x = {'[' * 5000}", ["cannot be read as TOML"]),
     "no wheelhouse": ('kaggle-t4x2 = "ada/wheels-t4"\n', "", ["no dataset for the target 'kaggle-t4x2'", "add: "]),
 }
 
@@ -225,7 +225,7 @@ def test_a_wrong_kit_toml(case, minimal, edit, listing, monkeypatch, capsys):
     monkeypatch.chdir(minimal)
     assert run(["build"]) == 2
     message = capsys.readouterr().err
-    assert "kit.toml: " in message or "kit.toml is not" in message or "kit.toml has" in message
+    assert "kit.toml: " in message or "kit.toml cannot" in message or "kit.toml has" in message
     assert [word for word in words if word not in message] == []
     assert "PosixPath" not in message
     assert len(message.splitlines()) == 1
@@ -254,12 +254,14 @@ def test_kit_toml_not_utf8(minimal, capsys):
     """Bytes that are no text are an error of the file."""
     (minimal / "kit.toml").write_bytes(b'owner = "\xff"')
     assert run(["build", "--project", str(minimal)]) == 2
-    assert "kit.toml is not valid TOML" in capsys.readouterr().err
+    assert "kit.toml is not UTF-8" in capsys.readouterr().err
 
 
-def test_a_source_outside_of_the_project_works(minimal, edit, capsys):
-    """A source may stand beside the project."""
+def test_a_source_outside_of_the_project_works_once_it_is_allowed(minimal, edit, capsys):
+    """A source may stand beside the project where kit.toml says so and the user has allowed it."""
     (minimal / "notebooks_src" / "answer.py").rename(minimal.parent / "answer.py")
     edit(minimal / "kit.toml", "../answer.py", "notebooks_src/answer.py")
+    edit(minimal / "kit.toml", 'outside = [".."]\nowner = "ada"', 'owner = "ada"')
+    assert run(["allow", "..", "--project", str(minimal)]) == 0
     assert run(["build", "--unproved", "--project", str(minimal)]) == 0
     assert capsys.readouterr().err == ""

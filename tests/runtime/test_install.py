@@ -12,7 +12,7 @@ import uv
 
 from kaggle_kit.errors import KitError, WheelhouseError
 from kaggle_kit.files import write_atomic
-from kaggle_kit.runtime.install import install, install_engine
+from kaggle_kit.runtime.install import empty_environment, find_installer, install, install_engine
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 from kaggle_kit.wheelhouse.kit_wheel import build_kit_wheel, kit_wheel_name
 
@@ -290,3 +290,15 @@ def test_a_wheel_for_another_python_is_told(wheelhouse, tmp_path):
     seal(wheelhouse)
     with pytest.raises(WheelhouseError, match="needy"):
         install(wheelhouse, scratch=tmp_path / "scratch")
+
+
+def test_an_installer_is_not_a_module_of_the_folder_it_runs_in(tmp_path, monkeypatch):
+    """The image's pip and venv are Python's own, whatever lies where the command is given."""
+    for name in ("pip", "venv", "json", "ensurepip"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    installer = find_installer(tmp_path / "scratch", advice="try again", with_uv=False)
+    (tmp_path / "scratch").mkdir()
+    assert installer.name == "pip"
+    assert empty_environment(installer, tmp_path / "scratch").exists()
+    assert not (tmp_path / "mark").exists()

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError
 from kaggle_kit.files import user_cache, write_atomic
+from kaggle_kit.places import is_outside
 from kaggle_kit.remote.plan.hashes import HashCache, Tell, hash_files
 from kaggle_kit.remote.plan.problem import Problem
 from kaggle_kit.runtime.manifest import LEFT_OUT, MANIFEST, FileEntry, Manifest, dump_manifest, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
 
@@ -51,12 +52,21 @@ def part_contents(folder: Path, *, resource: str, cache: HashCache, tell: Tell |
     return found.contents(files, _unlike(manifest, files, resource, next_step=again))
 
 
-def model_contents(folder: Path, *, name: str, resource: str, cache: HashCache, tell: Tell | None = None) -> Contents:
+def model_contents(
+    folder: Path,
+    *,
+    name: str,
+    resource: str,
+    cache: HashCache,
+    tell: Tell | None = None,
+    linked: Collection[Path] = (),
+) -> Contents:
     """A model's folder, with the manifest by which the notebook finds it as `models.NAME` of `kit.toml`.
 
-    The manifest is made here, of what is sent; what else the folder's own one says is kept.
+    The manifest is made here, of what is sent; what else the folder's own one says is kept. A link may lead out of the
+    folder into those of `linked` (links followed).
     """
-    found = _Found(folder, resource)
+    found = _Found(folder, resource, linked)
     sources = dict(found.walk())
     own = sources.pop(MANIFEST, None)
     files = _hashed(sources, cache=cache, tell=tell)
@@ -119,11 +129,36 @@ def _written(text: str) -> SentFile:
     return SentFile(path=MANIFEST, size=len(text.encode()), sha256=digest, source=place)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """A folder of which files are sent, links followed; and whether it lies outside of the project."""
+
+    folder: Path
+    outside: bool
+
+    def __str__(self) -> str:
+        """As a plan shows it."""
+        return f"{self.folder}{' (OUTSIDE of the project)' if self.outside else ''}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {"folder": str(self.folder), "outside": self.outside}
+
+
+def origins(folder: Path, files: Iterable[SentFile], *, root: Path) -> tuple[Origin, ...]:
+    """`folder` itself, and every other to which links in it lead; `root` is the project's. Made files do not count."""
+    home, made = folder.resolve(), user_cache().resolve()
+    places = {file.source.resolve().parent for file in files}
+    others = sorted(place for place in places if not place.is_relative_to(home) and not place.is_relative_to(made))
+    return tuple(Origin(folder=place, outside=is_outside(root, place)) for place in (home, *others))
+
+
 class _Found:
     """A walk through one folder, and what it met on the way."""
 
-    def __init__(self, folder: Path, resource: str) -> None:
+    def __init__(self, folder: Path, resource: str, linked: Collection[Path] = ()) -> None:
         self.folder = folder
+        self.homes = (folder.resolve(), *linked)
         self.resource = resource
         self.left_out: list[str] = []
         self.problems: list[Problem] = []
@@ -158,14 +193,17 @@ class _Found:
                 yield known, path
 
     def _is_sound(self, path: Path, known: str) -> bool:
-        """Whether `path` is a file, or a link to one below the same folder."""
-        copy = f"put real files there (cp -rL {self.folder} COPY) and name the copy in kit.toml"
+        """Whether `path` is a file, or a link to one below the same folder, or where links may lead."""
+        copy = (
+            f"put real files there (cp -rL {self.folder} COPY) and name the copy in kit.toml, or list the folder that "
+            f"it leads to there under outside"
+        )
         try:
             real = path.resolve()
         except (OSError, RuntimeError):
             self._problem(f"{known} is a link that leads back to itself", "remove it")
             return False
-        if path.is_symlink() and not real.is_relative_to(self.folder.resolve()):
+        if path.is_symlink() and not any(real.is_relative_to(home) for home in self.homes):
             self._problem(f"{known} is a link to {real}, outside of the folder", copy)
         elif path.is_symlink() and real.is_dir():
             self._problem(f"{known} is a link to a folder, which would be sent twice", "remove the link")

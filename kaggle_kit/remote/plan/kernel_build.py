@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import ProjectError
+from kaggle_kit.errors import OutsideError, ProjectError
+from kaggle_kit.outside import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,12 +54,15 @@ def read_kernel(folder: Path, *, image: str, session_seconds: int) -> tuple[str,
     """
     path = folder / METADATA
     try:
-        body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        body: dict[str, Any] = read_json(path, follow=True)
         code_file, accelerator = str(body["code_file"]), body.get("machine_shape") or None
+        _refuse_unless(PurePath(code_file).name == code_file, "code_file", code_file)
         _refuse_unless(_is_reference(reference := body["id"], 2), "id", reference)
         _refuse_unless(isinstance(accelerator, str | None), "machine_shape", accelerator)
         sources = {key: _sources(body, key, parts) for key, parts in _PARTS.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OutsideError as error:
+        raise ProjectError(f"{error}; or build the notebook again with: kit build") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProjectError(f"{path} cannot be read ({error!r}); build the notebook again with: kit build") from error
     pinning = image if image in {"original", "latest"} else None
     return reference, Kernel(

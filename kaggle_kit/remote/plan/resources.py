@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from kaggle_kit.errors import KitError, ProjectError
+from kaggle_kit.errors import KitError, OutsideError, ProjectError
+from kaggle_kit.outside import MEGA, read_json, read_text
+from kaggle_kit.places import homes, inside
 from kaggle_kit.project.config import CONFIG
-from kaggle_kit.remote.plan.folders import Contents, SentFile, model_contents, part_contents
+from kaggle_kit.remote.plan.folders import Contents, Origin, SentFile, model_contents, origins, part_contents
 from kaggle_kit.remote.plan.hashes import HashCache, Tell, digest_of, hash_files
 from kaggle_kit.remote.plan.kernel_build import METADATA, Kernel, read_kernel, source_hash
 from kaggle_kit.remote.plan.problem import Problem
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["dataset", "model", "notebook"]
 _DATASET_METADATA = "dataset-metadata.json"
+_NOTEBOOK_BYTES = 16 * MEGA
 _UNKNOWN = "unknown"
 """Kaggle's name for a licence that nobody has stated."""
 
@@ -41,6 +43,8 @@ class Resource:
     """Its name in this project: `engine`, `kit`, a model's, a notebook's."""
     title: str
     files: tuple[SentFile, ...] = ()
+    origins: tuple[Origin, ...] = ()
+    """The folders here of which its files are."""
     digest: str = ""
     sent: bool = True
     private: bool = True
@@ -88,7 +92,7 @@ class Resource:
         """Of a notebook: its file's text; of all else nothing."""
         code_file = self.kernel.code_file if self.kernel else None
         paths = [file.source for file in self.files if file.path == code_file]
-        return paths[0].read_text(encoding="utf-8") if paths else ""
+        return read_text(paths[0], most_bytes=_NOTEBOOK_BYTES) if paths else ""
 
     def manifest(self) -> SentFile | None:
         """The file that identifies its content, where it has one."""
@@ -150,16 +154,17 @@ def part_resource(
         return _attached(project, "dataset", reference, name=reference.split("/", 1)[1])
     path = folder / _DATASET_METADATA
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = read_json(path)
         title, licence = str(body["title"]), str(body["licenses"][0]["name"])
         subtitle = str(body.get("subtitle", ""))
         part = str(read_manifest(folder / MANIFEST).extra.get("part", folder.name))
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OutsideError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise KitError(f"{path} cannot be read ({error!r}); write it again with: kit wheels dataset") from error
     contents = part_contents(folder, resource=f"dataset {reference}", cache=cache, tell=tell)
     return _with(
         Resource(kind="dataset", reference=reference, name=part, title=title, licence=licence, subtitle=subtitle),
         contents,
+        origins(folder, contents.files, root=project.root),
     )
 
 
@@ -167,9 +172,9 @@ def model_resource(project: Project, name: str, *, cache: HashCache, tell: Tell 
     """The model `name` of `kit.toml` as a dataset or as a version of a Kaggle model."""
     model = project.models[name]
     kind, reference, version = _place(model)
-    folder = project.root / model.path
     if reference.split("/", 1)[0] != project.owner:
         return replace(_attached(project, kind, reference, name=name), version=version, model=name)
+    folder = inside(project.root, model.path, key=f"models.{name}.path")
     if not folder.is_dir():
         missing = Problem(
             resource=f"{kind} {reference}",
@@ -178,7 +183,8 @@ def model_resource(project: Project, name: str, *, cache: HashCache, tell: Tell 
             warning=True,
         )
         return replace(_attached(project, kind, reference, name=name), version=version, model=name, problems=(missing,))
-    contents = model_contents(folder, name=name, resource=f"{kind} {reference}", cache=cache, tell=tell)
+    _, *linked = homes(project.root)
+    contents = model_contents(folder, name=name, resource=f"{kind} {reference}", cache=cache, tell=tell, linked=linked)
     resource = Resource(
         kind=kind,
         reference=reference,
@@ -189,7 +195,7 @@ def model_resource(project: Project, name: str, *, cache: HashCache, tell: Tell 
         model=name,
         most_kl=model.most_kl,
     )
-    return _with(resource, contents)
+    return _with(resource, contents, origins(folder, contents.files, root=project.root))
 
 
 def _place(model: Model) -> tuple[Kind, str, int | None]:
@@ -203,10 +209,14 @@ def _title(reference: str) -> str:
     return reference.split("/")[1].replace("-", " ")
 
 
-def _with(resource: Resource, contents: Contents) -> Resource:
-    digest = digest_of(file.entry for file in contents.files)
+def _with(resource: Resource, contents: Contents, places: tuple[Origin, ...]) -> Resource:
     return replace(
-        resource, files=contents.files, digest=digest, left_out=contents.left_out, problems=contents.problems
+        resource,
+        files=contents.files,
+        origins=places,
+        digest=digest_of(file.entry for file in contents.files),
+        left_out=contents.left_out,
+        problems=contents.problems,
     )
 
 
@@ -238,7 +248,7 @@ def notebook_resource(
     seconds = round(notebook.session_hours * 3600) if notebook.session_hours else target.session_seconds
     reference, kernel = read_kernel(build, image=notebook.image, session_seconds=seconds)
     sources = {path: build / path for path in (kernel.code_file, METADATA)}
-    if lacking := [path for path, source in sources.items() if not source.is_file()]:
+    if lacking := [path for path, source in sources.items() if source.is_symlink() or not source.is_file()]:
         raise ProjectError(f"{build} lacks {lacking[0]}; {again}")
     entries = hash_files(sources, cache=cache, tell=tell)
     problems = tuple(
@@ -252,15 +262,17 @@ def notebook_resource(
     )
     settings = FileEntry("settings", kernel.hash(), 0)
     try:
-        text = sources[kernel.code_file].read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ProjectError(f"{build / kernel.code_file} is no UTF-8 text ({error}); {again}") from error
+        text = read_text(sources[kernel.code_file], most_bytes=_NOTEBOOK_BYTES)
+    except OutsideError as error:
+        raise ProjectError(f"{error}; or {again}") from error
+    files = tuple(SentFile(path=e.path, size=e.size, sha256=e.sha256, source=sources[e.path]) for e in entries)
     return Resource(
         kind="notebook",
         reference=reference,
         name=name,
         title=kernel.title,
-        files=tuple(SentFile(path=e.path, size=e.size, sha256=e.sha256, source=sources[e.path]) for e in entries),
+        files=files,
+        origins=origins(build, files, root=project.root),
         digest=digest_of([*entries, settings]),
         private=kernel.private,
         kernel=kernel,

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kaggle_kit.errors import ProjectError, UsageError
+from kaggle_kit.errors import OutsideError, ProjectError, UsageError
 from kaggle_kit.files import user_cache, write_atomic
+from kaggle_kit.outside import MEGA, read_text
+from kaggle_kit.places import inside
 from kaggle_kit.suggest import first_problem
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 STATE = "kit.state.json"
 VERSION = 1
+_MOST_BYTES = 64 * MEGA
 _MARKER = re.compile(r"^(<{7}|\|{7}|={7}|>{7})(\s|$)", re.MULTILINE)
 _REMEDY = "it may be deleted: the next push asks Kaggle and writes it anew"
 
@@ -107,7 +110,7 @@ def dump_state(state: State) -> str:
 
 def save_state(root: Path, state: State) -> None:
     """Write the file whole or not at all; one that would say the same is not touched."""
-    path, text = root / STATE, dump_state(state)
+    path, text = inside(root, STATE), dump_state(state)
     if not path.is_file() or path.read_bytes() != text.encode():
         write_atomic(path, text)
 
@@ -117,13 +120,13 @@ def load_state(root: Path) -> State:
 
     Raises ProjectError for a file that is half merged, of a newer kit, or damaged.
     """
-    path = root / STATE
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    path = inside(root, STATE)
+    if not os.path.lexists(path):
         return State()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProjectError(f"{path} cannot be read: {error}; {_REMEDY}") from error
+    try:
+        text = read_text(path, most_bytes=_MOST_BYTES, follow=True)
+    except OutsideError as error:
+        raise ProjectError(f"{error}; {_REMEDY}") from error
     if marker := _MARKER.search(text):
         line = text.count("\n", 0, marker.start()) + 1
         raise ProjectError(

@@ -298,7 +298,7 @@ def test_a_notebook_that_is_no_text_is_told(project):
     """A built notebook in another encoding is one error that names the file and the way out."""
     path = project.root / "build" / "answer" / "answer.ipynb"
     path.write_bytes(b"\xff\xfe" + path.read_bytes())
-    with pytest.raises(ProjectError, match=r"answer\.ipynb is no UTF-8 text.*kit build answer"):
+    with pytest.raises(ProjectError, match=r"answer\.ipynb is not UTF-8.*kit build answer"):
         resources(project)
 
 

@@ -103,7 +103,7 @@ WRONG = {
     "wrong value": (json.dumps(GOOD | {"datasets": {"a/b": 1}}), "datasets.a/b"),
     "short hash": (json.dumps(GOOD | {"notebooks": {"a/b": {"version": 1, "digest": "x"}}}), "notebooks.a/b"),
     "twice": ('{"version": 1, "version": 1}', "'version' stands there twice"),
-    "no text": (b"\xff", "cannot be read"),
+    "no text": (b"\xff", "is not UTF-8"),
     "deep": ("[" * 100_000, "is not valid"),
 }
 
