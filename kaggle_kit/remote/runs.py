@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import KitError, RemoteError, UsageError
+from kaggle_kit.errors import KitError, OutsideError, RemoteError, UsageError
 from kaggle_kit.files import sha256_file, write_atomic
+from kaggle_kit.outside import read_json
 from kaggle_kit.remote.door import competitions, kernels, outputs
 from kaggle_kit.remote.failed.failures import Finding, decode
 from kaggle_kit.remote.failed.log_text import mask, read_log
@@ -165,8 +165,8 @@ def made_models(fetched: Fetched) -> tuple[MadeModel, ...]:
 def _is_of_model(path: Path) -> bool:
     """Whether a manifest.json is one of kit's for a model: others write files of this name too."""
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        body = read_json(path)
+    except OutsideError:
         return False
     return isinstance(body, dict) and body.get("kind") == "model"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -32,6 +33,17 @@ ON CONFLICT (id, pass) DO UPDATE SET tokens = excluded.tokens, cut = excluded.cu
 """
 
 
+def _check_schema(connection: sqlite3.Connection) -> None:
+    """Raise sqlite3.DatabaseError if the file has a table, index, view or trigger that is not a journal's."""
+    question = "SELECT type, name, tbl_name, sql FROM sqlite_master"
+    found = connection.execute(question).fetchall()
+    with closing(sqlite3.connect(":memory:")) as own:
+        own.executescript(_TABLES)
+        # A journal whose writer was killed as it made it has some of the tables.
+        if not set(found) <= set(own.execute(question).fetchall()):
+            raise sqlite3.DatabaseError("it is not a journal, or one of another version of kit")
+
+
 @dataclass(frozen=True)
 class Entry:
     """What is known of one row in one pass: either its scores, or the problem for which it has none.
@@ -50,6 +62,32 @@ class Entry:
     flags: tuple[str, ...] = ()
 
 
+def _entry(
+    row_id: object, tokens: object, cut: object, scores: object, mass: object, flags: object, problem: object
+) -> Entry:
+    """A row of the table. Raises TypeError, ValueError for one that no journal wrote."""
+    if not isinstance(row_id, str) or not isinstance(tokens, int) or not isinstance(problem, str | None):
+        raise TypeError(f"{row_id!r:.60} has values of other types")
+    if not isinstance(mass, float | int | None) or not isinstance(scores, str | None):
+        raise TypeError(f"{row_id!r:.60} has scores of other types")
+    return Entry(
+        row_id,
+        tokens,
+        _texts(cut),
+        None if scores is None else tuple(float(number) for number in json.loads(scores)),
+        mass,
+        problem,
+        _texts(flags),
+    )
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    parts = json.loads(value) if isinstance(value, str) else None
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise TypeError(f"{value!r:.60} is not a list of texts")
+    return tuple(parts)
+
+
 class Journal:
     """A SQLite file in WAL mode: one writer (the worker), any number of readers (the notebook)."""
 
@@ -63,6 +101,9 @@ class Journal:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
+            # The file may have come with somebody else's project: nothing in it may call a function.
+            self._connection.execute("PRAGMA trusted_schema=OFF")
+            _check_schema(self._connection)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.executescript(_TABLES)
@@ -126,18 +167,12 @@ class Journal:
             "SELECT id, tokens, cut, log_probabilities, mass, flags, problem FROM rows WHERE pass = ? ORDER BY rowid",
             (pass_name,),
         ).fetchall()
-        return {
-            row_id: Entry(
-                row_id,
-                tokens,
-                tuple(json.loads(cut)),
-                None if scores is None else tuple(json.loads(scores)),
-                mass,
-                problem,
-                tuple(json.loads(flags)),
-            )
-            for row_id, tokens, cut, scores, mass, flags, problem in lines
-        }
+        try:
+            return {line[0]: _entry(*line) for line in lines}
+        except (TypeError, ValueError, RecursionError) as error:
+            raise RunError(
+                f"the journal holds a row that kit did not write ({error}); delete it, and run again"
+            ) from error
 
     def answered(self) -> int:
         """How many rows the model has answered, those of each pass counted; a rule's answer has no tokens."""

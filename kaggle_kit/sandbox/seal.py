@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, NotRequired, Protocol, TypedDict, Unpack
 
 from kaggle_kit.errors import SandboxError, SealError
 from kaggle_kit.sandbox import seal_driver, seal_unshare
@@ -40,6 +40,15 @@ _DRIVER = "/kit/seal_driver.py"
 _PROBE_SECONDS = 20.0
 
 
+class Streams(TypedDict):
+    """What a sealed command is started with; without `stdin` it has nothing to read. It inherits `pass_fds`."""
+
+    stdout: int | IO[bytes] | None
+    stderr: int | IO[bytes] | None
+    stdin: NotRequired[int | IO[bytes]]
+    pass_fds: NotRequired[Sequence[int]]
+
+
 class Seal(Protocol):
     """A way to run a command in a room."""
 
@@ -55,17 +64,8 @@ class Seal(Protocol):
     def left_open(self) -> tuple[str, ...]:
         """What no seal of this kind closes, in a few words each."""
 
-    def start(
-        self,
-        room: Room,
-        command: Sequence[str],
-        *,
-        stdout: int | IO[bytes],
-        stderr: int | IO[bytes],
-        stdin: int | IO[bytes] = subprocess.DEVNULL,
-        pass_fds: Sequence[int] = (),
-    ) -> Sealed:
-        """Start `command` (its first word an absolute path as seen inside), which inherits `pass_fds`.
+    def start(self, room: Room, command: Sequence[str], **streams: Unpack[Streams]) -> Sealed:
+        """Start `command` (its first word an absolute path as seen inside).
 
         The seal ends with the thread that called this, so that nothing outlives a killed kit: call it from a
         thread that stays. Raises SandboxError where a mount's source is missing.
@@ -139,20 +139,12 @@ class _Bubblewrap:
             argv += ["--setenv", name, value]
         return [*argv, "--chdir", room.workdir, "--", *command]
 
-    def start(
-        self,
-        room: Room,
-        command: Sequence[str],
-        *,
-        stdout: int | IO[bytes],
-        stderr: int | IO[bytes],
-        stdin: int | IO[bytes] = subprocess.DEVNULL,
-        pass_fds: Sequence[int] = (),
-    ) -> Sealed:
+    def start(self, room: Room, command: Sequence[str], **streams: Unpack[Streams]) -> Sealed:
         room.check()
         with _program_file() as filter_from:
             argv = self.argv(room, command, filter_from=filter_from)
-            process = _popen(argv, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=(*pass_fds, filter_from))
+            streams["pass_fds"] = (*streams.get("pass_fds", ()), filter_from)
+            process = _popen(argv, **streams)
         return Sealed(process, depth=2)
 
 
@@ -183,19 +175,9 @@ class _Unshare:
         argv += ["--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--fork", "--kill-child", "--"]
         return [*argv, sys.executable, "-I", "-S", "-B", seal_unshare.__file__, json.dumps(plan)]
 
-    def start(
-        self,
-        room: Room,
-        command: Sequence[str],
-        *,
-        stdout: int | IO[bytes],
-        stderr: int | IO[bytes],
-        stdin: int | IO[bytes] = subprocess.DEVNULL,
-        pass_fds: Sequence[int] = (),
-    ) -> Sealed:
+    def start(self, room: Room, command: Sequence[str], **streams: Unpack[Streams]) -> Sealed:
         room.check()
-        process = _popen(self.argv(room, command), stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds)
-        return Sealed(process, depth=2)
+        return Sealed(_popen(self.argv(room, command), **streams), depth=2)
 
 
 _STILL_ROOT = "The command is this machine's root, without capabilities but with no user namespace of its own."
@@ -215,16 +197,7 @@ class _Plain:
     unsealed: tuple[str, ...] = field(default=_NOTHING_SEALED)
     left_open: tuple[str, ...] = ()
 
-    def start(
-        self,
-        room: Room,
-        command: Sequence[str],
-        *,
-        stdout: int | IO[bytes],
-        stderr: int | IO[bytes],
-        stdin: int | IO[bytes] = subprocess.DEVNULL,
-        pass_fds: Sequence[int] = (),
-    ) -> Sealed:
+    def start(self, room: Room, command: Sequence[str], **streams: Unpack[Streams]) -> Sealed:
         room.check()
         root = self.root or Path(tempfile.mkdtemp(prefix="kit-kaggle-"))
         try:
@@ -233,15 +206,13 @@ class _Plain:
             if self.root is None:
                 remove_layout(root)
             raise
+        streams.setdefault("stdin", subprocess.DEVNULL)
         process = subprocess.Popen(
             [room.outside(word, root) for word in command],
             env=translate(room, root),
             cwd=room.outside(room.workdir, root),
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            pass_fds=tuple(pass_fds),
             start_new_session=True,
+            **streams,
         )
         return Sealed(process, depth=0, remove=None if self.root else root)
 
@@ -254,26 +225,11 @@ def _program(name: str) -> str:
     return found
 
 
-def _popen(
-    argv: Sequence[str],
-    *,
-    stdin: int | IO[bytes],
-    stdout: int | IO[bytes],
-    stderr: int | IO[bytes],
-    pass_fds: Sequence[int],
-) -> subprocess.Popen[bytes]:
+def _popen(argv: Sequence[str], **streams: Unpack[Streams]) -> subprocess.Popen[bytes]:
     # Process 1 of the room shows its environment in /proc: it gets none. A session of its own keeps Ctrl-C
     # from ending the seal before the driver has brought the files out.
-    return subprocess.Popen(
-        argv,
-        env={},
-        cwd="/",
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        pass_fds=tuple(pass_fds),
-        start_new_session=True,
-    )
+    streams.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.Popen(argv, env={}, cwd="/", start_new_session=True, **streams)
 
 
 def _filter() -> bytes:

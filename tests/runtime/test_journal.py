@@ -7,13 +7,14 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kaggle_kit.errors import RunError
-from kaggle_kit.runtime.journal import PLAIN, SWAPPED, Entry, Journal
+from kaggle_kit.runtime.journal import _TABLES, PLAIN, SWAPPED, Entry, Journal
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 ENTRIES = st.builds(
@@ -196,3 +197,61 @@ def test_another_configuration_forgets_what_was_in_flight(tmp_path):
         journal.begin(["1"])
     with Journal(tmp_path / "j", configuration="two") as journal:
         assert journal.in_flight() == {}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON rows BEGIN DELETE FROM rows; END",
+        "CREATE VIEW v AS SELECT 1",
+        "CREATE INDEX i ON rows (lower(id))",
+        "ALTER TABLE rows ADD COLUMN more TEXT",
+        "CREATE VIRTUAL TABLE f USING fts5(id)",
+    ],
+)
+def test_a_file_with_more_in_it_than_a_journal_is_refused(tmp_path, statement):
+    """A database that came with somebody else's project brings no trigger, view or function of its own."""
+    with Journal(tmp_path / "j", configuration="c") as journal:
+        journal.write([Entry("1")])
+    with closing(sqlite3.connect(tmp_path / "j")) as planted, planted:
+        planted.execute(statement)
+    with pytest.raises(RunError, match=r"it is not a journal.*delete it"):
+        Journal(tmp_path / "j", configuration="c")
+
+
+@pytest.mark.parametrize("made", [0, 1, 2])
+def test_a_journal_that_was_half_made_is_made_whole(tmp_path, made):
+    """A writer killed between two tables leaves some of them; the next one goes on."""
+    with closing(sqlite3.connect(tmp_path / "j")) as begun, begun:
+        for statement in _TABLES.split(";")[:made]:
+            begun.execute(statement)
+    with Journal(tmp_path / "j", configuration="c") as journal:
+        journal.write([Entry("1")])
+        assert list(journal.read()) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("cut", "5"),
+        ("cut", "[[]]"),
+        ("flags", "{"),
+        ("log_probabilities", '["x"]'),
+        ("log_probabilities", "5"),
+        ("tokens", "many"),
+        ("mass", "much"),
+        ("cut", "[" * 100_000),
+        ("problem", b"bytes"),
+    ],
+)
+def test_a_row_that_no_journal_wrote_is_an_error(tmp_path, column, value):
+    """A value of another kind is told with what to do, and is no traceback."""
+    with Journal(tmp_path / "j", configuration="c") as journal:
+        journal.write([Entry("1", log_probabilities=(-1.0,))])
+    with closing(sqlite3.connect(tmp_path / "j")) as planted, planted:
+        planted.execute(f"UPDATE rows SET {column} = ?", (value,))
+    with (
+        Journal(tmp_path / "j", configuration="c") as journal,
+        pytest.raises(RunError, match="a row that kit did not write"),
+    ):
+        journal.read()

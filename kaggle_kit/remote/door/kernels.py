@@ -219,7 +219,7 @@ def same_source(one: str, other: str) -> bool:
     """Whether two notebooks hold the same cells, however their JSON is written; other texts: the same text."""
     try:
         return _cells(json.loads(one)) == _cells(json.loads(other))
-    except (ValueError, TypeError, AttributeError, KeyError):
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return one.strip() == other.strip()
 
 

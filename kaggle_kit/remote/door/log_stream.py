@@ -135,7 +135,7 @@ def _events(response: requests.Response, joint: _Joint) -> Iterator[LogLine]:
             return
         try:
             yield _line(json.loads(text))
-        except ValueError:
+        except (ValueError, RecursionError):
             yield LogLine("stdout", None, text)
 
 
@@ -146,7 +146,7 @@ def _finished(response: requests.Response, joint: _Joint) -> Iterator[LogLine]:
     joint.finished = bool(body.strip())
     try:
         entries = json.loads(body) if joint.finished else []
-    except ValueError:
+    except (ValueError, RecursionError):
         entries = body.splitlines(keepends=True)
     yield from (_line(one) for one in (entries if isinstance(entries, list) else [entries]))
 

@@ -222,7 +222,7 @@ class Application:
 def _json(content: bytes) -> Json | Answer:
     try:
         body = json.loads(content or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     return body if isinstance(body, dict) else Refusal(400, "the body is no JSON object").answer()
 

@@ -181,7 +181,7 @@ def _text_complaint(request: Json) -> str:
         return "" if text else "the script is empty"
     try:
         cells = json.loads(text).get("cells")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         cells = None
     return "" if isinstance(cells, list) else "the notebook's text is no notebook"
 

@@ -276,7 +276,7 @@ def _found_by_manifest(step: Step, read: Callable[[str, int, str], bytes | None]
         body = json.loads(text or b"")
         if (body["kind"], body["name"]) == ("model", model):
             return step
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
     what = f"version {step.becomes} has no manifest.json of a model {model!r}, by which the notebook finds it"
     return _refused(step, what, f"push a copy of your own: name it in models.{model} of {CONFIG}")

@@ -151,6 +151,15 @@ def test_a_cut_log_goes_on(script, door):
     assert all(one.target.endswith("?versionLabel=v3") for one in script.calls("score-it"))
 
 
+@pytest.mark.parametrize("headers", [SSE, {"Content-Type": "application/json"}])
+def test_a_log_nested_without_end_is_text(script, door, headers):
+    """A line, or a whole log, that no parser can walk is shown as it came."""
+    deep = "[" * 200_000
+    body = f"data: {deep}\n\ndata: END_OF_LOG\n\n" if headers is SSE else deep
+    script.on("score-it", Reply(body=body.encode(), headers=headers))
+    assert [line.text.strip() for line in follow_log(door, REF, 3)] == [deep]
+
+
 def test_a_log_that_goes_on_without_repeating(script, door):
     """A server that sends only what is new is heard in full."""
     first = Reply(body=event("one", 1), headers=SSE)

@@ -351,3 +351,10 @@ def test_the_same_cells_are_the_same_source():
     joined = json.dumps({"metadata": {}, "cells": [{"cell_type": "code", "source": "x = 1\ny = 2"}]})
     assert kernels.same_source(SOURCE, joined)
     assert not kernels.same_source(SOURCE, joined.replace("y = 2", "y = 3"))
+
+
+def test_a_text_nested_without_end_is_another_source():
+    """What Kaggle gives back in place of a notebook is compared as it is."""
+    deep = "[" * 200_000
+    assert not kernels.same_source(SOURCE, deep)
+    assert kernels.same_source(deep, deep + "\n")
