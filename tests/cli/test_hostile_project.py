@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from desk import NOTEBOOK
 
-from kaggle_kit.remote.loopback.records import Dataset
+from kaggle_kit.remote.loopback.records import Dataset, Kernel
 
 SECRET = "0123-made-up-secret-of-the-user"
 MODEL = 'path = "model"\ndataset'
@@ -322,3 +323,41 @@ def test_a_login_in_the_projects_folder_is_none(desk, monkeypatch, name):
     monkeypatch.chdir(desk.root)
     told = desk.kit("plan", "answer", "--unproved")
     assert (told.code, "There is no login for Kaggle on this machine" in told.err) == (2, True)
+
+
+def test_a_pull_writes_to_the_project_alone(desk, documents):
+    """What was edited in the browser is not written through a link that a clone has in a source's place."""
+    assert desk.push().code == 0
+    desk.edit_in_browser("hello", "hullo")
+    source = desk.root / "notebooks_src" / "answer.py"
+    source.unlink()
+    source.symlink_to(documents / "source.py")
+    before = (documents / "source.py").read_text()
+    told = desk.kit("pull", "answer", "--apply")
+    assert (told.code, "outside of the project" in told.err) == (2, True)
+    assert (documents / "source.py").read_text() == before
+
+
+def test_a_pulled_notebook_names_no_file_and_no_format(desk, documents, listing):
+    """Paths, formats and programs in the metadata that Kaggle gives back are not read: only cells are."""
+    assert desk.push().code == 0
+    desk.edit_in_browser("hello", "hullo")
+    kernel = desk.kaggle._store.get(Kernel, NOTEBOOK)
+    body = json.loads(kernel.versions[-1].text)
+    body["metadata"] |= {
+        "jupytext": {"formats": "../../Documents//py:marimo", "text_representation": {"format_name": "marimo"}},
+        "kernelspec": {"name": "../../x", "language": "R"},
+        "path": "../../Documents/source.py",
+    }
+    for cell in body["cells"]:
+        cell["metadata"] |= {"path": "../../Documents", "attachments": "/etc/passwd"}
+    body["cells"].append({"cell_type": "code", "id": "../../x", "metadata": {"name": "../../x"}, "source": "y = 1"})
+    edited = replace(kernel.versions[-1], text=json.dumps(body))
+    desk.kaggle._store.put(NOTEBOOK, replace(kernel, versions=(*kernel.versions[:-1], edited)))
+    before = listing(documents)
+    told = desk.kit("pull", "answer", "--apply", "--clean-only")
+    assert f"written: {desk.root}/notebooks_src/answer.py" in told.err
+    source = (desk.root / "notebooks_src" / "answer.py").read_text()
+    assert "hullo" in source
+    assert "marimo" not in source
+    assert listing(documents) == before
