@@ -86,6 +86,7 @@ def plan_of(
     Raises UsageError for an unknown name, ProjectError where a notebook is not built, RemoteError.
     """
     from kaggle_kit.notebook.build import stale
+    from kaggle_kit.project.config import CONFIG
     from kaggle_kit.remote.plan.checks import check
     from kaggle_kit.remote.plan.hashes import open_cache
     from kaggle_kit.remote.plan.on_kaggle import OnKaggle
@@ -104,12 +105,12 @@ def plan_of(
         found += notebook_resources(project, name, build=folder, parts=_parts(project, name, folder), cache=cache)
     cache.save()
     resources = merge(found)
-    secrets = [secret.reveal() for secret in (door.login.token, door.login.key) if secret is not None]
     problems = check(
         resources,
         unproved=lambda target: None if options.unproved else proof_problem(project.root, target),
         stale=lambda resource: stale(project, resource.name, _build_folder(project, resource.name, options)),
-        known_secrets=secrets,
+        config=project.root / CONFIG,
+        known_secrets=door.login.forms(),
         passed={entry.split()[0] for pushed in state.datasets.values() for entry in pushed.files.values()},
         rehearsal=door.loopback,
     )

@@ -82,7 +82,8 @@ def logs(name: str, follow: bool, version: int | None, records: Path | None, pro
     from kaggle_kit.remote.door import kernels, outputs
     from kaggle_kit.remote.door.log_stream import follow_log
     from kaggle_kit.remote.failed.failures import decode
-    from kaggle_kit.remote.failed.log_text import mask, read_log
+    from kaggle_kit.remote.failed.log_text import read_log
+    from kaggle_kit.secrets import mask
 
     project = open_project(project_folder)
     reference, number = pushed_version(project, name, records=records or project.root, version=version)

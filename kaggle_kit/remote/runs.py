@@ -12,8 +12,9 @@ from kaggle_kit.files import sha256_file, write_atomic
 from kaggle_kit.outside import read_json
 from kaggle_kit.remote.door import competitions, kernels, outputs
 from kaggle_kit.remote.failed.failures import Finding, decode
-from kaggle_kit.remote.failed.log_text import mask, read_log
+from kaggle_kit.remote.failed.log_text import read_log
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
+from kaggle_kit.secrets import mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

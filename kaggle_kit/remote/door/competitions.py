@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.door.door import enum_name, number
 from kaggle_kit.remote.door.kernels import split
+from kaggle_kit.secrets import mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +126,7 @@ def submission(door: Door, ref: int) -> Submission:
     reply = door.find(method, request, what=f"submission {ref}")
     if reply is None:
         return Submission(ref, PENDING, "", None, None, None, None, None)
-    return _submission(door, reply, ref=ref)
+    return _submission(reply, ref=ref)
 
 
 def wait_scored(
@@ -172,7 +173,7 @@ def submissions(door: Door, competition: str) -> tuple[Submission, ...]:
         reply = door.read(method, request, what=f"submissions to {competition}")
         for one in reply.get("submissions") or ():
             ref = number(one, "ref", call="ListSubmissions", what=competition, advice="Run the same command again")
-            found[ref] = _submission(door, one, ref=ref)
+            found[ref] = _submission(one, ref=ref)
         token = str(reply.get("nextPageToken") or "")
         if not token:
             break
@@ -197,7 +198,7 @@ def limits(door: Door, competition: str) -> Limits:
     return Limits(allowed_now=now, today=today, total=total)
 
 
-def _submission(door: Door, reply: dict[str, Any], *, ref: int) -> Submission:
+def _submission(reply: dict[str, Any], *, ref: int) -> Submission:
     state = enum_name(reply.get("status"), prefix="SUBMISSION_STATUS_")
     error = reply.get("errorDescription")
     return Submission(
@@ -208,7 +209,7 @@ def _submission(door: Door, reply: dict[str, Any], *, ref: int) -> Submission:
         file_name=reply.get("fileName"),
         public_score=_score(reply.get("publicScore")),
         private_score=_score(reply.get("privateScore")),
-        error=door.login.redact(str(error)) if error else None,
+        error=mask(str(error)) if error else None,
     )
 
 

@@ -16,6 +16,7 @@ from kaggle_kit.errors import CredentialsError, RemoteError
 from kaggle_kit.remote.door.door import Door, RefusedError
 from kaggle_kit.remote.door.endpoint import endpoint_from_environment
 from kaggle_kit.remote.door.wire import connect
+from kaggle_kit.secrets.own import forms, proxy_forms, redact
 
 if TYPE_CHECKING:
     from kaggle_kit.remote.door.door import Patience
@@ -72,12 +73,30 @@ class Login:
         """A new typed `KaggleClient` with time limits, which talks to this endpoint only."""
         return self.connect().client
 
+    def forms(self) -> frozenset[str]:
+        """Every text by which the token or the key may be told: as it is, escaped, in Base64 as headers have it."""
+        secrets = [secret.reveal() for secret in (self.token, self.key) if secret is not None]
+        return frozenset(form for secret in secrets for form in forms(secret, self.username))
+
     def redact(self, text: str) -> str:
-        """`text` without the token or the key, should a server have said them back."""
-        for secret in (self.token, self.key):
-            if secret is not None and len(secret.reveal()) > 3:
-                text = text.replace(secret.reveal(), "<secret>")
-        return text
+        """`text` without the token, the key or a proxy's password, should a server or a library have said them."""
+        return redact(text, self.forms() | proxy_forms())
+
+    def redact_reply(self, value: Any) -> Any:
+        """A JSON value without them; the source of a notebook, which is compared and merged, stays as it is."""
+        known = self.forms() | proxy_forms()
+        text = json.dumps(value, ensure_ascii=False)
+        return _redacted(value, known) if any(form in text for form in known) else value
+
+
+def _redacted(value: Any, known: frozenset[str]) -> Any:
+    if isinstance(value, str):
+        return redact(value, known)
+    if isinstance(value, list):
+        return [_redacted(one, known) for one in value]
+    if isinstance(value, dict):
+        return {key: one if key == "source" else _redacted(one, known) for key, one in value.items()}
+    return value
 
 
 def log_in(*, patience: Patience | None = None) -> Login:

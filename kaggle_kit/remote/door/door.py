@@ -248,10 +248,11 @@ class Door:
             raise RemoteError(f"{name} for {what}: the answer is not Kaggle's (no JSON object). {_TROUBLE}")
         if answer.body.get("error") or answer.body.get("errorMessage"):
             raise RefusedError(f"{name} for {what}: Kaggle refuses{said}. {_REFUSED}", status=status, said=said)
-        return answer.body
+        body: dict[str, Any] = self.login.redact_reply(answer.body)
+        return body
 
     def _said(self, answer: Answer) -> str:
-        return self.login.redact(saying(answer.body))
+        return saying(answer.body, self.login.redact)
 
 
 def call_name(method: Any) -> str:
@@ -259,12 +260,13 @@ def call_name(method: Any) -> str:
     return "".join(part.capitalize() for part in getattr(method, "__name__", "call").split("_"))
 
 
-def saying(body: Any) -> str:
-    """`: "what Kaggle said"`, shortened to one line; nothing where it said nothing."""
+def saying(body: Any, redact: Callable[[str], str]) -> str:
+    """`: "what Kaggle said"`, shortened to one line, without a login; nothing where it said nothing."""
     if not isinstance(body, dict):
         return ""
     texts = [body.get(name) for name in ("error", "errorMessage", "message", "errorDescription")]
-    said = next((" ".join(str(one).split()) for one in texts if one and isinstance(one, str | dict)), "")
+    # Before it is cut: half of a token would not be known for one.
+    said = next((redact(" ".join(str(one).split())) for one in texts if one and isinstance(one, str | dict)), "")
     if len(said) > _LONGEST_SAYING:
         said = said[:_LONGEST_SAYING] + "…"
     return f': "{said.rstrip(".")}"' if said else ""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kaggle_kit.errors import CredentialsError, RemoteError
+from kaggle_kit.secrets.own import without_login
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,12 +25,13 @@ class Endpoint:
 
     url: str
     loopback: bool
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+    """With its user name and password, where it has any."""
 
     @property
     def name(self) -> str:
         """What tells this server from another: `https://api.kaggle.com`, `http://127.0.0.1:8080`."""
-        return self.proxy or self.url
+        return without_login(self.proxy) if self.proxy else self.url
 
     @property
     def api(self) -> str:
@@ -44,11 +46,18 @@ class Endpoint:
                 f"{self.name} sent kit on to {asked.scheme}://{asked.hostname}: the login is not sent there. "
                 "Check the network that this machine is in, then try again"
             )
-        if self.loopback and _proxy_of(url, proxies) != self.proxy:
+        if self.loopback and not self._is_asked_through(url, proxies):
             raise RemoteError(
                 f"{VARIABLE}=LOCALHOST was to be asked at {self.name}, but the proxy variables changed since: "
                 "set http_proxy for the whole run"
             )
+
+    def _is_asked_through(self, url: str, proxies: Mapping[str, str] | None) -> bool:
+        """Whether requests would go through this endpoint's own proxy."""
+        try:
+            return _proxy_of(url, proxies) == self.proxy
+        except ValueError:
+            return False
 
     def allows_transfer(self, url: str) -> bool:
         """Whether file contents may be sent to, or fetched from, an address that the server named.
@@ -89,6 +98,7 @@ def endpoint_from_environment() -> Endpoint:
     """
     value = os.environ.get(VARIABLE, "")
     if value in {"", "PROD"}:
+        _refuse_unusable_proxy(PRODUCTION)
         return Endpoint(PRODUCTION, loopback=False)
     if value != "LOCALHOST":
         raise CredentialsError(
@@ -102,6 +112,22 @@ def endpoint_from_environment() -> Endpoint:
         raise CredentialsError(
             f"{VARIABLE}=LOCALHOST, but http_proxy is no address: set it to http://127.0.0.1:PORT, or unset it"
         ) from None
+
+
+def _refuse_unusable_proxy(url: str) -> None:
+    """Raise CredentialsError where the proxy for an address is no address itself. Its text may hold a password."""
+    from requests.utils import get_environ_proxies
+
+    try:
+        proxy = _proxy_of(url, get_environ_proxies(url))
+        usable = proxy is None or (bool((parts := urlsplit(proxy)).hostname) and parts.port != 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise CredentialsError(
+            "The proxy for Kaggle in https_proxy (or all_proxy) is no address: set it to http://HOST:PORT, with a "
+            "user name and password as http://USER:PASSWORD@HOST:PORT (other signs than letters and digits as %XX)"
+        )
 
 
 def _loopback_proxy() -> str | None:
@@ -126,8 +152,11 @@ def _loopback_proxy() -> str | None:
 
 
 def _proxy_of(url: str, proxies: Mapping[str, str] | None) -> str | None:
-    """The proxy that requests would choose for an address."""
+    """The proxy that requests would choose for an address. Raises ValueError, without the proxy's text, for none."""
     from requests.utils import prepend_scheme_if_needed, select_proxy
 
     chosen = select_proxy(url, dict(proxies or {}))
-    return prepend_scheme_if_needed(chosen, "http").rstrip("/") if chosen else None
+    try:
+        return prepend_scheme_if_needed(chosen, "http").rstrip("/") if chosen else None
+    except (ValueError, TypeError):
+        raise ValueError("the proxy is no address") from None

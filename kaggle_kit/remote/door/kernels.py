@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.door.door import LostReplyError, RefusedError, enum_name, number
 from kaggle_kit.remote.door.own_notebooks import is_absence
+from kaggle_kit.secrets import mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -210,7 +211,7 @@ def status(door: Door, ref: str, version: int) -> RunState:
     failure = reply.get("failureMessage")
     return RunState(
         state=name if name in ENDED | GOING_ON else UNKNOWN,
-        failure=door.login.redact(failure) if isinstance(failure, str) and failure else None,
+        failure=mask(failure) if isinstance(failure, str) and failure else None,
         said=said,
     )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import CredentialsError, RemoteError
 from kaggle_kit.remote.door.kernels import GOING_ON, label, split, status, what
 from kaggle_kit.remote.door.wire import no_answer
+from kaggle_kit.secrets import LineMask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,8 +105,9 @@ def _connection(door: Door, ref: str, version: int, joint: _Joint) -> Iterator[L
                 return
             opened = True
             events = "event-stream" in (response.headers.get("Content-Type") or "").lower()
+            hide = LineMask()
             for line in _events(response, joint) if events else _finished(response, joint):
-                yield LogLine(line.stream, line.time_s, door.login.redact(line.text))
+                yield LogLine(line.stream, line.time_s, hide(door.login.redact(line.text)))
     except requests.exceptions.RequestException as error:
         missing = no_answer(error, timeouts=timeouts, whom=door.login.endpoint.name)
         joint.why = missing.why

@@ -283,7 +283,7 @@ def _read_step(answer: Answer | NoAnswer, job: _Job, *, fresh: bool) -> _Done | 
         return _Gone()
     if answer.status >= 500 or answer.status in _LATER:
         return _Failed(f"the server answered {answer.status}", after_s=retry_after(answer))
-    said = job.door.login.redact(saying(answer.body))
+    said = saying(answer.body, job.door.login.redact)
     raise RemoteError(
         f"{job.what} was not taken: the server answered {answer.status}{said}. Check the file's name and size"
     )

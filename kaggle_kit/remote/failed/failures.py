@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from kaggle_kit.remote.failed.log_text import LogText, mask, read_log, shown
+from kaggle_kit.remote.failed.log_text import LogText, read_log, shown
+from kaggle_kit.secrets import mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -197,7 +198,8 @@ def last_exception(log: LogText) -> Finding | None:
             text=shown(block[-1]),
             line=log.line_number(end),
             seconds=log.seconds(end),
-            block=tuple(mask(line)[:_CODE_LENGTH] for line in block),
+            # Masked as a whole: a private key is known by its first line.
+            block=tuple(line[:_CODE_LENGTH] for line in mask("\n".join(block)).split("\n")),
         )
     return None
 

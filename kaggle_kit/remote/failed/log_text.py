@@ -8,22 +8,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from kaggle_kit.secrets import mask
 from kaggle_kit.visible import without_colours
 
 # What stands before each line of kit's own dry runs, and of a log copied from Kaggle's page.
 _STAMP = re.compile(r"^[ ]{0,12}(\d{1,9}\.\d{1,3})(?:s[\t ]\d{1,9}[\t ]|[ ]{2})", re.MULTILINE)
 _LONGEST = 400
 _MASKED = 2000
-_HIDDEN = "***"
-_SECRETS = (
-    re.compile(r"\b(?:KGAT_|hf_|sk-|ghp_|gho_|ghs_|github_pat_|xox[abprs]-|AKIA|ASIA|AIza)[\w-]{8,}"),
-    re.compile(r"(?i)\b(?:bearer|basic)[ ]{1,4}([\w.+/=~-]{8,})"),
-    re.compile(r"://[^\s/:@]{1,100}:([^\s/@]{1,200})@"),
-    re.compile(
-        r"(?i)(?:api[_-]?key|key|token|secret|passw(?:or)?d|authorization)"
-        r"\\?[\"']?[ ]{0,3}[:=][ ]{0,3}\\?[\"']?([\w.+/=~-]{16,})"
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -140,21 +131,3 @@ def shown(line: str, *, around: int = 0) -> str:
     before = "… " if left + start else ""
     after = " …" if start + _LONGEST < len(masked) else ""
     return f"{before}{piece.strip()}{after}"
-
-
-def mask(text: str) -> str:
-    """`text` as it may be shown: what looks like a key, a token or a password replaced by ***.
-
-    Half of a surrogate pair, which can be neither printed nor written, becomes a question mark.
-    """
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    for pattern in _SECRETS:
-        text = pattern.sub(_hide, text)
-    return text
-
-
-def _hide(match: re.Match[str]) -> str:
-    if not match.lastindex:
-        return _HIDDEN
-    whole, start = match[0], match.start()
-    return whole[: match.start(1) - start] + _HIDDEN + whole[match.end(1) - start :]

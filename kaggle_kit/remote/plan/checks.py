@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 from kaggle_kit.errors import KitError
 from kaggle_kit.remote.plan.kernel_build import kernel_name
 from kaggle_kit.remote.plan.problem import Problem
-from kaggle_kit.remote.plan.secrets import ALLOWED, secrets_in_file
+from kaggle_kit.remote.plan.secrets import is_key_file, secrets_in_file, secrets_in_text
 from kaggle_kit.runtime.manifest import files_digest, read_manifest
 from kaggle_kit.runtime.wheel_names import KIT_WHEEL, kaggle_name
+from kaggle_kit.secrets import ALLOWED
 from kaggle_kit.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from pathlib import Path
 
+    from kaggle_kit.remote.plan.folders import SentFile
     from kaggle_kit.remote.plan.resources import Resource
+    from kaggle_kit.remote.plan.secrets import Finding
 
 PLACEHOLDER = "your-kaggle-name"
 """The owner in this repository's own `kit.toml`."""
@@ -65,6 +69,7 @@ def check(
     *,
     unproved: Callable[[str], str | None],
     stale: Callable[[Resource], str | None],
+    config: Path | None = None,
     known_secrets: Iterable[str] = (),
     passed: Collection[str] = (),
     rehearsal: bool = False,
@@ -72,12 +77,13 @@ def check(
     """Everything that speaks against pushing `resources`, their own problems included.
 
     `unproved` says of a target why its wheelhouse must not be shipped, `stale` of a notebook why its build is not what
-    its sources give; both None where all is well. `known_secrets` are texts that must stand nowhere: the login's.
+    its sources give; both None where all is well. `config` is the project's file, whose texts become titles and
+    parameters. `known_secrets` are texts that must stand nowhere: the login's, in all its forms.
     `passed` are SHA-256s of files that were pushed before, and are not searched for secrets again.
     In a `rehearsal` the owner may be anybody.
     """
     secrets = tuple(known_secrets)
-    found: list[Problem] = []
+    found = _leaks_of_config(config, secrets) if config is not None else []
     for resource in resources:
         found += resource.problems
         if not resource.sent:
@@ -254,19 +260,42 @@ def _files(resource: Resource) -> Iterator[_Said]:
 
 
 def _leaks(resource: Resource, known: tuple[str, ...], passed: Collection[str]) -> Iterator[_Said]:
+    for what, text in (("the title", resource.title), ("the subtitle", resource.subtitle)):
+        for finding in secrets_in_text(text, path=what, known=known):
+            yield f"{what} holds what looks like {finding.what}", "change it, and revoke the secret", False
     for file in resource.files:
-        if file.sha256 in passed:
-            continue
-        try:
-            findings = secrets_in_file(file.source, path=file.path, known=known)
-        except OSError as error:
-            raise KitError(f"{file.source} cannot be read: {error.strerror}") from error
-        for finding in findings:
-            yield (
-                f"{finding.path}, line {finding.line} holds what looks like {finding.kind}",
-                f"take it out, and revoke it if it was ever shared; for a false alarm write {ALLOWED} on the line",
-                False,
-            )
+        if file.sha256 not in passed:
+            yield from _leaks_of_file(file, known)
+
+
+def _leaks_of_file(file: SentFile, known: tuple[str, ...]) -> Iterator[_Said]:
+    try:
+        named = is_key_file(file.source, file.path)
+        findings = secrets_in_file(file.source, path=file.path, known=known)
+    except OSError as error:
+        raise KitError(f"{file.source} cannot be read: {error.strerror}") from error
+    if named:
+        next_step = f"take it out of the folder; if it holds no login, write {ALLOWED} in it or give it another name"
+        yield f"{file.path} is a file for a login or a private key, by its name", next_step, False
+    yield from map(_told, findings)
+
+
+def _leaks_of_config(config: Path, known: tuple[str, ...]) -> list[Problem]:
+    """The secrets of `kit.toml`, whose texts go into notebooks and onto Kaggle's pages."""
+    try:
+        findings = secrets_in_file(config, path=config.name, known=known)
+    except OSError as error:
+        raise KitError(f"{config} cannot be read: {error.strerror}") from error
+    said = [_told(finding) for finding in findings]
+    return [Problem(resource=config.name, what=what, next_step=next_step) for what, next_step, _ in said]
+
+
+def _told(finding: Finding) -> _Said:
+    return (
+        f"{finding.path}, line {finding.line} holds what looks like {finding.what}",
+        f"take it out, and revoke it if it was ever shared; for a false alarm write {ALLOWED} on the line",
+        False,
+    )
 
 
 def _several(names: list[str]) -> str:

@@ -206,3 +206,28 @@ def test_a_model_that_is_too_far_from_its_reference_is_not_pushed(told, what, tm
     said = [one for one in found(quality(tmp_path, **told)) if "reference" in one]
     assert bool(said) == (what is not None)
     assert what is None or what in said[0]
+
+
+NOISE = "q7Zt2mX9bR4kLw8sVd3Nf6Hc"
+
+
+def test_a_title_that_holds_a_secret_is_refused(tmp_path):
+    """What stands on Kaggle's page is checked as files are, and not repeated by this check."""
+    told = found(other(dataset(tmp_path), subtitle=f"with the api key {NOISE}"))
+    assert any("the subtitle holds what looks like a token or password" in text for text in told)
+
+
+def test_a_file_for_a_login_is_refused_by_its_name(tmp_path):
+    """A kaggle.json in a folder that is sent is refused whatever it holds, unless it says that it is none."""
+    told = found(dataset(tmp_path, **{"kaggle.json": b"{}"}))
+    assert any("kaggle.json is a file for a login or a private key" in text for text in told)
+    assert found(dataset(tmp_path, **{"kaggle.json": b'{"note": "not-a-secret"}'})) == []
+
+
+def test_a_secret_in_the_projects_file_is_refused(tmp_path):
+    """The texts of kit.toml become titles and parameters, so it is searched with what is sent."""
+    config = tmp_path / "kit.toml"
+    config.write_text(f'owner = "ada"\n[notebooks.a.parameters]\napi_key = "{NOISE}"\n')
+    told = found(dataset(tmp_path), config=config)
+    assert ["kit.toml, line 3 holds what looks like a token or password (api_key)" in text for text in told] == [True]
+    assert NOISE not in told[0]

@@ -100,3 +100,40 @@ def test_a_broken_file_of_a_model_is_refused(world):
     """A link that leads out of the model's folder: exit code 1 and what to do."""
     (world.root / "model" / "extra.safetensors").symlink_to("/etc/hostname")
     refused(world, world.push(), 1, "extra.safetensors is a link", "put real files there")
+
+
+NOISE = "q7Zt2mX9bR4kLw8sVd3Nf6Hc1"
+HEX = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+LINES = {
+    "a subscript": f'os.environ["WANDB_API_KEY"] = "{HEX}9b7c5d3e"',
+    "the key of Kaggle": f"os.environ['KAGGLE_KEY'] = '{HEX}'",
+    "any key": f'os.environ["MY_API_KEY"] = "{NOISE}"',
+    "lines of a call": f'os.environ.setdefault(\n    "MY_API_KEY",\n    "{NOISE}",\n)',
+    "a type": f'my_token: str | None = "{NOISE}"',
+    "an argument": f'print("api_key", "{NOISE}")',
+}
+
+
+@pytest.mark.parametrize("form", LINES)
+def test_a_secret_beside_its_name_is_refused(world, form):
+    """Whatever stands between the name and the value in a cell, the push is refused and the value not shown."""
+    source = world.root / "notebooks_src" / "answer.py"
+    source.write_text(f'{source.read_text().rstrip()}\n\n# %% name="login"\nimport os\n\n{LINES[form]}\n')
+    rebuild(world.root, "answer")
+    told = world.push()
+    refused(world, told, 1, "answer.ipynb, line", "looks like", "not-a-secret")
+    assert not any(value in told.text for value in (NOISE, HEX))
+
+
+def test_a_secret_given_as_a_parameter_is_refused(world):
+    """A parameter of kit.toml, or of -p, stands in the notebook that is sent."""
+    source = world.root / "notebooks_src" / "answer.py"
+    text = source.read_text()
+    place = text.index("time_limit_hours")
+    source.write_text(f'{text[:place]}api_key: str = ""\n{text[place:]}')
+    assert world.kit("build", "answer", "--unproved", "-p", f"api_key={NOISE}").code == 0
+    told = world.push()
+    assert told.code == 1
+    assert "looks like a token or password (api_key)" in told.text
+    assert NOISE not in told.text
+    assert world.kaggle.traffic.uploaded == 0
