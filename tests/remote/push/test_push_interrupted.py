@@ -4,10 +4,12 @@ import signal
 import subprocess
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from push_project import ENGINE, KERNEL, KIT, MODEL, SETTINGS, VARIATION, World
 
+from kaggle_kit.remote.door import door
 from kaggle_kit.remote.loopback.effects import Delay
 from kaggle_kit.remote.loopback.faults import DATASETS, KERNELS, MODELS, UPLOAD, Fault
 from kaggle_kit.remote.loopback.settings import Settings
@@ -15,6 +17,12 @@ from kaggle_kit.remote.loopback.settings import Settings
 ONCE = {ENGINE: 1, KIT: 1, MODEL: 1, KERNEL: 1, "submissions": 1}
 LONG = Delay(20.0)
 PUSH = ("push", "answer", "--submit", "--unproved")
+
+
+@pytest.fixture(autouse=True)
+def _patient(make, monkeypatch):  # noqa: ARG001  after `make`, which sets it too
+    """The next push waits for what the killed one made, however busy this machine is."""
+    monkeypatch.setattr(door, "REHEARSAL", replace(door.REHEARSAL, ready_s=30))
 
 
 @contextmanager
