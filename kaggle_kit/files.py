@@ -61,7 +61,8 @@ def remove_aside(folder: Path) -> None:
             fresh.rmdir()
             raise
     subprocess.run(
-        ["sh", "-c", 'rm -rf -- "$1" &', "sh", str(aside)],
+        # A folder that was closed, as a sealed process can close its own, is opened first.
+        ["sh", "-c", '(chmod -R u+rwX -- "$1"; rm -rf -- "$1") &', "sh", str(aside)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
