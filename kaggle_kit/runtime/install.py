@@ -240,7 +240,7 @@ def find_installer(scratch: Path, wheels: Sequence[Wheel] = (), *, advice: str, 
             return Installer("uv", (str(program),), advice)
     if with_uv and (found := shutil.which("uv")) and _runs([found, "--version"]):
         return Installer("uv", (found,), advice)
-    pip = (sys.executable, "-P", "-m", "pip")
+    pip = (sys.executable, "-I", "-m", "pip")
     if _runs([*pip, "--version"]):
         return Installer("pip", pip, advice)
     raise WheelhouseError(f"there is no uv that runs here, and no pip; {advice}")
@@ -278,7 +278,7 @@ def empty_environment(installer: Installer, scratch: Path) -> Path:
     if installer.name == "uv":
         command = [*installer.program, "venv", "--quiet", "--clear", "--python", sys.executable, str(env)]
     else:  # without pip: Kaggle's image has no ensurepip
-        command = [sys.executable, "-P", "-m", "venv", "--without-pip", str(env)]
+        command = [sys.executable, "-I", "-m", "venv", "--without-pip", str(env)]
     _run(command, scratch, installer.advice)
     return environment_python(scratch)
 

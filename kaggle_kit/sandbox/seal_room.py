@@ -78,7 +78,8 @@ def refuse_special_files(source: Path) -> None:
     modes = [(source, source.stat().st_mode)]
     if stat.S_ISDIR(modes[0][1]):
         paths = (Path(each, name) for each, _, names in os.walk(source) for name in names)
-        modes = [(path, path.lstat().st_mode) for path in paths]
+        # A file that went away meanwhile is not there to be opened either.
+        modes = [(path, path.lstat().st_mode) for path in paths if os.path.lexists(path)]
     for path, mode in modes:
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
             raise SandboxError(f"{path} is neither a file nor a folder; take it out of what a sealed run is given")

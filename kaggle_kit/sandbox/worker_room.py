@@ -69,11 +69,11 @@ class SealedLaunch:
         """
         python = Path(command[0])
         added = [Path(one) for one in environment.get("PYTHONPATH", "").split(os.pathsep) if one]
+        mounts = {path: Mount(path, str(path)) for path in _outermost((*python_paths(python), *added, *reads))}
+        mounts |= {path: Mount(path, str(path), writable=True) for path in map(_absolute, writes)}
         for path in reads:
             _refuse_links(path, reads)
             refuse_special_files(path)
-        mounts = {path: Mount(path, str(path)) for path in _outermost((*python_paths(python), *added, *reads))}
-        mounts |= {path: Mount(path, str(path), writable=True) for path in map(_absolute, writes)}
         room = Room(
             mounts=(*mounts.values(), *(_card_mounts() if self.cards else ())),
             working_bytes=_SCRATCH_BYTES,

@@ -85,7 +85,7 @@ def test_another_python_of_this_machine(project: Path, version: str) -> None:
     target = make_target(pythons=(version,))
     finish(project, target=target)
     proof = prove(target, project=project)
-    assert result(proof, "install").result == "passed", proof.lines()
+    assert result(proof, "install").result == "passed", "\n".join(proof.lines())
     assert result(proof, "import engine").result == "passed"
 
 
