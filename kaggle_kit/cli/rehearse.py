@@ -79,7 +79,7 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
     Exit code 0 where the release went through to its score, or to a whole model.
     """
     from kaggle_kit.remote.loopback.faults import find_fault
-    from kaggle_kit.sandbox.seal import choose_seal
+    from kaggle_kit.sandbox.dryrun import chosen_seal
     from kaggle_kit.targets import load_target
 
     project = open_project(given["project_folder"])
@@ -89,9 +89,7 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
     if again and out is None:
         inside_whole(project.root, folder)
     asked = [find_fault(fault) for fault in faults]
-    seal = choose_seal(given["seal_name"])
-    for sentence in (f"seal: {seal.name}", *(f"NOT SEALED: {open_}" for open_ in seal.unsealed)):
-        say(sentence)
+    seal = chosen_seal(given["seal_name"], say)
     _make_room(folder, again=again)
     data, solution = _prepare(project, name, target, folder, given)
     with _kaggle(project, data, solution, sealed_runner(target, seal=seal, tell=_indented), folder, asked) as kaggle:

@@ -89,7 +89,7 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 class Journal:
-    """A SQLite file in WAL mode: one writer (the worker), any number of readers (the notebook)."""
+    """A SQLite file in WAL mode: one writer (the notebook, or kit), any number of readers."""
 
     def __init__(self, path: Path, *, configuration: str, begin: bool = True) -> None:
         """Open or make the journal; one that was written for another configuration is begun anew.

@@ -69,7 +69,7 @@ def dry_run(project: Project, name: str, *, target: Target, options: Options, ou
     """
     since = time.monotonic()
     refuse_cards(target)
-    seal = chosen_seal(options, listener)
+    seal = chosen_seal(options.seal, listener.say)
     with room_folder() as scratch, swapped_in(out) as results:
         built = build(project, name, target=target, assignments=options.assignments, out=scratch / "build")
         checked = check_build(project, built, options)
@@ -121,12 +121,11 @@ def refuse_cards(target: Target) -> None:
         raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a dry run here is for local-cpu")
 
 
-def chosen_seal(options: Options, listener: Listener) -> Seal:
-    """The seal of the run, which is told before anything else happens. Raises SealError if there is none."""
-    seal = choose_seal(options.seal)
-    listener.say(f"seal: {seal.name}")
-    for sentence in seal.unsealed:
-        listener.say(f"NOT SEALED: {sentence}")
+def chosen_seal(wanted: str | None, say: Callable[[str], None]) -> Seal:
+    """The seal of a run, which is told before anything else happens. Raises SealError if there is none."""
+    seal = choose_seal(wanted)
+    for sentence in (f"seal: {seal.name}", *(f"NOT SEALED: {each}" for each in seal.unsealed)):
+        say(sentence)
     return seal
 
 

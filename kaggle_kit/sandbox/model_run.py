@@ -53,7 +53,7 @@ def model_run(
     since = time.monotonic()
     refuse_cards(target)
     _refuse(options)
-    seal = chosen_seal(options, listener)
+    seal = chosen_seal(options.seal, listener.say)
     with room_folder() as scratch, swapped_in(out) as results:
         packages = packages_of(target)
         built = build(

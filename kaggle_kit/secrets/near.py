@@ -58,7 +58,6 @@ _OPEN, _CLOSE = {"(", "[", "{"}, {")", "]", "}"}
 _GOES_ON = {*_BINDING, *_OPEN, ",", ">", "+", "*"}
 # Names that say nothing of what they name: the name before them does.
 _TRANSPARENT = words("transparent")
-_TYPE_SIGNS = {"[", "]", "|", ".", ","}
 _NO_VARIABLE = re.compile(r"\d[A-Za-z]{1,64}\d|[!@#$%^&*+~?]")
 _NUMBER = re.compile(r"\d{1,5}|\d{0,9}\.\d{1,20}")
 _ADDRESS = re.compile(r"[^\s\"'`<>]{0,512}")
