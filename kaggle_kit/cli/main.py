@@ -26,7 +26,6 @@ from kaggle_kit.cli.rehearse import rehearse
 from kaggle_kit.cli.report import compare, report
 from kaggle_kit.cli.runs import history, logs, output, quota, status, submit
 from kaggle_kit.cli.score import score
-from kaggle_kit.cli.simulate import simulate
 from kaggle_kit.cli.targets import targets
 from kaggle_kit.cli.terminal import guard, guarded, say, say_error
 from kaggle_kit.cli.wheels import wheels
@@ -75,7 +74,6 @@ for command in (
     rehearse,
     report,
     score,
-    simulate,
     status,
     submit,
     targets,

@@ -42,8 +42,6 @@ HOSTILE = f"{LINE}\nFAKE all is well"
 # What a file can be called, a byte that is no text among it; and what a column's name in a table may be.
 NAME = HOSTILE + os.fsdecode(b"\x9b")
 TOML = '"{}"'.format("".join(one if one.isalnum() else f"\\U{ord(one):08x}" for one in HOSTILE))
-# Commands that need no hostile word to take long.
-BRIEF = {("simulate",): ["--runs", "1"]}
 OUTPUT = KERNELS + "ListKernelSessionOutput"
 STATUS = KERNELS + "GetKernelSessionStatus"
 
@@ -605,15 +603,6 @@ def _a_notebooks_name(stage: Stage) -> None:
     stage.kit("build", "answer")
 
 
-@scene("simulate")
-def _a_trace(stage: Stage) -> None:
-    """A recorded session of somebody else."""
-    for text in (LINE, json.dumps({HOSTILE: HOSTILE}), json.dumps({"event": HOSTILE})):
-        Path(NAME).write_text(text)
-        stage.kit("simulate", "--trace", NAME, "--runs", "2")
-    stage.kit("simulate", "--trace", stage.root / LINE / "none")
-
-
 def locked(stage: Stage) -> Path:
     """A project with a target, its lock, and its wheelhouse, made without an index."""
     folder = stage.project(**{"local-cpu": "tiny"})
@@ -730,7 +719,6 @@ def test_any_command_with_hostile_words(stage, words):
     needed = [HOSTILE for each in command.params if isinstance(each, click.Argument)]
     options = [each for each in command.params if isinstance(each, click.Option) and not each.is_flag]
     always = [word for each in options if each.required for word in (each.opts[0], HOSTILE)]
-    always += BRIEF.get(words, [])
     stage.kit(*words, *needed, *always)
     for option in options:
         stage.kit(*words, *needed, *always, option.opts[0], NAME)
@@ -743,7 +731,7 @@ def test_any_command_with_a_hostile_project(stage, words):
     command = command_of(words)
     needed = ["answer" for each in command.params if isinstance(each, click.Argument)]
     options = [each for each in command.params if isinstance(each, click.Option) and each.required]
-    always = [word for each in options for word in (each.opts[0], "x")] + BRIEF.get(words, [])
+    always = [word for each in options for word in (each.opts[0], "x")]
     before = (folder / "kit.toml").read_text()
     for text in (f"{TOML} = {TOML}\n{before}", f"{before}\n{LINE}", f"{before}\n[models.{TOML}]\n"):
         (folder / "kit.toml").write_text(text)
