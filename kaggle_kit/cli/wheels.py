@@ -30,7 +30,7 @@ def wheels() -> None:
 
     \b
     Examples:
-      kit wheels lock --target local-cpu      resolve and write wheels/local-cpu.lock
+      kit wheels lock --target local-cpu      resolve and write wheels/pylock.local-cpu.toml
       kit wheels fetch --target local-cpu     bring its files to wheels/local-cpu/
       kit wheels verify --target local-cpu    hash every file there
       kit wheels diff kaggle-t4x2 image:kaggle-t4x2

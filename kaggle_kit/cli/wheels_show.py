@@ -71,7 +71,7 @@ def diff(old: str, new: str, python: str | None, as_json: bool, project_folder: 
 
     \b
     Examples:
-      kit wheels diff old.lock kaggle-t4x2
+      kit wheels diff old/pylock.kaggle-t4x2.toml kaggle-t4x2
       kit wheels diff kaggle-t4x2 image:kaggle-t4x2
       kit wheels diff kaggle-t4x2 freeze.txt --python 3.13
     """
@@ -165,7 +165,7 @@ def _compare(old: str, new: str, python: str | None, project_folder: Path | None
     if new.startswith("image:"):
         _, target = open_target(new.removeprefix("image:"), project_folder)
         return diff_target(lock, target)
-    if Path(new).is_file() and Path(new).suffix != ".lock":
+    if Path(new).is_file() and not _is_lock(new):
         freeze = read_freeze(Path(new))
         return diff_image(lock, Image(packages=freeze.packages, python=python or freeze.python))
     return diff_locks(lock, _lock_of(new, project_folder))
@@ -174,10 +174,15 @@ def _compare(old: str, new: str, python: str | None, project_folder: Path | None
 def _lock_of(text: str, project_folder: Path | None) -> Lock:
     from kaggle_kit.wheelhouse.lock import lock_path, read_lock
 
-    if text.endswith(".lock"):
+    if _is_lock(text):
         return read_lock(Path(text))
     folder, _ = open_target(text, project_folder)
     return read_lock(lock_path(folder, text))
+
+
+def _is_lock(text: str) -> bool:
+    """Whether `text` names a lock file; an earlier kit's ends in `.lock`."""
+    return text.endswith((".toml", ".lock"))
 
 
 def _verdict(changes: tuple[Change, ...]) -> str:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kaggle_kit.wheelhouse.lock import Lock
 
 METADATA = "kernel-metadata.json"
-PACKAGES = "packages.lock"
+PACKAGES = "pylock.toml"
 """The lock that a notebook with internet was given in place of the kit's own, kept: the notebook is made of it."""
 
 _LIMIT = "time_limit_hours"

@@ -22,7 +22,7 @@ from kaggle_kit.runtime.wheel_names import KIT_WHEEL
 from kaggle_kit.targets import Target
 from kaggle_kit.wheelhouse.assemble import PROOF, verify, wheelhouse_path
 from kaggle_kit.wheelhouse.kit_wheel import kit_wheel_bytes, kit_wheel_name
-from kaggle_kit.wheelhouse.lock import Lock, dump_lock, lock_path, read_lock
+from kaggle_kit.wheelhouse.lock import Lock, dump_lock, lock_name, lock_path, read_lock
 from kaggle_kit.wheelhouse.prove_elf import check_cuda, check_gpu_code, check_needed, check_symbols
 from kaggle_kit.wheelhouse.prove_inspect import Inspected, Inspection, inspect_all
 from kaggle_kit.wheelhouse.prove_install import check_import, check_installed, rehearsed
@@ -176,7 +176,7 @@ def _check_lock(it: _Subject) -> Check:
         elif locked.get(file, sha256) != sha256:
             faults.append(f"{file} is not the file that was locked: its SHA-256 is another")
     try:
-        refuse_old_lock(it.lock, it.target, path=Path(f"{it.target.name}.lock"))
+        refuse_old_lock(it.lock, it.target, path=Path(lock_name(it.target.name)))
     except WheelhouseError as error:
         faults.append(str(error))
     own = it.folder / kit_wheel_name()

@@ -1,4 +1,4 @@
-"""The environments of the quantisers, which cannot share one with current transformers: `NAME.toml` and `NAME.lock`.
+"""The environments of the quantisers, which cannot share one with current transformers: `NAME.toml` and its lock.
 
 As a program (`python -m kaggle_kit.wheelhouse.quantizers`) it makes the locks anew.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kaggle_kit.targets import Target
 from kaggle_kit.wheelhouse.fetch import Progress, silent
-from kaggle_kit.wheelhouse.lock import write_lock
+from kaggle_kit.wheelhouse.lock import lock_name, write_lock
 from kaggle_kit.wheelhouse.own_environment import SourceArchive, own_environment
 from kaggle_kit.wheelhouse.resolve import resolve
 
@@ -36,7 +36,7 @@ def quantizer_target(name: str) -> Target:
 
 def quantizer_lock(name: str) -> Path:
     """Where the lock lies."""
-    return _FOLDER / f"{name}.lock"
+    return _FOLDER / lock_name(name)
 
 
 def quantizer_environment(name: str, *, progress: Progress = silent) -> Path:

@@ -13,7 +13,7 @@ from kaggle_kit.files import user_cache
 from kaggle_kit.targets import Target
 from kaggle_kit.wheelhouse.assemble import assemble, wheelhouse_path
 from kaggle_kit.wheelhouse.fetch import Progress, fetch, silent
-from kaggle_kit.wheelhouse.lock import Lock, lock_path, read_lock, write_lock
+from kaggle_kit.wheelhouse.lock import Lock, lock_name, lock_path, read_lock, write_lock
 from kaggle_kit.wheelhouse.resolve import resolve
 from kaggle_kit.wheelhouse.tags import best_wheel, number_pair, target_tags
 
@@ -59,7 +59,11 @@ def ready_wheelhouse(
     fitting = fitting_lock(target, path, host=host or this_host())
     fetch(fitting.lock, cache=user_cache(), progress=progress, urls=fitting.urls)
     own = fitting.path != path
-    out = user_cache() / "wheelhouses" / fitting.path.stem if own else wheelhouse_path(project, target.name)
+    out = (
+        user_cache() / "wheelhouses" / fitting.path.stem.removeprefix("pylock.")
+        if own
+        else wheelhouse_path(project, target.name)
+    )
     folder = assemble(fitting.lock, cache=user_cache(), out=out)
     return Wheelhouse(folder=folder, lock=fitting.lock, note=fitting.note)
 
@@ -134,7 +138,7 @@ def _own_lock(target: Target, host: Host) -> tuple[Path, Lock, Mapping[str, str]
     glibc = _older(target.glibc, host.glibc) if host.glibc else target.glibc
     question = repr((target.engine, target.extras, target.exclude, target.torch_backend, glibc))
     key = hashlib.sha256(question.encode()).hexdigest()[:12]
-    path = user_cache() / "locks" / f"{target.name}-py{host.python}-{host.machine}-{key}.lock"
+    path = user_cache() / "locks" / lock_name(f"{target.name}-py{host.python.replace('.', '')}-{host.machine}-{key}")
     if path.is_file():
         with suppress(WheelhouseError):  # a lock of the cache that cannot be read is made again
             return path, read_lock(path), {}

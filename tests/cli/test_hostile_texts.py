@@ -29,6 +29,7 @@ from kaggle_kit.remote.loopback.effects import setting, status
 from kaggle_kit.remote.loopback.faults import COMPETITIONS, FAULTS, KERNELS, Fault
 from kaggle_kit.remote.loopback.records import Kernel
 from kaggle_kit.remote.loopback.runs import KernelRun, RunOutcome
+from kaggle_kit.wheelhouse.lock import Lock, LockedWheel, lock_path, write_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -622,12 +623,9 @@ def locked(stage: Stage) -> Path:
             archive.writestr(name, text)
         archive.writestr(LINE, "x")
     data = wheel.read_bytes()
-    digest = sha256(data).hexdigest()
-    entry = f'{{ name = "engine", version = "1.0", file = "{file}", size = {len(data)}, sha256 = "{digest}" }}'
-    (folder / "wheels" / "tiny.lock").write_text(
-        'format = 2\ntarget = "tiny"\npythons = ["3.11"]\nmachine = "x86_64"\nglibc = "2.35"\nmode = "isolated"\n'
-        f'engine = "engine==1.0"\nextras = []\nexclude = []\n\nwheels = [\n    {entry},\n]\n'
-    )
+    wheel = LockedWheel(name="engine", version="1.0", file=file, sha256=sha256(data).hexdigest(), size=len(data))
+    lock = Lock(target="tiny", pythons=("3.11",), machine="x86_64", glibc="2.35", engine="engine==1.0", wheels=(wheel,))
+    write_lock(lock_path(folder, "tiny"), lock)
     return folder
 
 
@@ -659,19 +657,19 @@ def _wheels(stage: Stage) -> None:
 def _locks(stage: Stage) -> None:
     """Each string of a lock."""
     folder = locked(stage)
-    place = folder / "wheels" / "tiny.lock"
+    place = folder / "wheels" / "pylock.tiny.toml"
     before = place.read_text()
     texts = [
         before.replace(old, TOML) for old in ('"engine==1.0"', '"3.11"', '"engine"', '"1.0"', '"isolated"', '"2.35"')
     ]
-    texts += [before.replace('"engine-1.0-py3-none-any.whl"', TOML), f"{before}\n{LINE}", before + f"{TOML} = 1\n"]
-    (folder / "old.lock").write_text(before)
+    texts += [before.replace('"tiny/engine-1.0-py3-none-any.whl"', TOML), f"{before}\n{LINE}", before + f"{TOML} = 1\n"]
+    (folder / "old.toml").write_text(before)
     for text in texts:
         place.write_text(text)
         for words in WHEELS:
             stage.kit("wheels", *words.split(), "--target", "tiny")
-        stage.kit("wheels", "diff", "old.lock", "tiny")
-        stage.kit("wheels", "diff", "tiny", "old.lock", "--json")
+        stage.kit("wheels", "diff", "old.toml", "tiny")
+        stage.kit("wheels", "diff", "tiny", "old.toml", "--json")
 
 
 @scene("allow", "build", "dryrun")

@@ -137,15 +137,15 @@ def test_other_packages_are_not_stale(project, with_other_packages):
 @pytest.mark.parametrize("text", [None, "format = 1\n"])
 def test_packages_that_are_not_those_of_the_build(project, with_other_packages, text):
     """Where the lock beside it is gone or another, nobody knows what the build was made of: it is stale."""
-    lock = with_other_packages / "packages.lock"
+    lock = with_other_packages / "pylock.toml"
     lock.write_text(text) if text else lock.unlink()
-    assert "packages.lock is not the lock" in stale(load_project(project), "quantize", with_other_packages)
+    assert "pylock.toml is not the lock" in stale(load_project(project), "quantize", with_other_packages)
 
 
 def test_kits_own_packages_leave_no_lock(project, with_other_packages):
     """Built again with the kit's own, the folder holds no other lock."""
     build(load_project(project), "quantize", target=load_target("local-cpu"), out=with_other_packages)
-    assert not (with_other_packages / "packages.lock").exists()
+    assert not (with_other_packages / "pylock.toml").exists()
     assert stale(load_project(project), "quantize", with_other_packages) is None
 
 

@@ -6,6 +6,8 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+from packaging.utils import parse_wheel_filename
+
 from kaggle_kit.files import sha256_file, write_atomic
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 from kaggle_kit.targets import Target
@@ -79,8 +81,8 @@ def finish(project: Path, *, target: Target | None = None, pythons=None) -> Path
     folder = place(project, target.name)
     wheels = [
         LockedWheel(
-            name=path.name.split("-")[0],
-            version=path.name.split("-")[1],
+            name=parse_wheel_filename(path.name)[0],
+            version=str(parse_wheel_filename(path.name)[1]),
             file=path.name,
             sha256=sha256_file(path),
             size=path.stat().st_size,

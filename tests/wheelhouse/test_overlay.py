@@ -79,7 +79,7 @@ def test_isolated_takes_no_notice_of_the_image(stocked: Index, target: Target) -
 
 def test_the_real_overlay_leaves_torch_alone() -> None:
     """The committed overlay for the H200 brings neither torch nor any CUDA library, and stands on the image's."""
-    lock = read_lock(_LOCKS / "offline-h200.lock")
+    lock = read_lock(_LOCKS / "pylock.offline-h200.toml")
     names = {wheel.name for wheel in lock.wheels}
     assert not {name for name in names if name in {"torch", "triton"} or name.startswith("nvidia-")}
     assert Preinstalled(name="torch", version="2.11.0+cu130") in lock.preinstalled
@@ -87,5 +87,5 @@ def test_the_real_overlay_leaves_torch_alone() -> None:
 
 def test_the_real_overlay_and_the_image_share_no_version() -> None:
     """No wheel of the committed overlay repeats what the image has already."""
-    target, lock = load_target("offline-h200"), read_lock(_LOCKS / "offline-h200.lock")
+    target, lock = load_target("offline-h200"), read_lock(_LOCKS / "pylock.offline-h200.toml")
     assert not [wheel for wheel in lock.wheels if target.installed["3.12"].get(wheel.name) == wheel.version]

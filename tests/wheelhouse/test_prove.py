@@ -195,7 +195,7 @@ def test_a_proof_is_of_one_manifest(project: Path) -> None:
 def test_a_proof_is_of_one_lock(project: Path) -> None:
     """A lock that was made anew since is not proved by the old files."""
     prove(make_target(), project=project, install=False)
-    lock = project / "wheels" / "tiny.lock"
+    lock = project / "wheels" / "pylock.tiny.toml"
     lock.write_text(lock.read_text().replace('exclude = ["unwanted"]', 'exclude = ["unwanted", "more"]'))
     assert "the lock of tiny has changed" in str(proof_problem(project, "tiny"))
 

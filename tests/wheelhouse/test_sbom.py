@@ -14,7 +14,7 @@ from kaggle_kit.wheelhouse.licences import Licence, licences, parse_licence, rea
 from kaggle_kit.wheelhouse.lock import Lock, read_lock
 from kaggle_kit.wheelhouse.sbom import dump_sbom, purl
 
-_LOCKS = sorted((Path(__file__).parents[2] / "wheels").glob("*.lock"))
+_LOCKS = sorted((Path(__file__).parents[2] / "wheels").glob("pylock.*.toml"))
 
 
 def _metadata(**headers: str | list[str]) -> Message:
