@@ -42,7 +42,8 @@ def resolve(
     """Resolve the engine and extras of `target`, for its own Pythons, machine and glibc or for those given.
 
     `engine` and `mode` stand in for the target's. `exclude_newer` is a date (the whole of that day counts, in UTC)
-    or a moment (RFC 3339): nothing that appeared later is taken.
+    or a moment (RFC 3339): nothing that its index dates later is taken. That does not repeat an earlier answer if the
+    index has since changed what it offers of before.
     Raises WheelhouseError: the engine cannot run on the target, there is no answer, a package comes without a wheel
     that fits, an overlay without a freeze; UsageError for a date that is none.
     """

@@ -215,14 +215,24 @@ def test_plus_where_there_is_none(index: Index, target: Target) -> None:
     assert [wheel.file for wheel in made.lock.wheels] == ["engine-1.0+cu128-py3-none-any.whl"]
 
 
-def test_exclude_newer_repeats_a_lock(stocked: Index, target: Target) -> None:
-    """With a date the lock is the same byte for byte after newer releases came, and without it is not."""
+def test_exclude_newer_keeps_out_what_is_dated_later(stocked: Index, target: Target) -> None:
+    """With a date the lock is the same byte for byte after newer releases came, and with a later date it is not."""
     stocked.uploaded = dict.fromkeys(stocked.files, "2026-11-20T10:00:00Z")
     before = dump_lock(resolve(target, exclude_newer="2026-11-20").lock)
     stocked.add("helper-1.6-py3-none-any.whl")
     stocked.uploaded["helper-1.6-py3-none-any.whl"] = "2026-11-21T00:00:00Z"
     assert dump_lock(resolve(target, exclude_newer="2026-11-20").lock) == before
     assert "helper-1.6" in dump_lock(resolve(target, exclude_newer="2026-11-21").lock)
+
+
+def test_exclude_newer_does_not_repeat_what_an_index_lacked(stocked: Index, target: Target) -> None:
+    """A release that the index shows late, dated before the limit, changes the answer: only the lock is the same."""
+    stocked.uploaded = dict.fromkeys(stocked.files, "2026-11-20T10:00:00Z")
+    before = resolve(target, exclude_newer="2026-11-20").lock
+    stocked.add("helper-1.6-py3-none-any.whl")
+    stocked.uploaded["helper-1.6-py3-none-any.whl"] = "2026-11-19T00:00:00Z"
+    assert "helper-1.6" in dump_lock(resolve(target, exclude_newer="2026-11-20").lock)
+    assert locate(before.wheels, before) == {wheel.file: stocked.url(wheel.file) for wheel in before.wheels}
 
 
 def test_a_date_is_the_whole_day_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
