@@ -36,8 +36,8 @@ def dataset(name: str, out: Path, unproved: bool, project_folder: Path | None) -
     from kaggle_kit.errors import ProjectError, WheelhouseError
     from kaggle_kit.project.config import CONFIG
     from kaggle_kit.targets import load_target
-    from kaggle_kit.wheelhouse.assemble import wheelhouse_path
     from kaggle_kit.wheelhouse.dataset import make_dataset
+    from kaggle_kit.wheelhouse.folder import wheelhouse_path
     from kaggle_kit.wheelhouse.prove import proof_problem
 
     project = open_project(project_folder)

@@ -51,10 +51,10 @@ def fetch(name: str, project_folder: Path | None) -> None:
       kit wheels fetch --target local-cpu
     """
     from kaggle_kit.files import user_cache
-    from kaggle_kit.wheelhouse.assemble import assemble, wheelhouse_path
     from kaggle_kit.wheelhouse.fetch import fetch as fetch_files
+    from kaggle_kit.wheelhouse.folder import assemble, wheelhouse_path
     from kaggle_kit.wheelhouse.lock import lock_path, read_lock
-    from kaggle_kit.wheelhouse.ready import refuse_old_lock
+    from kaggle_kit.wheelhouse.resolve import refuse_old_lock
 
     folder, target = open_target(name, project_folder)
     made = read_lock(lock_path(folder, name))
@@ -78,8 +78,8 @@ def verify(name: str, quick: bool, project_folder: Path | None) -> None:
     Example:
       kit wheels verify --target local-cpu
     """
-    from kaggle_kit.wheelhouse.assemble import verify as verify_folder
-    from kaggle_kit.wheelhouse.assemble import wheelhouse_path
+    from kaggle_kit.wheelhouse.folder import verify as verify_folder
+    from kaggle_kit.wheelhouse.folder import wheelhouse_path
 
     folder, _ = open_target(name, project_folder)
     out = wheelhouse_path(folder, name)

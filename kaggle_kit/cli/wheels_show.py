@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kaggle_kit.wheelhouse.diff import Change
-    from kaggle_kit.wheelhouse.licences import Licence
     from kaggle_kit.wheelhouse.lock import Lock
+    from kaggle_kit.wheelhouse.sbom import Licence
 
 _UNKNOWN = "unknown"
 _LONGEST_LICENCE = 40
@@ -119,9 +119,9 @@ def sbom(name: str, out: Path | None, project_folder: Path | None) -> None:
 
 def _read(name: str, project_folder: Path | None) -> tuple[Lock, Mapping[str, Licence]]:
     from kaggle_kit.files import user_cache
-    from kaggle_kit.wheelhouse.assemble import wheelhouse_path
-    from kaggle_kit.wheelhouse.licences import licences
+    from kaggle_kit.wheelhouse.folder import wheelhouse_path
     from kaggle_kit.wheelhouse.lock import lock_path, read_lock
+    from kaggle_kit.wheelhouse.sbom import licences
 
     folder, _ = open_target(name, project_folder)
     made = read_lock(lock_path(folder, name))
@@ -139,7 +139,7 @@ def _as_data(made: Lock, licences: Mapping[str, Licence]) -> dict[str, Any]:
 
 def _totals(made: Lock) -> dict[str, tuple[int, int]]:
     """Wheels and bytes of each part, and of each Python where there are several."""
-    from kaggle_kit.wheelhouse.kit_wheel import kit_wheel_bytes
+    from kaggle_kit.wheelhouse.folder import kit_wheel_bytes
 
     totals = {"engine part": (len(made.wheels), made.size), "kit part": (1, len(kit_wheel_bytes()))}
     if len(made.pythons) > 1:

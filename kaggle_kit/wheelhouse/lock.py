@@ -8,7 +8,7 @@ one has a marker. What the standard has no field for stands in `[tool.kaggle-kit
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -302,3 +302,25 @@ def _value(value: str | bool | int | Mapping[str, Any] | Iterable[Any]) -> str:
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
     return f"[{', '.join(map(_value, value))}]"
+
+
+def requirement_lines(lock: Lock) -> tuple[str, ...]:
+    """A line for each package and set of Pythons, with the SHA-256 of each of its wheels; sorted.
+
+    Together the lines are all that is installed: an installer takes them with --require-hashes and --no-deps.
+    """
+    packages: dict[tuple[str, str], list[LockedWheel]] = {}
+    for wheel in lock.wheels:
+        packages.setdefault((wheel.name, wheel.version), []).append(wheel)
+    return tuple(_line(wheels, lock) for _, wheels in sorted(packages.items()))
+
+
+def _line(wheels: Sequence[LockedWheel], lock: Lock) -> str:
+    pythons = {python for wheel in wheels for python in wheel.pythons or lock.pythons}
+    wanted = "" if pythons == set(lock.pythons) else " ; " + " or ".join(map(_is_python, sorted(pythons)))
+    hashes = " ".join(f"--hash=sha256:{sha256}" for sha256 in sorted({wheel.sha256 for wheel in wheels}))
+    return f"{wheels[0].name}=={wheels[0].version}{wanted} {hashes}"
+
+
+def _is_python(version: str) -> str:
+    return f"python_version == '{version}'"

@@ -13,7 +13,7 @@ from kaggle_kit.remote.loopback.server import LoopbackKaggle
 from kaggle_kit.remote.loopback.settings import Settings
 from kaggle_kit.sandbox import model_run
 from kaggle_kit.targets import load_target
-from kaggle_kit.wheelhouse.ready import Host
+from kaggle_kit.wheelhouse.resolve import Host
 
 
 @pytest.fixture

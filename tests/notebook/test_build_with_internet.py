@@ -15,9 +15,9 @@ from kaggle_kit.notebook.build import build, stale
 from kaggle_kit.project import load_project
 from kaggle_kit.runtime.manifest import read_manifest
 from kaggle_kit.targets import load_target
-from kaggle_kit.wheelhouse import kit_wheel
+from kaggle_kit.wheelhouse import folder as folder_module
+from kaggle_kit.wheelhouse.environments import quantizer_lock
 from kaggle_kit.wheelhouse.lock import read_lock
-from kaggle_kit.wheelhouse.quantizers import quantizer_lock
 
 ROOT = Path(__file__).parents[2]
 LINE = re.compile(r"[a-z0-9-]+==[0-9a-z.+]+( ; python_version == '3\.\d+')?( --hash=sha256:[0-9a-f]{64})+")
@@ -153,7 +153,7 @@ def test_the_build_names_the_kits_wheel(project, tmp_path, monkeypatch):
     """By its SHA-256; with another runtime the build is stale."""
     folder = build(load_project(project), "quantize", target=load_target("kaggle-t4x2"), out=tmp_path / "built").folder
     told = read_manifest(folder / "manifest.json").extra["kit_wheel"]
-    assert told == sha256(kit_wheel.kit_wheel_bytes()).hexdigest()
+    assert told == sha256(folder_module.kit_wheel_bytes()).hexdigest()
     assert stale(load_project(project), "quantize", folder) is None
-    monkeypatch.setattr(kit_wheel, "_WHEEL", kit_wheel._WHEEL + b"X-Changed: yes\n")
+    monkeypatch.setattr(folder_module, "_WHEEL", folder_module._WHEEL + b"X-Changed: yes\n")
     assert "was built by another version of kit" in stale(load_project(project), "quantize", folder)

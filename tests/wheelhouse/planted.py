@@ -11,7 +11,7 @@ from packaging.utils import parse_wheel_filename
 from kaggle_kit.files import sha256_file, write_atomic
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 from kaggle_kit.targets import Target
-from kaggle_kit.wheelhouse.kit_wheel import build_kit_wheel
+from kaggle_kit.wheelhouse.folder import build_kit_wheel
 from kaggle_kit.wheelhouse.lock import Lock, LockedWheel, lock_path, write_lock
 
 NEWER_LIBC = "int from_the_future(void) { return 0; }"

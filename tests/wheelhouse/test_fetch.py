@@ -13,8 +13,7 @@ from fake_index import Index
 
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.wheelhouse import fetch as fetch_module
-from kaggle_kit.wheelhouse.download import _CHUNK_BYTES, Patience
-from kaggle_kit.wheelhouse.fetch import fetch
+from kaggle_kit.wheelhouse.fetch import _CHUNK_BYTES, Patience, fetch
 from kaggle_kit.wheelhouse.lock import Lock, LockedWheel
 
 _FILE = "big-1.0-py3-none-any.whl"

@@ -20,9 +20,9 @@ from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.wheelhouse import archive as archives
 from kaggle_kit.wheelhouse.archive import read_archive
 from kaggle_kit.wheelhouse.elf import Elf, read_elf
-from kaggle_kit.wheelhouse.licences import read_licence
 from kaggle_kit.wheelhouse.lock import Lock, LockedWheel, dump_lock, parse_lock, read_lock
-from kaggle_kit.wheelhouse.tags import best_wheel, number_pair, target_tags
+from kaggle_kit.wheelhouse.resolve import best_wheel, number_pair, target_tags
+from kaggle_kit.wheelhouse.sbom import read_licence
 
 FILE = "engine-1.0-py3-none-any.whl"
 RECORD = "engine-1.0.dist-info/RECORD"

@@ -1,4 +1,4 @@
-"""The lock file: read what was written, refuse the rest."""
+"""The lock file: read what was written, refuse the rest; and a lock as requirements for pip and uv."""
 
 import dataclasses
 import hashlib
@@ -13,8 +13,12 @@ from fake_index import make_wheel
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.pylock import Pylock, is_valid_pylock_path
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from kaggle_kit.errors import WheelhouseError
+from kaggle_kit.wheelhouse.checks import marker_environment
+from kaggle_kit.wheelhouse.environments import AUTOAWQ, quantizer_lock
 from kaggle_kit.wheelhouse.index import uv_program
 from kaggle_kit.wheelhouse.lock import (
     Lock,
@@ -24,10 +28,10 @@ from kaggle_kit.wheelhouse.lock import (
     lock_path,
     parse_lock,
     read_lock,
+    requirement_lines,
     write_lock,
 )
-from kaggle_kit.wheelhouse.prove_set import marker_environment
-from kaggle_kit.wheelhouse.tags import target_tags
+from kaggle_kit.wheelhouse.resolve import target_tags
 
 _names = st.from_regex(r"[a-z][a-z0-9]{0,8}(-[a-z0-9]{1,5})?", fullmatch=True)
 _versions = st.from_regex(r"[1-9]\.(0|[1-9][0-9]?)(\+cpu)?", fullmatch=True)
@@ -338,3 +342,60 @@ def test_uv_installs_from_a_lock(tmp_path: Path) -> None:
     done = subprocess.run(other, check=False, capture_output=True, text=True)
     assert done.returncode != 0
     assert "Hash mismatch" in done.stderr
+
+
+def wheel(name: str, version: str, tag: str, digit: str, *pythons: str) -> LockedWheel:
+    return LockedWheel(
+        name=name, version=version, file=f"{name}-{version}-{tag}.whl", sha256=digit * 64, size=1, pythons=pythons
+    )
+
+
+LOCK = Lock(
+    target="x",
+    pythons=("3.12", "3.13"),
+    machine="x86_64",
+    glibc="2.35",
+    engine="a==1.0",
+    wheels=(
+        wheel("a", "1.0", "py3-none-any", "1"),
+        wheel("b", "2.0", "cp312-cp312-linux_x86_64", "2", "3.12"),
+        wheel("b", "2.0", "cp313-cp313-linux_x86_64", "3", "3.13"),
+        wheel("c", "3.0", "py3-none-any", "4", "3.12"),
+        wheel("c", "3.1", "py3-none-any", "5", "3.13"),
+    ),
+)
+
+
+def test_the_lines():
+    """One line for a package whose version all Pythons share, and one for each version otherwise."""
+    assert requirement_lines(LOCK) == (
+        f"a==1.0 --hash=sha256:{'1' * 64}",
+        f"b==2.0 --hash=sha256:{'2' * 64} --hash=sha256:{'3' * 64}",
+        f"c==3.0 ; python_version == '3.12' --hash=sha256:{'4' * 64}",
+        f"c==3.1 ; python_version == '3.13' --hash=sha256:{'5' * 64}",
+    )
+
+
+@pytest.mark.parametrize("name", ["autoawq", "autoawq-cuda"])
+def test_each_python_gets_its_packages(name):
+    """Read as an installer reads them, the lines are the lock's packages, each with the hashes of its wheels."""
+    lock = read_lock(quantizer_lock(name))
+    for python in lock.pythons:
+        found = {}
+        for line in requirement_lines(lock):
+            said, *hashes = line.split(" --hash=sha256:")
+            requirement = Requirement(said)
+            if requirement.marker is None or requirement.marker.evaluate({"python_version": python}):
+                (specifier,) = requirement.specifier
+                assert specifier.operator == "=="
+                found[requirement.name] = (Version(specifier.version), set(hashes))
+        wanted = {one.name: (Version(one.version), one.sha256) for one in lock.wheels_for(python)}
+        assert {each: version for each, (version, _) in found.items()} == {
+            each: version for each, (version, _) in wanted.items()
+        }
+        assert all(sha256 in found[each][1] for each, (_, sha256) in wanted.items())
+
+
+def test_an_archive_has_its_hash():
+    """Source archives are named as wheels are."""
+    assert AUTOAWQ.requirement == f"autoawq==0.2.9 --hash=sha256:{AUTOAWQ.sha256}"

@@ -10,7 +10,7 @@ from planted import finish, library_for_glibc, make_target, make_wheel, place
 
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.runtime.install import install
-from kaggle_kit.wheelhouse.assemble import verify
+from kaggle_kit.wheelhouse.folder import verify
 from kaggle_kit.wheelhouse.prove import proof_problem, prove
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc here to make libraries with")
