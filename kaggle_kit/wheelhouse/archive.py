@@ -286,25 +286,18 @@ class Inspected:
     refused: Mapping[str, str]
 
 
-def inspect_all(
-    wheels: Mapping[Path, str], *, cache: Path, progress: Callable[[int, int], None] | None = None
-) -> Inspected:
+def inspect_all(wheels: Mapping[Path, str], *, cache: Path) -> Inspected:
     """Inspect `wheels` (path → SHA-256, checked before), several at a time, the largest first."""
     inspections: dict[str, Inspection] = {}
     refused: dict[str, str] = {}
-    total = sum(path.stat().st_size for path in wheels)
-    done = 0
-    ordered = sorted(wheels, key=lambda path: -path.stat().st_size)
+    largest_first = sorted(wheels, key=lambda path: -path.stat().st_size)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # inflating and hashing let other threads run
-        jobs = {path: pool.submit(inspect_wheel, path, sha256=wheels[path], cache=cache) for path in ordered}
+        jobs = {path: pool.submit(inspect_wheel, path, sha256=wheels[path], cache=cache) for path in largest_first}
         for path, job in jobs.items():
             try:
                 inspections[path.name] = job.result()
             except WheelhouseError as error:
                 refused[path.name] = str(error)
-            done += path.stat().st_size
-            if progress:
-                progress(done, total)
     return Inspected(wheels=dict(sorted(inspections.items())), refused=dict(sorted(refused.items())))
 
 
