@@ -6,15 +6,16 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from kaggle_kit.model.architecture import EMBEDDINGS, HEAD, Architecture
 from kaggle_kit.model.problem import Problem, warning
 from kaggle_kit.model.shards import shorten
+from kaggle_kit.runtime.architecture import EMBEDDINGS, HEAD, Architecture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from kaggle_kit.model.headers import Tensor
-    from kaggle_kit.model.quantisation import PackedLayer, Quantisation
+    from kaggle_kit.model.packing import PackedLayer
+    from kaggle_kit.runtime.quantisation import Quantisation
 
 _LAYER = re.compile(r"(.*\.(?:layers|h|blocks)\.)([0-9]{1,5})\.(.+)")
 _MOST_COMPARED = 50_000_000

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.model.engine_check import engine_dtype
 from kaggle_kit.model.memory import Layout, layouts
-from kaggle_kit.model.shapes import SHAPES, Subject, named_shape
+from kaggle_kit.model.shapes import SHAPES, named_shape
 from kaggle_kit.model.speed import START_SECONDS, Speed, kernel_of, link_of, speed_of, tokens_in, total_seconds
-from kaggle_kit.runtime.engine_plan import NO_HALF
+from kaggle_kit.runtime.engine_plan import card_obstacle, length_obstacle
 
 if TYPE_CHECKING:
     from kaggle_kit.model.lengths import Lengths
+    from kaggle_kit.runtime.checkpoint import Checkpoint
     from kaggle_kit.targets import Target
     from kaggle_kit.targets.rates import Rates
 
@@ -35,7 +35,7 @@ class Fit:
     those of the layouts by name, empty where no rate is known: `no_speed` then says why.
     """
 
-    subject: Subject
+    checkpoint: Checkpoint
     target: str
     context: int
     rows: int
@@ -68,7 +68,7 @@ class Fit:
         """A JSON object; sizes in bytes, times in seconds."""
         best = self.best
         return {
-            "model": self.subject.name,
+            "model": self.checkpoint.name,
             "target": self.target,
             "context": self.context,
             "rows": self.rows,
@@ -110,7 +110,7 @@ class Fit:
 
 
 def fit_model(
-    subject: Subject,
+    checkpoint: Checkpoint,
     target: Target,
     *,
     context: int,
@@ -127,28 +127,28 @@ def fit_model(
     much, the target does not tell its cards' memory, or the kernel cannot run there.
     """
     if kernel is not None:
-        kernel_of(subject, target, rates, kernel)
-    most = subject.facts.most_tokens
-    if most is not None and context + 1 > most:
+        kernel_of(checkpoint, target, rates, kernel)
+    most = checkpoint.architecture.most_tokens
+    if most is not None and length_obstacle(checkpoint.architecture, context):
         raise UsageError(
-            f"{subject.name} reads {most:,} tokens: --context {most - 1} is the most, the answer needs one"
+            f"{checkpoint.name} reads {most:,} tokens: --context {most - 1} is the most, the answer needs one"
         )
     lengths = lengths.cut(context)
-    ways = layouts(subject, target, context=context, mean_tokens=lengths.mean)
+    ways = layouts(checkpoint, target, context=context, mean_tokens=lengths.mean)
     speed, why = None, None
     try:
-        speed = speed_of(subject, target, rates, kernel)
+        speed = speed_of(checkpoint, target, rates, kernel)
     except UsageError as error:
         why = str(error)
     timings = {}
     if speed is not None:
         link, left = link_of(target), hours * 3600 - START_SECONDS
         for way in ways:
-            seconds = total_seconds(subject, way, speed, link, lengths, rows)
-            most_tokens = tokens_in(subject, way, speed, link, rows=rows, seconds=left) if left > 0 else 0
+            seconds = total_seconds(checkpoint, way, speed, link, lengths, rows)
+            most_tokens = tokens_in(checkpoint, way, speed, link, rows=rows, seconds=left) if left > 0 else 0
             timings[way.name] = Timing(seconds, min(most_tokens, way.longest))
     return Fit(
-        subject=subject,
+        checkpoint=checkpoint,
         target=target.name,
         context=context,
         rows=rows,
@@ -158,17 +158,8 @@ def fit_model(
         speed=speed,
         no_speed=why,
         timings=timings,
-        refusal=_refusal(subject, target),
+        refusal=card_obstacle(checkpoint, target.capability, target.engine_options.get("dtype", "auto")),
     )
-
-
-def _refusal(subject: Subject, target: Target) -> str | None:
-    """A model type that vLLM refuses in the type that the target computes in."""
-    kind = subject.architecture.model_type
-    cards = target.capability
-    if kind in NO_HALF and engine_dtype(target, subject.facts.dtype) == "float16" and cards and cards < (8, 0):
-        return f"vLLM refuses {kind} in float16, and the card has no bfloat16"
-    return None
 
 
 def sizes_table(
@@ -184,11 +175,11 @@ def sizes_table(
     """Every model that kit knows by name, in 4 bits, weighed against the target; each at what it reads at most."""
     found = []
     for name in SHAPES:
-        subject = named_shape(name)
-        most = subject.facts.most_tokens or context + 1
+        checkpoint = named_shape(name)
+        most = checkpoint.architecture.most_tokens or context + 1
         found.append(
             fit_model(
-                subject,
+                checkpoint,
                 target,
                 context=min(context, most - 1),
                 rows=rows,

@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import KitError, ModelError
+from kaggle_kit.errors import KitError, ModelError, UsageError
 from kaggle_kit.model import engine_check
-from kaggle_kit.model.architecture import Architecture, read_architecture
 from kaggle_kit.model.completeness import check_completeness
 from kaggle_kit.model.folder import Folder, read_folder
+from kaggle_kit.model.packing import PackedLayer, packed_layers
 from kaggle_kit.model.problem import Problem
-from kaggle_kit.model.quantisation import PackedLayer, Quantisation, packed_layers, read_quantisation
 from kaggle_kit.model.shards import Weights, read_weights
 from kaggle_kit.model.tally import Tally, tally
 from kaggle_kit.model.tokenizer_check import Labels, TokenizerFacts, check_tokenizer
-from kaggle_kit.runtime.checkpoint import read_table
+from kaggle_kit.runtime.architecture import Architecture, read_architecture
+from kaggle_kit.runtime.checkpoint import Checkpoint, read_table
 from kaggle_kit.runtime.guard import Guard
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
+from kaggle_kit.runtime.quantisation import Quantisation, quant_method, read_quantisation
 from kaggle_kit.runtime.tokenizers import TOKENIZER
 
 if TYPE_CHECKING:
@@ -52,6 +53,24 @@ class Inspection:
     def dtypes(self) -> tuple[str, ...]:
         """The safetensors types of its tensors, sorted."""
         return tuple(sorted({tensor.dtype for tensor in self.weights.tensors.values()}))
+
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint, its weights as an engine's memory holds them.
+
+        Raises UsageError if its configuration or weights could not be read.
+        """
+        if self.architecture is None or not self.weights.whole:
+            raise UsageError(f"{self.folder.root} is not whole: see kit model inspect {self.folder.root}")
+        parts = self.tally.parts
+        return Checkpoint(
+            name=str(self.folder.root),
+            architecture=self.architecture,
+            method=quant_method(self.config),
+            quantisation=self.quantisation,
+            weight_bytes=self.tally.memory_bytes,
+            layer_parameters=self.tally.layer_parameters,
+            end_bytes=sum(parts[part].parameters for part in ("embeddings", "head", "other")) * 2,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object of all findings; sizes in bytes."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from kaggle_kit.errors import UsageError
-from kaggle_kit.model.architecture import FAMILIES, Architecture
-from kaggle_kit.model.tally import padded
-from kaggle_kit.runtime.engine_plan import ModelFacts
+from kaggle_kit.runtime.architecture import FAMILIES, Architecture
+from kaggle_kit.runtime.checkpoint import Checkpoint
+from kaggle_kit.runtime.quantisation import Quantisation
 from kaggle_kit.suggest import did_you_mean
-
-if TYPE_CHECKING:
-    from kaggle_kit.model.inspect import Inspection
 
 GROUP = 128
 """The usual group size of 4-bit checkpoints."""
+_AWQ = Quantisation("awq", 4, GROUP, zero_points=True)
+_PACKED = {
+    "": _AWQ,
+    "4": _AWQ,
+    "8": Quantisation("compressed-tensors", 8, None, zero_points=False, activations="int8"),
+}
 _WIDTHS = {"": "4-bit AWQ", "4": "4-bit AWQ", "8": "8 bits, int8 activations", "16": "16 bits"}
 
 
@@ -57,23 +57,7 @@ SHAPES = {
 }
 
 
-@dataclass(frozen=True)
-class Subject:
-    """The model that is asked about: its shape, what the engine's plan needs, and the weights outside its layers.
-
-    `end_bytes` are those of embeddings, head and last norm, which pipeline stages share unevenly; `int8` says that
-    weights and activations are multiplied as integers of 8 bits.
-    """
-
-    name: str
-    architecture: Architecture
-    facts: ModelFacts
-    layer_parameters: int
-    end_bytes: int
-    int8: bool = False
-
-
-def named_shape(name: str) -> Subject:
+def named_shape(name: str) -> Checkpoint:
     """A model by name, in 4 bits (AWQ, groups of 128), in 8 as `NAME:8` (w8a8), or in 16 as `NAME:16`.
 
     Raises UsageError for an unknown one.
@@ -85,52 +69,21 @@ def named_shape(name: str) -> Subject:
             f"{', '.join(SHAPES)} (4-bit AWQ; NAME:8 for int8, NAME:16 for 16 bits)"
         )
     shape = SHAPES[base]
-    packed = bits in {"", "4"}
-    ends = (padded(shape.vocabulary) * (1 if shape.tied else 2) + 1) * shape.hidden * 2
+    quantisation = _PACKED.get(bits)
     vectors = shape.layers * sum(length for _, length in shape.layer_vectors()) * 2
     vectors += shape.layers * sum(matrix.outputs for matrix in shape.layer_matrices() if matrix.bias) * 2
     vectors += shape.position_numbers * 2
     matrices = shape.layer_parameters
-    # Packed: half a byte a number, and in memory a scale and a zero point of two bytes each a group.
-    weights = matrices // 2 + matrices // GROUP * 4 if packed else matrices * (1 if bits == "8" else 2)
+    # Packed in 4 bits: half a byte a number, and in memory a scale and a zero point of two bytes each a group.
+    weights = matrices // 2 + matrices // GROUP * 4 if bits in {"", "4"} else matrices * (1 if bits == "8" else 2)
     if bits == "8":
         weights += shape.layers * sum(matrix.outputs for matrix in shape.layer_matrices()) * 4
-    label = f"{base}, {_WIDTHS[bits]}"
-    facts = facts_of(shape, weights + vectors + ends, method="awq" if packed else None, group=GROUP if packed else None)
-    return Subject(label, shape, facts, matrices, ends, int8=bits == "8")
-
-
-def inspected(found: Inspection) -> Subject:
-    """A checkpoint on the disk. Raises UsageError where its configuration or weights could not be read."""
-    if found.architecture is None or not found.weights.whole:
-        raise UsageError(f"{found.folder.root} is not whole: see kit model inspect {found.folder.root}")
-    quantisation, shape, counted = found.quantisation, found.architecture, found.tally
-    ends = sum(counted.parts[part].parameters for part in ("embeddings", "head", "other")) * 2
-    four_bits = quantisation is not None and quantisation.bits == 4
-    facts = facts_of(
-        shape,
-        counted.memory_bytes,
-        method=quantisation.method if quantisation and four_bits else None,
-        group=quantisation.group_size if quantisation else None,
-    )
-    int8 = quantisation is not None and quantisation.activations == "int8"
-    return Subject(str(found.folder.root), shape, facts, counted.layer_parameters, ends, int8=int8)
-
-
-def facts_of(shape: Architecture, weight_bytes: int, *, method: str | None, group: int | None) -> ModelFacts:
-    """What the engine's plan needs; the weights as they lie in the card's memory."""
-    return ModelFacts(
-        weight_bytes=weight_bytes,
-        layers=shape.layers,
-        hidden=shape.hidden,
-        intermediate=shape.intermediate,
-        heads=shape.heads,
-        kv_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        vocabulary=shape.vocabulary,
-        most_tokens=shape.most_tokens,
-        dtype=shape.dtype,
-        quantisation=method,
-        group_size=group,
-        model_type=shape.model_type,
+    return Checkpoint(
+        name=f"{base}, {_WIDTHS[bits]}",
+        architecture=shape,
+        method=quantisation.method if quantisation else None,
+        quantisation=quantisation,
+        weight_bytes=weights + vectors + shape.end_bytes,
+        layer_parameters=matrices,
+        end_bytes=shape.end_bytes,
     )

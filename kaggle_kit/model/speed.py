@@ -19,10 +19,9 @@ from kaggle_kit.errors import UsageError
 from kaggle_kit.runtime.kernels import choose_kernel
 
 if TYPE_CHECKING:
-    from kaggle_kit.model.architecture import Architecture
     from kaggle_kit.model.lengths import Lengths
     from kaggle_kit.model.memory import Layout
-    from kaggle_kit.model.shapes import Subject
+    from kaggle_kit.runtime.checkpoint import Checkpoint
     from kaggle_kit.targets import Target
     from kaggle_kit.targets.rates import Rates
 
@@ -69,31 +68,20 @@ class Speed:
     measured: bool
 
 
-def prompt_flops(shape: Architecture, layer_parameters: int, tokens: float) -> float:
+def prompt_flops(checkpoint: Checkpoint, tokens: float) -> float:
     """FLOP of one prompt of so many tokens."""
-    return _linear(layer_parameters) * tokens + _attention(shape, tokens) + 2 * shape.hidden * shape.vocabulary
+    model = checkpoint.architecture
+    layers = 2 * checkpoint.layer_parameters * tokens + model.attention_flops(tokens)
+    return layers + 2 * model.hidden * model.vocabulary
 
 
-def _linear(layer_parameters: int) -> float:
-    return 2 * layer_parameters
-
-
-def _attention(shape: Architecture, tokens: float) -> float:
-    whole = 2 * shape.heads * shape.head_dim * tokens * tokens
-    if shape.window is None or tokens <= shape.window:
-        return shape.layers * whole
-    seen = whole * (1 - (1 - shape.window / tokens) ** 2)
-    # Families with a window use it in every other layer (Gemma 2), or in all: half is the safer reckoning.
-    return shape.layers * (whole + seen) / 2
-
-
-def speed_of(subject: Subject, target: Target, rates: Rates | None, wanted: str | None = None) -> Speed:
+def speed_of(checkpoint: Checkpoint, target: Target, rates: Rates | None, wanted: str | None = None) -> Speed:
     """The rate of one card of the target: measured where `rates` has the kernel, else a named share of the card's peak.
 
     `wanted` is a 4-bit kernel by name. Raises UsageError for a target whose card nobody knows, and where that kernel or
     all of them cannot run.
     """
-    kernel = kernel_of(subject, target, rates, wanted)
+    kernel = kernel_of(checkpoint, target, rates, wanted)
     if rates is not None and (measured := rates.flops(kernel)) is not None:
         why = f"measured with {rates.engine} on {rates.card} ({kernel}; {rates.source or 'kit bench'})"
         return Speed(measured, kernel, why, measured=True)
@@ -114,14 +102,14 @@ def speed_of(subject: Subject, target: Target, rates: Rates | None, wanted: str 
     return Speed(card.peak * card.share * relative, kernel, why, measured=False)
 
 
-def kernel_of(subject: Subject, target: Target, rates: Rates | None, wanted: str | None = None) -> str:
+def kernel_of(checkpoint: Checkpoint, target: Target, rates: Rates | None, wanted: str | None = None) -> str:
     """The kernel of a model's matrices on a target; `wanted` is taken where the model has 4 bits and the target cards.
 
     Raises UsageError where that kernel, or every 4-bit one, cannot run there.
     """
-    if subject.int8:
+    if checkpoint.int8:
         return INT8
-    method, cards = subject.facts.quantisation, target.capability
+    method, cards = checkpoint.kernel_method, target.capability
     if method is None or cards is None:
         return "dense"
     known = rates.by_kernel if rates else None
@@ -129,41 +117,43 @@ def kernel_of(subject: Subject, target: Target, rates: Rates | None, wanted: str
     return choose_kernel(capability=cards, version=version, method=method, rates=known, wanted=wanted).kernel
 
 
-def row_seconds(subject: Subject, layout: Layout, speed: Speed, link: float, tokens: float) -> float:
+def row_seconds(checkpoint: Checkpoint, layout: Layout, speed: Speed, link: float, tokens: float) -> float:
     """Seconds that one prompt takes of all cards of the layout, side by side.
 
     Tensor parallel cards add up each layer's output twice (after attention and after the MLP): 2·L·h numbers of two
     bytes a token, each sent once over the link between two cards. Pipeline stages hand on h numbers a token.
     """
-    flops = prompt_flops(subject.architecture, subject.layer_parameters, tokens)
+    flops = prompt_flops(checkpoint, tokens)
     share = _STAGE_SHARE if layout.stages > 1 else 1.0
     seconds = flops / (speed.flops * layout.cards * share)
-    hidden = subject.architecture.hidden * 2 * tokens
+    hidden = checkpoint.architecture.hidden * 2 * tokens
     if layout.parallel > 1:
-        seconds += 2 * subject.architecture.layers * hidden * 2 * (layout.parallel - 1) / layout.parallel / link
+        seconds += 2 * checkpoint.architecture.layers * hidden * 2 * (layout.parallel - 1) / layout.parallel / link
     if layout.stages > 1:
         seconds += hidden / link
     return seconds / layout.replicas
 
 
-def total_seconds(subject: Subject, layout: Layout, speed: Speed, link: float, lengths: Lengths, rows: int) -> float:
+def total_seconds(
+    checkpoint: Checkpoint, layout: Layout, speed: Speed, link: float, lengths: Lengths, rows: int
+) -> float:
     """Seconds for `rows` rows whose lengths are spread as `lengths` are, the start left out."""
     parts = lengths.counts.items()
-    seconds = sum(count * row_seconds(subject, layout, speed, link, tokens) for tokens, count in parts)
+    seconds = sum(count * row_seconds(checkpoint, layout, speed, link, tokens) for tokens, count in parts)
     return seconds * rows / lengths.rows
 
 
-def tokens_in(subject: Subject, layout: Layout, speed: Speed, link: float, *, rows: int, seconds: float) -> int:
+def tokens_in(checkpoint: Checkpoint, layout: Layout, speed: Speed, link: float, *, rows: int, seconds: float) -> int:
     """The most tokens a row (all alike) for which `rows` rows end within `seconds`; 0 where not even one does."""
     each = seconds / rows
-    if row_seconds(subject, layout, speed, link, 1) > each:
+    if row_seconds(checkpoint, layout, speed, link, 1) > each:
         return 0
     low, high = 1, 2
-    while row_seconds(subject, layout, speed, link, high) <= each and high < 1 << 22:
+    while row_seconds(checkpoint, layout, speed, link, high) <= each and high < 1 << 22:
         low, high = high, high * 2
     while high - low > 1:
         middle = (low + high) // 2
-        if row_seconds(subject, layout, speed, link, middle) <= each:
+        if row_seconds(checkpoint, layout, speed, link, middle) <= each:
             low = middle
         else:
             high = middle

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kaggle_kit.model.architecture import EMBEDDINGS, HEAD
+from kaggle_kit.runtime.architecture import EMBEDDINGS, HEAD, padded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from kaggle_kit.model.architecture import Architecture
     from kaggle_kit.model.headers import Tensor
-    from kaggle_kit.model.quantisation import PackedLayer
+    from kaggle_kit.model.packing import PackedLayer
+    from kaggle_kit.runtime.architecture import Architecture
 
 PARTS = ("embeddings", "attention", "mlp", "norms", "head", "scales and zeros", "other")
 _FLOATS = {"F16", "BF16", "F32", "F64"}
-_VOCABULARY_STEP = 64
-"""vLLM rounds the vocabulary up to a multiple of this (vocab_parallel_embedding.py, DEFAULT_VOCAB_PADDING_SIZE)."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +118,3 @@ def memory_bytes(
         else:
             total += numbers * number_bytes if tensor.dtype in _FLOATS else tensor.size
     return total
-
-
-def padded(vocabulary: int) -> int:
-    """The vocabulary's size as vLLM holds it."""
-    return math.ceil(vocabulary / _VOCABULARY_STEP) * _VOCABULARY_STEP

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import DataError
 from kaggle_kit.runtime.chat import wrap_in_chat
-from kaggle_kit.runtime.checkpoint import length_told, read_config
+from kaggle_kit.runtime.checkpoint import most_tokens
 from kaggle_kit.runtime.guard import Guard, GuardedTokenizer
 from kaggle_kit.runtime.journal import Entry
 from kaggle_kit.runtime.labels import label_tokens
@@ -157,7 +157,7 @@ def _rule_of(turns: Mapping[str, tuple[str, ...]], task: Task) -> str | None:
 
 def _check_budget(job: Job) -> None:
     """Raise DataError where a prompt as long as the budget would not leave the model room for its answer."""
-    limit = length_told(read_config(job.model))
+    limit = most_tokens(job.model)
     if limit is not None and job.token_budget >= limit:
         raise DataError(
             f"token_budget = {job.token_budget}, but the model takes {limit} tokens, its answer included; "

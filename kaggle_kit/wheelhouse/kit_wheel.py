@@ -19,7 +19,6 @@ _GROUND = ("__init__.py", "child.py", "errors.py", "files.py", "outside.py", "ow
 _MODEL = (
     *(
         "__init__",
-        "architecture",
         "calibration",
         "completeness",
         "engine_check",
@@ -28,7 +27,7 @@ _MODEL = (
         "inspect",
         "made",
     ),
-    *("make_program", "make_session", "merge", "old_view", "problem", "quantisation", "quantizable", "quantize"),
+    *("make_program", "make_session", "merge", "old_view", "problem", "packing", "quantizable", "quantize"),
     *("quantize_worker", "shards", "stages", "tally", "tokenizer_check", "worker_process", "write_manifest"),
 )
 """The modules of `model` that `kaggle_kit.model.quantize` stands on, and those that call it in a notebook."""

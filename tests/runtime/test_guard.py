@@ -198,7 +198,7 @@ def test_the_process_ends_with_its_object():
 
 def test_a_timer_that_ends_late_keeps_no_process(monkeypatch):
     """A thread lives on a moment after its timer was cancelled: the object that set it does not."""
-    monkeypatch.setattr(threading.Timer, "cancel", lambda self: None)
+    monkeypatch.setattr(threading.Timer, "cancel", lambda _: None)
     tokenizer = GuardedTokenizer(DEMO)
     process = tokenizer._guard._process
     del tokenizer

@@ -1,11 +1,7 @@
-"""Packed weights: what the quantisation's configuration says, and what linear layers the packed tensors make.
+"""How a checkpoint says in its config.json that its weights are packed: method, bits, groups, what is left whole.
 
-Shapes, with p = 32 / bits numbers in one int32, g the group size, and a layer of I inputs and O outputs:
-AWQ (gemm): qweight (I, O/p), qzeros (I/g, O/p), scales (I/g, O). GPTQ: qweight (I/p, O), qzeros (I/g, O/p),
-scales (I/g, O), g_idx (I). compressed-tensors (pack-quantized): weight_packed (O, I/p), weight_scale (O, I/g),
-weight_zero_point (O/p, I/g), weight_shape (2); int-quantized: weight (O, I) in int8, weight_scale (O, 1) or (1), and
-input_scale (1) where the activations' scale does not come of each token. Source: vLLM 0.32,
-model_executor/layers/quantization/{auto_awq, auto_gptq,compressed_tensors}.
+Source of what vLLM reads of each method: vLLM 0.32, model_executor/layers/quantization/{auto_awq,auto_gptq,
+compressed_tensors}.
 """
 
 from __future__ import annotations
@@ -15,21 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError
 from kaggle_kit.outside import shown
+from kaggle_kit.runtime.architecture import word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kaggle_kit.model.headers import Tensor
-
-PACKED = {"awq": "qweight", "gptq": "qweight", "compressed-tensors": "weight_packed", "int8": "weight"}
-"""Form → the ending of a packed layer's main tensor."""
-_PARTS = {
-    "awq": ("qweight", "qzeros", "scales"),
-    "gptq": ("qweight", "qzeros", "scales", "g_idx"),
-    "compressed-tensors": ("weight_packed", "weight_scale", "weight_zero_point", "weight_shape", "weight_g_idx"),
-    "int8": ("weight", "weight_scale", "input_scale", "input_zero_point"),
-}
-_OPTIONAL = {"g_idx", "weight_g_idx", "weight_shape", "weight_zero_point", "input_scale", "input_zero_point"}
 _AWQ_FORMS = {"gemm"}
 _MOST_GROUP = 1 << 24
 
@@ -51,7 +37,7 @@ class Quantisation:
 
     @property
     def form(self) -> str:
-        """How a layer's tensors are called and laid: a key of PACKED."""
+        """How a layer's tensors are called and laid: "awq", "gptq", "compressed-tensors" or "int8"."""
         return self.activations or self.method
 
     def leaves(self, layer: str) -> bool:
@@ -59,15 +45,11 @@ class Quantisation:
         return any(part.removeprefix("re:").replace(".*", "").replace("$", "") in layer for part in self.left_whole)
 
 
-@dataclass(frozen=True)
-class PackedLayer:
-    """One packed linear layer: its inputs and outputs, its tensors by their endings, and what does not agree."""
-
-    name: str
-    inputs: int
-    outputs: int
-    parts: Mapping[str, Tensor]
-    faults: tuple[str, ...]
+def quant_method(config: Mapping[str, Any]) -> str | None:
+    """The name of whatever method config.json says that the weights are packed by; None if it names none."""
+    packing = config.get("quantization_config")
+    method = packing.get("quant_method") if isinstance(packing, dict) else None
+    return word(method, default="") or None
 
 
 def read_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
@@ -129,7 +111,7 @@ def _compressed_tensors(found: Mapping[str, Any]) -> Quantisation | None:
         return None
     for group in groups.values():
         weights = group.get("weights") if isinstance(group, dict) else None
-        if not isinstance(weights, dict) or weights.get("type") != "int" or group.get("input_activations"):
+        if not isinstance(weights, dict) or weights.get("type", "int") != "int" or group.get("input_activations"):
             continue
         bits = weights.get("num_bits")
         if type(bits) is int and bits in {4, 8}:
@@ -168,62 +150,3 @@ def _int_quantized(groups: Mapping[str, Any], *, left_whole: tuple[str, ...]) ->
 
 def _names(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in value if isinstance(name, str))) if isinstance(value, list) else ()
-
-
-def packed_layers(tensors: Mapping[str, Tensor], quantisation: Quantisation) -> dict[str, PackedLayer]:
-    """The packed layers among `tensors`, by name, each with what of its shapes does not agree."""
-    form = quantisation.form
-    main = f".{PACKED[form]}"
-    found = {}
-    for name, tensor in tensors.items():
-        # An int8 layer's weight is called as any other's: its type tells it.
-        if not name.endswith(main) or (form == "int8" and tensor.dtype != "I8"):
-            continue
-        layer = name.removesuffix(main)
-        parts = {ending: tensors[f"{layer}.{ending}"] for ending in _PARTS[form] if f"{layer}.{ending}" in tensors}
-        found[layer] = _layer(layer, parts, quantisation)
-    return found
-
-
-def _layer(name: str, parts: Mapping[str, Tensor], quantisation: Quantisation) -> PackedLayer:
-    form = quantisation.form
-    shape = parts[PACKED[form]].shape
-    pack = 1 if form == "int8" else 32 // quantisation.bits
-    if len(shape) != 2:
-        return PackedLayer(name, 0, 0, parts, (f"its packed weights have the shape {shape}",))
-    across, down = (1, 0) if form in {"awq", "gptq"} else (0, 1)
-    outputs, inputs = shape[across], shape[down]
-    if quantisation.method == "awq":
-        outputs *= pack
-    else:
-        inputs *= pack
-    if not inputs or not outputs:
-        return PackedLayer(name, 0, 0, parts, (f"its packed weights have the shape {shape}, and hold nothing",))
-    needed = [part for part in _PARTS[form] if part not in _OPTIONAL]
-    if quantisation.zero_points and quantisation.method == "compressed-tensors":
-        needed.append("weight_zero_point")
-    lacking = [part for part in needed if part not in parts]
-    faults = [f"it lacks {ending}" for ending in lacking]
-    group = quantisation.group_size or inputs
-    if inputs % group:
-        faults.append(f"its {inputs} inputs do not divide into groups of {group}")
-        return PackedLayer(name, inputs, outputs, parts, tuple(faults))
-    for ending, expected in _expected(quantisation, inputs, outputs, inputs // group, pack).items():
-        tensor = parts.get(ending)
-        if tensor is not None and tensor.shape != expected and not (form == "int8" and tensor.shape == (1,)):
-            faults.append(f"{ending} has the shape {tensor.shape}, and groups of {group} make it {expected}")
-    scales = parts.get("scales") or parts.get("weight_scale")
-    if scales is not None and scales.dtype not in {"F16", "BF16", "F32"}:
-        faults.append(f"its scales are {scales.dtype}")
-    return PackedLayer(name, inputs, outputs, parts, tuple(faults))
-
-
-def _expected(
-    quantisation: Quantisation, inputs: int, outputs: int, groups: int, pack: int
-) -> dict[str, tuple[int, ...]]:
-    """The shapes of a layer's further tensors."""
-    if quantisation.form == "int8":
-        return {"weight_scale": (outputs, 1)}
-    if quantisation.method == "compressed-tensors":
-        return {"weight_scale": (outputs, groups), "weight_zero_point": (outputs // pack, groups), "weight_shape": (2,)}
-    return {"qzeros": (groups, outputs // pack), "scales": (groups, outputs), "g_idx": (inputs,)}
