@@ -16,7 +16,7 @@ from kaggle_kit.errors import CredentialsError, RemoteError
 from kaggle_kit.remote.door.door import Door, RefusedError
 from kaggle_kit.remote.door.endpoint import endpoint_from_environment
 from kaggle_kit.remote.door.wire import connect
-from kaggle_kit.secrets.own import forms, proxy_forms, redact
+from kaggle_kit.secrets.redaction import forms, proxy_forms, redact
 
 if TYPE_CHECKING:
     from kaggle_kit.remote.door.door import Patience
