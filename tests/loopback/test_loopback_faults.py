@@ -10,9 +10,9 @@ import requests
 from loopback_client import COMPETITION, DATASET, KERNEL, NOTEBOOK, until
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.remote.loopback.effects import Delay
-from kaggle_kit.remote.loopback.faults import FAULTS, find_fault
-from kaggle_kit.remote.loopback.records import Kernel, KernelVersion, Submission
+from kaggle_kit.loopback.effects import Delay
+from kaggle_kit.loopback.faults import FAULTS, find_fault
+from kaggle_kit.loopback.records import Kernel, KernelVersion, Submission
 
 SLOW_SECONDS = 1.0
 VOLATILE = {"token", "createUrl", "url", "date", "creationDate", "lastUpdated", "lastRunTime", "id", "kernelId"}

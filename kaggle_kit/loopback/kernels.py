@@ -6,13 +6,13 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.remote.loopback import rules
-from kaggle_kit.remote.loopback.records import NEVER_RUN, QUEUED, Kernel, KernelVersion
-from kaggle_kit.remote.loopback.replies import Json, Refusal, page
-from kaggle_kit.remote.loopback.runs import UNFINISHED
-from kaggle_kit.remote.loopback.service import Handler, Service, owner_of, reference, version_asked
-from kaggle_kit.remote.loopback.sources import attach, sources_of
-from kaggle_kit.remote.loopback.versions import following, numbered
+from kaggle_kit.loopback import rules
+from kaggle_kit.loopback.records import NEVER_RUN, QUEUED, Kernel, KernelVersion
+from kaggle_kit.loopback.replies import Json, Refusal, page
+from kaggle_kit.loopback.runs import UNFINISHED
+from kaggle_kit.loopback.service import Handler, Service, owner_of, reference, version_asked
+from kaggle_kit.loopback.sources import attach, sources_of
+from kaggle_kit.loopback.versions import following, numbered
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from kaggle_kit.remote.loopback import rules
-from kaggle_kit.remote.loopback.records import READY, Model, Variation, Version
-from kaggle_kit.remote.loopback.replies import Json, Refusal, page
-from kaggle_kit.remote.loopback.service import Handler, Service, owner_of, reference
-from kaggle_kit.remote.loopback.versions import asked_about, current, following, new_version, readable, sent_files
+from kaggle_kit.loopback import rules
+from kaggle_kit.loopback.records import READY, Model, Variation, Version
+from kaggle_kit.loopback.replies import Json, Refusal, page
+from kaggle_kit.loopback.service import Handler, Service, owner_of, reference
+from kaggle_kit.loopback.versions import asked_about, current, following, new_version, readable, sent_files
 
 
 def create_model(service: Service, request: Json) -> Json:

@@ -6,17 +6,17 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.remote.loopback.blobs import finished_blob, open_session
-from kaggle_kit.remote.loopback.kernels import find_kernel, output_file
-from kaggle_kit.remote.loopback.records import COMPLETE, ERROR, Competition, Submission
-from kaggle_kit.remote.loopback.replies import Json, Refusal, page
-from kaggle_kit.remote.loopback.service import Handler, Service, reference
-from kaggle_kit.remote.loopback.versions import numbered
+from kaggle_kit.loopback.blobs import finished_blob, open_session
+from kaggle_kit.loopback.kernels import find_kernel, output_file
+from kaggle_kit.loopback.records import COMPLETE, ERROR, Competition, Submission
+from kaggle_kit.loopback.replies import Json, Refusal, page
+from kaggle_kit.loopback.service import Handler, Service, reference
+from kaggle_kit.loopback.versions import numbered
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kaggle_kit.remote.loopback.records import KernelVersion
+    from kaggle_kit.loopback.records import KernelVersion
 
 
 def submit_code(service: Service, request: Json) -> Json:

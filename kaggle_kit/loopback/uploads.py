@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from kaggle_kit.remote.loopback.blobs import Receiver, Receivers, Span, find_upload, read_span
-from kaggle_kit.remote.loopback.effects import Cut, Delay, Instead, Lose
-from kaggle_kit.remote.loopback.faults import UPLOAD
-from kaggle_kit.remote.loopback.replies import Refusal
+from kaggle_kit.loopback.blobs import Receiver, Receivers, Span, find_upload, read_span
+from kaggle_kit.loopback.effects import Cut, Delay, Instead, Lose
+from kaggle_kit.loopback.faults import UPLOAD
+from kaggle_kit.loopback.replies import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from kaggle_kit.remote.loopback.effects import Effect
-    from kaggle_kit.remote.loopback.records import Blob
-    from kaggle_kit.remote.loopback.service import Service
-    from kaggle_kit.remote.loopback.traffic import Traffic
+    from kaggle_kit.loopback.effects import Effect
+    from kaggle_kit.loopback.records import Blob
+    from kaggle_kit.loopback.service import Service
+    from kaggle_kit.loopback.traffic import Traffic
 
 _WRITE_BYTES = 1 << 20
 _REFUSED_BYTES = 1 << 20

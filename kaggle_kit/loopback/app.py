@@ -13,11 +13,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from kaggle_kit.remote.loopback import account, blobs, competitions, datasets, downloads, kernels, models
-from kaggle_kit.remote.loopback.effects import Cut, Delay, Drop, Edit, Instead, Lose
-from kaggle_kit.remote.loopback.replies import Answer, Json, Refusal
-from kaggle_kit.remote.loopback.runs import ended
-from kaggle_kit.remote.loopback.uploads import Hangup, drained, upload
+from kaggle_kit.loopback import account, blobs, competitions, datasets, downloads, kernels, models
+from kaggle_kit.loopback.effects import Cut, Delay, Drop, Edit, Instead, Lose
+from kaggle_kit.loopback.replies import Answer, Json, Refusal
+from kaggle_kit.loopback.runs import ended
+from kaggle_kit.loopback.uploads import Hangup, drained, upload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from kaggle_kit.remote.loopback.faults import Fault
-    from kaggle_kit.remote.loopback.service import Service
-    from kaggle_kit.remote.loopback.traffic import Traffic
+    from kaggle_kit.loopback.faults import Fault
+    from kaggle_kit.loopback.service import Service
+    from kaggle_kit.loopback.traffic import Traffic
 
 HANDLERS = (
     account.ROUTES

@@ -9,25 +9,25 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from kaggle_kit.errors import RemoteError, UsageError
+from kaggle_kit.loopback.environment import environment
+from kaggle_kit.loopback.faults import ActiveFaults
+from kaggle_kit.loopback.mark import check_mark
+from kaggle_kit.loopback.records import Competition, Dataset, Model, StoredFile, Variation, Version
+from kaggle_kit.loopback.rules import framework_of
+from kaggle_kit.loopback.runs import Runner, Runs
+from kaggle_kit.loopback.service import Judge, Service
+from kaggle_kit.loopback.settings import Settings
+from kaggle_kit.loopback.store import Store
+from kaggle_kit.loopback.traffic import Traffic
 from kaggle_kit.owners import own_folder
-from kaggle_kit.remote.loopback.environment import environment
-from kaggle_kit.remote.loopback.faults import ActiveFaults
-from kaggle_kit.remote.loopback.mark import check_mark
-from kaggle_kit.remote.loopback.records import Competition, Dataset, Model, StoredFile, Variation, Version
-from kaggle_kit.remote.loopback.rules import framework_of
-from kaggle_kit.remote.loopback.runs import Runner, Runs
-from kaggle_kit.remote.loopback.service import Judge, Service
-from kaggle_kit.remote.loopback.settings import Settings
-from kaggle_kit.remote.loopback.store import Store
-from kaggle_kit.remote.loopback.traffic import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
 
-    from kaggle_kit.remote.loopback.app import Application
-    from kaggle_kit.remote.loopback.faults import Fault
+    from kaggle_kit.loopback.app import Application
+    from kaggle_kit.loopback.faults import Fault
 
 _START_SECONDS = 20.0
 _OWN_FOLDER = "What it holds is run and handed out: choose a folder that is yours alone, or a new one"
@@ -99,9 +99,9 @@ class LoopbackKaggle:
         """
         import uvicorn
 
-        from kaggle_kit.remote.loopback.app import Application
-        from kaggle_kit.remote.loopback.competitions import judge_again
-        from kaggle_kit.remote.loopback.protocol import CuttableProtocol
+        from kaggle_kit.loopback.app import Application
+        from kaggle_kit.loopback.competitions import judge_again
+        from kaggle_kit.loopback.protocol import CuttableProtocol
 
         listener = self._listener()
         self._application = Application(self._service, self.traffic)

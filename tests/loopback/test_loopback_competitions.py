@@ -7,8 +7,8 @@ from io import BytesIO
 import pytest
 from loopback_client import COMPETITION
 
-from kaggle_kit.remote.loopback.runs import RunOutcome
-from kaggle_kit.remote.loopback.settings import Settings
+from kaggle_kit.loopback.runs import RunOutcome
+from kaggle_kit.loopback.settings import Settings
 
 C = "competitions.CompetitionApiService/"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import requests
 
-from kaggle_kit.remote.loopback.runs import KernelRun, RunOutcome
+from kaggle_kit.loopback.runs import KernelRun, RunOutcome
 
 KAGGLE = Path(sys.executable).with_name("kaggle")
 COMPETITION = "preference-rehearsal"

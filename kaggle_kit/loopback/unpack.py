@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kaggle_kit.remote.loopback.records import StoredFile
-    from kaggle_kit.remote.loopback.store import Store
+    from kaggle_kit.loopback.records import StoredFile
+    from kaggle_kit.loopback.store import Store
 
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2")
 

@@ -10,17 +10,17 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kaggle_kit.remote.loopback import datasets, kernels, models
-from kaggle_kit.remote.loopback.competitions import data_files, find_competition
-from kaggle_kit.remote.loopback.replies import Json, Refusal
-from kaggle_kit.remote.loopback.service import reference, version_asked
-from kaggle_kit.remote.loopback.versions import readable
+from kaggle_kit.loopback import datasets, kernels, models
+from kaggle_kit.loopback.competitions import data_files, find_competition
+from kaggle_kit.loopback.replies import Json, Refusal
+from kaggle_kit.loopback.service import reference, version_asked
+from kaggle_kit.loopback.versions import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kaggle_kit.remote.loopback.records import StoredFile
-    from kaggle_kit.remote.loopback.service import Service
+    from kaggle_kit.loopback.records import StoredFile
+    from kaggle_kit.loopback.service import Service
 
 Files = tuple[tuple[str, Path], ...]
 # How many parts of an address name the version; the rest is the file's path in it.

@@ -5,7 +5,7 @@ import os
 import pytest
 import requests
 
-from kaggle_kit.remote.loopback.faults import FAULTS
+from kaggle_kit.loopback.faults import FAULTS
 
 START = "blobs.BlobApiService/StartBlobUpload"
 CONTENT = bytes(range(256)) * 2000

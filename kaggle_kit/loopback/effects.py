@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kaggle_kit.remote.loopback.replies import Answer, Json
+from kaggle_kit.loopback.replies import Answer, Json
 
 # Given a reply, what is sent instead of it; None where the fault has nothing to change in this one.
 Rewrite = Callable[[Json], Json | Answer | None]

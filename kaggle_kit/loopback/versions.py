@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from kaggle_kit.remote.loopback.blobs import finished_blob
-from kaggle_kit.remote.loopback.records import READY, Dataset, StoredFile, Variation, Version
-from kaggle_kit.remote.loopback.replies import Json, Refusal
+from kaggle_kit.loopback.blobs import finished_blob
+from kaggle_kit.loopback.records import READY, Dataset, StoredFile, Variation, Version
+from kaggle_kit.loopback.replies import Json, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kaggle_kit.remote.loopback.service import Service
+    from kaggle_kit.loopback.service import Service
 
 # What has versions of files.
 Versioned = TypeVar("Versioned", Dataset, Variation)

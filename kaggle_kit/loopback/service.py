@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from kaggle_kit.remote.loopback.replies import Json, Refusal
+from kaggle_kit.loopback.replies import Json, Refusal
 
 if TYPE_CHECKING:
-    from kaggle_kit.remote.loopback.faults import ActiveFaults
-    from kaggle_kit.remote.loopback.runs import Runs
-    from kaggle_kit.remote.loopback.settings import Settings
-    from kaggle_kit.remote.loopback.store import Store
+    from kaggle_kit.loopback.faults import ActiveFaults
+    from kaggle_kit.loopback.runs import Runs
+    from kaggle_kit.loopback.settings import Settings
+    from kaggle_kit.loopback.store import Store
 
 # The score of a submission file in a competition; an exception's text becomes the submission's error.
 Judge = Callable[[str, Path], float]

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.remote.loopback.effects import (
+from kaggle_kit.loopback.effects import (
     Cut,
     Delay,
     Drop,
@@ -22,7 +22,7 @@ from kaggle_kit.remote.loopback.effects import (
     setting,
     status,
 )
-from kaggle_kit.remote.loopback.replies import Answer, Json
+from kaggle_kit.loopback.replies import Answer, Json
 from kaggle_kit.suggest import did_you_mean
 
 if TYPE_CHECKING:

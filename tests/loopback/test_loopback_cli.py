@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from loopback_client import COMPETITION, DATASET, KERNEL, NOTEBOOK, cli, judge, run
 
-from kaggle_kit.remote.loopback.faults import FAULTS
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
+from kaggle_kit.loopback.faults import FAULTS
+from kaggle_kit.loopback.server import LoopbackKaggle
 
 
 class Desk:

@@ -11,15 +11,15 @@ import secrets
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from kaggle_kit.remote.loopback.records import Blob
-from kaggle_kit.remote.loopback.replies import Refusal
+from kaggle_kit.loopback.records import Blob
+from kaggle_kit.loopback.replies import Refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kaggle_kit.remote.loopback.replies import Json
-    from kaggle_kit.remote.loopback.service import Service
-    from kaggle_kit.remote.loopback.store import Store
+    from kaggle_kit.loopback.replies import Json
+    from kaggle_kit.loopback.service import Service
+    from kaggle_kit.loopback.store import Store
 
 _RANGE = re.compile(r"bytes (?:\*|(\d+)-(\d+))/(\d+)")
 _READ_BYTES = 1 << 20

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from kaggle_kit.errors import RemoteError
 from kaggle_kit.files import link_or_copy, sha256_file
-from kaggle_kit.remote.loopback.records import Counter, StoredFile
+from kaggle_kit.loopback.records import Counter, StoredFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from loopback_client import DATASET, KERNEL, NOTEBOOK, cli
 
 from kaggle_kit.errors import RemoteError, UsageError
-from kaggle_kit.remote.loopback import account, downloads
-from kaggle_kit.remote.loopback.app import HANDLERS
-from kaggle_kit.remote.loopback.runs import RunOutcome
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
-from kaggle_kit.remote.loopback.service import Service
-from kaggle_kit.remote.loopback.settings import Settings
-from kaggle_kit.remote.loopback.store import Store
+from kaggle_kit.loopback import account, downloads
+from kaggle_kit.loopback.app import HANDLERS
+from kaggle_kit.loopback.runs import RunOutcome
+from kaggle_kit.loopback.server import LoopbackKaggle
+from kaggle_kit.loopback.service import Service
+from kaggle_kit.loopback.settings import Settings
+from kaggle_kit.loopback.store import Store
 
 OLD = "loopback-not-a-secret"
 STRANGERS = {

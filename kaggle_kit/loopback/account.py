@@ -7,11 +7,11 @@ import binascii
 import secrets
 from typing import TYPE_CHECKING
 
-from kaggle_kit.remote.loopback.replies import Refusal
+from kaggle_kit.loopback.replies import Refusal
 
 if TYPE_CHECKING:
-    from kaggle_kit.remote.loopback.replies import Json
-    from kaggle_kit.remote.loopback.service import Handler, Service
+    from kaggle_kit.loopback.replies import Json
+    from kaggle_kit.loopback.service import Handler, Service
 
 INTROSPECT = "security.OAuthService/IntrospectToken"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.remote.loopback.records import (
+from kaggle_kit.loopback.records import (
     COMPLETE,
     ERROR,
     NEVER_RUN,
@@ -20,14 +20,14 @@ from kaggle_kit.remote.loopback.records import (
     Kernel,
     Variation,
 )
-from kaggle_kit.remote.loopback.versions import numbered
+from kaggle_kit.loopback.versions import numbered
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kaggle_kit.remote.loopback.faults import ActiveFaults
-    from kaggle_kit.remote.loopback.records import KernelVersion, Source, SourceKind
-    from kaggle_kit.remote.loopback.store import Store
+    from kaggle_kit.loopback.faults import ActiveFaults
+    from kaggle_kit.loopback.records import KernelVersion, Source, SourceKind
+    from kaggle_kit.loopback.store import Store
 
 UNFINISHED = frozenset({QUEUED, RUNNING})
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kaggle_kit.remote.loopback import datasets, models
-from kaggle_kit.remote.loopback.records import COMPLETE, Competition, Kernel, Source, SourceKind
-from kaggle_kit.remote.loopback.replies import Json, Refusal
-from kaggle_kit.remote.loopback.versions import readable
+from kaggle_kit.loopback import datasets, models
+from kaggle_kit.loopback.records import COMPLETE, Competition, Kernel, Source, SourceKind
+from kaggle_kit.loopback.replies import Json, Refusal
+from kaggle_kit.loopback.versions import readable
 
 if TYPE_CHECKING:
-    from kaggle_kit.remote.loopback.service import Service
+    from kaggle_kit.loopback.service import Service
 
 # Request field, kind, and the reply's field for those that are not attached.
 FIELDS: tuple[tuple[str, SourceKind, str], ...] = (

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from loopback_client import COMPETITION, Caller, judge, run
 
-from kaggle_kit.remote.loopback.environment import unwanted, variables
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
+from kaggle_kit.loopback.environment import unwanted, variables
+from kaggle_kit.loopback.server import LoopbackKaggle
 
 Make = Callable[..., LoopbackKaggle]
 
