@@ -195,7 +195,7 @@ def _kaggle(
     from kaggle_kit.errors import RemoteError
     from kaggle_kit.evaluation.solution import log_loss
     from kaggle_kit.loopback.server import LoopbackKaggle
-    from kaggle_kit.loopback.settings import Settings
+    from kaggle_kit.loopback.service import Settings
 
     def judge(_: str, submission: Path) -> float:
         if solution is None:

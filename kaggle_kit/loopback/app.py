@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import socket
 import threading
+import zipfile
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from kaggle_kit.loopback import account, blobs, competitions, datasets, downloads, kernels, models
-from kaggle_kit.loopback.effects import Cut, Delay, Drop, Edit, Instead, Lose
-from kaggle_kit.loopback.replies import Answer, Json, Refusal
+from kaggle_kit.loopback import competitions, datasets, kernels, models, service, uploads
+from kaggle_kit.loopback.competitions import data_files, find_competition
+from kaggle_kit.loopback.faults import Cut, Delay, Drop, Edit, Instead, Lose
+from kaggle_kit.loopback.protocol import Answer, Json, Refusal, version_asked
 from kaggle_kit.loopback.runs import ended
-from kaggle_kit.loopback.uploads import Hangup, drained, upload
+from kaggle_kit.loopback.uploads import Hangup, Receivers, read_to_end, take_put
+from kaggle_kit.loopback.versions import readable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,20 +33,37 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from kaggle_kit.loopback.faults import Fault
-    from kaggle_kit.loopback.service import Service
-    from kaggle_kit.loopback.traffic import Traffic
+    from kaggle_kit.loopback.records import StoredFile
+    from kaggle_kit.loopback.service import Service, Traffic
 
-HANDLERS = (
-    account.ROUTES
-    | datasets.ROUTES
-    | models.ROUTES
-    | kernels.ROUTES
-    | competitions.ROUTES
-    | {"blobs.BlobApiService/StartBlobUpload": blobs.start_blob_upload}
-)
-_BEHIND = {"files": downloads.file_behind, "archives": downloads.archive_behind}
+
+Files = tuple[tuple[str, Path], ...]
+
+HANDLERS = service.ROUTES | datasets.ROUTES | models.ROUTES | kernels.ROUTES | competitions.ROUTES | uploads.ROUTES
+# Of the address of a file: how many parts name the version; the rest is the file's path in it.
+_DEPTHS = {"dataset": 3, "model": 5, "competition": 1, "output": 3}
 _LOG_POLL_SECONDS = 0.05
 _QUESTION_BYTES = 1 << 16
+
+
+class CuttableProtocol(H11Protocol):
+    """Applications find `cut` in `scope["state"]`: called, it drops the connection without a word."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a connection, and hand its abort to the application."""
+        connected = cast("asyncio.Transport", transport)
+        super().connection_made(connected)
+        self.app_state = {**self.app_state, "cut": connected.abort}
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes, and say so at once.
+
+        Towards a proxy the clients' urllib3 keeps Nagle's algorithm on: a request's body waits until its head is
+        acknowledged, which by default takes 40 ms. Systems without the option are that much slower.
+        """
+        if option := getattr(socket, "TCP_QUICKACK", None):
+            self.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, 1)
+        super().data_received(data)
 
 
 class Gate:
@@ -55,11 +79,13 @@ class Gate:
             return
         host, path = _target(scope)
         self._traffic.hosts[host] += 1
+
         if scope["method"] == "CONNECT" or host.rsplit(":", 1)[0] not in {"localhost", "127.0.0.1"}:
             self._traffic.strangers[host] += 1
             refusal = Refusal(403, f"this is a rehearsal on 127.0.0.1; {host} is not reached from here")
             await _response(refusal.answer())(scope, receive, send)
             return
+
         raw = path.encode()
         await self._app({**scope, "path": path, "raw_path": raw, "root_path": ""}, receive, send)
 
@@ -77,16 +103,15 @@ def _target(scope: Scope) -> tuple[str, str]:
 class Application:
     """The routes of one server. `mistakes` are failures of the server itself, which a test wants to see empty."""
 
-    def __init__(self, service: Service, traffic: Traffic) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._traffic = traffic
-        self._receivers = blobs.Receivers(service.store)
+        self._receivers = Receivers(service.store)
         self.closing = threading.Event()
         self.mistakes: list[BaseException] = []
 
     def asgi(self) -> ASGIApp:
         """The application as the server library takes it."""
-        return Gate(Starlette(routes=self.routes()), self._traffic)
+        return Gate(Starlette(routes=self.routes()), self._service.traffic)
 
     def routes(self) -> list[Route]:
         """All that is answered. Nothing is without the user's login, or an address that nobody can guess."""
@@ -104,13 +129,15 @@ class Application:
         try:
             self._check_caller(route, request)
         except Refusal as refusal:
-            await drained(request)
+            await read_to_end(request)
             return _response(refusal.answer())
+
         content = await request.body()
-        self._traffic.count(route, len(content))
+        self._service.traffic.count(route, len(content))
         body = _json(content)
         if isinstance(body, Answer):
             return _response(body)
+
         fault = self._service.faults.candidate(route, body)
         match fault.effect if fault else None:
             case Instead(answer):
@@ -122,18 +149,19 @@ class Application:
 
     async def put(self, request: Request) -> Response:
         """One PUT of an upload."""
-        return await upload(request, service=self._service, receivers=self._receivers, traffic=self._traffic)
+        return await take_put(request, service=self._service, receivers=self._receivers)
 
     async def file(self, request: Request, *, kind: str) -> Response:
         """A file or an archive, by an address that this server has made. Range requests are answered."""
         signature, path = request.path_params["signature"], request.path_params["path"]
         try:
             self._service.check_file_url(kind, signature, path)
-            self._traffic.count("GET file")
-            found = await run_in_threadpool(_BEHIND[kind], self._service, path)
+            self._service.traffic.count("GET file")
+            behind = archive_behind if kind == "archives" else file_behind
+            file = await run_in_threadpool(behind, self._service, path)
         except Refusal as refusal:
             return _response(refusal.answer())
-        return FileResponse(found)
+        return FileResponse(file)
 
     async def log_stream(self, request: Request) -> Response:
         """A run's log: events as they come while it runs, all at once afterwards."""
@@ -143,11 +171,12 @@ class Application:
             "versionLabel": request.query_params.get("versionLabel"),
         }
         try:
-            account.check_login(self._service, request.headers.get("authorization", ""))
-            self._traffic.count("GET log stream")
+            self._service.check_login(request.headers.get("authorization", ""))
+            self._service.traffic.count("GET log stream")
             kernel, version = kernels.find_version(self._service, asked)
         except Refusal as refusal:
             return _response(refusal.answer())
+
         if ended(version):
             return JSONResponse(self._service.runs.events(kernel.ref, version.number))
         stream = self._events({**asked, "versionLabel": f"v{version.number}"})
@@ -169,8 +198,8 @@ class Application:
 
     def _check_caller(self, route: str, request: Request) -> None:
         """Raise Refusal unless the login is there, before anything of the body is read."""
-        if route != account.INTROSPECT:
-            account.check_login(self._service, request.headers.get("authorization", ""))
+        if route != service.INTROSPECT:
+            self._service.check_login(request.headers.get("authorization", ""))
             return
         # The one question without a login, for it is asked with the token: from anybody, so only a short one.
         length = request.headers.get("content-length", "")
@@ -181,11 +210,10 @@ class Application:
         """What the call's handler says. All that it changes is written together."""
         try:
             with self._service.store.change():
-                if redirect := downloads.ROUTES.get(route):
-                    return Answer(302, {}, {"Location": redirect(self._service, body)})
-                if handler := HANDLERS.get(route):
-                    return Answer(200, handler(self._service, body))
-                return Refusal(501, f"the loopback Kaggle has no {route}").answer()
+                handler = HANDLERS.get(route)
+                if handler is None:
+                    return Refusal(501, f"the loopback Kaggle has no {route}").answer()
+                return _whole(handler(self._service, body))
         except Refusal as refusal:
             return refusal.answer()
         except Exception as mistake:  # noqa: BLE001 - kept for the one who rehearses, and answered as a failure
@@ -200,9 +228,7 @@ class Application:
             case Edit(rewrite):
                 changed = rewrite(answer.body)
                 if changed is not None:
-                    return self._struck(
-                        fault, _response(changed if isinstance(changed, Answer) else Answer(200, changed))
-                    )
+                    return self._struck(fault, _response(_whole(changed)))
             case Drop(field, reported):
                 listed = {reported: [*answer.body.get(reported, ()), body[field][0]]} if reported else {}
                 return self._struck(fault, _response(Answer(200, answer.body | listed)))
@@ -234,5 +260,60 @@ def _without_dropped(fault: Fault | None, body: Json) -> Json:
     return body
 
 
+def _whole(reply: Json | Answer) -> Answer:
+    return reply if isinstance(reply, Answer) else Answer(200, reply)
+
+
 def _response(answer: Answer) -> Response:
     return JSONResponse(answer.body, answer.status, dict(answer.headers))
+
+
+def file_behind(service: Service, path: str) -> Path:
+    """The file behind `/files/…`. Raises Refusal."""
+    kind, _, rest = path.partition("/")
+    parts = rest.split("/")
+    depth = _DEPTHS.get(kind, 0)
+    name = "/".join(parts[depth:])
+    for known, file in _files(service, kind, parts[:depth]):
+        if known == name and file.is_file():
+            return file
+    raise Refusal(404, f"there is no file {path}")
+
+
+def archive_behind(service: Service, path: str) -> Path:
+    """The zip file behind `/archives/….zip`, made at the first request. Raises Refusal."""
+    kind, _, rest = path.removesuffix(".zip").partition("/")
+    files = _files(service, kind, rest.split("/"))
+    if not files:
+        raise Refusal(404, f"there is no archive {path}")
+
+    target = service.store.folder / "archives" / path
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_suffix(".part")
+        with zipfile.ZipFile(part, "w") as archive:
+            for name, file in files:
+                archive.write(file, name)
+        shutil.move(part, target)
+    return target
+
+
+def _files(service: Service, kind: str, parts: list[str]) -> Files:
+    """The files of the version that an address names; `parts` are those of the address after the kind."""
+    if len(parts) != _DEPTHS.get(kind):
+        return ()
+    match kind:
+        case "dataset":
+            dataset = datasets.find_dataset(service, "/".join(parts[:2]))
+            return _stored(service, readable(dataset, parts[2]).files)
+        case "model":
+            variation = models.find_variation(service, "/".join(parts[:4]))
+            return _stored(service, readable(variation, parts[4]).files)
+        case "competition":
+            return data_files(find_competition(service, parts[0]))
+        case _:
+            return service.runs.output("/".join(parts[:2]), version_asked(parts[2]) or 0)
+
+
+def _stored(service: Service, files: tuple[StoredFile, ...]) -> Files:
+    return tuple((file.name, service.store.object(file.sha256)) for file in files)

@@ -6,17 +6,16 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.loopback.blobs import finished_blob, open_session
 from kaggle_kit.loopback.kernels import find_kernel, output_file
-from kaggle_kit.loopback.records import COMPLETE, ERROR, Competition, Submission
-from kaggle_kit.loopback.replies import Json, Refusal, page
-from kaggle_kit.loopback.service import Handler, Service, reference
-from kaggle_kit.loopback.versions import numbered
+from kaggle_kit.loopback.protocol import Answer, Json, Refusal, page, reference
+from kaggle_kit.loopback.records import COMPLETE, ERROR, Competition, Submission, numbered
+from kaggle_kit.loopback.uploads import finished_blob, open_session
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kaggle_kit.loopback.records import KernelVersion
+    from kaggle_kit.loopback.service import Handler, Service
 
 
 def submit_code(service: Service, request: Json) -> Json:
@@ -27,6 +26,7 @@ def submit_code(service: Service, request: Json) -> Json:
     version = numbered(kernel.versions, int(number)) if number else kernel.versions[-1]
     if version is None:
         raise Refusal(404, f"{kernel.ref} has no version {number}")
+
     if complaint := _code_complaint(competition, version):
         raise Refusal(400, f"{kernel.ref} version {version.number} cannot be submitted: {complaint}")
     name = str(request.get("fileName") or "submission.csv")
@@ -88,6 +88,11 @@ def list_data(service: Service, request: Json) -> Json:
     return {"files": listed, "nextPageToken": token}
 
 
+def download(service: Service, request: Json) -> Answer:
+    """A competition's data, or one file of them, by their address."""
+    return service.download(f"competition/{_find(service, request).slug}", request.get("fileName"))
+
+
 def get_competition(service: Service, request: Json) -> Json:
     """A competition's page."""
     competition = _find(service, request)
@@ -136,8 +141,8 @@ def _open(service: Service, request: Json) -> Competition:
 
 
 def _submissions(service: Service, competition: Competition) -> list[Submission]:
-    found = [one for one in service.store.all(Submission) if one.competition == competition.slug]
-    return sorted(found, key=lambda one: one.id)
+    every = service.store.all(Submission)
+    return sorted((one for one in every if one.competition == competition.slug), key=lambda one: one.id)
 
 
 def _today(service: Service, competition: Competition) -> int:
@@ -179,18 +184,20 @@ def _submit(
 
 
 def _judge(service: Service, submission: Submission) -> None:
-    threading.Thread(target=_judged, args=(service, submission), name=f"judge {submission.id}", daemon=True).start()
+    threading.Thread(target=_score, args=(service, submission), name=f"judge {submission.id}", daemon=True).start()
 
 
-def _judged(service: Service, submission: Submission) -> None:
+def _score(service: Service, submission: Submission) -> None:
     """Ask the judge, and write down the score, or why there is none."""
     score, error = None, ""
     try:
         score = service.judge(submission.competition, service.store.object(submission.sha256))
     except Exception as failure:  # noqa: BLE001 - whatever the judge says is the submission's error
         error = str(failure) or type(failure).__name__
+
     if service.faults.strikes("submission-fails"):
         score, error = None, "Submission Scoring Error"
+
     with service.store.late_change() as is_open:
         if not is_open:
             return
@@ -199,7 +206,7 @@ def _judged(service: Service, submission: Submission) -> None:
 
 
 def _polled(service: Service, submission: Submission) -> dict[str, Any]:
-    """A submission as it is told, which is PENDING for the first polls."""
+    """A submission as it is reported, which is PENDING for the first polls."""
     known = submission
     pending = not known.judged or known.polls_left > 0
     service.store.put(str(known.id), replace(known, polls_left=max(0, known.polls_left - 1)))
@@ -242,6 +249,8 @@ ROUTES: dict[str, Handler] = {
     _SERVICE + "ListSubmissions": list_submissions,
     _SERVICE + "GetSubmissionLimits": limits,
     _SERVICE + "ListDataFiles": list_data,
+    _SERVICE + "DownloadDataFile": download,
+    _SERVICE + "DownloadDataFiles": download,
     _SERVICE + "GetCompetition": get_competition,
     _SERVICE + "ListCompetitions": list_competitions,
 }

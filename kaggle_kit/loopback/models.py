@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.loopback import rules
-from kaggle_kit.loopback.records import READY, Model, Variation, Version
-from kaggle_kit.loopback.replies import Json, Refusal, page
-from kaggle_kit.loopback.service import Handler, Service, owner_of, reference
-from kaggle_kit.loopback.versions import asked_about, current, following, new_version, readable, sent_files
+from kaggle_kit.loopback import protocol
+from kaggle_kit.loopback.protocol import Answer, Json, Refusal, complaint_of, owner_of, page, reference
+from kaggle_kit.loopback.records import READY, Model, Variation, Version, following
+from kaggle_kit.loopback.versions import count_poll, current_size, find_owned, new_version, readable, search_owned
+
+if TYPE_CHECKING:
+    from kaggle_kit.loopback.service import Handler, Service
 
 
 def create_model(service: Service, request: Json) -> Json:
     """Make a model's page, without any file. What is wrong with it is said in `error`, under HTTP 200."""
     ref = reference(request.get("ownerSlug"), request.get("slug"))
-    service.own(request.get("ownerSlug"), "models.create")
+    service.check_own(ref, "models.create")
     title = str(request.get("title") or "")
-    complaints = (
-        rules.slug_complaint(ref.split("/")[1], rules.MODEL_SLUG_CHARACTERS),
+
+    if complaint := complaint_of(
+        protocol.slug_complaint(ref.split("/")[1], protocol.MODEL_SLUG_CHARACTERS),
         "" if title else "a model needs a title",
         f"the slug is already in use: {ref}" if service.store.get(Model, ref) else "",
-    )
-    if complaint := next(filter(None, complaints), ""):
+    ):
         return {"error": complaint, "errorCode": 400}
+
     model = Model(
         id=service.store.next_id(),
         ref=ref,
@@ -39,21 +42,22 @@ def create_model(service: Service, request: Json) -> Json:
 def create_variation(service: Service, request: Json) -> Json:
     """Make a variation of a model with its first version."""
     body = dict(request.get("body") or {})
-    model = _find_model(service, reference(request.get("ownerSlug"), request.get("modelSlug")), write=True)
-    framework, slug = rules.framework_of(body.get("framework")), str(body.get("instanceSlug") or "")
+    model = _own_model(service, request)
+    framework, slug = protocol.framework_of(body.get("framework")), str(body.get("instanceSlug") or "")
     ref = f"{model.ref}/{framework}/{slug}"
-    complaints = (
-        rules.slug_complaint(slug, rules.MODEL_SLUG_CHARACTERS),
+
+    if complaint := complaint_of(
+        protocol.slug_complaint(slug, protocol.MODEL_SLUG_CHARACTERS),
         "" if framework else f"the framework {body.get('framework')!r} is not one of Kaggle's",
-        "" if body.get("licenseName") in rules.MODEL_LICENCES else "the licence is not one of Kaggle's",
+        "" if body.get("licenseName") in protocol.MODEL_LICENCES else "the licence is not one of Kaggle's",
         f"the variation is already there: {ref}" if service.store.get(Variation, ref) else "",
-    )
-    if complaint := next(filter(None, complaints), ""):
+    ):
         return {"error": complaint, "errorCode": 400}
     try:
         version = _new_version(service, 1, body)
     except Refusal as refusal:
         return {"error": refusal.message, "errorCode": refusal.status}
+
     variation = Variation(
         id=service.store.next_id(),
         ref=ref,
@@ -64,52 +68,47 @@ def create_variation(service: Service, request: Json) -> Json:
         versions=(version,),
     )
     service.store.put(ref, variation)
-    return _made(service, variation)
+    return _reply(service, variation)
 
 
 def create_version(service: Service, request: Json) -> Json:
     """Give a variation its next version: a full snapshot."""
-    _find_model(service, reference(request.get("ownerSlug"), request.get("modelSlug")), write=True)
+    _own_model(service, request)
     body = dict(request.get("body") or {})
     variation = _find_variation(service, request)
     try:
         version = _new_version(service, following(variation.versions), body)
     except Refusal as refusal:
         return {"error": refusal.message, "errorCode": refusal.status}
+
     variation = replace(variation, versions=(*variation.versions, version))
     service.store.put(variation.ref, variation)
-    return _made(service, variation)
+    return _reply(service, variation)
 
 
 def get_model(service: Service, request: Json) -> Json:
     """A model's page with its variations."""
-    return _model_page(service, _find_model(service, reference(request.get("ownerSlug"), request.get("modelSlug"))))
+    return _model_page(service, _find_model(service, request))
 
 
 def get_variation(service: Service, request: Json) -> Json:
     """A variation; `versionNumber` is the newest version that is ready, 0 where none is."""
     variation = _find_variation(service, request)
-    asked_about(service, variation)
+    count_poll(service, variation)
     return _variation_page(service, variation)
 
 
 def list_models(service: Service, request: Json) -> Json:
     """The models that the user may see; `owner` and `search` narrow them down."""
-    found = [
-        model
-        for model in service.store.all(Model)
-        if (not request.get("owner") or model.ref.startswith(f"{request['owner']}/"))
-        and str(request.get("search") or "").lower() in f"{model.ref} {model.title}".lower()
-        and _visible(service, model)
-    ]
-    shown, token = page(found, request)
+    models = search_owned(service, Model, owner=request.get("owner"), text=request.get("search"))
+    shown, token = page(models, request)
     answer = [_model_page(service, model) for model in shown]
-    return {"models": answer, "nextPageToken": token, "totalResults": len(found)}
+    return {"models": answer, "nextPageToken": token, "totalResults": len(models)}
 
 
 def list_variations(service: Service, request: Json) -> Json:
     """A model's variations, with how far the newest version of each is."""
-    model = _find_model(service, reference(request.get("ownerSlug"), request.get("modelSlug")))
+    model = _find_model(service, request)
     shown, token = page(_variations(service, model), request)
     owner, slug = model.ref.split("/")
     answer = [
@@ -124,7 +123,7 @@ def list_variations(service: Service, request: Json) -> Json:
         for variation in shown
     ]
     for variation in shown:
-        asked_about(service, variation)
+        count_poll(service, variation)
     # These fields have another shape here than in the reply about one variation.
     return {"instances": [_without(one, "licenseName") for one in answer], "nextPageToken": token}
 
@@ -132,14 +131,14 @@ def list_variations(service: Service, request: Json) -> Json:
 def list_versions(service: Service, request: Json) -> Json:
     """A variation's versions that are ready, newest first."""
     variation = _find_variation(service, request)
-    asked_about(service, variation)
+    count_poll(service, variation)
     owner, model, _, slug = variation.ref.split("/")
     shown, token = page([one for one in reversed(variation.versions) if one.status == READY], request)
     answer = [
         {
             "id": version.number,
             "versionNumber": version.number,
-            "framework": rules.framework_enum(variation.framework),
+            "framework": protocol.framework_enum(variation.framework),
             "variationSlug": slug,
             "ownerSlug": owner,
             "modelSlug": model,
@@ -159,33 +158,39 @@ def list_version_files(service: Service, request: Json) -> Json:
     return {"files": answer, "nextPageToken": token}
 
 
+def download(service: Service, request: Json) -> Answer:
+    """A variation's version, or one file of it, by its address."""
+    variation = _find_variation(service, request)
+    version = readable(variation, request.get("versionNumber"))
+    return service.download(f"model/{variation.ref}/{version.number}", request.get("path"))
+
+
 def find_variation(service: Service, ref: str) -> Variation:
     """A variation that the user may read, by OWNER/MODEL/FRAMEWORK/SLUG. Raises Refusal."""
     owner, model, framework, slug = ref.split("/")
-    _find_model(service, f"{owner}/{model}")
-    variation = service.store.get(Variation, f"{owner}/{model}/{rules.framework_of(framework)}/{slug}")
+    find_owned(service, Model, f"{owner}/{model}")
+    variation = service.store.get(Variation, f"{owner}/{model}/{protocol.framework_of(framework)}/{slug}")
     if variation is None:
         raise Refusal(404, f"Model variation not found: {ref}")
     return variation
 
 
 def _find_variation(service: Service, request: Json) -> Variation:
-    model = reference(request.get("ownerSlug"), request.get("modelSlug"))
-    return find_variation(service, f"{model}/{request.get('framework', '')}/{request.get('instanceSlug', '')}")
+    return find_variation(service, f"{_ref(request)}/{request.get('framework', '')}/{request.get('instanceSlug', '')}")
 
 
-def _find_model(service: Service, ref: str, *, write: bool = False) -> Model:
-    model = service.store.get(Model, ref)
-    if write:
-        service.own(owner_of(ref), "models.update")
-    if model is not None and _visible(service, model):
-        return model
-    service.own(owner_of(ref), "models.get")
-    raise Refusal(404, f"Model not found: {ref}")
+def _find_model(service: Service, request: Json) -> Model:
+    return find_owned(service, Model, _ref(request))
 
 
-def _visible(service: Service, model: Model) -> bool:
-    return not model.private or owner_of(model.ref) == service.settings.username
+def _own_model(service: Service, request: Json) -> Model:
+    """The model, which is the user's to change. Raises Refusal."""
+    service.check_own(_ref(request), "models.update")
+    return _find_model(service, request)
+
+
+def _ref(request: Json) -> str:
+    return reference(request.get("ownerSlug"), request.get("modelSlug"))
 
 
 def _variations(service: Service, model: Model) -> list[Variation]:
@@ -193,10 +198,10 @@ def _variations(service: Service, model: Model) -> list[Variation]:
 
 
 def _new_version(service: Service, number: int, body: Json) -> Version:
-    return new_version(service, number, sent_files(service, body), notes=str(body.get("versionNotes") or ""))
+    return new_version(service, number, body, notes=str(body.get("versionNotes") or ""))
 
 
-def _made(service: Service, variation: Variation) -> Json:
+def _reply(service: Service, variation: Variation) -> Json:
     ref = f"{variation.ref}/{variation.versions[-1].number}"
     return {"id": variation.id, "ref": ref, "url": f"{service.url}/models/{ref}"}
 
@@ -217,16 +222,16 @@ def _model_page(service: Service, model: Model) -> dict[str, Any]:
 
 
 def _variation_page(service: Service, variation: Variation) -> dict[str, Any]:
-    ready = current(variation.versions)
+    number, size = current_size(variation.versions)
     return {
         "id": variation.id,
         "slug": variation.ref.split("/")[3],
-        "framework": rules.framework_enum(variation.framework),
+        "framework": protocol.framework_enum(variation.framework),
         "overview": variation.overview,
         "usage": variation.usage,
         "licenseName": variation.licence,
-        "versionNumber": ready.number if ready else 0,
-        "totalUncompressedBytes": sum(file.size for file in ready.files) if ready else 0,
+        "versionNumber": number,
+        "totalUncompressedBytes": size,
         "url": f"{service.url}/models/{variation.ref}",
     }
 
@@ -246,4 +251,5 @@ ROUTES: dict[str, Handler] = {
     _SERVICE + "ListModelInstances": list_variations,
     _SERVICE + "ListModelInstanceVersions": list_versions,
     _SERVICE + "ListModelInstanceVersionFiles": list_version_files,
+    _SERVICE + "DownloadModelInstanceVersion": download,
 }

@@ -1,7 +1,13 @@
 """What the loopback Kaggle remembers, one record for each thing that a client can name."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 READY = "READY"
 FAILED = "FAILED"
@@ -178,3 +184,29 @@ class Counter:
 
     name: str = "ids"
     last: int = field(default=100_000)
+
+
+class Numbered(Protocol):
+    """Anything that has a version number."""
+
+    @property
+    def number(self) -> int:
+        """1 for the first one."""
+
+
+Some = TypeVar("Some", bound=Numbered)
+
+
+def numbered(versions: Sequence[Some], number: int) -> Some | None:
+    """The version with this number, or None."""
+    return next((version for version in versions if version.number == number), None)
+
+
+def following(versions: Sequence[Numbered]) -> int:
+    """The number of the next version."""
+    return versions[-1].number + 1 if versions else 1
+
+
+def current(versions: Sequence[Version]) -> Version | None:
+    """The newest version that is ready: the one that readers get."""
+    return next((version for version in reversed(versions) if version.status == READY), None)

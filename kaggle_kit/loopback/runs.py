@@ -19,8 +19,8 @@ from kaggle_kit.loopback.records import (
     Dataset,
     Kernel,
     Variation,
+    numbered,
 )
-from kaggle_kit.loopback.versions import numbered
 
 if TYPE_CHECKING:
     from pathlib import Path

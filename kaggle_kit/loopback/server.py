@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
+import uvicorn
+
 from kaggle_kit.errors import RemoteError, UsageError
-from kaggle_kit.loopback.environment import environment
+from kaggle_kit.loopback.app import Application, CuttableProtocol
+from kaggle_kit.loopback.competitions import judge_again
 from kaggle_kit.loopback.faults import ActiveFaults
-from kaggle_kit.loopback.mark import check_mark
-from kaggle_kit.loopback.records import Competition, Dataset, Model, StoredFile, Variation, Version
-from kaggle_kit.loopback.rules import framework_of
+from kaggle_kit.loopback.protocol import framework_of
+from kaggle_kit.loopback.records import Competition, Dataset, Model, Variation, Version, following
 from kaggle_kit.loopback.runs import Runner, Runs
-from kaggle_kit.loopback.service import Judge, Service
-from kaggle_kit.loopback.settings import Settings
-from kaggle_kit.loopback.store import Store
-from kaggle_kit.loopback.traffic import Traffic
+from kaggle_kit.loopback.service import Judge, Service, Settings
+from kaggle_kit.loopback.store import Store, check_mark
 from kaggle_kit.owners import own_folder
 
 if TYPE_CHECKING:
@@ -26,11 +27,49 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from kaggle_kit.loopback.app import Application
     from kaggle_kit.loopback.faults import Fault
+    from kaggle_kit.loopback.versions import Versioned
 
 _START_SECONDS = 20.0
 _OWN_FOLDER = "What it holds is run and handed out: choose a folder that is yours alone, or a new one"
+
+
+# A port on which nothing listens: what would go to the real service over TLS ends there.
+DEAD_END = "http://127.0.0.1:9"
+_UNWANTED_PREFIXES = ("KAGGLE", "XDG_")
+_UNWANTED = {"NETRC", "PYTHONPATH", "PYTHONSTARTUP"}
+
+
+def variables(port: int, home: Path, tmp: Path, *, token: str) -> dict[str, str]:
+    """Exactly the variables that point the client to a loopback Kaggle on `port`.
+
+    The client honours LOCALHOST only, and then speaks to http://localhost, port 80: a proxy for plain HTTP brings it to
+    any port. `home` must hold no `.kaggle` of its own. `tmp` must belong to this rehearsal: the client keeps unfinished
+    uploads there, and would take them up at another server.
+    """
+    return {
+        "HOME": str(home),
+        "TMPDIR": str(tmp),
+        "KAGGLE_API_TOKEN": token,
+        "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
+        "http_proxy": f"http://127.0.0.1:{port}",
+        "https_proxy": DEAD_END,
+        "no_proxy": "127.0.0.1",
+    }
+
+
+def environment(
+    port: int, home: Path, tmp: Path, *, token: str, base: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """A whole environment: `base` (this process's one) without what `unwanted` names, with `variables`."""
+    known = dict(os.environ) if base is None else dict(base)
+    kept = {name: value for name, value in known.items() if not unwanted(name)}
+    return kept | variables(port, home, tmp, token=token)
+
+
+def unwanted(name: str) -> bool:
+    """Whether a variable could lead the client elsewhere: other logins, proxies, configuration and code."""
+    return name.startswith(_UNWANTED_PREFIXES) or name in _UNWANTED or name.lower().endswith("_proxy")
 
 
 class LoopbackKaggle:
@@ -56,11 +95,11 @@ class LoopbackKaggle:
         own_folder(folder, what="the loopback Kaggle's folder", remedy=_OWN_FOLDER)
         check_mark(folder)
         self.settings = settings or Settings()
-        self.traffic = Traffic()
         self.faults = ActiveFaults(faults)
         self._store = Store(folder, keep_bytes=keep_bytes)
         runs = Runs(self._store, self.faults, runner, queued_polls=self.settings.queued_polls)
         self._service = Service(self._store, self.settings, self.faults, runs, judge)
+        self.traffic = self._service.traffic
         self._port = port
         self._server: Any = None
         self._thread: threading.Thread | None = None
@@ -97,14 +136,8 @@ class LoopbackKaggle:
 
         Raises RemoteError where the port is taken.
         """
-        import uvicorn
-
-        from kaggle_kit.loopback.app import Application
-        from kaggle_kit.loopback.competitions import judge_again
-        from kaggle_kit.loopback.protocol import CuttableProtocol
-
         listener = self._listener()
-        self._application = Application(self._service, self.traffic)
+        self._application = Application(self._service)
         config = uvicorn.Config(
             self._application.asgi(),
             http=CuttableProtocol,
@@ -118,11 +151,13 @@ class LoopbackKaggle:
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([listener],), name="loopback", daemon=True)
         self._thread.start()
+
         end = time.monotonic() + _START_SECONDS
         while not self._server.started:
             if not self._thread.is_alive() or time.monotonic() > end:
                 raise RemoteError(f"the loopback Kaggle did not start on port {self._port}")
             time.sleep(0.005)
+
         self._service.runs.resume()
         judge_again(self._service)
 
@@ -156,13 +191,9 @@ class LoopbackKaggle:
     def add_dataset(self, ref: str, folder: Path, *, private: bool = False) -> None:
         """Make a dataset known, ready, with the files below `folder`: another user's, or one of long ago."""
         known = self._store.get(Dataset, ref)
-        version = self._version(folder, len(known.versions) + 1 if known else 1)
-        if known:
-            dataset = replace(known, versions=(*known.versions, version))
-        else:
-            title = ref.split("/")[1]
-            dataset = Dataset(self._store.next_id(), ref, title, "other", private, versions=(version,))
-        self._store.put(ref, dataset)
+        if known is None:
+            known = Dataset(self._store.next_id(), ref, ref.split("/")[1], "other", private)
+        self._store.put(ref, self._with_version(known, folder))
 
     def add_model(self, ref: str, folder: Path) -> None:
         """Make a public model's variation known, by OWNER/MODEL/FRAMEWORK/VARIATION, ready, with the files of `folder`.
@@ -177,19 +208,17 @@ class LoopbackKaggle:
         if self._store.get(Model, f"{owner}/{model}") is None:
             self._store.put(f"{owner}/{model}", Model(self._store.next_id(), f"{owner}/{model}", model, private=False))
         key = f"{owner}/{model}/{framework}/{slug}"
-        known = self._store.get(Variation, key)
-        version = self._version(folder, len(known.versions) + 1 if known else 1)
-        earlier = known.versions if known else ()
-        number = known.id if known else self._store.next_id()
-        self._store.put(key, Variation(number, key, framework, "other", versions=(*earlier, version)))
+        known = self._store.get(Variation, key) or Variation(self._store.next_id(), key, framework, "other")
+        self._store.put(key, self._with_version(known, folder))
 
-    def _version(self, folder: Path, number: int) -> Version:
-        files: list[StoredFile] = [
+    def _with_version(self, known: Versioned, folder: Path) -> Versioned:
+        files = tuple(
             self._store.adopt(path, path.relative_to(folder).as_posix())
             for path in sorted(folder.rglob("*"))
             if path.is_file()
-        ]
-        return Version(number, tuple(files), "", self._service.now())
+        )
+        version = Version(following(known.versions), files, "", self._service.now())
+        return replace(known, versions=(*known.versions, version))
 
     def _listener(self) -> socket.socket:
         # With its protocol named, asyncio turns Nagle's algorithm off: without that, each reply takes 40 ms.

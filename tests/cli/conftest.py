@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 from desk import TOKEN, Desk
 
-from kaggle_kit.loopback.environment import unwanted, variables
-from kaggle_kit.loopback.server import LoopbackKaggle
-from kaggle_kit.loopback.settings import Settings
+from kaggle_kit.loopback.server import LoopbackKaggle, unwanted, variables
+from kaggle_kit.loopback.service import Settings
 from kaggle_kit.remote.door import door
 
 QUICK = replace(

@@ -25,8 +25,7 @@ from wheelhouse.fake_index import make_wheel
 from kaggle_kit.cli.main import kit, run
 from kaggle_kit.cli.rehearse import _end
 from kaggle_kit.evaluation.scores import Scores, write_scores
-from kaggle_kit.loopback.effects import setting, status
-from kaggle_kit.loopback.faults import COMPETITIONS, FAULTS, KERNELS, Fault
+from kaggle_kit.loopback.faults import COMPETITIONS, FAULTS, KERNELS, Fault, setting, status
 from kaggle_kit.loopback.records import Kernel
 from kaggle_kit.loopback.runs import KernelRun, RunOutcome
 

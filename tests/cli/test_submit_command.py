@@ -10,8 +10,7 @@ import time
 import pytest
 from desk import NOTEBOOK
 
-from kaggle_kit.loopback.effects import Delay, removing
-from kaggle_kit.loopback.faults import COMPETITIONS, FAULTS, Fault
+from kaggle_kit.loopback.faults import COMPETITIONS, FAULTS, Delay, Fault, removing
 from kaggle_kit.loopback.records import Submission
 
 GET = COMPETITIONS + "GetSubmission"

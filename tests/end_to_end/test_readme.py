@@ -13,7 +13,7 @@ import pytest
 
 from kaggle_kit.loopback.runs import RunOutcome
 from kaggle_kit.loopback.server import LoopbackKaggle
-from kaggle_kit.loopback.settings import Settings
+from kaggle_kit.loopback.service import Settings
 from kaggle_kit.project import load_project
 
 ROOT = Path(__file__).parents[2]

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from loopback_client import COMPETITION, Caller, judge, run
 
-from kaggle_kit.loopback.environment import unwanted, variables
-from kaggle_kit.loopback.server import LoopbackKaggle
+from kaggle_kit.loopback.server import LoopbackKaggle, unwanted, variables
 
 Make = Callable[..., LoopbackKaggle]
 

@@ -8,7 +8,7 @@ import pytest
 from loopback_client import COMPETITION
 
 from kaggle_kit.loopback.runs import RunOutcome
-from kaggle_kit.loopback.settings import Settings
+from kaggle_kit.loopback.service import Settings
 
 C = "competitions.CompetitionApiService/"
 

@@ -10,8 +10,7 @@ import requests
 from loopback_client import COMPETITION, DATASET, KERNEL, NOTEBOOK, until
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.loopback.effects import Delay
-from kaggle_kit.loopback.faults import FAULTS, find_fault
+from kaggle_kit.loopback.faults import FAULTS, Delay, find_fault
 from kaggle_kit.loopback.records import Kernel, KernelVersion, Submission
 
 SLOW_SECONDS = 1.0

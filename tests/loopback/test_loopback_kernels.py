@@ -8,7 +8,7 @@ import requests
 from loopback_client import COMPETITION, DATASET, KERNEL
 
 from kaggle_kit.loopback.runs import RunOutcome
-from kaggle_kit.loopback.settings import Settings
+from kaggle_kit.loopback.service import Settings
 
 STREAM = "http://localhost/api/v1/kernels/logs/stream/rehearsal/kit-notebook"
 

@@ -15,12 +15,10 @@ from hypothesis import strategies as st
 from loopback_client import DATASET, KERNEL, NOTEBOOK, cli
 
 from kaggle_kit.errors import RemoteError, UsageError
-from kaggle_kit.loopback import account, downloads
 from kaggle_kit.loopback.app import HANDLERS
 from kaggle_kit.loopback.runs import RunOutcome
 from kaggle_kit.loopback.server import LoopbackKaggle
-from kaggle_kit.loopback.service import Service
-from kaggle_kit.loopback.settings import Settings
+from kaggle_kit.loopback.service import INTROSPECT, Service, Settings
 from kaggle_kit.loopback.store import Store
 
 OLD = "loopback-not-a-secret"
@@ -38,7 +36,7 @@ STRANGERS = {
 def paths(template: str) -> Iterator[str]:
     """Addresses that a route answers: every call of the protocol, and a word in place of any other parameter."""
     if "{service}" in template:
-        for call in {*HANDLERS, *downloads.ROUTES} - {account.INTROSPECT}:
+        for call in {*HANDLERS} - {INTROSPECT}:
             yield f"/api/v1/{call}"
         return
     known = {"owner": KERNEL.split("/")[0], "slug": KERNEL.split("/")[1], "path": f"dataset/{DATASET}/1/a.whl"}
@@ -69,14 +67,14 @@ def test_no_route_answers_a_stranger(server, caller, stranger):
 @pytest.mark.usefixtures("server")
 def test_whose_a_token_is_is_told_for_the_right_one_only(token):
     """The one question without a login: whoever asks must know the answer."""
-    asked = requests.post(f"http://localhost/api/v1/{account.INTROSPECT}", json={"token": token}, timeout=20)
+    asked = requests.post(f"http://localhost/api/v1/{INTROSPECT}", json={"token": token}, timeout=20)
     assert asked.json() == {"active": False}
 
 
 @pytest.mark.usefixtures("server")
 def test_a_question_without_a_login_is_short():
     """It comes from anybody, and is kept in memory."""
-    url = f"http://localhost/api/v1/{account.INTROSPECT}"
+    url = f"http://localhost/api/v1/{INTROSPECT}"
     assert requests.post(url, json={"token": "x" * (1 << 17)}, timeout=20).status_code == 413
     assert requests.post(url, data=iter([b"{}"]), timeout=20).status_code == 413
 

@@ -11,9 +11,8 @@ import requests
 from loopback_client import DATASET, until
 
 from kaggle_kit.errors import RemoteError
-from kaggle_kit.loopback.environment import environment
 from kaggle_kit.loopback.runs import RunOutcome
-from kaggle_kit.loopback.server import LoopbackKaggle
+from kaggle_kit.loopback.server import LoopbackKaggle, environment
 
 
 def test_the_environment_holds_no_other_login_or_proxy(tmp_path):

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from push_project import COMPETITION, SETTINGS, TOKEN, World, judge, make_project, run
 
-from kaggle_kit.loopback.environment import unwanted, variables
-from kaggle_kit.loopback.server import LoopbackKaggle
+from kaggle_kit.loopback.server import LoopbackKaggle, unwanted, variables
 from kaggle_kit.remote.door import door
 
 QUICK = replace(
