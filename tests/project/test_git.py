@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kaggle_kit.project.commit import project_commit
+from kaggle_kit.project.git import project_commit
 
 _NOBODY = {
     **{f"GIT_{who}_NAME": "Ada" for who in ("AUTHOR", "COMMITTER")},

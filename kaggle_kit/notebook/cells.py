@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import SourceError
+from kaggle_kit.notebook.source import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,20 +57,13 @@ def _cell(cell: dict[str, Any]) -> NotebookCell:
     )
 
 
-def plain(text: str) -> str:
-    """A cell's text without what editors change by themselves: line ends of Windows, blank lines at the end."""
-    lines = text.replace("\r\n", "\n").split("\n")
-    while lines and not lines[-1].strip():
-        lines.pop()
-    return "\n".join(lines)
-
-
 def match_cells(pushed: Sequence[NotebookCell], pulled: Sequence[NotebookCell]) -> list[int | None]:
     """For each pulled cell the place of the pushed cell that it was; None for a cell that is new.
 
     By id, then by kit's own name in the metadata, then by equal text, and what is left by the most similar text.
     """
     matches: list[int | None] = [None] * len(pulled)
+
     for same in (_same_id, _same_name, _same_text):
         _pair(pushed, pulled, matches, same)
     _pair_alike(pushed, pulled, matches)
@@ -96,12 +90,10 @@ def _pair(
 ) -> None:
     taken = {place for place in matches if place is not None}
     for place, cell in enumerate(pushed):
-        if place in taken:
-            continue
-        found = [n for n, other in enumerate(pulled) if matches[n] is None and same(cell, other)]
-        if found:
+        free = [n for n, other in enumerate(pulled) if matches[n] is None and same(cell, other)]
+        if place not in taken and free:
             # A cell that was copied keeps its marks: the copy that still has the text is the cell itself.
-            best = next((n for n in found if pulled[n].text == cell.text), found[0])
+            best = next((n for n in free if pulled[n].text == cell.text), free[0])
             matches[best] = place
 
 
@@ -137,9 +129,10 @@ def moved_cells(places: Sequence[int], heavy: Sequence[bool]) -> set[int]:
         before = [(best[m][0], m) for m in range(n) if places[m] < place]
         most, link = max(before, default=(0, -1))
         best.append((most + weight, link if link >= 0 else None))
-    kept: set[int] = set()
+
+    in_order: set[int] = set()
     at = max(range(len(best)), key=lambda n: best[n][0], default=None)
     while at is not None:
-        kept.add(places[at])
+        in_order.add(places[at])
         at = best[at][1]
-    return set(places) - kept
+    return set(places) - in_order

@@ -1,8 +1,9 @@
-"""The commit that a project stands at, found without believing anything that its repository's configuration says.
+"""git, started without believing what any configuration says; and the commit that a project stands at.
 
 A repository's configuration can name programs: for the file monitor, hooks, filters, a pager and more, and git starts
-them. So HEAD is read here as text. Only whether files differ from it is git's to say, and git is given a folder of
-kit's own for the repository, with an empty configuration: of the project's it sees the objects and the index.
+them. So every git here gets a fixed environment, in which no configuration but kit's own counts. HEAD is read as text;
+only whether files differ from it is git's to say, and git is given a folder of kit's own for the repository, with an
+empty configuration: of the project's it sees the objects and the index.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kaggle_kit.child import child_environment
 from kaggle_kit.errors import OutsideError
 from kaggle_kit.outside import MEGA, read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _REFERENCE = re.compile(r"refs/(?!.*\.\.)[^\x00-\x20\x7f~^:?*\[\\]+")
@@ -26,10 +31,47 @@ _TEXT_BYTES = 4096
 _PACKED_BYTES = 64 * MEGA
 _INDEX_BYTES = 256 * MEGA
 _MOST_STEPS = 5
+_STATUS = ("--porcelain", "--untracked-files=no", "--ignore-submodules=all", "-z")
 _OFF = (
     *("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.untrackedCache=false"),
     *("-c", "core.fileMode=false", "-c", "core.pager=cat", "-c", "safe.bareRepository=explicit", "--no-pager"),
 )
+
+
+def run_git(
+    *arguments: str, home: Path, added: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes] | None:
+    """What git answers in a fixed environment, with `home` as its home; None where git is missing or does not end.
+
+    Without `added`, which may name a repository, it finds none, wherever it is started.
+    """
+    git = shutil.which("git", path=_search_path())
+    if git is None:
+        return None
+
+    fixed = {
+        "GIT_DIR": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ALLOW_PROTOCOL": "",
+        "HOME": str(home),
+    }
+    try:
+        return subprocess.run(
+            [git, *_OFF, *arguments],
+            env=child_environment(fixed | dict(added or {})),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
 
 
 @dataclass(frozen=True)
@@ -44,7 +86,7 @@ class _Repository:
 def project_commit(root: Path) -> str | None:
     """The commit of the repository that the folder `root` stands in, 40 or 64 hex digits; None where there is none.
 
-    A + after it: tracked files differ from it. A ?: that could not be told.
+    A + after it: tracked files differ from it. A ?: that could not be found out.
     """
     found = _find(root.resolve())
     head = _head(found) if found else None
@@ -109,42 +151,20 @@ def _packed(common: Path, name: str) -> str:
 
 
 def _differs(repository: _Repository, head: str) -> bool | None:
-    """Whether tracked files differ from the commit `head`; None where git is not here, or cannot tell."""
-    git, index = shutil.which("git", path=_search_path()), repository.own / "index"
-    objects = repository.common / "objects"
-    if git is None or index.is_symlink() or not index.is_file() or not objects.is_dir():
+    """Whether tracked files differ from the commit `head`; None where git is not here, or cannot say."""
+    index, objects = repository.own / "index", repository.common / "objects"
+    if index.is_symlink() or not index.is_file() or not objects.is_dir() or index.stat().st_size > _INDEX_BYTES:
         return None
-    if index.stat().st_size > _INDEX_BYTES:
-        return None
+
     with tempfile.TemporaryDirectory(prefix="kit-git-") as scratch:
-        own = _stand_in(Path(scratch), head)
-        added = {
-            "GIT_DIR": str(own),
+        places = {
+            "GIT_DIR": str(_stand_in(Path(scratch), head)),
             "GIT_WORK_TREE": str(repository.top),
             "GIT_INDEX_FILE": str(index),
             "GIT_OBJECT_DIRECTORY": str(objects),
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_ATTR_NOSYSTEM": "1",
-            "GIT_OPTIONAL_LOCKS": "0",
-            "GIT_NO_LAZY_FETCH": "1",
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ALLOW_PROTOCOL": "",
-            "HOME": scratch,
         }
-        try:
-            done = subprocess.run(
-                [git, *_OFF, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all", "-z"],
-                env=child_environment(added),
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=False,
-                timeout=_SECONDS,
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-    return bool(done.stdout) if done.returncode == 0 else None
+        done = run_git("status", *_STATUS, home=Path(scratch), added=places)
+    return bool(done.stdout) if done and done.returncode == 0 else None
 
 
 def _stand_in(folder: Path, head: str) -> Path:

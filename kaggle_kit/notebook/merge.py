@@ -1,20 +1,26 @@
-"""The three-way merge of a pull, cell by cell: pushed, browser, source."""
+"""The merge of a pull, cell by cell: pushed, browser, source. What two sides changed in one cell is merged by git."""
 
 from __future__ import annotations
 
 import difflib
 import re
+import tempfile
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from kaggle_kit.notebook.pulled_cells import INJECTED, NotebookCell, moved_cells, plain
-from kaggle_kit.notebook.source_text import Segment, SourceText, changed_segment, new_segment, reads_as
+from kaggle_kit.errors import KitError
+from kaggle_kit.notebook.cells import INJECTED, NotebookCell, moved_cells
+from kaggle_kit.notebook.source import Cell, Segment, SourceText, changed_segment, new_segment, plain, reads_as
+from kaggle_kit.project.git import run_git
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
+_MOST_CONFLICTS = 127
+"""What git says of a merge is the number of its conflicts, up to this one; above are its errors."""
 _TO_TEMPLATE = (
     "it belongs to the template: undo it in the browser, or override its block in a template of your own "
     '({% extends "offline.py.j2" %})'
@@ -26,10 +32,10 @@ _BY_HAND = "edit the source by hand, then `kit build` and push"
 
 @dataclass(frozen=True)
 class Change:
-    """A clean change of an author's cell."""
+    """A clean change of an author's cell; "merged": it was changed in the source too, in other lines."""
 
     name: str
-    kind: Literal["changed", "added", "removed", "moved"]
+    kind: Literal["changed", "merged", "added", "removed", "moved"]
 
 
 @dataclass(frozen=True)
@@ -95,23 +101,31 @@ class Sides:
 
     def frame_before(self, n: int) -> set[str]:
         """The template's cells that stand before the pulled cell `n`."""
-        return {self.base[p].name for p in self.matches[:n] if p is not None and self.role(p) == "frame"}
+        return self._frame_among(place for place in self.matches[:n] if place is not None)
+
+    def crossed(self, n: int, place: int) -> bool:
+        """Whether a cell stands on another side of one of the template's cells than when it was pushed."""
+        return self._frame_among(range(place)) != self.frame_before(n)
+
+    def _frame_among(self, places: Iterable[int]) -> set[str]:
+        return {self.base[place].name for place in places if self.role(place) == "frame"}
 
     def wrong(self, merged: Merged, now: Sequence[NotebookCell]) -> dict[int, str]:
-        """Which of the taken cells a build does not give back as they stand in the browser, and why."""
-        found: dict[int, str] = {}
+        """Which of the taken cells a build does not give back as they were merged, and why."""
+        reasons: dict[int, str] = {}
         places = {cell.name: n for n, cell in enumerate(now)}
-        texts = {change.name for change in merged.changes if change.kind in ("added", "changed")}
+        texts = {change.name for change in merged.changes if change.kind in ("added", "changed", "merged")}
         orders = {change.name for change in merged.changes if change.kind in ("added", "moved")}
+
         for name, n in merged.taken.items():
-            cell = self.theirs[n]
-            if name not in places or (name in texts and now[places[name]].text != cell.text):
-                found[n] = "it would not come out of a build as it stands in the browser"
+            text = plain(merged.segments[name].cell.text)
+            if name not in places or (name in texts and now[places[name]].text != text):
+                reasons[n] = "it would not come out of a build as it stands in the browser"
             elif name in orders:
                 before = {other.name for other in now[: places[name]]} & self.frame
                 if before != self.frame_before(n):
-                    found[n] = "the template would place it elsewhere"
-        return found
+                    reasons[n] = "the template would place it elsewhere"
+        return reasons
 
 
 def merge(sides: Sides, *, refused: Mapping[int, str] | None = None) -> Merged:
@@ -120,6 +134,7 @@ def merge(sides: Sides, *, refused: Mapping[int, str] | None = None) -> Merged:
     merged = _merge(sides, refused)
     if merged.reads:
         return merged
+
     # Together they cannot be read: take one after the other, as long as they can.
     left = dict.fromkeys(merged.taken.values(), _SWALLOWS)
     for n in sorted(left):
@@ -127,6 +142,32 @@ def merge(sides: Sides, *, refused: Mapping[int, str] | None = None) -> Merged:
         if not _merge(sides, {**refused, **left}).reads:
             left[n] = why
     return _merge(sides, {**refused, **left})
+
+
+def merge_texts(ours: str, base: str, theirs: str) -> str | None:
+    """What two sides made of a text, by `git merge-file`; None where they changed the same lines.
+
+    Raises KitError where git is missing, or fails.
+    """
+    texts = {"ours": ours, "base": base, "theirs": theirs}
+    if any("\0" in text for text in texts.values()):
+        return None  # no text for git
+
+    with tempfile.TemporaryDirectory(prefix="kit-merge-") as folder:
+        for name, text in texts.items():
+            Path(folder, name).write_bytes(text.encode("utf-8", "surrogatepass"))
+        files = [str(Path(folder, name)) for name in texts]
+        done = run_git("merge-file", "--stdout", "--diff3", *files, home=Path(folder))
+
+    if done is None:
+        raise KitError(
+            "a cell was changed in the browser and in the source, and git, which merges the two, is not installed here "
+            "or does not answer: install git (on Debian and Ubuntu: apt install git), and pull again"
+        )
+    if done.returncode > _MOST_CONFLICTS or done.returncode < 0:
+        words = done.stderr.decode(errors="replace").strip()
+        raise KitError(f"git could not merge a cell: {words or done.returncode}; install a newer git, and pull again")
+    return done.stdout.decode("utf-8", "surrogatepass") if done.returncode == 0 else None
 
 
 def _merge(sides: Sides, refused: Mapping[int, str]) -> Merged:
@@ -141,10 +182,11 @@ def _merge(sides: Sides, refused: Mapping[int, str]) -> Merged:
     for n, place in enumerate(sides.matches):
         if place is None and sides.theirs[n].text:
             work.add(n)
-    order = [work.segments[name] for name in work.order]
+
+    segments = {name: work.segments[name] for name in work.order}
     return Merged(
-        text=sides.ours.joined(order),
-        segments={name: work.segments[name] for name in work.order},
+        text=sides.ours.joined(list(segments.values())),
+        segments=segments,
         changes=tuple(work.changes),
         conflicts=tuple(work.conflicts),
         taken=work.taken,
@@ -173,98 +215,101 @@ class _Work:
         """A cell that both notebooks have."""
         before, after = self.sides.base[place], self.sides.theirs[n]
         role = self.sides.role(place)
-        if role == "injected" or (before.kind, before.text) == (after.kind, after.text):
+        segment = self.segments.get(before.name)
+        if role == "injected" or _content(before) == _content(after):
             return
+
         if role == "frame":
             if self.sides.now.get(before.name) != after.text:
                 self.refuse(before, after, "it was changed in the browser", _TO_TEMPLATE)
-            return
-        segment = self.segments.get(before.name)
-        if segment is None:
+        elif segment is None:
             self.refuse(before, after, "it was changed in the browser, and is not in the source any more", _BY_HAND)
-            return
-        here = (segment.cell.kind, plain(segment.cell.text))
-        if here == (after.kind, after.text):
-            return
-        if n in self.refused:
-            self.refuse(before, after, self.refused[n], _BY_HAND)
-        elif here != (before.kind, before.text):
-            self.refuse(before, after, "it was changed in the browser and in the source", _BY_HAND, here=here[1])
-        else:
+        elif _content(segment.cell) != _content(after):
             self._change(n, before, segment)
 
     def _change(self, n: int, before: NotebookCell, segment: Segment) -> None:
-        after = self.sides.theirs[n]
-        new = changed_segment(segment, kind=after.kind, text=after.text, newline=self.sides.ours.newline)
+        """A cell of the author's that was changed in the browser, and perhaps in the source."""
+        after, (_, here) = self.sides.theirs[n], _content(segment.cell)
+        if n in self.refused:
+            self.refuse(before, after, self.refused[n], _BY_HAND)
+            return
+
+        untouched = _content(segment.cell) == _content(before)
+        kinds = {before.kind, after.kind, segment.cell.kind}
+        text = after.text
+        if not untouched:
+            merged = merge_texts(f"{here}\n", f"{before.text}\n", f"{text}\n") if len(kinds) == 1 else None
+            if merged is None:
+                reason = "the same lines of it were changed in the browser and in the source"
+                self.refuse(before, after, reason, _BY_HAND, here=here)
+                return
+            text = plain(merged)
+            if text == here:
+                return
+
+        new = changed_segment(segment, kind=after.kind, text=text, newline=self.sides.ours.newline)
         if isinstance(new, str):
-            self.refuse(before, after, new, _BY_HAND)
+            reason = new if untouched else f"with the source's own changes in it, {new}"
+            self.refuse(before, after, reason, _BY_HAND, here=None if untouched else here)
             return
         self.segments[before.name] = new
-        self.changes.append(Change(before.name, "changed"))
+        self.changes.append(Change(before.name, "changed" if untouched else "merged"))
         self.taken[before.name] = n
 
     def remove(self, place: int) -> None:
         """A cell that is gone in the browser."""
         cell = self.sides.base[place]
-        role = self.sides.role(place)
-        if role == "injected":
-            return
         gone = NotebookCell("", cell.name, cell.kind, "")
+        role = self.sides.role(place)
+        segment = self.segments.get(cell.name)
+
         if role == "frame":
             if not self.sides.now or cell.name in self.sides.now:
                 self.refuse(cell, gone, "it was taken out in the browser", _TO_TEMPLATE)
-            return
-        segment = self.segments.get(cell.name)
-        if segment is None:
-            return
-        if (segment.cell.kind, plain(segment.cell.text)) != (cell.kind, cell.text):
+        elif role == "author" and segment and _content(segment.cell) != _content(cell):
             reason = "it was taken out in the browser, and changed in the source"
             self.refuse(cell, gone, reason, _BY_HAND, here=plain(segment.cell.text))
-            return
-        self.order.remove(cell.name)
-        self.changes.append(Change(cell.name, "removed"))
+        elif role == "author" and segment:
+            self.order.remove(cell.name)
+            self.changes.append(Change(cell.name, "removed"))
 
     def move(self) -> None:
         """The cells that stand elsewhere in the browser."""
-        moved: list[tuple[int, str]] = []
+        moved: dict[str, int] = {}
         for n, place in enumerate(self.sides.matches):
             if place is None or place not in self.sides.moved or self.sides.role(place) == "injected":
                 continue
             cell = self.sides.base[place]
             if self.sides.role(place) == "frame":
                 self.conflicts.append(Conflict(cell.name, "it was moved in the browser", _TO_TEMPLATE))
-            elif self._crossed(n, place) or n in self.refused:
+            elif self.sides.crossed(n, place) or n in self.refused:
                 reason = "it was moved to a place where the template has no cells of yours"
                 self.conflicts.append(Conflict(cell.name, reason, _ELSEWHERE))
             elif cell.name in self.order:
-                moved.append((n, cell.name))
-        names = {name for _, name in moved}
-        before = self.order
-        self.order = [name for name in self.order if name not in names]
-        for n, name in moved:
-            self._insert(name, n)
-        if self.order == before:
-            return
-        for n, name in moved:
-            self.changes.append(Change(name, "moved"))
-            self.taken.setdefault(name, n)
+                moved[cell.name] = n
 
-    def _crossed(self, n: int, place: int) -> bool:
-        before = {c.name for p, c in enumerate(self.sides.base[:place]) if self.sides.role(p) == "frame"}
-        return before != self.sides.frame_before(n)
+        before = self.order
+        self.order = [name for name in self.order if name not in moved]
+        for name, n in moved.items():
+            self._insert(name, n)
+        if self.order != before:
+            self.changes += [Change(name, "moved") for name in moved]
+            self.taken = {**moved, **self.taken}
 
     def add(self, n: int) -> None:
         """A cell that is new in the browser."""
         cell = self.sides.theirs[n]
         if self._is_here(cell):
             return
+
         name = self._new_name(cell)
         nothing = NotebookCell("", name, cell.kind, "")
         if n in self.refused:
             self.refuse(nothing, cell, self.refused[n], _ELSEWHERE)
             return
+
         tags = tuple(tag for tag in cell.tags if tag not in ("parameters", INJECTED))
-        new = new_segment(name, kind=cell.kind, text=cell.text, tags=tags, newline=self.sides.ours.newline)
+        new = new_segment(Cell(name, cell.kind, cell.text, tags), newline=self.sides.ours.newline)
         if isinstance(new, str):
             self.refuse(nothing, cell, new, _BY_HAND)
             return
@@ -277,9 +322,8 @@ class _Work:
         """Whether the source has got this cell since the push, for instance by an earlier pull."""
         pushed = {other.name for other in self.sides.base} | self.here
         for segment in self.sides.ours.segments:
-            own = segment.cell
-            if own.name not in pushed and (own.kind, plain(own.text)) == (cell.kind, cell.text):
-                self.here.add(own.name)
+            if segment.cell.name not in pushed and _content(segment.cell) == _content(cell):
+                self.here.add(segment.cell.name)
                 return True
         return False
 
@@ -309,6 +353,11 @@ class _Work:
         if here is not None:
             diff += text_diff(_lines(before.text), _lines(here), before=f"{name} pushed", after=f"{name} here")
         self.conflicts.append(Conflict(name, reason, advice, diff))
+
+
+def _content(cell: Cell | NotebookCell) -> tuple[str, str]:
+    """What two cells must have in common to be the same: the kind and the plain text."""
+    return cell.kind, plain(cell.text)
 
 
 def _lines(text: str) -> str:
