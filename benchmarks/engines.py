@@ -71,8 +71,7 @@ def demo_labels(labels: list[str] | None = None) -> list[int]:
     sys.path[:0] = [str(ROOT), str(DEMO)]
     import task
 
-    from kaggle_kit.runtime.labels import label_tokens
-    from kaggle_kit.runtime.tokenizers import load_tokenizer
+    from kaggle_kit.runtime.tokenizers import label_tokens, load_tokenizer
 
     frame = task.TEMPLATE.format(prompt="", response_a="", response_b="")
     wanted = labels or list(task.LABELS.values())
@@ -124,8 +123,7 @@ def score_here(told: Path, out: Path) -> None:
 
 
 def _score_case(kind: str, case: Case) -> Scored:
-    from kaggle_kit.runtime.engine import score_all
-    from kaggle_kit.runtime.engines import open_engine
+    from kaggle_kit.runtime.engine import open_engine, score_all
 
     longest = max(map(len, case.prompts))
     engine = open_engine(kind, DEMO / "model", label_ids=case.label_ids, longest=longest, options=case.options)

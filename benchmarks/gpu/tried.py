@@ -39,12 +39,10 @@ from kaggle_kit.runtime.bench import Measured, Trial, line, probe_rows, run_tria
 from kaggle_kit.runtime.bench_worker import measure
 from kaggle_kit.runtime.checkpoint import read_checkpoint
 from kaggle_kit.runtime.engine_plan import EngineSetup
-from kaggle_kit.runtime.engine_version import engine_version
-from kaggle_kit.runtime.gpus import find_gpus
 from kaggle_kit.runtime.install import install_engine
-from kaggle_kit.runtime.job import Job, read_job
+from kaggle_kit.runtime.job import Job, Task, read_job
 from kaggle_kit.runtime.kernels import KERNELS
-from kaggle_kit.runtime.task import Task
+from kaggle_kit.runtime.machine import engine_version, find_gpus
 
 BUDGET = 2047
 DEMO_BUDGET = 512
@@ -274,8 +272,7 @@ def try_order(bench: Bench) -> None:
 
 def order(job: Job, out: Path, *, rows: int = 300, chunk: int = 32) -> None:
     """What `try_order` measures, in the engine's environment."""
-    from kaggle_kit.runtime.engine import score_all
-    from kaggle_kit.runtime.engines import open_engine
+    from kaggle_kit.runtime.engine import open_engine, score_all
     from kaggle_kit.runtime.prepare import prepare
 
     prepared = prepare(job)

@@ -99,8 +99,7 @@ def open_scoring(
     from kaggle_kit.evaluation.score_file import Scoring
     from kaggle_kit.notebook.task import notebook_task
     from kaggle_kit.runtime.engine_plan import EngineSetup
-    from kaggle_kit.runtime.engine_version import engine_version
-    from kaggle_kit.runtime.gpus import engine_gpus, find_gpus
+    from kaggle_kit.runtime.machine import engine_gpus, engine_version, find_gpus
     from kaggle_kit.runtime.permitted import check_options
     from kaggle_kit.targets import load_target
     from kaggle_kit.targets.rates import load_rates

@@ -21,8 +21,8 @@ from kaggle_kit.evaluation.tables import read_table
 from kaggle_kit.evaluation.text_facts import text_facts
 from kaggle_kit.files import sha256_file
 from kaggle_kit.runtime.combine import CALIBRATION, read_calibration
-from kaggle_kit.runtime.gpus import find_gpus
 from kaggle_kit.runtime.journal import PLAIN, SWAPPED, Entry
+from kaggle_kit.runtime.machine import find_gpus
 from kaggle_kit.runtime.manifest import MANIFEST
 from kaggle_kit.runtime.prepare import open_prompt
 from kaggle_kit.runtime.prompts import TURN_SEPARATOR, PromptBuilder, clean, escape_special

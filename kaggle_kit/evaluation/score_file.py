@@ -21,15 +21,15 @@ from kaggle_kit.runtime.figures import figures
 from kaggle_kit.runtime.journal import SWAPPED, Entry
 from kaggle_kit.runtime.launch import launch_plain
 from kaggle_kit.runtime.prompts import clean
-from kaggle_kit.runtime.run_job import read_entries, run_job
+from kaggle_kit.runtime.supervisor import read_entries, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from kaggle_kit.runtime.engine_plan import EngineSetup
+    from kaggle_kit.runtime.job import Task
     from kaggle_kit.runtime.launch import Launch
-    from kaggle_kit.runtime.task import Task
 
 ROW = "row"
 """The id column of a table that has none: the row's number, from 0 on."""

@@ -17,9 +17,8 @@ from kaggle_kit.notebook.source import Cell, Source, read_source
 from kaggle_kit.project.config import CONFIG
 from kaggle_kit.runtime.checkpoint import read_checkpoint
 from kaggle_kit.runtime.kernels import obstacle
-from kaggle_kit.runtime.manifest import MANIFEST, Manifest, dump_manifest, file_entry, read_manifest
+from kaggle_kit.runtime.manifest import MANIFEST, Manifest, dump_manifest, file_entry, kit_part_reference, read_manifest
 from kaggle_kit.runtime.permitted import check_options
-from kaggle_kit.runtime.wheel_names import kit_part_reference
 from kaggle_kit.suggest import did_you_mean
 from kaggle_kit.targets import load_target
 from kaggle_kit.targets.rates import load_rates

@@ -16,25 +16,23 @@ from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.bench import bench
 from kaggle_kit.runtime.checkpoint import read_checkpoint
 from kaggle_kit.runtime.combine import answers, ensemble, read_calibration
-from kaggle_kit.runtime.engine_version import engine_version
 from kaggle_kit.runtime.figures import figures
-from kaggle_kit.runtime.gpus import engine_gpus
 from kaggle_kit.runtime.install import Installed, install_engine
 from kaggle_kit.runtime.integrity import BackgroundHashes
 from kaggle_kit.runtime.journal import SWAPPED, Entry
+from kaggle_kit.runtime.machine import engine_gpus, engine_version
 from kaggle_kit.runtime.progress import ProgressLine, duration
-from kaggle_kit.runtime.run_job import read_entries, run_job, show_log
 from kaggle_kit.runtime.submission import Sample, dump_submission, put_submission, read_sample
 from kaggle_kit.runtime.summary import summary_lines, throughput_plot
+from kaggle_kit.runtime.supervisor import read_entries, run_job, show_log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from kaggle_kit.runtime.engine_plan import EnginePlan, EngineSetup
-    from kaggle_kit.runtime.job import Job
+    from kaggle_kit.runtime.job import Job, Task
     from kaggle_kit.runtime.supervisor import Outcome
-    from kaggle_kit.runtime.task import Task
 
 _SECONDS_BETWEEN_SUBMISSIONS = 30.0
 _MOST_HASHING_SECONDS = 300.0

@@ -1,13 +1,14 @@
 """The cards as the driver tells them, and the engine's version as the wheels do."""
 
+from __future__ import annotations
+
 import stat
 
 import pytest
 
 from kaggle_kit.errors import RunError, WheelhouseError
 from kaggle_kit.runtime.engine_plan import Gpu
-from kaggle_kit.runtime.engine_version import engine_version
-from kaggle_kit.runtime.gpus import engine_gpus, find_gpus, parse_gpus
+from kaggle_kit.runtime.machine import engine_gpus, engine_version, find_gpus, parse_gpus
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 
 MIB = 1 << 20

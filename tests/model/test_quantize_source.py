@@ -8,7 +8,7 @@ import pytest
 from full_precision import full_demo
 
 from kaggle_kit.errors import ModelError
-from kaggle_kit.model.old_view import make_view, old_words
+from kaggle_kit.model.quantize_source import make_view, old_words
 
 WHERE = Path("config.json")
 
