@@ -13,7 +13,6 @@ from kaggle_kit.runtime.architecture import EMBEDDINGS, HEAD, Architecture
 from kaggle_kit.runtime.checkpoint import code_named
 from kaggle_kit.runtime.engine_plan import dtype_obstacle, engine_dtype, head_obstacle, length_obstacle
 from kaggle_kit.runtime.kernels import method_obstacle
-from kaggle_kit.runtime.quantisation import quant_method
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -225,12 +224,12 @@ def check_dtype(target: Target, architecture: Architecture, dtypes: AbstractSet[
     return problems
 
 
-def check_method(target: Target, config: Mapping[str, Any], quantisation: Quantisation | None = None) -> list[Problem]:
+def check_method(target: Target, method: str | None, quantisation: Quantisation | None) -> list[Problem]:
     """Whether the target's cards run the quantisation."""
     if target.capability is None:
         return []
     int8, card = bool(quantisation and quantisation.activations), target.gpu_name or "the card"
-    reason = method_obstacle(quant_method(config), target.capability, int8=int8, card=card)
+    reason = method_obstacle(method, target.capability, int8=int8, card=card)
     if reason is None:
         return []
     return [Problem(_CONFIG, f"says {reason}", "quantise the model in another way, or take another target")]

@@ -36,6 +36,7 @@ class Inspection:
     folder: Folder
     config: Mapping[str, Any]
     architecture: Architecture | None
+    method: str | None
     quantisation: Quantisation | None
     weights: Weights
     packed: Mapping[str, PackedLayer]
@@ -64,7 +65,7 @@ class Inspection:
         return Checkpoint(
             name=str(self.folder.root),
             architecture=self.architecture,
-            method=quant_method(self.config),
+            method=self.method,
             quantisation=self.quantisation,
             weight_bytes=self.tally.memory_bytes,
             layer_parameters=self.tally.layer_parameters,
@@ -129,6 +130,7 @@ def inspect_model(
     config = _read_config(folder, problems)
     architecture = _caught(lambda: read_architecture(config), problems) if config else None
     quantisation = _caught(lambda: read_quantisation(config), problems) if config else None
+    method = _caught(lambda: quant_method(config), problems) if config else None
     weights = read_weights(folder)
     problems += weights.problems
     packed = packed_layers(weights.tensors, quantisation) if quantisation else {}
@@ -141,7 +143,7 @@ def inspect_model(
         problems += checks.check_code(folder, config, architecture)
         problems += checks.check_integers(config, weights.tensors)
     if target and architecture:
-        problems += checks.check_method(target, config, quantisation)
+        problems += checks.check_method(target, method, quantisation)
         dtypes = {tensor.dtype for tensor in weights.tensors.values()}
         problems += checks.check_dtype(target, architecture, dtypes, packed=bool(packed))
     facts = None
@@ -155,6 +157,7 @@ def inspect_model(
         folder=folder,
         config=config,
         architecture=architecture,
+        method=method,
         quantisation=quantisation,
         weights=weights,
         packed=packed,
