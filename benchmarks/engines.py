@@ -123,7 +123,8 @@ def score_here(told: Path, out: Path) -> None:
 
 
 def _score_case(kind: str, case: Case) -> Scored:
-    from kaggle_kit.runtime.engine import open_engine, score_all
+    from kaggle_kit.runtime.engine import score_all
+    from kaggle_kit.runtime.engines import open_engine
 
     longest = max(map(len, case.prompts))
     engine = open_engine(kind, DEMO / "model", label_ids=case.label_ids, longest=longest, options=case.options)

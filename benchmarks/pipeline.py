@@ -128,7 +128,7 @@ def measure(case: Case, *, runs: int) -> list[dict[str, Any]]:
 
 def run_here(folder: Path, runs: int) -> None:
     """Both ways in turn, in this process and one engine."""
-    from kaggle_kit.runtime.engine import open_engine
+    from kaggle_kit.runtime.engines import open_engine
     from kaggle_kit.runtime.prepare import prepare
 
     job, warm = read_job(folder / "data.json"), read_job(folder / "warm.json")

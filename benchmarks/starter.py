@@ -134,7 +134,8 @@ def ours_here(labels: list[str]) -> list[dict[str, Any]]:
 def _ours(labels: list[str], budget: int) -> dict[str, Any]:
     import task
 
-    from kaggle_kit.runtime.engine import open_engine, score_all
+    from kaggle_kit.runtime.engine import score_all
+    from kaggle_kit.runtime.engines import open_engine
     from kaggle_kit.runtime.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(engines.DEMO / "model")

@@ -65,7 +65,7 @@ class Bench:
     """The engine and the rows that all ways share."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        from kaggle_kit.runtime.engine import open_engine
+        from kaggle_kit.runtime.engines import open_engine
         from kaggle_kit.runtime.job import Job, Task
         from kaggle_kit.runtime.prepare import prepare
 

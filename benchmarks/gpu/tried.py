@@ -272,7 +272,8 @@ def try_order(bench: Bench) -> None:
 
 def order(job: Job, out: Path, *, rows: int = 300, chunk: int = 32) -> None:
     """What `try_order` measures, in the engine's environment."""
-    from kaggle_kit.runtime.engine import open_engine, score_all
+    from kaggle_kit.runtime.engine import score_all
+    from kaggle_kit.runtime.engines import open_engine
     from kaggle_kit.runtime.prepare import prepare
 
     prepared = prepare(job)

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.runtime.engine import open_engine, score_all
+from kaggle_kit.runtime.engine import score_all
+from kaggle_kit.runtime.engines import open_engine
 from kaggle_kit.runtime.job import Job, read_job
 from kaggle_kit.runtime.prepare import prepare
 from kaggle_kit.runtime.worker import open_events

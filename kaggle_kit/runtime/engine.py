@@ -1,4 +1,4 @@
-"""What every engine gives: for each prompt the log-probabilities of the labels; and the engines by name."""
+"""What every engine gives, for each prompt the log-probabilities of the labels, and the feed that keeps one busy."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kaggle_kit.errors import RunError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 LOW_MASS = "low-mass"
@@ -138,36 +137,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _first_line(text: str) -> str:
     return text.strip().splitlines()[0][:200]
-
-
-ENGINES = ("vllm", "vllm-classify", "transformers")
-"""`vllm` reads the label tokens' log-probabilities, `vllm-classify` makes a K-way head of their rows of the LM head,
-`transformers` is the slow reference in full precision."""
-
-
-def open_engine(
-    kind: str, model: Path, *, label_ids: Sequence[int], longest: int, options: Mapping[str, Any]
-) -> Engine:
-    """Load the model folder `model` into an engine of `kind` (one of ENGINES), for prompts of at most `longest` tokens.
-
-    `options` are those of vLLM's `LLM`, or of `TransformersEngine`. Raises UsageError for an unknown kind, labels
-    that are not two or more distinct tokens, or a combination that would answer wrongly; EngineMemoryError where the
-    model does not fit; ModelError where the checkpoint cannot be read.
-    """
-    check_labels(label_ids)
-    if kind == "vllm":
-        from kaggle_kit.runtime.vllm_engine import VllmEngine
-
-        return VllmEngine(model, label_ids=label_ids, longest=longest, options=options)
-    if kind == "vllm-classify":
-        from kaggle_kit.runtime.vllm_engine import VllmClassifier
-
-        return VllmClassifier(model, label_ids=label_ids, longest=longest, options=options)
-    if kind == "transformers":
-        from kaggle_kit.runtime.transformers_engine import TransformersEngine
-
-        return TransformersEngine(model, label_ids=label_ids, longest=longest, options=options)
-    raise UsageError(f"there is no engine {kind!r}; use one of {', '.join(ENGINES)}")
 
 
 @dataclass

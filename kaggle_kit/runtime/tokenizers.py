@@ -7,8 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from kaggle_kit.errors import LabelError, ModelError, OutsideError
-from kaggle_kit.outside import read_bytes
-from kaggle_kit.runtime.checkpoint import MOST_TOKENIZER_BYTES
+from kaggle_kit.outside import MEGA, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 
 
 TOKENIZER = "tokenizer.json"
+MOST_TOKENIZER_BYTES = 256 * MEGA
+"""Of tokenizer.json: one of 262,000 tokens has 33 MB."""
 _TOKENS_A_BYTE = 16
 """No tokenizer makes more: one that spells each byte makes one, and Unicode's longest ligature eleven bytes of each."""
 _FREE_TOKENS = 4096
@@ -112,6 +113,22 @@ def open_tokenizer(path: Path) -> tokenizers.Tokenizer:
         raise ModelError(str(error)) from error
     with rust_errors(str(path)):
         return tokenizers.Tokenizer.from_buffer(raw)
+
+
+def label_pieces(model: Path, label_ids: Sequence[int]) -> list[str]:
+    """The vocabulary's exact spellings of the label tokens: what vLLM turns back into the same ids.
+
+    Raises ModelError where a token has no spelling, or its spelling is another token's.
+    """
+    path = model / TOKENIZER
+    tokenizer = open_tokenizer(path)
+    pieces = []
+    for token in label_ids:
+        piece = tokenizer.id_to_token(token)
+        if piece is None or tokenizer.token_to_id(piece) != token:
+            raise ModelError(f"{path} has no spelling of its own for the label token {token}")
+        pieces.append(piece)
+    return pieces
 
 
 @contextmanager

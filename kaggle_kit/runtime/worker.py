@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from kaggle_kit.errors import KitError, RunError
-from kaggle_kit.runtime.engine import EngineDiedError, open_engine
+from kaggle_kit.runtime.engine import EngineDiedError
+from kaggle_kit.runtime.engines import open_engine
 from kaggle_kit.runtime.governor import Governor
 from kaggle_kit.runtime.job import Job, read_job
 from kaggle_kit.runtime.journal import SWAPPED, WorkerJournal, read_known_entries

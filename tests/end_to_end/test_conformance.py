@@ -138,7 +138,7 @@ import engines
 from kaggle_kit.errors import RunError
 from kaggle_kit.runtime import vllm_engine
 from kaggle_kit.runtime.engine import EngineMemoryError, score_all
-from kaggle_kit.runtime.engine import open_engine
+from kaggle_kit.runtime.engines import open_engine
 
 prompts = engines.demo_prompts(12)[1]
 longest = max(map(len, prompts))

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from kaggle_kit.errors import RunError, UsageError
 from kaggle_kit.runtime.engine import (
-    ENGINES,
     LOW_MASS,
     EngineDiedError,
     EngineMemoryError,
@@ -21,9 +20,9 @@ from kaggle_kit.runtime.engine import (
     check_labels,
     check_lengths,
     engine_error,
-    open_engine,
     renormalise,
 )
+from kaggle_kit.runtime.engines import ENGINES, open_engine
 
 RAW = st.lists(st.floats(-1e6, 0), min_size=2, max_size=6)
 
