@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from scripted import META, QUICK, REF, SOURCE, TOKEN, Scripted
 
+from kaggle_kit.loopback.faults import FAULTS
+from kaggle_kit.loopback.runs import KernelRun, RunOutcome
+from kaggle_kit.loopback.server import LoopbackKaggle
 from kaggle_kit.remote.door import kernels
 from kaggle_kit.remote.door.credentials import Login, Secret, log_in
 from kaggle_kit.remote.door.door import Door
 from kaggle_kit.remote.door.endpoint import endpoint_from_environment
-from kaggle_kit.remote.loopback.faults import FAULTS
-from kaggle_kit.remote.loopback.runs import KernelRun, RunOutcome
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
 
 
 @pytest.fixture
