@@ -12,7 +12,7 @@ from kaggle_kit.cli.remote_options import (
     PlanOptions,
     builds_option,
     json_option,
-    open_door,
+    open_client,
     plan_of,
     plan_options,
     records_option,
@@ -59,8 +59,8 @@ def plan(
     for name in names:
         project.notebook(name)
     options = PlanOptions(unproved, overwrite, accept, builds)
-    with open_door() as door:
-        found, _ = plan_of(project, names, door=door, records=records or project.root, options=options)
+    with open_client() as client:
+        found, _ = plan_of(project, names, client=client, records=records or project.root, options=options)
     if as_json:
         show_json(found.to_json())
     else:

@@ -13,7 +13,7 @@ from kaggle_kit.cli.plan import show_plan
 from kaggle_kit.cli.remote_options import (
     PlanOptions,
     builds_option,
-    open_door,
+    open_client,
     plan_of,
     plan_options,
     records_option,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kaggle_kit.project import Project
-    from kaggle_kit.remote.door.door import Door
+    from kaggle_kit.remote.client.client import Client
     from kaggle_kit.remote.plan.plan import Plan
     from kaggle_kit.remote.plan.resources import Resource
     from kaggle_kit.remote.push import Applied, Listener
@@ -83,44 +83,44 @@ def push(
     place = records or project.root
     for kept in (STATE, FOLDER, "runs"):
         inside(place, kept)
-    with push_lock(project.root), open_door() as door:
+    with push_lock(project.root), open_client() as client:
         options = PlanOptions(unproved, overwrite, accept, builds)
-        plan, resources = _decided_plan(project, name, door=door, records=place, options=options)
+        plan, resources = _decided_plan(project, name, client=client, records=place, options=options)
         show_plan(plan)
         if not plan.allowed:
             return 1
         notes = message or f"kit push {name}"
         with _uploads() as listener:
-            applied = apply(plan, door=door, records=place, notes=notes, listener=listener)
+            applied = apply(plan, client=client, records=place, notes=notes, listener=listener)
         notebook = next(resource for resource in resources if resource.kind == "notebook")
-        receipt = _receipt(project, plan, applied, notebook, door=door, records=place)
+        receipt = _receipt(project, plan, applied, notebook, client=client, records=place)
         if receipt is None:
             return 1
         if wait or submit:
-            return finish(project, receipt, door=door, records=place, submit=submit, message=message)
+            return finish(project, receipt, client=client, records=place, submit=submit, message=message)
     return 0
 
 
 def _decided_plan(
-    project: Project, name: str, *, door: Door, records: Path, options: PlanOptions
+    project: Project, name: str, *, client: Client, records: Path, options: PlanOptions
 ) -> tuple[Plan, tuple[Resource, ...]]:
     """The plan, once Kaggle is done with versions that nothing here knows: such as an interrupted push has made."""
-    deadline = door.clock() + door.patience.ready_s
+    deadline = client.clock() + client.patience.ready_s
     told: set[str] = set()
     while True:
-        plan, resources = plan_of(project, (name,), door=door, records=records, options=options)
+        plan, resources = plan_of(project, (name,), client=client, records=records, options=options)
         undecided = [step for step in plan.steps if step.undecided]
-        if not undecided or door.clock() >= deadline:
+        if not undecided or client.clock() >= deadline:
             return plan, resources
         for step in undecided:
             if step.resource.key not in told:
-                say(f"{step.resource.key}: {step.reason}. Waiting for it, up to {door.patience.ready_s / 60:.0f} min")
+                say(f"{step.resource.key}: {step.reason}. Waiting for it, up to {client.patience.ready_s / 60:.0f} min")
             told.add(step.resource.key)
-        door.sleep(door.patience.poll_s)
+        client.sleep(client.patience.poll_s)
 
 
 def _receipt(
-    project: Project, plan: Plan, applied: Applied, notebook: Resource, *, door: Door, records: Path
+    project: Project, plan: Plan, applied: Applied, notebook: Resource, *, client: Client, records: Path
 ) -> Receipt | None:
     """The receipt of the notebook's version, new or kept; None, with the reason said, where Kaggle has it otherwise."""
     from datetime import UTC, datetime
@@ -139,7 +139,7 @@ def _receipt(
         applied,
         notebook,
         version=version or 1,
-        door=door,
+        client=client,
         pushed=datetime.now(UTC).isoformat(timespec="seconds"),
         made_by=project_commit(project.root),
     )

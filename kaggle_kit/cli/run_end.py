@@ -13,26 +13,28 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kaggle_kit.project import Project
-    from kaggle_kit.remote.door.door import Door
-    from kaggle_kit.remote.door.kernels import RunState
-    from kaggle_kit.remote.failed.failures import Finding
+    from kaggle_kit.remote.client.client import Client
+    from kaggle_kit.remote.client.notebooks import RunState
+    from kaggle_kit.remote.diagnosis import Finding
     from kaggle_kit.remote.receipt import Receipt
     from kaggle_kit.remote.runs import Fetched
 
 
-def finish(project: Project, receipt: Receipt, *, door: Door, records: Path, submit: bool, message: str | None) -> int:
+def finish(
+    project: Project, receipt: Receipt, *, client: Client, records: Path, submit: bool, message: str | None
+) -> int:
     """Wait for the run of the receipt's version; with `submit`, hand it in too. Returns the exit code."""
     from kaggle_kit.remote.runs import wait_ended
 
-    deadline = door.clock() + _session_seconds(project, receipt) + door.patience.queue_s
+    deadline = client.clock() + _session_seconds(project, receipt) + client.patience.queue_s
     state = wait_ended(
-        door, receipt.notebook, receipt.version, deadline=deadline, tell=lambda state: say(_told(receipt, state))
+        client, receipt.notebook, receipt.version, deadline=deadline, tell=lambda state: say(_told(receipt, state))
     )
-    receipt, whole = bring(receipt, state, door=door, records=records)
+    receipt, whole = bring(receipt, state, client=client, records=records)
     if not state.complete or not whole:
         say(f"when that is mended, or was Kaggle's fault: kit push {receipt.name} runs it as a new version")
         return 1
-    return hand_in(project, receipt, door=door, records=records, message=message) if submit else 0
+    return hand_in(project, receipt, client=client, records=records, message=message) if submit else 0
 
 
 def _session_seconds(project: Project, receipt: Receipt) -> float:
@@ -45,7 +47,7 @@ def _session_seconds(project: Project, receipt: Receipt) -> float:
     return load_target(receipt.target, project=project.root).session_seconds if receipt.target else 12 * 3600.0
 
 
-def bring(receipt: Receipt, state: RunState, *, door: Door, records: Path) -> tuple[Receipt, bool]:
+def bring(receipt: Receipt, state: RunState, *, client: Client, records: Path) -> tuple[Receipt, bool]:
     """Log and output of an ended run into its folder, into the receipt what they are, and why it failed if it did.
 
     Also whether it has made the model that it is for, and each that it has made is as its manifest says.
@@ -55,7 +57,7 @@ def bring(receipt: Receipt, state: RunState, *, door: Door, records: Path) -> tu
 
     receipt = with_run(receipt, state)
     folder = run_folder(records, receipt.name, receipt.version, notebook=receipt.notebook)
-    fetched = fetch(door, receipt.notebook, receipt.version, folder, ended=state.ended)
+    fetched = fetch(client, receipt.notebook, receipt.version, folder, ended=state.ended)
     receipt = replace(receipt, output=output_facts(fetched))
     save_receipt(records, receipt)
     say(f"log and output: {fetched.folder}")
@@ -105,7 +107,7 @@ def run_folder(records: Path, name: str, version: int, *, notebook: str) -> Path
 
 
 def hand_in(
-    project: Project, receipt: Receipt, *, door: Door, records: Path, message: str | None, wait: bool = True
+    project: Project, receipt: Receipt, *, client: Client, records: Path, message: str | None, wait: bool = True
 ) -> int:
     """Hand in the version's submission.csv and, with `wait`, stay until it is scored. Returns the exit code."""
     from kaggle_kit.remote.receipt import save_receipt
@@ -123,11 +125,11 @@ def hand_in(
         said = line
 
     receipt = submit(
-        door,
+        client,
         project.competition,
         receipt,
         message=message,
-        deadline=door.clock() + door.patience.score_s if wait else None,
+        deadline=client.clock() + client.patience.score_s if wait else None,
         tell=tell,
     )
     save_receipt(records, receipt)

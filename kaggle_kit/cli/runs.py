@@ -12,7 +12,7 @@ from kaggle_kit.cli.displays import show_table
 from kaggle_kit.cli.options import open_project, project_option
 from kaggle_kit.cli.remote_options import (
     json_option,
-    open_door,
+    open_client,
     pushed_version,
     records_option,
     version_option,
@@ -41,14 +41,14 @@ def status(name: str, version: int | None, as_json: bool, records: Path | None, 
 
     Exit code 0 complete, 1 failed, 3 still queued or running, 4 unknown.
     """
-    from kaggle_kit.remote.door import kernels
+    from kaggle_kit.remote.client import notebooks
     from kaggle_kit.remote.receipt import load_receipt, save_receipt, with_run
 
     project = open_project(project_folder)
     place = records or project.root
     reference, number = pushed_version(project, name, records=place, version=version)
-    with open_door() as door:
-        state = kernels.status(door, reference, number)
+    with open_client() as client:
+        state = notebooks.status(client, reference, number)
     receipt = load_receipt(place, name, number, notebook=reference)
     if receipt is not None and state.ended:
         save_receipt(place, with_run(receipt, state))
@@ -58,7 +58,7 @@ def status(name: str, version: int | None, as_json: bool, records: Path | None, 
     else:
         failure = f": {state.failure}" if state.failure else ""
         show(f"{reference} version {number}: {state.state.lower().replace('_', ' ')}{failure}")
-    if state.state == kernels.UNKNOWN:
+    if state.state == notebooks.UNKNOWN:
         return UNKNOWN
     return (0 if state.complete else 1) if state.ended else RUNNING
 
@@ -79,22 +79,22 @@ def logs(name: str, follow: bool, version: int | None, records: Path | None, pro
 
     Exit code 1 where the run has failed.
     """
-    from kaggle_kit.remote.door import kernels, outputs
-    from kaggle_kit.remote.door.log_stream import follow_log
-    from kaggle_kit.remote.failed.failures import decode
-    from kaggle_kit.remote.failed.log_text import read_log
+    from kaggle_kit.remote.client import notebooks, outputs
+    from kaggle_kit.remote.client.log_stream import follow_log
+    from kaggle_kit.remote.diagnosis import decode
+    from kaggle_kit.remote.log_text import read_log
     from kaggle_kit.secrets import mask
 
     project = open_project(project_folder)
     reference, number = pushed_version(project, name, records=records or project.root, version=version)
-    with open_door() as door:
+    with open_client() as client:
         if follow:
-            for line in follow_log(door, reference, number):
+            for line in follow_log(client, reference, number):
                 show_log(mask(line.text))
-        raw = outputs.log(door, reference, number)
+        raw = outputs.log(client, reference, number)
         if not follow:
             show_log(mask(read_log(raw).text).rstrip("\n"))
-        state = kernels.status(door, reference, number)
+        state = notebooks.status(client, reference, number)
     if not state.ended or state.complete:
         return 0
     for finding in decode(raw, failure_message=state.failure or "")[:3]:
@@ -130,17 +130,17 @@ def output(
     Exit code 1 where the run has not completed, a model is not whole, or one that was to be made is not there.
     """
     from kaggle_kit.cli.run_end import run_folder, show_corrupt, show_findings, show_models
-    from kaggle_kit.remote.door import kernels
+    from kaggle_kit.remote.client import notebooks
     from kaggle_kit.remote.receipt import load_receipt
     from kaggle_kit.remote.runs import fetch, why_failed
 
     project = open_project(project_folder)
     place = records or project.root
     reference, number = pushed_version(project, name, records=place, version=version)
-    with open_door() as door:
-        state = kernels.status(door, reference, number)
+    with open_client() as client:
+        state = notebooks.status(client, reference, number)
         folder = out or run_folder(place, name, number, notebook=reference)
-        fetched = fetch(door, reference, number, folder, ended=state.ended, patterns=patterns or ("*",))
+        fetched = fetch(client, reference, number, folder, ended=state.ended, patterns=patterns or ("*",))
     for file in (fetched.log, *fetched.files):
         show(f"{file}  {file.stat().st_size:,} bytes")
     receipt = load_receipt(place, name, number, notebook=reference)
@@ -190,8 +190,8 @@ def submit(
     reference, number = pushed_version(project, name, records=place, version=version)
     receipt = _receipt(reference, name, number, records=place)
     refuse_unfit(receipt)
-    with open_door() as door:
-        return hand_in(project, receipt, door=door, records=place, message=message, wait=wait)
+    with open_client() as client:
+        return hand_in(project, receipt, client=client, records=place, message=message, wait=wait)
 
 
 def _receipt(reference: str, name: str, version: int, *, records: Path) -> Receipt:
@@ -218,11 +218,11 @@ def quota(as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from kaggle_kit.remote.door.quota import read_quota
+    from kaggle_kit.remote.client.quota import read_quota
 
-    with open_door() as door:
-        found = read_quota(door)
-        name = door.username
+    with open_client() as client:
+        found = read_quota(client)
+        name = client.username
     if as_json:
         show_json({"account": name, **asdict(found)})
         return

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import CredentialsError, RemoteError, UsageError
-from kaggle_kit.remote.door import datasets, kernels, models
-from kaggle_kit.remote.door.model_ref import parse_ref
-from kaggle_kit.remote.door.upload import DATASET, MODEL, Upload, forget, upload_files
+from kaggle_kit.remote.client import datasets, models, notebooks
+from kaggle_kit.remote.client.model_ref import parse_ref
+from kaggle_kit.remote.client.uploads import DATASET, MODEL, Upload, forget, upload_files
 from kaggle_kit.remote.plan.kernel_build import METADATA
 from kaggle_kit.remote.plan.rate import remember_rate
 from kaggle_kit.remote.plan.state import save_state
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from kaggle_kit.remote.door.door import Door
-    from kaggle_kit.remote.door.upload import Sent
+    from kaggle_kit.remote.client.client import Client
+    from kaggle_kit.remote.client.uploads import Sent
     from kaggle_kit.remote.plan.compare import Step
     from kaggle_kit.remote.plan.plan import Plan
     from kaggle_kit.remote.plan.resources import Resource
@@ -41,11 +41,11 @@ class Applied:
 
     state: State
     versions: dict[str, int] = field(default_factory=dict)
-    notebooks: dict[str, kernels.Pushed] = field(default_factory=dict)
+    notebooks: dict[str, notebooks.Pushed] = field(default_factory=dict)
     sent_bytes: int = 0
 
 
-def apply(plan: Plan, *, door: Door, records: Path, notes: str, listener: Listener) -> Applied:
+def apply(plan: Plan, *, client: Client, records: Path, notes: str, listener: Listener) -> Applied:
     """Do what `plan` says; the state in the folder `records` is written after each thing that was made.
 
     `notes` become the versions' notes. An interrupted push is taken up by the next: what was uploaded is not uploaded
@@ -61,39 +61,39 @@ def apply(plan: Plan, *, door: Door, records: Path, notes: str, listener: Listen
         if step.resource.kind == "notebook":
             continue
         if step.sends:
-            _send(step, door=door, records=records, notes=notes, listener=listener, applied=applied)
+            _send(step, client=client, records=records, notes=notes, listener=listener, applied=applied)
         elif step.becomes is not None:
             applied.versions[step.resource.key] = step.becomes
         if step.sends or step.waits:
             waiting.append(step)
     # Only now: one is processed while the next is sent.
     for step in waiting:
-        _wait(step, door=door, applied=applied, say=listener.say)
+        _wait(step, client=client, applied=applied, say=listener.say)
     for step in plan.steps:
         if step.resource.kind == "notebook" and step.sends:
-            _push_notebook(step, plan=plan, door=door, records=records, say=listener.say, applied=applied)
+            _push_notebook(step, plan=plan, client=client, records=records, say=listener.say, applied=applied)
     return applied
 
 
-def _send(step: Step, *, door: Door, records: Path, notes: str, listener: Listener, applied: Applied) -> None:
+def _send(step: Step, *, client: Client, records: Path, notes: str, listener: Listener, applied: Applied) -> None:
     """Upload a dataset's or model's files and make the version that holds them."""
     resource = step.resource
     kind = DATASET if resource.kind == "dataset" else MODEL
     if step.waits:
         listener.say(f"{resource.key}: Kaggle still processes version {step.version}")
-        _wait(step, door=door, applied=applied, say=listener.say, version=step.version)
+        _wait(step, client=client, applied=applied, say=listener.say, version=step.version)
     uploads = [Upload(file.source, file.path, file.sha256) for file in resource.files]
     listener.begin(resource)
-    since = door.clock()
+    since = client.clock()
     try:
-        sent = upload_files(door, uploads, kind=kind, progress=listener.sent)
+        sent = upload_files(client, uploads, kind=kind, progress=listener.sent)
     except CredentialsError:
         raise
     except RemoteError as error:
         raise RemoteError(f"{resource.key}: {error}") from error
-    remember_rate(resource.size, door.clock() - since)
-    version = _make(step, sent, door=door, notes=notes)
-    forget(door, uploads, kind=kind)
+    remember_rate(resource.size, client.clock() - since)
+    version = _make(step, sent, client=client, notes=notes)
+    forget(client, uploads, kind=kind)
     applied.versions[resource.key] = version
     applied.sent_bytes += resource.size
     applied.state = applied.state.with_pushed(resource, version)
@@ -101,13 +101,13 @@ def _send(step: Step, *, door: Door, records: Path, notes: str, listener: Listen
     listener.say(f"{resource.key}: version {version} is made")
 
 
-def _make(step: Step, sent: tuple[Sent, ...], *, door: Door, notes: str) -> int:
+def _make(step: Step, sent: tuple[Sent, ...], *, client: Client, notes: str) -> int:
     resource = step.resource
     if resource.kind == "model":
-        return _make_model(step, sent, door=door, notes=notes)
+        return _make_model(step, sent, client=client, notes=notes)
     if step.version is None:
         return datasets.create(
-            door,
+            client,
             resource.reference,
             title=resource.title,
             files=sent,
@@ -115,42 +115,44 @@ def _make(step: Step, sent: tuple[Sent, ...], *, door: Door, notes: str) -> int:
             private=resource.private,
             subtitle=resource.subtitle or None,
         )
-    return datasets.add_version(door, resource.reference, files=sent, notes=notes, before=step.version)
+    return datasets.add_version(client, resource.reference, files=sent, notes=notes, before=step.version)
 
 
-def _make_model(step: Step, sent: tuple[Sent, ...], *, door: Door, notes: str) -> int:
+def _make_model(step: Step, sent: tuple[Sent, ...], *, client: Client, notes: str) -> int:
     resource = step.resource
     ref = parse_ref(resource.reference)
     if step.version is not None:
-        return models.add_version(door, ref, files=sent, notes=notes, before=step.version)
-    if models.read_model(door, ref.owner, ref.model) is None:
-        models.create_model(door, ref.owner, ref.model, title=resource.title, private=resource.private)
-    return models.create_variation(door, ref, files=sent, licence=resource.licence or "Other")
+        return models.add_version(client, ref, files=sent, notes=notes, before=step.version)
+    if models.read_model(client, ref.owner, ref.model) is None:
+        models.create_model(client, ref.owner, ref.model, title=resource.title, private=resource.private)
+    return models.create_variation(client, ref, files=sent, licence=resource.licence or "Other")
 
 
 def _wait(
     step: Step,
     *,
-    door: Door,
+    client: Client,
     applied: Applied,
     say: Callable[[str], None],
     version: int | None = None,
 ) -> None:
     """Until the version that the notebook will use, or `version`, is ready; what was sent must be what it lists."""
     resource = step.resource
-    deadline = door.clock() + door.patience.ready_s
+    deadline = client.clock() + client.patience.ready_s
     number = version or applied.versions[resource.key]
     # An earlier version holds other files, and what was not sent from here holds what it likes.
     sent = resource.sent and version is None
     files = {file.path: file.size for file in resource.files} if sent else None
     if resource.kind == "model":
-        models.wait_ready(door, parse_ref(resource.reference), version=number, files=files, deadline=deadline, tell=say)
+        models.wait_ready(
+            client, parse_ref(resource.reference), version=number, files=files, deadline=deadline, tell=say
+        )
     else:
-        datasets.wait_ready(door, resource.reference, version=number, files=files, deadline=deadline, tell=say)
+        datasets.wait_ready(client, resource.reference, version=number, files=files, deadline=deadline, tell=say)
 
 
 def _push_notebook(
-    step: Step, *, plan: Plan, door: Door, records: Path, say: Callable[[str], None], applied: Applied
+    step: Step, *, plan: Plan, client: Client, records: Path, say: Callable[[str], None], applied: Applied
 ) -> None:
     resource = step.resource
     kernel = resource.kernel
@@ -159,8 +161,8 @@ def _push_notebook(
     pinned = {
         one: applied.versions[f"dataset {one}"] for one in kernel.datasets if f"dataset {one}" in applied.versions
     }
-    made = kernels.push(
-        door,
+    made = notebooks.push(
+        client,
         kernel_metadata(resource),
         resource.source_text,
         session_timeout_s=kernel.session_seconds,

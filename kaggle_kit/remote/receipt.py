@@ -12,13 +12,13 @@ from kaggle_kit.errors import OutsideError, ProjectError, RemoteError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.outside import read_json
 from kaggle_kit.places import inside
-from kaggle_kit.remote.door import kernels
+from kaggle_kit.remote.client import notebooks
 from kaggle_kit.remote.plan.kernel_build import source_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kaggle_kit.remote.door.door import Door
+    from kaggle_kit.remote.client.client import Client
     from kaggle_kit.remote.plan.plan import Plan
     from kaggle_kit.remote.plan.resources import Resource
     from kaggle_kit.remote.push import Applied
@@ -102,7 +102,7 @@ def read_back(
     resource: Resource,
     *,
     version: int,
-    door: Door,
+    client: Client,
     pushed: str,
     made_by: str | None,
 ) -> Receipt:
@@ -112,8 +112,8 @@ def read_back(
     the version.
     """
     made, kernel = applied.notebooks.get(resource.key), resource.kernel
-    url = made.url if made else kernels.page_of(resource.reference)
-    found = door.settle(lambda: kernels.read(door, resource.reference, version=version))
+    url = made.url if made else notebooks.page_of(resource.reference)
+    found = client.settle(lambda: notebooks.read(client, resource.reference, version=version))
     if found is None or kernel is None:
         raise RemoteError(
             f"notebook {resource.reference} version {version} was pushed, but Kaggle does not show it yet: "
@@ -142,7 +142,7 @@ def read_back(
         target=resource.target,
         inputs=tuple(_input(plan, applied, one) for one in inputs),
         checks=checks,
-        server=door.login.endpoint.name,
+        server=client.login.endpoint.name,
     )
 
 
@@ -234,7 +234,7 @@ def read_receipt(path: Path) -> Receipt:
         raise ProjectError(f"{path} is no receipt of kit ({error!r}); take it out of the folder") from error
 
 
-def with_run(receipt: Receipt, state: kernels.RunState) -> Receipt:
+def with_run(receipt: Receipt, state: notebooks.RunState) -> Receipt:
     """The receipt with what Kaggle says of the run; a failure's words are kept to one line."""
     failure = re.sub(r"\s+", " ", state.failure).strip()[:500] if state.failure else None
     return replace(receipt, run={**receipt.run, "state": state.state, "failure": failure})

@@ -1,29 +1,29 @@
-"""Kaggle as a plan reads it, through the door."""
+"""Kaggle as a plan reads it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kaggle_kit.remote.door import datasets, kernels, models
-from kaggle_kit.remote.door.model_ref import parse_ref
-from kaggle_kit.remote.door.ready import UNDER_WAY
-from kaggle_kit.remote.door.small_file import dataset_file, model_file
+from kaggle_kit.remote.client import datasets, models, notebooks
+from kaggle_kit.remote.client.model_ref import parse_ref
+from kaggle_kit.remote.client.ready import UNDER_WAY
+from kaggle_kit.remote.client.small_file import dataset_file, model_file
 from kaggle_kit.remote.plan.seen import SeenDataset, SeenKernel, SeenModel
 
 if TYPE_CHECKING:
-    from kaggle_kit.remote.door.door import Door
+    from kaggle_kit.remote.client.client import Client
 
 
 class OnKaggle:
-    """The `Remote` that asks the service (or the loopback) behind a door."""
+    """The `Remote` that asks the service (or the loopback) behind a client."""
 
-    def __init__(self, door: Door) -> None:
-        """Ask through `door`."""
-        self._door = door
+    def __init__(self, client: Client) -> None:
+        """Ask through `client`."""
+        self._client = client
 
     def dataset(self, reference: str) -> SeenDataset | None:
         """The dataset as it is now; a version that is still processed is its newest."""
-        found = datasets.read(self._door, reference)
+        found = datasets.read(self._client, reference)
         if found is None:
             return None
         return SeenDataset(
@@ -36,27 +36,27 @@ class OnKaggle:
 
     def dataset_file(self, reference: str, version: int, path: str) -> bytes | None:
         """One small file of one version."""
-        return dataset_file(self._door, reference, version, path)
+        return dataset_file(self._client, reference, version, path)
 
     def model(self, reference: str) -> SeenModel | None:
         """The variation's newest version that is ready, and whether another is on its way."""
-        found = models.read(self._door, parse_ref(reference), files=False)
+        found = models.read(self._client, parse_ref(reference), files=False)
         if found is None:
             return None
-        newest = models.newest(self._door, parse_ref(reference))
+        newest = models.newest(self._client, parse_ref(reference))
         return SeenModel(version=found.version or 0, processing=newest is not None and newest.status in UNDER_WAY)
 
     def model_file(self, reference: str, version: int, path: str) -> bytes | None:
         """One small file of one version."""
-        return model_file(self._door, parse_ref(reference), version, path)
+        return model_file(self._client, parse_ref(reference), version, path)
 
     def kernel(self, reference: str) -> SeenKernel | None:
         """The notebook's newest version, which Kaggle must name. What else it does not say counts as asked for."""
-        found = kernels.read(self._door, reference)
+        found = notebooks.read(self._client, reference)
         if found is None:
             return None
         return SeenKernel(
-            version=kernels.newest_version(found),
+            version=notebooks.newest_version(found),
             source=found.source,
             datasets=found.dataset_sources,
             models=found.model_sources,
@@ -69,5 +69,5 @@ class OnKaggle:
 
     def failed(self, reference: str, version: int) -> str | None:
         """The state in which a run ended badly."""
-        state = kernels.status(self._door, reference, version)
+        state = notebooks.status(self._client, reference, version)
         return state.state if state.ended and not state.complete else None

@@ -11,8 +11,8 @@ def test_a_notebook_that_is_not_there_is_none(inside):
     assert OnKaggle(inside).kernel("rehearsal/score-it") is None
 
 
-def test_a_notebook_whose_version_is_not_said_is_no_absent_one(script, door):
+def test_a_notebook_whose_version_is_not_said_is_no_absent_one(script, client):
     """A reply without the newest version's number stops the plan: it would be made over what is there."""
     script.on("GetKernel", {"metadata": {"title": "Score it"}, "blob": {"source": "x = 1"}})
     with pytest.raises(RemoteError, match=r"me/score-it.*holds no currentVersionNumber"):
-        OnKaggle(door).kernel("me/score-it")
+        OnKaggle(client).kernel("me/score-it")

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from push_project import ENGINE, KERNEL, KIT, MODEL, SETTINGS, VARIATION, World
 
-from kaggle_kit.remote.door import door
+from kaggle_kit.remote.client import client
 from kaggle_kit.remote.loopback.effects import Delay
 from kaggle_kit.remote.loopback.faults import DATASETS, KERNELS, MODELS, UPLOAD, Fault
 from kaggle_kit.remote.loopback.settings import Settings
@@ -22,7 +22,7 @@ PUSH = ("push", "answer", "--submit", "--unproved")
 @pytest.fixture(autouse=True)
 def _patient(make, monkeypatch):  # noqa: ARG001  after `make`, which sets it too
     """The next push waits for what the killed one made, however busy this machine is."""
-    monkeypatch.setattr(door, "REHEARSAL", replace(door.REHEARSAL, ready_s=30))
+    monkeypatch.setattr(client, "REHEARSAL", replace(client.REHEARSAL, ready_s=30))
 
 
 @contextmanager
