@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kaggle_kit"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-GROUND = {"child", "errors", "files", "outside", "owners", "places", "secrets", "suggest", "visible"}
+GROUND = {"child", "errors", "files", "outside", "owners", "places", "run_states", "secrets", "suggest", "visible"}
 # Floor → the floors that it may import, its own and the ground besides. `runtime` is carried to Kaggle alone; what
 # others take of it are the contracts that both sides keep: manifest, task, submission, rows.
 FLOORS = {

@@ -87,11 +87,11 @@ def plan_of(
     """
     from kaggle_kit.notebook.build import stale
     from kaggle_kit.project.config import CONFIG
+    from kaggle_kit.remote.client.upload_records import measured_rate
     from kaggle_kit.remote.plan.checks import check
     from kaggle_kit.remote.plan.hashes import open_cache
     from kaggle_kit.remote.plan.on_kaggle import OnKaggle
     from kaggle_kit.remote.plan.plan import make_plan
-    from kaggle_kit.remote.plan.rate import measured_rate
     from kaggle_kit.remote.plan.resources import merge, notebook_resources
     from kaggle_kit.remote.plan.state import load_state
     from kaggle_kit.wheelhouse.prove import proof_problem

@@ -41,6 +41,7 @@ def status(name: str, version: int | None, as_json: bool, records: Path | None, 
 
     Exit code 0 complete, 1 failed, 3 still queued or running, 4 unknown.
     """
+    from kaggle_kit import run_states
     from kaggle_kit.remote.client import notebooks
     from kaggle_kit.remote.receipt import load_receipt, save_receipt, with_run
 
@@ -58,7 +59,7 @@ def status(name: str, version: int | None, as_json: bool, records: Path | None, 
     else:
         failure = f": {state.failure}" if state.failure else ""
         show(f"{reference} version {number}: {state.state.lower().replace('_', ' ')}{failure}")
-    if state.state == notebooks.UNKNOWN:
+    if state.state == run_states.UNKNOWN:
         return UNKNOWN
     return (0 if state.complete else 1) if state.ended else RUNNING
 
@@ -80,7 +81,7 @@ def logs(name: str, follow: bool, version: int | None, records: Path | None, pro
     Exit code 1 where the run has failed.
     """
     from kaggle_kit.remote.client import notebooks, outputs
-    from kaggle_kit.remote.client.log_stream import follow_log
+    from kaggle_kit.remote.client.outputs import follow_log
     from kaggle_kit.remote.diagnosis import decode
     from kaggle_kit.remote.log_text import read_log
     from kaggle_kit.secrets import mask
@@ -218,7 +219,7 @@ def quota(as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from kaggle_kit.remote.client.quota import read_quota
+    from kaggle_kit.remote.client.account import read_quota
 
     with open_client() as client:
         found = read_quota(client)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import CredentialsError, RemoteError, UsageError
 from kaggle_kit.remote.client import datasets, models, notebooks
-from kaggle_kit.remote.client.model_ref import parse_ref
+from kaggle_kit.remote.client.upload_records import remember_rate
 from kaggle_kit.remote.client.uploads import DATASET, MODEL, Upload, forget, upload_files
 from kaggle_kit.remote.plan.kernel_build import METADATA
-from kaggle_kit.remote.plan.rate import remember_rate
 from kaggle_kit.remote.plan.state import save_state
+from kaggle_kit.remote.references import parse_variation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -120,11 +120,11 @@ def _make(step: Step, sent: tuple[Sent, ...], *, client: Client, notes: str) -> 
 
 def _make_model(step: Step, sent: tuple[Sent, ...], *, client: Client, notes: str) -> int:
     resource = step.resource
-    ref = parse_ref(resource.reference)
+    ref = parse_variation(resource.reference)
     if step.version is not None:
         return models.add_version(client, ref, files=sent, notes=notes, before=step.version)
-    if models.read_model(client, ref.owner, ref.model) is None:
-        models.create_model(client, ref.owner, ref.model, title=resource.title, private=resource.private)
+    if models.read_model(client, ref.owner, ref.slug) is None:
+        models.create_model(client, ref.owner, ref.slug, title=resource.title, private=resource.private)
     return models.create_variation(client, ref, files=sent, licence=resource.licence or "Other")
 
 
@@ -145,7 +145,7 @@ def _wait(
     files = {file.path: file.size for file in resource.files} if sent else None
     if resource.kind == "model":
         models.wait_ready(
-            client, parse_ref(resource.reference), version=number, files=files, deadline=deadline, tell=say
+            client, parse_variation(resource.reference), version=number, files=files, deadline=deadline, tell=say
         )
     else:
         datasets.wait_ready(client, resource.reference, version=number, files=files, deadline=deadline, tell=say)

@@ -13,7 +13,7 @@ from kaggle_kit.files import write_atomic
 from kaggle_kit.outside import read_json
 from kaggle_kit.places import inside
 from kaggle_kit.remote.client import notebooks
-from kaggle_kit.remote.plan.kernel_build import source_hash
+from kaggle_kit.remote.client.notebooks import source_identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -122,7 +122,7 @@ def read_back(
     inputs = plan.inputs(resource)
     pinned = [one for one in inputs if one.count("/") == 2]
     checks = (
-        Check(what="source", asked=resource.source, found=source_hash(found.source)),
+        Check(what="source", asked=resource.source, found=source_identity(found.source)),
         Check(what="internet", asked=kernel.internet, found=found.internet),
         Check(what="accelerator", asked=kernel.accelerator or "", found=_machine(found.machine_shape, kernel.gpu)),
         Check(what="private", asked=kernel.private, found=found.private),

@@ -5,21 +5,28 @@ from __future__ import annotations
 import random
 import re
 import time
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kaggle_kit.errors import CredentialsError, RemoteError
+from kaggle_kit.remote.client.retry import (
+    NOTHING_DONE,
+    REHEARSAL,
+    Failed,
+    Patience,
+    Retries,
+    may_pass,
+    retry_after,
+)
 from kaggle_kit.remote.client.wire import Answer, NoAnswer, fresh_connections
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from kaggle_kit.remote.client.credentials import Login
+    from kaggle_kit.remote.client.login import Login
 
 T = TypeVar("T")
-_AGAIN = {408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524}
 _LONGEST_SAYING = 400
+_MOST_PAGES = 500
 _ADVICE = {
     403: "Check owner and name; the account may not see it, or rules or a phone number are still to be confirmed",
     404: "Check owner and name",
@@ -53,37 +60,11 @@ class LostReplyError(RemoteError):
         self.again = again
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long kit keeps trying. Seconds; a wait doubles from `first_s` to `longest_s`, give or take half.
-
-    `settle_s` is how long something that was perhaps made is looked for before it counts as not made. The last three
-    are how long a version may be processed, a run wait for a machine beyond its session's length, and a submission
-    be scored; its hidden run may take as long as a session.
-    """
-
-    attempts: int = 6
-    first_s: float = 1.0
-    longest_s: float = 30.0
-    settle_s: float = 60.0
-    poll_s: float = 10.0
-    connect_s: float = 10.0
-    read_s: float = 60.0
-    make_s: float = 300.0
-    ready_s: float = 3600.0
-    queue_s: float = 3600.0
-    score_s: float = 12 * 3600.0
-
-
-REHEARSAL = Patience(first_s=0.1, longest_s=2.0, settle_s=4.0, poll_s=0.2, connect_s=5.0)
-"""For a server on this machine, which has no queue to wait for."""
-
-
 class Client:
     """All calls go through here. Safe to use from several threads.
 
     `read` repeats a call that changes nothing; `make` sends once. Both return the JSON reply as Kaggle sent it, since
-    the typed client fills missing fields with defaults: a missing status reads as QUEUED (facts, section 3).
+    the typed SDK fills missing fields with defaults: a missing status reads as QUEUED (facts, section 3).
     """
 
     def __init__(
@@ -127,21 +108,22 @@ class Client:
     def read(self, method: Callable[[Any], Any], request: Any, *, what: str) -> dict[str, Any]:
         """The reply to a call that may be repeated. `what` names the resource in errors, as in "dataset a/b".
 
-        Repeated on 408, 429, 5xx, cuts and timeouts. Raises CredentialsError (401), RefusedError, RemoteError.
+        Repeated on every answer that may pass, on cuts and timeouts (see `retry`). Raises CredentialsError (401),
+        RefusedError, RemoteError.
         """
-        name = call_name(method)
+        subject = f"{call_name(method)} for {what}"
         limits = (self.patience.connect_s, self.patience.read_s)
-        for attempt in range(1, self.patience.attempts + 1):
+
+        def attempt() -> dict[str, Any] | Failed:
             answer = self.wire.ask(method, request, timeouts=limits)
             if isinstance(answer, NoAnswer):
-                if answer.lasting or attempt == self.patience.attempts:
-                    raise RemoteError(f"{name} for {what}: {answer.why}. {_TROUBLE}")
-                self.wait(attempt, f"{name} for {what}: {answer.why}")
-                continue
-            if _status(answer) not in _AGAIN or attempt == self.patience.attempts:
-                return self._accept(answer, name=name, what=what)
-            self.wait(attempt, f"{name} for {what}: Kaggle answered {_status(answer)}", after_s=retry_after(answer))
-        raise AssertionError("the last attempt returns or raises")
+                failed = Failed(f"{subject}: {answer.why}", RemoteError(f"{subject}: {answer.why}. {_TROUBLE}"))
+                if answer.lasting:
+                    raise failed.error
+                return failed
+            return self._failed(answer, subject) if may_pass(_status(answer)) else self._accept(answer, subject)
+
+        return self.persist(attempt)
 
     def find(self, method: Callable[[Any], Any], request: Any, *, what: str) -> dict[str, Any] | None:
         """As `read`, but None where Kaggle says 404: it surely does not exist. No other answer means absence."""
@@ -152,29 +134,59 @@ class Client:
                 return None
             raise
 
+    def pages(
+        self, method: Callable[[Any], Any], new_request: Callable[[], Any], *, what: str, size: int = 200
+    ) -> Iterator[dict[str, Any]]:
+        """Each page of a list, by `read`. Raises RemoteError where the list does not end."""
+        token = ""
+        for _ in range(_MOST_PAGES):
+            request = new_request()
+            request.page_size = size
+            if token:
+                request.page_token = token
+            reply = self.read(method, request, what=what)
+            yield reply
+            token = str(reply.get("nextPageToken") or "")
+            if not token:
+                return
+        raise RemoteError(f"{call_name(method)} for {what}: Kaggle's list does not end. Look at its page on Kaggle")
+
+    def find_pages(
+        self, method: Callable[[Any], Any], new_request: Callable[[], Any], *, what: str
+    ) -> list[dict[str, Any]] | None:
+        """As `pages`, but None where Kaggle says 404."""
+        try:
+            return list(self.pages(method, new_request, what=what))
+        except RefusedError as error:
+            if error.status == 404:
+                return None
+            raise
+
     def make(self, method: Callable[[Any], Any], request: Any, *, what: str) -> dict[str, Any]:
         """The reply to a call that makes something: sent once, but for refusals that surely made nothing.
 
-        Those are 429 and a connection that never came about. Raises LostReplyError where it is not known whether the
-        thing was made (a cut, a timeout, 5xx, an unreadable or empty answer), RefusedError where Kaggle said no.
+        Those are 425, 429 and a connection that never came about. Raises LostReplyError where it is not known whether
+        the thing was made (a cut, a timeout, 5xx, an unreadable or empty answer), RefusedError where Kaggle said no.
         """
-        name = call_name(method)
+        subject = f"{call_name(method)} for {what}"
         limits = (self.patience.connect_s, self.patience.make_s)
-        for attempt in range(1, self.patience.attempts + 1):
+
+        def attempt() -> dict[str, Any] | Failed:
             fresh_connections(self.wire)
             answer = self.wire.ask(method, request, timeouts=limits)
-            last = attempt == self.patience.attempts
             if isinstance(answer, NoAnswer):
+                why = f"{subject}: {answer.why}"
                 if answer.sent:
-                    raise LostReplyError(f"{name} for {what}: {answer.why}; it may have been made all the same")
-                if answer.lasting or last:
-                    raise RemoteError(f"{name} for {what}: {answer.why}. Nothing was made. {_TROUBLE}")
-                self.wait(attempt, f"{name} for {what}: {answer.why}")
-            elif _status(answer) == 429 and not last:
-                self.wait(attempt, f"{name} for {what}: Kaggle answered 429", after_s=retry_after(answer))
-            else:
-                return self._accept_made(answer, name=name, what=what)
-        raise AssertionError("the last attempt returns or raises")
+                    raise LostReplyError(f"{why}; it may have been made all the same")
+                failed = Failed(why, RemoteError(f"{why}. Nothing was made. {_TROUBLE}"))
+                if answer.lasting:
+                    raise failed.error
+                return failed
+            if _status(answer) in NOTHING_DONE:
+                return self._failed(answer, subject)
+            return self._accept_made(answer, subject)
+
+        return self.persist(attempt)
 
     def make_once(self, make: Callable[[], T], look: Callable[[], T | None], *, what: str) -> T:
         """`make()`, or after a lost reply what `look()` finds; sent again at most once, after looking long enough.
@@ -204,50 +216,58 @@ class Client:
         ends = self.clock() + self.patience.settle_s
         attempt = 1
         while (found := look()) is None and self.clock() < ends:
-            self.sleep(self._pause(attempt))
+            self.sleep(self.patience.pause(attempt, chance=self._chance()))
             attempt += 1
         return found
 
-    def wait(self, attempt: int, why: str, *, after_s: float | None = None) -> None:
-        """Wait before the next attempt: as long as Kaggle asks, else longer each time. More than 10 minutes: raise."""
-        if after_s is not None and after_s > 600:
-            raise RemoteError(f"{why}, and asks to wait {after_s / 60:.0f} minutes. Run the same command again then")
-        seconds = self._pause(attempt) if after_s is None else after_s + self._chance() * self.patience.first_s
-        self.tell(f"{why}; again in {seconds:.1f} s (attempt {attempt + 1} of {self.patience.attempts})")
-        self.sleep(seconds)
+    def persist(self, attempt: Callable[[], T | Failed]) -> T:
+        """What `attempt()` gives in the end: tried again while it is Failed and attempts are left."""
+        retries = self.retries()
+        while isinstance(outcome := attempt(), Failed):
+            retries.wait(outcome)
+        return outcome
 
-    def _pause(self, attempt: int) -> float:
-        whole = min(self.patience.first_s * 2.0 ** (attempt - 1), self.patience.longest_s)
-        return float(whole * (0.5 + self._chance()))
+    def retries(self, *, quiet: bool = False) -> Retries:
+        """The attempts of an operation that counts them by itself; `quiet`: nobody hears why it waits."""
+        tell = (lambda _: None) if quiet else self.tell
+        return Retries(self.patience, tell=tell, sleep=self.sleep, chance=self._chance)
 
-    def _accept_made(self, answer: Answer, *, name: str, what: str) -> dict[str, Any]:
+    def _failed(self, answer: Answer, subject: str) -> Failed:
+        """An answer that may pass, as a failed attempt."""
+        try:
+            self._accept(answer, subject)
+        except RemoteError as error:
+            return Failed(f"{subject}: Kaggle answered {_status(answer)}", error, retry_after(answer.headers))
+        raise AssertionError("what may pass is no good answer")
+
+    def _accept_made(self, answer: Answer, subject: str) -> dict[str, Any]:
         status = _status(answer)
-        if status >= 500 or status == 408:
+        if may_pass(status):
             raise LostReplyError(
-                f"{name} for {what}: Kaggle answered {status}{self._said(answer)}; it may have been made all the same"
+                f"{subject}: Kaggle answered {status}{self._said(answer)}; it may have been made all the same"
             )
         if status < 300 and not (isinstance(answer.body, dict) and answer.body):
             raise LostReplyError(
-                f"{name} for {what}: Kaggle's answer is empty; it may have been made all the same", again=False
+                f"{subject}: Kaggle's answer is empty; it may have been made all the same", again=False
             )
-        return self._accept(answer, name=name, what=what)
+        return self._accept(answer, subject)
 
-    def _accept(self, answer: Answer, *, name: str, what: str) -> dict[str, Any]:
+    def _accept(self, answer: Answer, subject: str) -> dict[str, Any]:
         """The body of a good answer; the right error for any other."""
         status = _status(answer)
         said = self._said(answer)
         if status == 401:
             raise CredentialsError(
-                f"{name} for {what}: Kaggle does not accept the {self.login.method}{said}. "
+                f"{subject}: Kaggle does not accept the {self.login.method}{said}. "
                 "Log in again with `kaggle auth login`, or set KAGGLE_API_TOKEN to a new token"
             )
         if status >= 300:
             advice = _ADVICE.get(status, _TROUBLE if status >= 500 else _REFUSED)
-            raise RefusedError(f"{name} for {what}: Kaggle answered {status}{said}. {advice}", status=status, said=said)
+            raise RefusedError(f"{subject}: Kaggle answered {status}{said}. {advice}", status=status, said=said)
         if not isinstance(answer.body, dict):
-            raise RemoteError(f"{name} for {what}: the answer is not Kaggle's (no JSON object). {_TROUBLE}")
+            raise RemoteError(f"{subject}: the answer is not Kaggle's (no JSON object). {_TROUBLE}")
         if answer.body.get("error") or answer.body.get("errorMessage"):
-            raise RefusedError(f"{name} for {what}: Kaggle refuses{said}. {_REFUSED}", status=status, said=said)
+            raise RefusedError(f"{subject}: Kaggle refuses{said}. {_REFUSED}", status=status, said=said)
         body: dict[str, Any] = self.login.redact_reply(answer.body)
         return body
 
@@ -270,19 +290,6 @@ def saying(body: Any, redact: Callable[[str], str]) -> str:
     if len(said) > _LONGEST_SAYING:
         said = said[:_LONGEST_SAYING] + "…"
     return f': "{said.rstrip(".")}"' if said else ""
-
-
-def retry_after(answer: Answer, *, now: Callable[[], float] = time.time) -> float | None:
-    """Seconds that a Retry-After header asks for: a number or a date (RFC 9110, section 10.2.3)."""
-    value = next((text for name, text in answer.headers.items() if name.lower() == "retry-after"), None)
-    if value is None:
-        return None
-    if re.fullmatch(r"\d+(\.\d+)?", value.strip()):
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now())
-    except (ValueError, TypeError):
-        return None
 
 
 def number(reply: dict[str, Any], name: str, *, call: str, what: str, advice: str) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.client.client import enum_name, number
-from kaggle_kit.remote.client.notebooks import split
+from kaggle_kit.remote.references import parse_pair
 from kaggle_kit.secrets import mask
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 PENDING, COMPLETE, ERROR, UNKNOWN = "PENDING", "COMPLETE", "ERROR", "UNKNOWN"
 _PAGE = 100
-_PAGES = 50
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def submit_code(
     """
     from kagglesdk.competitions.types.competition_api_service import ApiCreateCodeSubmissionRequest
 
-    owner, slug = split(kernel)
+    notebook = parse_pair(kernel)
     if version < 1:
         raise UsageError(f"notebook {kernel}: {version} is no version number; submit a version that ran")
     description = describe(message, kernel=kernel, version=version)
@@ -72,7 +71,7 @@ def submit_code(
         raise RemoteError(f"{competition}: no submission is left today; hand it in tomorrow with kit submit")
     request = ApiCreateCodeSubmissionRequest()
     request.competition_name = competition
-    request.kernel_owner, request.kernel_slug, request.kernel_version = owner, slug, version
+    request.kernel_owner, request.kernel_slug, request.kernel_version = notebook.owner, notebook.slug, version
     request.file_name, request.submission_description = file_name, description
     what = f"notebook {kernel} version {version} in {competition}"
 
@@ -162,21 +161,17 @@ def submissions(client: Client, competition: str) -> tuple[Submission, ...]:
     """All submissions of one's own team, newest first, over all pages."""
     from kagglesdk.competitions.types.competition_api_service import ApiListSubmissionsRequest
 
+    def request() -> Any:
+        asked = ApiListSubmissionsRequest()
+        asked.competition_name = competition
+        return asked
+
     found: dict[int, Submission] = {}
-    token = ""
     method = client.sdk.competitions.competition_api_client.list_submissions
-    for _ in range(_PAGES):
-        request = ApiListSubmissionsRequest()
-        request.competition_name, request.page_size = competition, _PAGE
-        if token:
-            request.page_token = token
-        reply = client.read(method, request, what=f"submissions to {competition}")
+    for reply in client.pages(method, request, what=f"submissions to {competition}", size=_PAGE):
         for one in reply.get("submissions") or ():
             ref = number(one, "ref", call="ListSubmissions", what=competition, advice="Run the same command again")
             found[ref] = _submission(one, ref=ref)
-        token = str(reply.get("nextPageToken") or "")
-        if not token:
-            break
     return tuple(sorted(found.values(), key=lambda one: one.ref, reverse=True))
 
 

@@ -7,18 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.client.client import RefusedError, enum_name
-from kaggle_kit.remote.client.listing import RemoteFile, difference
-from kaggle_kit.remote.client.new_files import attach
-from kaggle_kit.remote.client.ready import FAILED, READY, UNDER_WAY, refuse_failed, refuse_later, wait_listed
+from kaggle_kit.remote.client.downloads import read_small_file
+from kaggle_kit.remote.client.versions import (
+    FAILED,
+    READY,
+    UNDER_WAY,
+    attach,
+    difference,
+    listed_files,
+    refuse_busy,
+    refuse_existing,
+    refuse_unexpected,
+    sent_sizes,
+    whole_number,
+)
+from kaggle_kit.remote.client.versions import wait_ready as wait_version_ready
+from kaggle_kit.remote.references import parse_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kaggle_kit.remote.client.client import Client
     from kaggle_kit.remote.client.uploads import Sent
+    from kaggle_kit.remote.client.versions import RemoteFile
 
-_PAGE = 200
-_PAGES = 500
 # Facts, section 4.
 _SLUG, _TITLE, _SUBTITLE = (6, 50), (6, 50), (20, 80)
 
@@ -60,15 +72,13 @@ def read(client: Client, ref: str, *, files: bool = True) -> Dataset | None:
     """
     from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest
 
-    owner, slug = split(ref)
-    request = ApiGetDatasetRequest()
-    request.owner_slug, request.dataset_slug = owner, slug
+    request = _place(ApiGetDatasetRequest(), ref)
     reply = client.find(_service(client).get_dataset, request, what=_what(ref))
     state = status(client, ref)
     if reply is None and state is None:
         return None
     reply = reply or {}
-    version = _whole(reply.get("currentVersionNumber"))
+    version = whole_number(reply.get("currentVersionNumber"))
     return Dataset(
         ref=ref,
         version=version,
@@ -89,8 +99,7 @@ def status(client: Client, ref: str) -> str | None:
     """
     from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetStatusRequest
 
-    request = ApiGetDatasetStatusRequest()
-    request.owner_slug, request.dataset_slug = split(ref)
+    request = _place(ApiGetDatasetStatusRequest(), ref)
     reply = client.find(_service(client).get_dataset_status, request, what=_what(ref))
     return None if reply is None else enum_name(reply.get("status"))
 
@@ -100,25 +109,28 @@ def list_files(client: Client, ref: str, *, version: int | None = None) -> tuple
     from kagglesdk.datasets.types.dataset_api_service import ApiListDatasetFilesRequest
 
     what = f"{_what(ref)} version {version}" if version else _what(ref)
-    found: list[RemoteFile] = []
-    page = ""
-    for _ in range(_PAGES):
-        request = ApiListDatasetFilesRequest()
-        request.owner_slug, request.dataset_slug = split(ref)
-        request.page_size = _PAGE
+
+    def request() -> Any:
+        asked = _place(ApiListDatasetFilesRequest(), ref)
         if version:
-            request.dataset_version_number = version
-        if page:
-            request.page_token = page
-        reply = client.find(_service(client).list_dataset_files, request, what=what)
-        if reply is None:
-            return None
-        listed = reply.get("datasetFiles") or ()
-        found += [RemoteFile(str(one.get("name") or ""), int(one.get("totalBytes") or 0)) for one in listed]
-        page = str(reply.get("nextPageToken") or "")
-        if not page:
-            return tuple(sorted(found, key=lambda one: one.name))
-    raise RemoteError(f"ListDatasetFiles for {what}: Kaggle's list does not end. Look at the dataset's page")
+            asked.dataset_version_number = version
+        return asked
+
+    replies = client.find_pages(_service(client).list_dataset_files, request, what=what)
+    return None if replies is None else listed_files(replies, key="datasetFiles", size="totalBytes")
+
+
+def read_file(client: Client, ref: str, version: int, path: str) -> bytes | None:
+    """The small file `path` of a version; None where Kaggle has no such file or version (404). Raises RemoteError."""
+    place = parse_pair(ref)
+    asked = {
+        "ownerSlug": place.owner,
+        "datasetSlug": place.slug,
+        "datasetVersionNumber": str(version),
+        "fileName": path,
+    }
+    what = f"{_what(ref)} version {version}: {path}"
+    return read_small_file(client, "datasets.DatasetApiService/DownloadDataset", asked, what=what)
 
 
 def create(
@@ -140,10 +152,10 @@ def create(
     from kagglesdk.datasets.types.dataset_api_service import ApiCreateDatasetRequest
 
     _refuse_outside_limits(ref, title, subtitle, files)
-    if (taken := read(client, ref, files=False)) is not None:
-        raise RemoteError(f"{_what(ref)} exists already: {taken.url}. Run `kit plan`, then push again")
+    refuse_existing(read(client, ref, files=False), what=_what(ref))
     request = ApiCreateDatasetRequest()
-    request.owner_slug, request.slug = split(ref)
+    place = parse_pair(ref)
+    request.owner_slug, request.slug = place.owner, place.slug
     request.title, request.license_name, request.is_private = title, licence, private
     if subtitle:
         request.subtitle = subtitle
@@ -183,8 +195,7 @@ def add_version(
     """
     from kagglesdk.datasets.types import dataset_api_service as types
 
-    request = types.ApiCreateDatasetVersionRequest()
-    request.owner_slug, request.dataset_slug = split(ref)
+    request = _place(types.ApiCreateDatasetVersionRequest(), ref)
     body = types.ApiCreateDatasetVersionRequestBody()
     body.version_notes, body.delete_old_versions = notes, delete_old
     attach(body, files)
@@ -221,61 +232,37 @@ def wait_ready(
     deadline: float,
     tell: Callable[[str], None] | None = None,
 ) -> Dataset:
-    """Wait until `version` is the current one, READY, and lists exactly `files` (path → bytes).
+    """Wait until `version` is the current one, READY, and lists exactly `files` (see `versions.wait_ready`)."""
 
-    `files` is None for what was not sent from here: it may hold anything, and Kaggle need not tell its state, which it
-    keeps from those who do not own it (404); that the version is the current one is enough then.
-    `deadline` is a moment of `client.clock()`, in seconds. A status that kit does not know is waited on, and said.
-    Raises RemoteError: the version failed, another came after it, its files differ from what was sent, or time is up.
-    """
+    def with_files(found: Dataset) -> Dataset:
+        return replace(found, files=list_files(client, ref, version=version) or ())
 
-    def look() -> Dataset | str:
-        found = read(client, ref, files=False)
-        if found is None:
-            return "not there yet"
-        refuse_failed(found.status, what=what, url=found.url)
-        refuse_later(found.version, version, what=_what(ref))
-        if files is None and found.version == version and not found.status:
-            return found
-        state = _state(found, version)
-        return replace(found, files=list_files(client, ref, version=version) or ()) if state == READY else state
-
-    what = f"{_what(ref)} version {version}"
-    return wait_listed(client, look, what=what, files=files, deadline=deadline, tell=tell)
+    return wait_version_ready(
+        client,
+        lambda: read(client, ref, files=False),
+        with_files,
+        what=_what(ref),
+        version=version,
+        files=files,
+        deadline=deadline,
+        tell=tell,
+    )
 
 
-def split(ref: str) -> tuple[str, str]:
-    """Owner and slug of `owner/slug`. Raises UsageError."""
-    owner, _, slug = ref.partition("/")
-    if not owner or not slug or "/" in slug:
-        raise UsageError(f"{ref!r} is not owner/slug")
-    return owner, slug
+def _place(request: Any, ref: str) -> Any:
+    """The request, about the dataset `owner/slug`. Raises UsageError where that is none."""
+    place = parse_pair(ref)
+    request.owner_slug, request.dataset_slug = place.owner, place.slug
+    return request
 
 
 def _ready_for_next(found: Dataset | None, ref: str, before: int) -> Dataset:
     """The dataset, where its newest version is `before`, ready or failed. Raises RemoteError."""
-    failed = found is not None and found.status in FAILED and found.newest == before
-    if found is None or (found.version != before and not failed):
-        seen = f"version {found.version}" if found is not None and found.version else "nothing"
-        raise RemoteError(
-            f"{_what(ref)}: Kaggle shows {seen} where version {before} was expected. Run `kit plan`, then push again"
-        )
-    if found.status in UNDER_WAY:
-        raise RemoteError(
-            f"{_what(ref)}: version {found.newest} is still processed ({found.status}), and Kaggle takes no other "
-            "before that is done. Wait some minutes, run `kit plan`, then push again"
-        )
-    return found
-
-
-def _state(found: Dataset, version: int) -> str:
-    """Where a version is, in words: READY only for that version itself."""
-    if found.version is None or found.version < version:
-        shown = f"version {found.version}" if found.version else "no version"
-        return f"{found.status or 'no status'}, and Kaggle still shows {shown}"
-    if found.status in UNDER_WAY or found.status == READY:
-        return found.status
-    return f"{found.status or 'no status'} (kit does not know this state and keeps waiting)"
+    if found is not None and found.status in FAILED and found.newest == before:
+        return found
+    there = refuse_unexpected(found, before, what=_what(ref))
+    refuse_busy(there.status, what=_what(ref))
+    return there
 
 
 def _refuse_foreign(found: Dataset, files: Sequence[Sent], *, version: int, notes: str | None = None) -> None:
@@ -283,7 +270,7 @@ def _refuse_foreign(found: Dataset, files: Sequence[Sent], *, version: int, note
     theirs = dict(found.notes).get(version)
     other = notes is not None and theirs not in {None, "", notes}
     listed = found.version == version and found.status == READY and found.files
-    differ = difference(found.sizes, {one.name: one.size for one in files}) if listed else ""
+    differ = difference(found.sizes, sent_sizes(files)) if listed else ""
     if other or differ or found.newest > version:
         raise RemoteError(
             f"{_what(found.ref)}: the reply was lost, and the version there now ({found.newest}) is not what was sent "
@@ -313,7 +300,7 @@ def _refuse_failure(reply: dict[str, Any], *, call: str, ref: str) -> None:
 
 def _refuse_outside_limits(ref: str, title: str, subtitle: str | None, files: Sequence[Sent]) -> None:
     """The limits of facts, section 4: lengths, and a dataset without files."""
-    limits = [("slug", split(ref)[1], _SLUG), ("title", title, _TITLE)]
+    limits = [("slug", parse_pair(ref).slug, _SLUG), ("title", title, _TITLE)]
     if subtitle:
         limits.append(("subtitle", subtitle, _SUBTITLE))
     for name, text, (low, high) in limits:
@@ -326,10 +313,6 @@ def _refuse_outside_limits(ref: str, title: str, subtitle: str | None, files: Se
 def _notes(reply: dict[str, Any]) -> tuple[tuple[int, str], ...]:
     versions = [one for one in reply.get("versions") or () if isinstance(one, dict)]
     return tuple((int(one.get("versionNumber") or 0), str(one.get("versionNotes") or "")) for one in versions)
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def _what(ref: str) -> str:

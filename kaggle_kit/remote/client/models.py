@@ -7,19 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.client.client import LostReplyError, RefusedError, enum_name
-from kaggle_kit.remote.client.listing import RemoteFile, difference
-from kaggle_kit.remote.client.model_ref import ModelRef, framework_value, same_framework
-from kaggle_kit.remote.client.new_files import attach
-from kaggle_kit.remote.client.ready import FAILED, UNDER_WAY, refuse_failed, refuse_later, wait_listed
+from kaggle_kit.remote.client.downloads import read_small_file
+from kaggle_kit.remote.client.versions import (
+    FAILED,
+    READY,
+    UNDER_WAY,
+    attach,
+    difference,
+    listed_files,
+    refuse_busy,
+    refuse_existing,
+    refuse_unexpected,
+    sent_sizes,
+    whole_number,
+)
+from kaggle_kit.remote.client.versions import wait_ready as wait_version_ready
+from kaggle_kit.remote.references import framework_value, same_framework
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kaggle_kit.remote.client.client import Client
     from kaggle_kit.remote.client.uploads import Sent
-
-_PAGE = 200
-_PAGES = 500
+    from kaggle_kit.remote.client.versions import RemoteFile
+    from kaggle_kit.remote.references import Reference
 
 
 @dataclass(frozen=True)
@@ -34,13 +45,17 @@ class Model:
 
 @dataclass(frozen=True)
 class Variation:
-    """What Kaggle says of a variation now. `version` is None where it does not say."""
+    """What Kaggle says of a variation now. `version` is the newest that is ready, None where it does not say.
 
-    ref: ModelRef
+    `status` is how far Kaggle is with it, or with the one after it, where that was asked.
+    """
+
+    ref: Reference
     version: int | None
     licence: str | None
     url: str
     files: tuple[RemoteFile, ...] = ()
+    status: str = ""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -65,7 +80,7 @@ def read_model(client: Client, owner: str, model: str) -> Model | None:
     )
 
 
-def read(client: Client, ref: ModelRef, *, files: bool = True) -> Variation | None:
+def read(client: Client, ref: Reference, *, files: bool = True) -> Variation | None:
     """What is at Kaggle under a variation's name, or None where it surely does not exist (404)."""
     from kagglesdk.models.types.model_api_service import ApiGetModelInstanceRequest
 
@@ -73,8 +88,7 @@ def read(client: Client, ref: ModelRef, *, files: bool = True) -> Variation | No
     reply = client.find(_service(client).get_model_instance, request, what=_what(ref))
     if reply is None:
         return None
-    number = reply.get("versionNumber")
-    version = number if isinstance(number, int) and not isinstance(number, bool) and number > 0 else None
+    version = whole_number(reply.get("versionNumber"))
     return Variation(
         ref=ref,
         version=version,
@@ -93,16 +107,16 @@ class Newest:
     notes: str
 
 
-def newest(client: Client, ref: ModelRef) -> Newest | None:
+def newest(client: Client, ref: Reference) -> Newest | None:
     """The newest version of a variation, also while it is processed; None where there is no such variation."""
     from kagglesdk.models.types.model_api_service import ApiListModelInstancesRequest
 
     def request() -> Any:
         asked = ApiListModelInstancesRequest()
-        asked.owner_slug, asked.model_slug = ref.owner, ref.model
+        asked.owner_slug, asked.model_slug = ref.owner, ref.slug
         return asked
 
-    for reply in _pages(client, ref, request, "list_model_instances") or ():
+    for reply in client.find_pages(_service(client).list_model_instances, request, what=_what(ref)) or ():
         for one in reply.get("instances") or ():
             if one.get("slug") == ref.variation and same_framework(one.get("framework"), ref.framework):
                 number = one.get("lastVersionId") or one.get("versionId") or 0
@@ -110,21 +124,17 @@ def newest(client: Client, ref: ModelRef) -> Newest | None:
     return None
 
 
-def list_versions(client: Client, ref: ModelRef) -> tuple[int, ...]:
+def list_versions(client: Client, ref: Reference) -> tuple[int, ...]:
     """The numbers of a variation's versions, ascending; empty where there is no such variation."""
     from kagglesdk.models.types.model_api_service import ApiListModelInstanceVersionsRequest
 
-    found: set[int] = set()
-    pages = _pages(
-        client, ref, lambda: place(ApiListModelInstanceVersionsRequest(), ref), "list_model_instance_versions"
-    )
-    for reply in pages or ():
-        listed = (reply.get("versionList") or {}).get("versions") or ()
-        found |= {int(one.get("versionNumber") or 0) for one in listed}
-    return tuple(sorted(found - {0}))
+    method = _service(client).list_model_instance_versions
+    replies = client.find_pages(method, lambda: place(ApiListModelInstanceVersionsRequest(), ref), what=_what(ref))
+    listed = [one for reply in replies or () for one in (reply.get("versionList") or {}).get("versions") or ()]
+    return tuple(sorted({int(one.get("versionNumber") or 0) for one in listed} - {0}))
 
 
-def list_files(client: Client, ref: ModelRef, version: int) -> tuple[RemoteFile, ...] | None:
+def list_files(client: Client, ref: Reference, version: int) -> tuple[RemoteFile, ...] | None:
     """The files of a version, sorted by name; None where Kaggle does not know that version (404)."""
     from kagglesdk.models.types.model_api_service import ApiListModelInstanceVersionFilesRequest
 
@@ -133,12 +143,20 @@ def list_files(client: Client, ref: ModelRef, version: int) -> tuple[RemoteFile,
         asked.version_number = version
         return asked
 
-    pages = _pages(client, ref, request, "list_model_instance_version_files")
-    if pages is None:
-        return None
-    listed = [one for reply in pages for one in reply.get("files") or ()]
-    files = [RemoteFile(str(one.get("name") or ""), int(one.get("size") or 0)) for one in listed]
-    return tuple(sorted(files, key=lambda one: one.name))
+    method = _service(client).list_model_instance_version_files
+    replies = client.find_pages(method, request, what=_what(ref))
+    return None if replies is None else listed_files(replies, key="files", size="size")
+
+
+def read_file(client: Client, ref: Reference, version: int, path: str) -> bytes | None:
+    """The small file `path` of a version; None where Kaggle has no such file or version (404). Raises RemoteError."""
+    from kagglesdk.models.types.model_api_service import ApiDownloadModelInstanceVersionRequest
+
+    request = place(ApiDownloadModelInstanceVersionRequest(), ref)
+    request.version_number, request.path = version, path
+    asked = type(request).to_dict(request)
+    call, what = "models.ModelApiService/DownloadModelInstanceVersion", f"{_what(ref)} version {version}: {path}"
+    return read_small_file(client, call, asked, what=what)
 
 
 def create_model(
@@ -167,13 +185,12 @@ def create_model(
         url = _accept(reply, call="CreateModel", what=what)
         return Model(f"{owner}/{model}", title, private, url)
 
-    if (taken := read_model(client, owner, model)) is not None:
-        raise RemoteError(f"{what} exists already: {taken.url}. Run `kit plan`, then push again")
+    refuse_existing(read_model(client, owner, model), what=what)
     return client.make_once(send, lambda: read_model(client, owner, model), what=what)
 
 
 def create_variation(
-    client: Client, ref: ModelRef, *, files: Sequence[Sent], licence: str, overview: str = "", usage: str = ""
+    client: Client, ref: Reference, *, files: Sequence[Sent], licence: str, overview: str = "", usage: str = ""
 ) -> int:
     """Make a variation with its first version, and return that version's number: 1.
 
@@ -183,7 +200,7 @@ def create_variation(
 
     _refuse_empty(ref, files)
     request = types.ApiCreateModelInstanceRequest()
-    request.owner_slug, request.model_slug = ref.owner, ref.model
+    request.owner_slug, request.model_slug = ref.owner, ref.slug
     body = types.ApiCreateModelInstanceRequestBody()
     body.instance_slug, body.framework, body.license_name = ref.variation, framework_value(ref.framework), licence
     if overview:
@@ -198,12 +215,11 @@ def create_variation(
         _accept(reply, call="CreateModelInstance", what=_what(ref))
         return 1
 
-    if (taken := read(client, ref, files=False)) is not None:
-        raise RemoteError(f"{_what(ref)} exists already: {taken.url}. Run `kit plan`, then push again")
+    refuse_existing(read(client, ref, files=False), what=_what(ref))
     return client.make_once(send, lambda: 1 if newest(client, ref) is not None else None, what=_what(ref))
 
 
-def add_version(client: Client, ref: ModelRef, *, files: Sequence[Sent], notes: str, before: int) -> int:
+def add_version(client: Client, ref: Reference, *, files: Sequence[Sent], notes: str, before: int) -> int:
     """Add a version after version `before`, holding exactly `files`, and return its number: `before` + 1.
 
     As `create_variation`; also raises RemoteError where the newest version is not `before`.
@@ -226,16 +242,9 @@ def add_version(client: Client, ref: ModelRef, *, files: Sequence[Sent], notes: 
         last = str(reply.get("ref") or "").rpartition("/")[2]
         return int(last) if last.isdigit() else version
 
-    current = read(client, ref, files=False)
-    if current is None or current.version != before:
-        seen = "nothing" if current is None else f"version {current.version}"
-        raise RemoteError(f"{what}: Kaggle shows {seen}, not version {before}. Run `kit plan`, then push again")
+    refuse_unexpected(read(client, ref, files=False), before, what=_what(ref))
     earlier = newest(client, ref)
-    if earlier is not None and earlier.status in UNDER_WAY:
-        raise RemoteError(
-            f"{what}: an earlier version is still processed ({earlier.status}). Wait some minutes, run `kit plan`, "
-            "then push again"
-        )
+    refuse_busy(earlier.status if earlier else "", what=_what(ref))
 
     def look() -> int | None:
         came = _came(newest(client, ref), earlier, notes=notes, what=what)
@@ -246,33 +255,30 @@ def add_version(client: Client, ref: ModelRef, *, files: Sequence[Sent], notes: 
 
 def wait_ready(
     client: Client,
-    ref: ModelRef,
+    ref: Reference,
     *,
     version: int,
     files: Mapping[str, int] | None,
     deadline: float,
     tell: Callable[[str], None] | None = None,
 ) -> Variation:
-    """Wait until `version` is the newest that is ready, and lists exactly `files` (path → bytes; None: any).
+    """Wait until `version` is the newest that is ready, and lists exactly `files` (see `versions.wait_ready`)."""
 
-    `deadline` is a moment of `client.clock()`, in seconds. Raises RemoteError where Kaggle says that the version
-    failed, where a later version came, or time is up.
-    """
-
-    def look() -> Variation | str:
+    def look() -> Variation | None:
         found = read(client, ref, files=False)
-        if found is not None:
-            refuse_later(found.version, version, what=_what(ref))
-            if found.version == version:
-                return replace(found, files=list_files(client, ref, version) or ())
+        if found is not None and found.version is not None and found.version >= version:
+            return replace(found, status=READY)
         seen = newest(client, ref)
-        if seen is None or not seen.status:
-            return "not there yet"
-        refuse_failed(seen.status, what=what, url=_page(ref))
-        return f"not there yet ({seen.status})"
+        if seen is None:
+            return None
+        return Variation(ref, found.version if found else None, None, _page(ref), status=seen.status)
 
-    what = f"{_what(ref)} version {version}"
-    return wait_listed(client, look, what=what, files=files, deadline=deadline, tell=tell)
+    def with_files(found: Variation) -> Variation:
+        return replace(found, files=list_files(client, ref, version) or ())
+
+    return wait_version_ready(
+        client, look, with_files, what=_what(ref), version=version, files=files, deadline=deadline, tell=tell
+    )
 
 
 def _came(seen: Newest | None, earlier: Newest | None, *, notes: str, what: str) -> bool:
@@ -292,12 +298,12 @@ def _came(seen: Newest | None, earlier: Newest | None, *, notes: str, what: str)
     return counted or (changed and seen.status in UNDER_WAY | FAILED)
 
 
-def _shows(client: Client, ref: ModelRef, files: Sequence[Sent], version: int) -> bool:
+def _shows(client: Client, ref: Reference, files: Sequence[Sent], version: int) -> bool:
     """Whether a version is listed, with the files that were sent. Raises RemoteError where it has others."""
     listed = list_files(client, ref, version)
     if listed is None:
         return False
-    differ = difference({one.name: one.size for one in listed}, {one.name: one.size for one in files})
+    differ = difference({one.name: one.size for one in listed}, sent_sizes(files))
     if differ:
         raise RemoteError(
             f"{_what(ref)}: the reply was lost, and version {version} there now is not what was sent ({differ}). "
@@ -320,41 +326,22 @@ def _accept(reply: Mapping[str, Any], *, call: str, what: str) -> str:
     return str(reply.get("url") or "")
 
 
-def _pages(client: Client, ref: ModelRef, new_request: Callable[[], Any], method: str) -> list[dict[str, Any]] | None:
-    """All pages of a list, or None where the first is a 404."""
-    found: list[dict[str, Any]] = []
-    page = ""
-    for _ in range(_PAGES):
-        request = new_request()
-        request.page_size = _PAGE
-        if page:
-            request.page_token = page
-        reply = client.find(getattr(_service(client), method), request, what=_what(ref))
-        if reply is None:
-            return found or None
-        found.append(reply)
-        page = str(reply.get("nextPageToken") or "")
-        if not page:
-            return found
-    raise RemoteError(f"{_what(ref)}: Kaggle's list does not end. Look at the model's page")
-
-
-def place(request: Any, ref: ModelRef) -> Any:
-    request.owner_slug, request.model_slug, request.instance_slug = ref.owner, ref.model, ref.variation
+def place(request: Any, ref: Reference) -> Any:
+    request.owner_slug, request.model_slug, request.instance_slug = ref.owner, ref.slug, ref.variation
     request.framework = framework_value(ref.framework)
     return request
 
 
-def _refuse_empty(ref: ModelRef, files: Sequence[Sent]) -> None:
+def _refuse_empty(ref: Reference, files: Sequence[Sent]) -> None:
     if not files:
         raise UsageError(f"{_what(ref)}: there is no file to send")
 
 
-def _what(ref: ModelRef) -> str:
+def _what(ref: Reference) -> str:
     return f"model {ref}"
 
 
-def _page(ref: ModelRef) -> str:
+def _page(ref: Reference) -> str:
     return f"https://www.kaggle.com/models/{ref}"
 
 

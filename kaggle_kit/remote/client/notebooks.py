@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError, UsageError
+from kaggle_kit.remote.client.account import is_absence
 from kaggle_kit.remote.client.client import LostReplyError, RefusedError, enum_name, number
-from kaggle_kit.remote.client.own_notebooks import is_absence
+from kaggle_kit.remote.references import bare, parse_pair, without_prefix
+from kaggle_kit.run_states import COMPLETE, ENDED, GOING_ON, UNKNOWN
 from kaggle_kit.secrets import mask
 
 if TYPE_CHECKING:
@@ -16,10 +19,6 @@ if TYPE_CHECKING:
 
     from kaggle_kit.remote.client.client import Client
 
-COMPLETE = "COMPLETE"
-ENDED = frozenset({COMPLETE, "ERROR", "CANCEL_ACKNOWLEDGED"})
-GOING_ON = frozenset({"QUEUED", "RUNNING", "CANCEL_REQUESTED", "NEW_SCRIPT"})
-UNKNOWN = "UNKNOWN"
 _INVALID = {
     "invalidDatasetSources": "dataset",
     "invalidCompetitionSources": "competition",
@@ -27,7 +26,6 @@ _INVALID = {
     "invalidModelSources": "model",
     "invalidTags": "tag",
 }
-_PREFIXES = ("datasets/", "code/", "competitions/", "models/", "c/")
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Pushed:
 
 
 @dataclass(frozen=True)
-class Kernel:
+class RemoteNotebook:
     """A notebook as Kaggle has it. `version` is the newest one's number, whichever version's `source` this is.
 
     Values that Kaggle does not say are None, not a default.
@@ -90,17 +88,14 @@ class RunState:
         return known if self.state != UNKNOWN else f"{known}: {self.said or 'Kaggle says no status'}"
 
 
-def read(client: Client, ref: str, *, version: int | None = None) -> Kernel | None:
+def read(client: Client, ref: str, *, version: int | None = None) -> RemoteNotebook | None:
     """The notebook `owner/slug`, of one version or the newest; None where it surely does not exist.
 
     That is 404, or a refusal to show one of the account's own that Kaggle's list of these does not have.
     """
     from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelRequest
 
-    request = ApiGetKernelRequest()
-    request.user_name, request.kernel_slug = split(ref)
-    if version is not None:
-        request.version_label = label(version)
+    request = place(ApiGetKernelRequest(), ref, version)
     try:
         reply = client.find(_service(client).get_kernel, request, what=what(ref, version))
     except RemoteError as error:
@@ -113,7 +108,7 @@ def read(client: Client, ref: str, *, version: int | None = None) -> Kernel | No
     if not isinstance(facts, dict) or not isinstance(blob, dict):
         raise RemoteError(f"GetKernel for {what(ref, version)}: the answer holds no notebook. Run the command again")
     current = facts.get("currentVersionNumber")
-    return Kernel(
+    return RemoteNotebook(
         ref=ref,
         version=current if isinstance(current, int) and current > 0 else None,
         title=str(facts.get("title") or ""),
@@ -133,7 +128,7 @@ def read(client: Client, ref: str, *, version: int | None = None) -> Kernel | No
     )
 
 
-def newest_version(found: Kernel) -> int:
+def newest_version(found: RemoteNotebook) -> int:
     """The number of a notebook's newest version. Raises RemoteError where Kaggle's answer does not say it."""
     if found.version is None:
         raise RemoteError(
@@ -182,7 +177,7 @@ def push(
         now = read(client, ref)
         if now is None or now.version is None or now.version <= newest:
             return None
-        if now.version > newest + 1 or not same_source(now.source, source):
+        if now.version > newest + 1 or source_identity(now.source) != source_identity(source):
             raise RemoteError(
                 f"{what(ref)}: the reply was lost, and version {now.version} there now is not what was sent. "
                 f"See {page_of(ref)}, `kit pull` what others changed, then push again"
@@ -200,9 +195,7 @@ def status(client: Client, ref: str, version: int) -> RunState:
     """
     from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelSessionStatusRequest
 
-    request = ApiGetKernelSessionStatusRequest()
-    request.user_name, request.kernel_slug = split(ref)
-    request.version_label = label(version)
+    request = place(ApiGetKernelSessionStatusRequest(), ref, version)
     reply = client.find(_service(client).get_kernel_session_status, request, what=what(ref, version))
     if reply is None:
         return RunState(UNKNOWN, None, "not found")
@@ -216,12 +209,32 @@ def status(client: Client, ref: str, version: int) -> RunState:
     )
 
 
-def same_source(one: str, other: str) -> bool:
-    """Whether two notebooks hold the same cells, however their JSON is written; other texts: the same text."""
+def source_identity(text: str) -> str:
+    """What two texts of the same notebook share: the SHA-256 of its kernel's name and of kind and text of each cell.
+
+    Outputs, ids, metadata, line ends and the form of the JSON do not count: Kaggle and its client rewrite them. A text
+    that is no notebook stands for itself.
+    """
     try:
-        return _cells(json.loads(one)) == _cells(json.loads(other))
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
-        return one.strip() == other.strip()
+        cells = [[cell["cell_type"], _cell_text(cell.get("source", ""))] for cell in json.loads(text)["cells"]]
+        content: object = [kernel_name(text), cells]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        content = _cell_text(text)
+    return sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _cell_text(source: object) -> str:
+    whole = "".join(map(str, source)) if isinstance(source, list) else str(source)
+    return whole.replace("\r\n", "\n").rstrip("\n")
+
+
+def kernel_name(text: str) -> str | None:
+    """The kernel's name in a notebook's metadata, without which Kaggle runs nothing; None where it is missing."""
+    try:
+        name = json.loads(text)["metadata"]["kernelspec"]["name"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return str(name) if name else None
 
 
 def label(version: int) -> str:
@@ -229,12 +242,13 @@ def label(version: int) -> str:
     return f"v{version}"
 
 
-def split(ref: str) -> tuple[str, str]:
-    """Owner and slug of `owner/slug`. Raises UsageError."""
-    owner, _, slug = ref.partition("/")
-    if not owner or not slug or "/" in slug:
-        raise UsageError(f"{ref!r} is not owner/slug: correct `id` in kernel-metadata.json")
-    return owner, slug
+def place(request: Any, ref: str, version: int | None = None) -> Any:
+    """A request about the notebook `owner/slug`, or one version of it. Raises UsageError where that is none."""
+    reference = parse_pair(ref)
+    request.user_name, request.kernel_slug = reference.owner, reference.slug
+    if version is not None:
+        request.version_label = label(version)
+    return request
 
 
 def what(ref: str, version: int | None = None) -> str:
@@ -259,7 +273,7 @@ def _request(
     from kagglesdk.kernels.types.kernels_enums import KernelExecutionType
 
     ref = str(metadata.get("id") or "")
-    split(ref)
+    parse_pair(ref)
     request = ApiSaveKernelRequest()
     request.slug = ref
     if metadata.get("id_no"):
@@ -313,7 +327,7 @@ def _accept(reply: Mapping[str, Any], ref: str) -> Pushed:
     return Pushed(ref, found, url)
 
 
-def _refuse_dropped(now: Kernel, request: Any, ref: str) -> None:
+def _refuse_dropped(now: RemoteNotebook, request: Any, ref: str) -> None:
     """Raise where a version whose reply was lost has fewer sources than were sent: that reply would have said so."""
     pairs = (
         ("dataset", request.dataset_data_sources, now.dataset_sources),
@@ -331,20 +345,15 @@ def _refuse_dropped(now: Kernel, request: Any, ref: str) -> None:
 
 def _missing(sent: Sequence[str], there: Sequence[str]) -> list[str]:
     """The sources that are not attached: a version at the end, and upper case, are not compared."""
-    known = {_bare(one) for one in there}
-    return [one for one in sent if _bare(one) not in known]
-
-
-def _bare(source: str) -> str:
-    parts = source.lower().split("/")
-    return "/".join(parts[:-1] if len(parts) in {3, 5} and parts[-1].isdigit() else parts)
+    known = {bare(one) for one in there}
+    return [one for one in sent if bare(one) not in known]
 
 
 def _pin(sources: list[str], pinned: Mapping[str, int], ref: str) -> list[str]:
     """Dataset sources with the versions asked for. Raises UsageError for a version of what is no source."""
-    if lost := sorted(set(pinned) - {_bare(one) for one in sources}):
+    if lost := sorted(set(pinned) - {bare(one) for one in sources}):
         raise UsageError(f"{what(ref)}: {', '.join(lost)} is to be pinned, but is not among the dataset_sources")
-    return [f"{_bare(one)}/{pinned[_bare(one)]}" if _bare(one) in pinned else one for one in sources]
+    return [f"{bare(one)}/{pinned[bare(one)]}" if bare(one) in pinned else one for one in sources]
 
 
 def _sources(metadata: Mapping[str, Any], name: str) -> list[str]:
@@ -352,7 +361,7 @@ def _sources(metadata: Mapping[str, Any], name: str) -> list[str]:
     found = metadata.get(name) or []
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise UsageError(f"kernel-metadata.json: {name} is not a list of texts")
-    return [next((one.removeprefix(p) for p in _PREFIXES if one.startswith(p)), one) for one in found]
+    return [without_prefix(one) for one in found]
 
 
 def _flag(metadata: Mapping[str, Any], name: str, *, default: bool) -> bool:
@@ -363,10 +372,6 @@ def _flag(metadata: Mapping[str, Any], name: str, *, default: bool) -> bool:
     if isinstance(value, str) and value.lower() in {"true", "false"}:
         return value.lower() == "true"
     raise UsageError(f"kernel-metadata.json: {name} = {value!r} is not true or false")
-
-
-def _cells(notebook: Any) -> list[tuple[str, str]]:
-    return [(one["cell_type"], "".join(one["source"])) for one in notebook["cells"]]
 
 
 def page_of(ref: str) -> str:

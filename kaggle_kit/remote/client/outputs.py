@@ -1,16 +1,25 @@
-"""What a run left behind: its files, each whole or not there, and its log."""
+"""What a run left behind: its files, each whole or not there, and its log, also while it is written.
+
+`GET kernels/logs/stream/{owner}/{slug}?versionLabel=vN` answers with server-sent events that end in END_OF_LOG while
+the run goes on, and with a JSON list when it is over (facts, section 3).
+"""
 
 from __future__ import annotations
 
 import fnmatch
+import json
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
 
-from kaggle_kit.errors import RemoteError
-from kaggle_kit.remote.client.notebooks import label, split, what
-from kaggle_kit.remote.client.wire import no_answer, transfer_session
+from kaggle_kit.errors import CredentialsError, RemoteError
+from kaggle_kit.remote.client.downloads import fetch_file
+from kaggle_kit.remote.client.notebooks import label, place, status, what
+from kaggle_kit.remote.client.retry import Failed, may_pass
+from kaggle_kit.remote.client.wire import no_answer
+from kaggle_kit.remote.references import parse_pair
+from kaggle_kit.run_states import GOING_ON
+from kaggle_kit.secrets import LineMask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,11 +30,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, int], None]
 
-_PAGE = 200
-_PAGES = 500
-_PIECE_BYTES = 1 << 20
-_REDIRECTS = 5
-AGAIN = {408, 429, 500, 502, 503, 504}
+_END = "END_OF_LOG"
 
 
 @dataclass(frozen=True)
@@ -80,24 +85,17 @@ def output(
     return tuple(_fetch(client, one, place, progress or (lambda _name, _got: None)) for one, place in places)
 
 
+def _fetch(client: Client, file: OutputFile, place: Path, progress: Progress) -> Path:
+    said = f"output file {file.name}"
+    return fetch_file(client, file.url, place, what=said, progress=lambda got: progress(file.name, got))
+
+
 def _pages(client: Client, ref: str, version: int) -> Iterator[dict[str, Any]]:
     from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
 
-    page = ""
-    for _ in range(_PAGES):
-        request = ApiListKernelSessionOutputRequest()
-        request.user_name, request.kernel_slug = split(ref)
-        request.version_label = label(version)
-        request.page_size = _PAGE
-        if page:
-            request.page_token = page
-        method = client.sdk.kernels.kernels_api_client.list_kernel_session_output
-        reply = client.read(method, request, what=what(ref, version))
-        yield reply
-        page = str(reply.get("nextPageToken") or "")
-        if not page:
-            return
-    raise RemoteError(f"ListKernelSessionOutput for {what(ref, version)}: the list does not end. Fetch it by hand")
+    method = client.sdk.kernels.kernels_api_client.list_kernel_session_output
+    request = ApiListKernelSessionOutputRequest
+    return client.pages(method, lambda: place(request(), ref, version), what=what(ref, version))
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -115,73 +113,141 @@ def _place(folder: Path, name: str, whose: str) -> Path:
     return place
 
 
-def _fetch(client: Client, file: OutputFile, place: Path, progress: Progress) -> Path:
-    """One file, whole, in its place."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    part = place.with_name(f".{place.name}.part")
-    try:
-        for attempt in range(1, client.patience.attempts + 1):
-            why = _attempt(client, file, part, progress)
-            if why is None:
-                part.replace(place)
-                return place
-            if attempt < client.patience.attempts:
-                client.wait(attempt, f"output file {file.name}: {why}")
-    finally:
-        part.unlink(missing_ok=True)
-    raise RemoteError(f"output file {file.name} could not be fetched whole: {why}. Run the same command again")
+@dataclass(frozen=True)
+class LogLine:
+    """A piece of a log. `time_s` is seconds since the run began, None where it is not told."""
+
+    stream: str
+    time_s: float | None
+    text: str
 
 
-def _attempt(client: Client, file: OutputFile, part: Path, progress: Progress) -> str | None:
-    """Fetch into `part`; None where it came whole, else why not. Raises where another attempt would not help."""
+@dataclass
+class _Joint:
+    """What was given already, so that a server that starts from the beginning again is not heard twice."""
+
+    given: int = 0
+    first: LogLine | None = None
+    finished: bool = False
+    quiet: bool = False
+    why: str = ""
+
+    def fresh(self, lines: Iterator[LogLine]) -> Iterator[LogLine]:
+        """The lines not given before: all but the first `given` where the server began with the same line again."""
+        skip = 0
+        for index, line in enumerate(lines):
+            if index == 0 and line == self.first:
+                skip = self.given
+            if index < skip:
+                continue
+            self.first = self.first or line
+            self.given += 1
+            yield line
+
+
+def follow_log(client: Client, ref: str, version: int) -> Iterator[LogLine]:
+    """The lines of the run of `version` as they come, until the log ends.
+
+    A silent run is waited for as long as Kaggle says that it goes on. Raises CredentialsError, RemoteError.
+    """
+    joint = _Joint()
+    retries = client.retries(quiet=True)
+    over = False
+    while True:
+        before = joint.given
+        joint.quiet, joint.why = False, "the log ended too early"
+        yield from joint.fresh(_connection(client, ref, version, joint))
+        if joint.finished:
+            return
+        if joint.given > before:
+            over = False
+            retries.rest()
+            continue
+        if over:
+            return
+        state = status(client, ref, version)
+        over = state.ended
+        if over or joint.quiet or state.state in GOING_ON:
+            retries.rest()
+            continue
+        error = RemoteError(
+            f"the log of {what(ref, version)} cannot be followed: {joint.why}. The run goes on at Kaggle: "
+            "see `kit status`, and run the same command again"
+        )
+        retries.wait(Failed(joint.why, error))
+
+
+def _connection(client: Client, ref: str, version: int, joint: _Joint) -> Iterator[LogLine]:
+    """The lines of one connection; `joint` then says whether the log is finished, or how it broke off."""
     import requests
 
     timeouts = (client.patience.connect_s, client.patience.read_s)
+    path = f"kernels/logs/stream/{parse_pair(ref)}?versionLabel={label(version)}"
+    headers = {"Accept": "text/event-stream, */*", "Accept-Encoding": "identity"}
+    opened = False
     try:
-        with transfer_session(client.login.endpoint) as session, open_file(client, session, file, timeouts) as response:
-            if response.status_code in AGAIN:
-                return f"the server answered {response.status_code}"
+        with client.wire.get(path, timeouts=timeouts, headers=headers) as response:
             if response.status_code != 200:
-                raise RemoteError(
-                    f"output file {file.name}: the server answered {response.status_code}; its address lives for a "
-                    "short time only. Run the same command again"
-                )
-            got = 0
-            with part.open("wb") as stream:
-                for piece in response.iter_content(_PIECE_BYTES):
-                    stream.write(piece)
-                    got += len(piece)
-                    progress(file.name, got)
-            said = response.headers.get("Content-Length")
+                joint.why = f"Kaggle answered {response.status_code}"
+                _refuse(response.status_code, ref, version)
+                return
+            opened = True
+            events = "event-stream" in (response.headers.get("Content-Type") or "").lower()
+            hide = LineMask()
+            for line in _events(response, joint) if events else _finished(response, joint):
+                yield LogLine(line.stream, line.time_s, hide(client.login.redact(line.text)))
     except requests.exceptions.RequestException as error:
-        return no_answer(error, timeouts=timeouts, whom="the file server").why
-    if said is not None and said.isdigit() and int(said) != got:
-        return f"{got} of {said} bytes came"
-    return None
+        missing = no_answer(error, timeouts=timeouts, whom=client.login.endpoint.name)
+        joint.why = missing.why
+        joint.quiet = opened and "did not answer" in missing.why
 
 
-def open_file(
-    client: Client, session: requests.Session, file: OutputFile, timeouts: tuple[float, float]
-) -> requests.Response:
-    """An open answer, redirects followed to places only where files may be fetched from. No login is sent."""
-    url = file.url
-    for _ in range(_REDIRECTS):
-        if not client.login.endpoint.allows_transfer(url):
-            parts = urlsplit(url)
-            raise RemoteError(
-                f"output file {file.name}: its address {parts.scheme}://{parts.hostname} is not one that kit fetches "
-                f"from at {client.login.endpoint.name}. See who answers there"
-            )
-        response = session.get(
-            url,
-            stream=True,
-            timeout=timeouts,
-            allow_redirects=False,
-            headers={"Accept-Encoding": "identity"},
-            proxies=client.login.endpoint.transfer_proxies(url),
+def _refuse(code: int, ref: str, version: int) -> None:
+    if code == 401:
+        raise CredentialsError(f"the log of {what(ref, version)}: Kaggle does not accept the login. Log in again")
+    # A log that is not there may only have no line yet.
+    if not (may_pass(code) or code == 404):
+        raise RemoteError(
+            f"the log of {what(ref, version)}: Kaggle answered {code}. "
+            "Check owner and name, and that it is yours to see"
         )
-        if not response.is_redirect:
-            return response
-        url = urljoin(url, response.headers["Location"])
-        response.close()
-    raise RemoteError(f"output file {file.name}: its address leads on and on. Run the same command again")
+
+
+def _events(response: requests.Response, joint: _Joint) -> Iterator[LogLine]:
+    """The `data:` lines of server-sent events, as they come."""
+    chunked = "chunked" in (response.headers.get("Transfer-Encoding") or "").lower()
+    # Without chunks a read waits for its whole count: one byte at a time keeps the log live.
+    for raw in response.iter_lines(chunk_size=512 if chunked else 1):
+        if not raw.startswith(b"data:"):
+            continue
+        text = raw[5:].decode("utf-8", errors="replace").removeprefix(" ")
+        if text.strip() == _END:
+            joint.finished = True
+            return
+        try:
+            yield _line(json.loads(text))
+        except (ValueError, RecursionError):
+            yield LogLine("stdout", None, text)
+
+
+def _finished(response: requests.Response, joint: _Joint) -> Iterator[LogLine]:
+    """The whole log of a run that is over: a JSON list, or plain lines."""
+    body = response.content.decode("utf-8", errors="replace")
+    # Nothing at all is what a run that has not begun may answer.
+    joint.finished = bool(body.strip())
+    try:
+        entries = json.loads(body) if joint.finished else []
+    except (ValueError, RecursionError):
+        entries = body.splitlines(keepends=True)
+    yield from (_line(one) for one in (entries if isinstance(entries, list) else [entries]))
+
+
+def _line(entry: Any) -> LogLine:
+    if not isinstance(entry, dict):
+        return LogLine("stdout", None, str(entry))
+    time_s = entry.get("time")
+    return LogLine(
+        stream=str(entry.get("stream_name") or "stdout"),
+        time_s=float(time_s) if isinstance(time_s, int | float) else None,
+        text=str(entry.get("data") or ""),
+    )

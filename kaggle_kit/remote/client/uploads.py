@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from kaggle_kit.errors import RemoteError
-from kaggle_kit.remote.client.client import retry_after, saying
-from kaggle_kit.remote.client.upload_sessions import Session, Sessions
+from kaggle_kit.remote.client.client import saying
+from kaggle_kit.remote.client.retry import Failed, may_pass, retry_after
+from kaggle_kit.remote.client.upload_records import Session, Sessions
 from kaggle_kit.remote.client.wire import Answer, NoAnswer, no_answer, transfer_session
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 DATASET = "DATASET"
 MODEL = "MODEL"
 _GONE = {404, 410}
-_LATER = {408, 429}
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,10 @@ def forget(client: Client, uploads: Sequence[Upload], *, kind: str = DATASET) ->
 
 def _send(job: _Job) -> Sent:
     """One file to Kaggle, over as many rounds as it takes."""
-    patience = job.client.patience
+    retries = job.client.retries()
     session = job.sessions.get(job.key)
     offset = 0 if session is None else None
-    failures, best, new_sessions = 0, 0, 0
+    best, new_sessions = 0, 0
     while True:
         if job.stop.is_set():
             raise _StoppedError
@@ -177,15 +177,11 @@ def _send(job: _Job) -> Sent:
             session = None
             continue
         if isinstance(step, _At) and (step.offset > best or offset is None):
-            failures = 0 if step.offset > best else failures
+            if step.offset > best:
+                retries.reset()
             best, offset = max(best, step.offset), step.offset
             continue
-        failures += 1
-        why = step.why if isinstance(step, _Failed) else "the server does not take it"
-        if failures >= patience.attempts:
-            raise RemoteError(f"{job.what} was not sent: {why}. Run the same command again: it goes on from there")
-        if offset is not None or isinstance(step, _Failed):
-            job.client.wait(failures, f"{job.what}: {why}", after_s=getattr(step, "after_s", None))
+        retries.wait(step if isinstance(step, Failed) else _failed(job, "the server does not take it"))
         offset = None
 
 
@@ -237,15 +233,13 @@ class _Gone:
     """The server does not know the session (any more)."""
 
 
-@dataclass(frozen=True)
-class _Failed:
+def _failed(job: _Job, why: str, *, after_s: float | None = None) -> Failed:
     """It is not known how far the server is."""
+    error = RemoteError(f"{job.what} was not sent: {why}. Run the same command again: it goes on from there")
+    return Failed(f"{job.what}: {why}", error, after_s)
 
-    why: str
-    after_s: float | None = None
 
-
-def _put(job: _Job, session: Session, offset: int) -> _Done | _At | _Gone | _Failed:
+def _put(job: _Job, session: Session, offset: int) -> _Done | _At | _Gone | Failed:
     """Send the bytes from `offset` to the end."""
     headers = {"Content-Type": "application/octet-stream"}
     if offset and offset < job.size:
@@ -263,26 +257,26 @@ def _put(job: _Job, session: Session, offset: int) -> _Done | _At | _Gone | _Fai
     return _read_step(answer, job, fresh=offset == 0)
 
 
-def _ask_offset(job: _Job, session: Session) -> _Done | _At | _Gone | _Failed:
+def _ask_offset(job: _Job, session: Session) -> _Done | _At | _Gone | Failed:
     """Ask the server how much of the file it has."""
     answer = _request(job, session.url, {"Content-Range": f"bytes */{job.size}"}, b"")
     return _read_step(answer, job, fresh=False)
 
 
-def _read_step(answer: Answer | NoAnswer, job: _Job, *, fresh: bool) -> _Done | _At | _Gone | _Failed:
+def _read_step(answer: Answer | NoAnswer, job: _Job, *, fresh: bool) -> _Done | _At | _Gone | Failed:
     """What an upload server's answer means. A session kept from an earlier run may have ended in other ways, too."""
     if isinstance(answer, NoAnswer):
         if answer.lasting:
             raise RemoteError(f"{job.what} was not sent: {answer.why}. Nothing is sent to a server that is not known")
-        return _Failed(answer.why)
+        return _failed(job, answer.why)
     if answer.status in {200, 201}:
         return _Done()
     if answer.status == 308:
         return _range_end(answer, job.size)
     if answer.status in _GONE or (not fresh and answer.status in {400, 401, 403}):
         return _Gone()
-    if answer.status >= 500 or answer.status in _LATER:
-        return _Failed(f"the server answered {answer.status}", after_s=retry_after(answer))
+    if may_pass(answer.status):
+        return _failed(job, f"the server answered {answer.status}", after_s=retry_after(answer.headers))
     said = saying(answer.body, job.client.login.redact)
     raise RemoteError(
         f"{job.what} was not taken: the server answered {answer.status}{said}. Check the file's name and size"

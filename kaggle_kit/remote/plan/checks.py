@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import KitError
-from kaggle_kit.remote.plan.kernel_build import kernel_name
+from kaggle_kit.remote.client.notebooks import kernel_name
 from kaggle_kit.remote.plan.problem import Problem
 from kaggle_kit.remote.plan.secrets import is_key_file, secrets_in_file, secrets_in_text
 from kaggle_kit.runtime.manifest import files_digest, read_manifest

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from kaggle_kit.remote.client.notebooks import source_identity
 from kaggle_kit.remote.plan.compare import Consent, Step, unclear
-from kaggle_kit.remote.plan.kernel_build import source_hash
 
 if TYPE_CHECKING:
     from kaggle_kit.remote.plan.resources import Resource
@@ -27,7 +27,7 @@ def compare_notebook(
     if seen is None:
         gone = f"version {known.version} was pushed and is gone from Kaggle" if known else "not on Kaggle yet"
         return Step(resource=resource, action="create", reason=gone, becomes=1, sends=True)
-    there = source_hash(seen.source)
+    there = source_identity(seen.source)
     step = Step(resource=resource, action="unchanged", reason="", version=seen.version, becomes=seen.version)
     if known and known.source == there and known.version <= seen.version:
         return _unless_failed(_by_state(step, known, seen, inputs), remote)

@@ -97,32 +97,3 @@ def _refuse_unless(right: bool, key: str, found: object) -> None:
 
 def _is_reference(text: object, parts: int) -> bool:
     return isinstance(text, str) and text.count("/") == parts - 1 and all(text.split("/"))
-
-
-def source_hash(text: str) -> str:
-    """SHA-256 of what a notebook says: kind and text of each cell, and the kernel's name.
-
-    Outputs, ids, metadata, line ends and the form of the JSON do not count: Kaggle and its client rewrite them. A text
-    that is no notebook is hashed as it is.
-    """
-    try:
-        body = json.loads(text)
-        cells = [[cell["cell_type"], _text(cell.get("source", ""))] for cell in body["cells"]]
-        said: object = [kernel_name(text), cells]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        said = _text(text)
-    return sha256(json.dumps(said).encode()).hexdigest()
-
-
-def _text(source: object) -> str:
-    whole = "".join(map(str, source)) if isinstance(source, list) else str(source)
-    return whole.replace("\r\n", "\n").rstrip("\n")
-
-
-def kernel_name(text: str) -> str | None:
-    """The kernel's name in a notebook's metadata, without which Kaggle runs nothing; None where it is missing."""
-    try:
-        name = json.loads(text)["metadata"]["kernelspec"]["name"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return str(name) if name else None

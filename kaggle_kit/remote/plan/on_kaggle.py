@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kaggle_kit.remote.client import datasets, models, notebooks
-from kaggle_kit.remote.client.model_ref import parse_ref
-from kaggle_kit.remote.client.ready import UNDER_WAY
-from kaggle_kit.remote.client.small_file import dataset_file, model_file
+from kaggle_kit.remote.client.versions import UNDER_WAY
 from kaggle_kit.remote.plan.seen import SeenDataset, SeenKernel, SeenModel
+from kaggle_kit.remote.references import parse_variation
 
 if TYPE_CHECKING:
     from kaggle_kit.remote.client.client import Client
@@ -36,19 +35,19 @@ class OnKaggle:
 
     def dataset_file(self, reference: str, version: int, path: str) -> bytes | None:
         """One small file of one version."""
-        return dataset_file(self._client, reference, version, path)
+        return datasets.read_file(self._client, reference, version, path)
 
     def model(self, reference: str) -> SeenModel | None:
         """The variation's newest version that is ready, and whether another is on its way."""
-        found = models.read(self._client, parse_ref(reference), files=False)
+        found = models.read(self._client, parse_variation(reference), files=False)
         if found is None:
             return None
-        newest = models.newest(self._client, parse_ref(reference))
+        newest = models.newest(self._client, parse_variation(reference))
         return SeenModel(version=found.version or 0, processing=newest is not None and newest.status in UNDER_WAY)
 
     def model_file(self, reference: str, version: int, path: str) -> bytes | None:
         """One small file of one version."""
-        return model_file(self._client, parse_ref(reference), version, path)
+        return models.read_file(self._client, parse_variation(reference), version, path)
 
     def kernel(self, reference: str) -> SeenKernel | None:
         """The notebook's newest version, which Kaggle must name. What else it does not say counts as asked for."""

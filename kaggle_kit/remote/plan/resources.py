@@ -9,9 +9,10 @@ from kaggle_kit.errors import KitError, OutsideError, ProjectError
 from kaggle_kit.outside import MEGA, read_json, read_text
 from kaggle_kit.places import homes, inside
 from kaggle_kit.project.config import CONFIG
+from kaggle_kit.remote.client.notebooks import source_identity
 from kaggle_kit.remote.plan.folders import Contents, Origin, SentFile, model_contents, origins, part_contents
 from kaggle_kit.remote.plan.hashes import HashCache, Tell, digest_of, hash_files
-from kaggle_kit.remote.plan.kernel_build import METADATA, Kernel, read_kernel, source_hash
+from kaggle_kit.remote.plan.kernel_build import METADATA, Kernel, read_kernel
 from kaggle_kit.remote.plan.problem import Problem
 from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, read_manifest
 from kaggle_kit.targets import load_target
@@ -55,7 +56,7 @@ class Resource:
     """Of a model, wherever it lies: its name in `kit.toml`, by which a notebook finds its manifest."""
     kernel: Kernel | None = None
     source: str = ""
-    """Of a notebook: the hash of what it says (see `source_hash`)."""
+    """Of a notebook: the hash of what it says (see `source_identity`)."""
     target: str | None = None
     """Of a notebook: the target that it was built for."""
     kit_wheel: str = ""
@@ -276,7 +277,7 @@ def notebook_resource(
         digest=digest_of([*entries, settings]),
         private=kernel.private,
         kernel=kernel,
-        source=source_hash(text),
+        source=source_identity(text),
         target=target.name,
         kit_wheel=str(manifest.extra.get("kit_wheel") or ""),
         online=notebook.internet,

@@ -11,8 +11,9 @@ from scripted import CUT, KEY, QUICK, TOKEN, Reply
 
 from kaggle_kit.errors import CredentialsError, RemoteError
 from kaggle_kit.remote.client.client import Client
-from kaggle_kit.remote.client.credentials import Login, Secret, log_in
+from kaggle_kit.remote.client.credentials import log_in
 from kaggle_kit.remote.client.endpoint import Endpoint
+from kaggle_kit.remote.client.login import Login, Secret
 
 KNOWN = {"active": True, "username": "me"}
 

@@ -13,8 +13,8 @@ from scripted import KEY, QUICK, TOKEN, Reply
 from kaggle_kit.errors import CredentialsError, KitError, RemoteError
 from kaggle_kit.remote.client import notebooks
 from kaggle_kit.remote.client.client import Client
-from kaggle_kit.remote.client.credentials import Login, Secret
 from kaggle_kit.remote.client.endpoint import Endpoint, endpoint_from_environment
+from kaggle_kit.remote.client.login import Login, Secret
 from kaggle_kit.remote.receipt import Receipt, save_receipt, with_run
 from kaggle_kit.secrets.own import forms, proxy_forms, redact, without_login
 

@@ -6,10 +6,10 @@ from scripted import Reply
 from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.client import models
 from kaggle_kit.remote.client.client import RefusedError
-from kaggle_kit.remote.client.model_ref import parse_ref
 from kaggle_kit.remote.client.uploads import MODEL, Sent, Upload, upload_files
+from kaggle_kit.remote.references import parse_variation
 
-REF = parse_ref("rehearsal/judge/transformers/awq")
+REF = parse_variation("rehearsal/judge/transformers/awq")
 SIZES = {"config.json": 2, "model.safetensors": 4}
 
 
@@ -23,7 +23,7 @@ def sent(inside, tmp_path):
 
 def create(client, files):
     """The model's page and its variation."""
-    models.create_model(client, REF.owner, REF.model, title="Judge")
+    models.create_model(client, REF.owner, REF.slug, title="Judge")
     return models.create_variation(client, REF, files=files, licence="Apache 2.0")
 
 
@@ -113,14 +113,14 @@ def test_what_exists_is_not_made_again(inside, sent):
 def test_a_wrong_name_is_said(text):
     """Parts, slugs and frameworks are checked before anything is asked."""
     with pytest.raises(UsageError, match=r"is not|is no"):
-        parse_ref(text)
+        parse_variation(text)
 
 
 @pytest.mark.parametrize("name", ["pyTorch", "PyTorch", "pytorch", "PY_TORCH", "MODEL_FRAMEWORK_PY_TORCH"])
 def test_a_framework_has_many_spellings(script, client, name):
     """However it is written, the call names the SDK's value."""
     script.on("GetModelInstance", {"versionNumber": 3})
-    models.read(client, parse_ref(f"me/judge/{name}/awq"), files=False)
+    models.read(client, parse_variation(f"me/judge/{name}/awq"), files=False)
     assert script.seen[0].json["framework"] == "MODEL_FRAMEWORK_PY_TORCH"
 
 

@@ -1,7 +1,6 @@
 """Files to Kaggle: whole, once, from where they were cut, and to nobody else."""
 
 import os
-import resource
 import stat
 import threading
 import time
@@ -14,7 +13,6 @@ from kaggle_kit.errors import RemoteError
 from kaggle_kit.files import user_cache
 from kaggle_kit.remote.client.client import Client
 from kaggle_kit.remote.client.credentials import log_in
-from kaggle_kit.remote.client.upload_sessions import KEPT_S, Session, Sessions
 from kaggle_kit.remote.client.uploads import Upload, forget, upload_files
 
 SIZE = 300_000
@@ -216,60 +214,6 @@ def test_sessions_are_private(inside, file):
     folder = user_cache() / "uploads"
     (kept,) = folder.glob("*.sqlite3")
     assert (stat.S_IMODE(folder.stat().st_mode), stat.S_IMODE(kept.stat().st_mode)) == (0o700, 0o600)
-
-
-@pytest.mark.usefixtures("home")
-def test_sessions_age():
-    """After six days a session is not used any more."""
-    now = [1000.0]
-    sessions = Sessions(server="s", account="a", now=lambda: now[0])
-    sessions.keep("f", Session("t", "u"))
-    assert sessions.get("f") == Session("t", "u")
-    now[0] += KEPT_S + 1
-    assert sessions.get("f") is None
-
-
-@pytest.mark.usefixtures("home")
-@pytest.mark.parametrize("damage", ["another file", "torn"])
-def test_a_damaged_file_of_sessions_is_begun_anew(damage):
-    """What cannot be read costs what it knew, and no push."""
-    kept = Sessions(server="s", account="a")
-    for number in range(200):
-        kept.keep(f"f{number}", Session("t" * 100, "u"))
-    whole = kept.path.read_bytes()
-    kept.path.write_bytes(b"garbage" * 1000 if damage == "another file" else whole[:8192] + b"x" * (len(whole) - 8192))
-    anew = Sessions(server="s", account="a")
-    assert anew.get("f1") is None
-    anew.keep("f", Session("t", "u"))
-    assert Sessions(server="s", account="a").get("f") == Session("t", "u")
-
-
-@pytest.mark.usefixtures("home")
-def test_a_file_of_sessions_that_cannot_be_written_is_told():
-    """What the disk refuses is one error that names the file, and what the file knew is kept."""
-    kept = Sessions(server="s", account="a")
-    kept.keep("f", Session("t", "u"))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (kept.path.stat().st_size, limits[1]))
-    try:
-        with pytest.raises(RemoteError, match=r"sqlite3 cannot be used.*make room on the disk"):
-            kept.keep("g", Session("t" * 100_000, "u"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert Sessions(server="s", account="a").get("f") == Session("t", "u")
-
-
-@pytest.mark.usefixtures("home")
-def test_servers_and_accounts_share_nothing():
-    """A session of one server or account is not seen by another, as it is by the official client."""
-    Sessions(server="s", account="a").keep("f", Session("t", "u"))
-    assert Sessions(server="s", account="b").get("f") is None
-    assert Sessions(server="r", account="a").get("f") is None
-
-
-def test_a_session_shows_nothing():
-    """Neither token nor address is in a session's repr."""
-    assert repr(Session("tok", "http://u")) == "<upload session>"
 
 
 def test_used_tokens_are_forgotten(inside, file):

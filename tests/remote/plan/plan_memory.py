@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from kaggle_kit.remote.client.notebooks import source_identity
 from kaggle_kit.remote.plan.folders import SentFile
 from kaggle_kit.remote.plan.hashes import digest_of
-from kaggle_kit.remote.plan.kernel_build import Kernel, source_hash
+from kaggle_kit.remote.plan.kernel_build import Kernel
 from kaggle_kit.remote.plan.resources import Resource
 from kaggle_kit.remote.plan.seen import SeenDataset, SeenKernel, SeenModel
 
@@ -148,6 +149,6 @@ def notebook(folder: Path, *cells: str, kernel: str | None = "python3", **change
         files=files,
         digest=digest_of(file.entry for file in files),
         kernel=settings,
-        source=source_hash(text),
+        source=source_identity(text),
         target="kaggle-t4x2",
     )

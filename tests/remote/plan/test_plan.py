@@ -5,7 +5,7 @@ import json
 import pytest
 from plan_memory import Memory, dataset, model, notebook, notebook_text
 
-from kaggle_kit.remote.plan.kernel_build import source_hash
+from kaggle_kit.remote.client.notebooks import source_identity
 from kaggle_kit.remote.plan.plan import make_plan
 from kaggle_kit.remote.plan.problem import Problem
 from kaggle_kit.remote.plan.resources import Resource
@@ -219,7 +219,7 @@ def test_an_edit_that_was_brought_here_is_pushed_over(tmp_path, kaggle):
     one, book = dataset(tmp_path), notebook(tmp_path, "x = 3")
     state = pushed(kaggle, one, notebook(tmp_path))
     kaggle.put_kernel(book, 2, source=notebook_text("x = 2"))
-    merged = Merged(version=2, source=source_hash(notebook_text("x = 2")))
+    merged = Merged(version=2, source=source_identity(notebook_text("x = 2")))
     state = state.with_merged(book.reference, merged)
     step = only(one, book, state=state, kaggle=kaggle)
     assert (step.action, step.version, step.becomes, step.problems) == ("new version", 2, 3, ())

@@ -1,6 +1,6 @@
 """The accelerator hours of the week."""
 
-from kaggle_kit.remote.client.quota import read_quota
+from kaggle_kit.remote.client.account import read_quota
 
 
 def test_quota_in_seconds(inside):

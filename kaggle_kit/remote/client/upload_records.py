@@ -1,8 +1,10 @@
-"""Which uploads were begun or finished, kept privately between two runs, so that the next one goes on from there."""
+"""What is kept of uploads between two runs: those begun or finished, privately, and how fast they were."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
 import sqlite3
 import stat
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import RemoteError
-from kaggle_kit.files import user_cache
+from kaggle_kit.files import user_cache, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 KEPT_S = 6 * 24 * 3600
 """An upload's address lives for about a week at Kaggle; the official client keeps it for 6 days (facts, section 3)."""
+
+_RATE = "upload-rate.json"
+_LEAST_BYTES = 10_000_000
+"""A rate of less says how long waits are, not how fast the line is."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Sessions:
     """
 
     def __init__(self, *, server: str, account: str, now: Callable[[], float] = time.time) -> None:
-        """Open or make the file. `now` is in seconds since 1970. A damaged one is begun anew.
+        """Open or make the file. `now` is in seconds since 1970. A damaged one is begun again.
 
         Raises RemoteError, as all methods do, where the folder is not private or the file cannot be written.
         """
@@ -110,3 +116,22 @@ def _private_folder(folder: Path) -> None:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise RemoteError(f"{folder} belongs to somebody else: begun uploads are not kept there. Set KIT_CACHE_DIR")
     folder.chmod(0o700)
+
+
+def remember_rate(sent_bytes: int, seconds: float) -> None:
+    """Note an upload's rate; a small upload or a cache that cannot be written changes nothing."""
+    if sent_bytes < _LEAST_BYTES or seconds <= 0:
+        return
+    try:
+        write_atomic(user_cache() / _RATE, json.dumps({"bytes_a_second": sent_bytes / seconds}) + "\n")
+    except OSError:
+        return
+
+
+def measured_rate() -> float | None:
+    """Bytes a second of the last large upload; None where there was none."""
+    try:
+        rate = float(json.loads((user_cache() / _RATE).read_text(encoding="utf-8"))["bytes_a_second"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return rate if rate > 0 and math.isfinite(rate) else None
