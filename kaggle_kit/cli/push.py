@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kaggle_kit.project import Project
     from kaggle_kit.remote.client.client import Client
     from kaggle_kit.remote.plan.plan import Plan
-    from kaggle_kit.remote.plan.resources import Resource
+    from kaggle_kit.remote.plan.resources import Notebook, Resource
     from kaggle_kit.remote.push import Applied, Listener
     from kaggle_kit.remote.receipt import Receipt
 
@@ -70,6 +70,7 @@ def push(
     """
     from kaggle_kit.errors import UsageError
     from kaggle_kit.places import inside
+    from kaggle_kit.remote.plan.resources import Notebook
     from kaggle_kit.remote.plan.state import STATE, push_lock
     from kaggle_kit.remote.push import apply
     from kaggle_kit.remote.receipt import FOLDER
@@ -92,7 +93,7 @@ def push(
         notes = message or f"kit push {name}"
         with _uploads() as listener:
             applied = apply(plan, client=client, records=place, notes=notes, listener=listener)
-        notebook = next(resource for resource in resources if resource.kind == "notebook")
+        notebook = next(resource for resource in resources if isinstance(resource, Notebook))
         receipt = _receipt(project, plan, applied, notebook, client=client, records=place)
         if receipt is None:
             return 1
@@ -120,7 +121,7 @@ def _decided_plan(
 
 
 def _receipt(
-    project: Project, plan: Plan, applied: Applied, notebook: Resource, *, client: Client, records: Path
+    project: Project, plan: Plan, applied: Applied, notebook: Notebook, *, client: Client, records: Path
 ) -> Receipt | None:
     """The receipt of the notebook's version, new or kept; None, with the reason said, where Kaggle has it otherwise."""
     from datetime import UTC, datetime

@@ -81,18 +81,23 @@ def parse_variation(text: str) -> Reference:
     return Reference(*parts)
 
 
-def bare(text: str) -> str:
-    """The normal form in lower case, without version, by which spellings are compared; other texts as they are."""
+def split_version(text: str) -> tuple[str, int | None]:
+    """The normal form without version, and the version or None; a text that is no reference stays as it is."""
     try:
-        return str(parse(text).bare).lower()
+        reference = parse(text)
     except UsageError:
-        return text.lower()
+        return text, None
+    return str(reference.bare), reference.version
+
+
+def bare(text: str) -> str:
+    """The normal form in lower case and without version, by which spellings are compared."""
+    return split_version(text)[0].lower()
 
 
 def versions(references: Iterable[str]) -> dict[str, int | None]:
     """Normal form without version → version, None where a reference has none."""
-    parsed = map(parse, references)
-    return {str(one.bare): one.version for one in parsed}
+    return dict(map(split_version, references))
 
 
 def without_prefix(text: str) -> str:

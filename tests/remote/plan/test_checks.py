@@ -8,8 +8,7 @@ from slugify import slugify
 
 from kaggle_kit.project import load_project
 from kaggle_kit.remote.plan.checks import ACCELERATORS, LICENCES, RETIRED, check
-from kaggle_kit.remote.plan.folders import SentFile
-from kaggle_kit.remote.plan.resources import Resource
+from kaggle_kit.remote.plan.resources import SentFile
 from kaggle_kit.runtime.manifest import Manifest, dump_manifest, files_digest
 
 
@@ -21,7 +20,7 @@ def found(resource, **options):
 
 def other(resource, **changed):
     """The same resource with something changed."""
-    return Resource(**vars(resource) | changed)
+    return replace(resource, **changed)
 
 
 def test_nothing_against_what_is_right(tmp_path):

@@ -13,7 +13,7 @@ from kaggle_kit.errors import KitError, ProjectError
 from kaggle_kit.project import load_project
 from kaggle_kit.remote.plan.checks import check
 from kaggle_kit.remote.plan.hashes import open_cache
-from kaggle_kit.remote.plan.resources import merge, model_resource, notebook_resource, notebook_resources
+from kaggle_kit.remote.plan.project_resources import merge, model_resource, notebook_resource, notebook_resources
 from kaggle_kit.runtime.manifest import Manifest, dump_manifest, make_manifest, read_manifest, verify_files
 
 
@@ -260,11 +260,11 @@ def test_a_notebooks_settings(project, edit):
     """The target's session is the default; image and hours are kit.toml's, and change the digest."""
     build = project.root / "build" / "answer"
     first = notebook_resource(project, "answer", build=build, cache=open_cache())
-    assert (first.kernel.session_seconds, first.kernel.image_pinning) == (32_400, "original")
+    assert (first.settings.session_seconds, first.settings.image_pinning) == (32_400, "original")
     image = f"gcr.io/kaggle-images/python@sha256:{'1' * 64}"
     edit(project.root / "kit.toml", f'image = "{image}"\nsession_hours = 0.5')
     now = notebook_resource(load_project(project.root), "answer", build=build, cache=open_cache())
-    assert (now.kernel.session_seconds, now.kernel.docker_image, now.kernel.image_pinning) == (1800, image, None)
+    assert (now.settings.session_seconds, now.settings.docker_image, now.settings.image_pinning) == (1800, image, None)
     assert now.digest != first.digest
     assert now.source == first.source
 
