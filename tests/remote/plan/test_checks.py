@@ -163,9 +163,9 @@ def test_what_is_not_sent_is_not_checked(tmp_path):
     assert found(other(dataset(tmp_path), sent=False, licence=None)) == []
 
 
-@pytest.mark.parametrize("title", ["Best answer", "LMSYS: 3rd try!", "a  b  c d e", "A_b_c & d"])
+@pytest.mark.parametrize("title", ["Best answer", "LMSYS: 3rd try!", "a  b  c d e", "A_b_c & d", "Café au lait"])
 def test_kits_slug_is_kaggles(minimal, edit, title):
-    """For plain titles the slug of kit.toml is what Kaggle's client expects."""
+    """The slug of kit.toml is what Kaggle's client expects."""
     edit(minimal / "kit.toml", title, "Best answer")
     assert load_project(minimal).notebook("answer").slug == slugify(title)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_kit.remote.plan.secrets import is_key_file, secrets_in_file, secrets_in_text
 from kaggle_kit.secrets import ALLOWED
+from kaggle_kit.secrets.files import is_key_file, secrets_in_file, secrets_in_text
 from kaggle_kit.secrets.own import forms
 
 REPOSITORY = Path(__file__).parents[3]
@@ -61,7 +61,7 @@ def test_a_text_of_another_coding_is_read(tmp_path, mark, coding):
 
 def test_a_large_file_is_searched_as_far_as_it_is_read(tmp_path, monkeypatch):
     """Beyond the limit nothing is looked at; before it, all is."""
-    monkeypatch.setattr("kaggle_kit.remote.plan.secrets.LARGEST", 20_000)
+    monkeypatch.setattr("kaggle_kit.secrets.files.LARGEST", 20_000)
     (tmp_path / "a").write_text(f"{TOKEN}\n" + "x\n" * 20_000 + f"{TOKEN}\n")
     assert [finding.line for finding in secrets_in_file(tmp_path / "a", path="a")] == [1]
 

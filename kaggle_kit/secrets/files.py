@@ -1,4 +1,4 @@
-"""Keys and passwords in what would be pushed: where they stand and of which kind, never what they are."""
+"""Secrets in files, and files for secrets by their names: where they stand and of which kind, never what they are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from kaggle_kit.secrets import ALLOWED, find_secrets
+from kaggle_kit.secrets.layers import ALLOWED
+from kaggle_kit.secrets.reader import find_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
