@@ -193,9 +193,9 @@ def submit(
     deadline: float | None,
     tell: Callable[[Receipt], None],
 ) -> Receipt:
-    """Hand in the submission.csv of the receipt's version, and with a `deadline` wait for its score.
+    """Submit the submission.csv of the receipt's version, and with a `deadline` wait for its score.
 
-    A version that was handed in with this message, or without a `message` with any, is not handed in again, but where
+    A version that was submitted with this message, or without a `message` with any, is not submitted again, unless
     Kaggle says ERROR of it. `tell` hears the receipt with each state of the submission, the first before any wait.
     Raises UsageError, before anything is asked, where its run had internet; RemoteError where it is not as it was
     asked, its run is not complete, its output holds no submission.csv, no submission is left today, or Kaggle says
@@ -210,7 +210,7 @@ def submit(
         )
     if not any(file.name == SUBMISSION for file in outputs.list_output(client, ref, version)):
         raise RemoteError(f"notebook {ref} version {version} left no {SUBMISSION}; see its log with kit logs")
-    made = _handed_in(client, competition, receipt, message)
+    made = _submitted(client, competition, receipt, message)
     receipt = _with_submission(receipt, competition, made)
     tell(receipt)
     if deadline is None:
@@ -221,7 +221,7 @@ def submit(
     return _with_submission(receipt, competition, scored)
 
 
-def _handed_in(client: Client, competition: str, receipt: Receipt, message: str | None) -> competitions.Submission:
+def _submitted(client: Client, competition: str, receipt: Receipt, message: str | None) -> competitions.Submission:
     """The version's submission: the one that the receipt or Kaggle knows, unless it failed, or a new one."""
     ref, version = receipt.notebook, receipt.version
     kept = receipt.submission if receipt.submission.get("competition") == competition else {}
@@ -232,15 +232,14 @@ def _handed_in(client: Client, competition: str, receipt: Receipt, message: str 
         there = competitions.submission(client, number)
         if there.state != competitions.ERROR:
             return there
-    if not message and (found := competitions.find_version(client, competition, kernel=ref, version=version)):
-        return found
     return competitions.submit_code(
         client,
         competition,
         kernel=ref,
         version=version,
         file_name=SUBMISSION,
-        message=message or known or f"kit push {receipt.name}",
+        message=message,
+        otherwise=known or f"kit push {receipt.name}",
     )
 
 

@@ -1,8 +1,8 @@
-"""Code submissions: hand in a run's output once, and see what it scored."""
+"""Code submissions: a run's output, submitted once, and what it scored."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError, UsageError
@@ -50,12 +50,14 @@ def submit_code(
     kernel: str,
     version: int,
     file_name: str,
-    message: str,
+    message: str | None,
+    otherwise: str = "",
 ) -> Submission:
-    """Hand in `file_name` of the output of `kernel` (`owner/slug`) version `version`.
+    """Submit `file_name` of the output of `kernel` (`owner/slug`) version `version`.
 
-    The description becomes `message [owner/slug vN]`. A submission with this very description is never made a second
-    time: it is returned with `found` True. After a lost reply the list is looked at before it is sent again, at most
+    The description becomes `message [owner/slug vN]`. A submission with this very description is not made a second
+    time, without a `message` (then `otherwise` is it) none of this version with any: the newest that did not end in
+    ERROR is returned with `found` True. After a lost reply the list is looked at before it is sent again, at most
     once. Raises UsageError, RefusedError (rules not accepted, run not complete), RemoteError (none is left today).
     """
     from kagglesdk.competitions.types.competition_api_service import ApiCreateCodeSubmissionRequest
@@ -63,12 +65,15 @@ def submit_code(
     notebook = parse_pair(kernel)
     if version < 1:
         raise UsageError(f"notebook {kernel}: {version} is no version number; submit a version that ran")
-    description = describe(message, kernel=kernel, version=version)
-    if (there := find(client, competition, description)) is not None and there.state != ERROR:
-        return there
-    failed = there.ref if there is not None else None
+    description = describe(message or otherwise, kernel=kernel, version=version)
+    of_version = [one for one in submissions(client, competition) if one.description.endswith(_mark(kernel, version))]
+    same = [one for one in of_version if one.description == description]
+    standing = [one for one in (same[:1] if message else of_version) if one.state != ERROR]
+    if standing:
+        return replace(standing[0], found=True)
+    failed = same[0].ref if same else None
     if limits(client, competition).allowed_now == 0:
-        raise RemoteError(f"{competition}: no submission is left today; hand it in tomorrow with kit submit")
+        raise RemoteError(f"{competition}: no submission is left today; submit it tomorrow with kit submit")
     request = ApiCreateCodeSubmissionRequest()
     request.competition_name = competition
     request.kernel_owner, request.kernel_slug, request.kernel_version = notebook.owner, notebook.slug, version
@@ -84,8 +89,8 @@ def submit_code(
         return Submission(ref, PENDING, description, None, file_name, None, None, None)
 
     def look() -> Submission | None:
-        seen = find(client, competition, description)
-        return None if seen is None or seen.ref == failed else seen
+        now = [one for one in submissions(client, competition) if one.description == description and one.ref != failed]
+        return replace(now[0], found=True) if now else None
 
     return client.make_once(send, look, what=what)
 
@@ -98,21 +103,6 @@ def describe(message: str, *, kernel: str, version: int) -> str:
 
 def _mark(kernel: str, version: int) -> str:
     return f"[{kernel} v{version}]"
-
-
-def find_version(client: Client, competition: str, *, kernel: str, version: int) -> Submission | None:
-    """The newest submission of a version, whatever its message, that did not end in ERROR; None where there is none."""
-    mark = _mark(kernel, version)
-    ours = (one for one in submissions(client, competition) if one.description.endswith(mark) and one.state != ERROR)
-    return next(ours, None)
-
-
-def find(client: Client, competition: str, description: str) -> Submission | None:
-    """The newest submission with exactly this description, or None."""
-    from dataclasses import replace
-
-    ours = [one for one in submissions(client, competition) if one.description == description]
-    return replace(max(ours, key=lambda one: one.ref), found=True) if ours else None
 
 
 def submission(client: Client, ref: int) -> Submission:
