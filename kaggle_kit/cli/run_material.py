@@ -128,14 +128,14 @@ def _receipt(folder: Path) -> dict[str, Any] | None:
 
 
 def _failed(report: Mapping[str, Any], record: Mapping[str, Any], receipt: Mapping[str, Any] | None) -> bool:
-    from kaggle_kit.run_states import COMPLETE, GOING_ON, UNKNOWN
+    from kaggle_kit.evaluation.read_run import GOING_ON
 
     if report:
         return not report.get("complete")
     state = ((receipt or {}).get("run") or {}).get("state")
-    if state in (None, COMPLETE):
+    if state in (None, "COMPLETE"):
         return bool(record.get("failed")) or not record
-    return state not in GOING_ON | {UNKNOWN}
+    return state not in GOING_ON
 
 
 def _log(path: Path, *, failed: bool, receipt: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:

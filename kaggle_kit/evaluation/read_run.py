@@ -28,7 +28,6 @@ from kaggle_kit.evaluation.run_facts import (
     throughput_of,
 )
 from kaggle_kit.evaluation.submission_facts import Check, read_submission, submission_checks
-from kaggle_kit.run_states import COMPLETE, GOING_ON, UNKNOWN
 from kaggle_kit.runtime.integrity import corrupt, integrity_lines
 from kaggle_kit.runtime.progress import duration
 from kaggle_kit.runtime.summary import RECORD
@@ -42,6 +41,8 @@ if TYPE_CHECKING:
     from kaggle_kit.runtime.submission import Sample
 
 WORST_ROWS = 20
+_COMPLETE = "COMPLETE"
+GOING_ON = ("QUEUED", "RUNNING", "UNKNOWN", "CANCEL_REQUESTED", "NEW_SCRIPT")
 _GB = 1e9
 
 
@@ -180,9 +181,9 @@ def _pushed_outcome(
     score = f"public score {handed['public_score']}" if handed.get("public_score") is not None else ""
     rest = "; ".join(part for part in (scored, score) if part)
     broken = [check for check in checks if check.good is False]
-    if state in GOING_ON | {UNKNOWN}:
+    if state in GOING_ON:
         return None, f"NOT ENDED: Kaggle said {state.lower().replace('_', ' ')} when it was last asked"
-    if state not in (None, COMPLETE):
+    if state not in (None, _COMPLETE):
         return False, f"FAILED: {state.lower().replace('_', ' ')}" + (
             f", {run['failure']}" if run.get("failure") else ""
         )

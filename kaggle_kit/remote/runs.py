@@ -13,7 +13,6 @@ from kaggle_kit.outside import read_json
 from kaggle_kit.remote.client import competitions, notebooks, outputs
 from kaggle_kit.remote.diagnosis import Finding, decode
 from kaggle_kit.remote.log_text import read_log
-from kaggle_kit.run_states import UNKNOWN
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 from kaggle_kit.secrets import mask
 
@@ -60,7 +59,7 @@ def wait_ended(
         if state.ended:
             return state
         now = client.clock()
-        if state.state != UNKNOWN:
+        if state.state != notebooks.UNKNOWN:
             known = now
         silent = min(_UNKNOWN_SECONDS, 10 * client.patience.settle_s)
         if now - known > silent:
