@@ -15,7 +15,7 @@ from kaggle_kit.places import CONFIG, inside, inside_whole, read_config
 from kaggle_kit.runtime.kernels import Kernel
 from kaggle_kit.suggest import did_you_mean, first_problem
 
-__all__ = ["CONFIG", "Model", "Notebook", "Project", "find_project", "load_project"]
+__all__ = ["CONFIG", "Model", "Notebook", "Project", "find_project", "load_project", "slug_of"]
 
 _SLUG = r"[a-z0-9]+(?:-[a-z0-9]+)*"
 Slug = Annotated[str, Field(pattern=rf"^{_SLUG}$")]
@@ -36,13 +36,16 @@ def _finite(value: bool | float | str) -> bool | int | float | str:
 
 
 def _with_slug(title: str) -> str:
-    if len(_slug(title)) < 5:
-        raise ValueError("a title needs five letters (a to z) or digits, of which Kaggle makes the notebook's address")
+    if len(slug_of(title)) < 5:
+        raise ValueError("a title needs five letters or digits, of which Kaggle makes the notebook's address")
     return title
 
 
-def _slug(title: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+def slug_of(title: str) -> str:
+    """What Kaggle makes of a title in an address, by the library that its client asks: "Café" becomes `cafe`."""
+    from slugify import slugify
+
+    return slugify(title)
 
 
 Value = Annotated[bool | int | float | str, AfterValidator(_finite)]
@@ -131,7 +134,7 @@ class Notebook(_Table):
     @property
     def slug(self) -> str:
         """What Kaggle makes of the title in the notebook's address."""
-        return _slug(self.title)
+        return slug_of(self.title)
 
 
 class Project(_Table):

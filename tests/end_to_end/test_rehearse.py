@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kaggle_kit.remote.failed.failures import decode
+from kaggle_kit.remote.diagnosis import decode
 from kaggle_kit.runtime.manifest import dump_manifest, make_manifest
 
 ROOT = Path(__file__).parents[2]

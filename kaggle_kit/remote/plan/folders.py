@@ -5,33 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import KitError
 from kaggle_kit.files import user_cache, write_atomic
 from kaggle_kit.places import is_outside
 from kaggle_kit.remote.plan.hashes import HashCache, Tell, hash_files
-from kaggle_kit.remote.plan.problem import Problem
-from kaggle_kit.runtime.manifest import LEFT_OUT, MANIFEST, FileEntry, Manifest, dump_manifest, read_manifest
+from kaggle_kit.remote.plan.resources import Origin, Problem, SentFile
+from kaggle_kit.runtime.manifest import LEFT_OUT, MANIFEST, Manifest, dump_manifest, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class SentFile:
-    """One file of a resource: its path on Kaggle (with `/`), size in bytes, SHA-256 in hex, and where it lies here."""
-
-    path: str
-    size: int
-    sha256: str
-    source: Path
-
-    @property
-    def entry(self) -> FileEntry:
-        """What identifies it, wherever it lies."""
-        return FileEntry(self.path, self.sha256, self.size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,22 +112,6 @@ def _written(text: str) -> SentFile:
     if not place.is_file() or place.read_bytes() != text.encode():
         write_atomic(place, text)
     return SentFile(path=MANIFEST, size=len(text.encode()), sha256=digest, source=place)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """A folder of which files are sent, links followed; and whether it lies outside of the project."""
-
-    folder: Path
-    outside: bool
-
-    def __str__(self) -> str:
-        """As a plan shows it."""
-        return f"{self.folder}{' (OUTSIDE of the project)' if self.outside else ''}"
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return {"folder": str(self.folder), "outside": self.outside}
 
 
 def origins(folder: Path, files: Iterable[SentFile], *, root: Path) -> tuple[Origin, ...]:

@@ -12,7 +12,7 @@ FIRST = {ENGINE: 1, "ada/wheels-t4-kit": 1, MODEL: 1, KERNEL: 1, "submissions": 
 LARGEST = 300_000
 """Bytes that a cut or refused upload may cost again: one file."""
 SLACK = {"upload-cut", "upload-500", "upload-503", "upload-expired"}
-NEVER_MET = {"push-drops-kernel": "kit's builds attach no notebook (kernel_sources is empty); the door's tests have it"}
+NEVER_MET = {"push-drops-kernel": "kit's builds attach no notebook (kernel_sources is empty); tests of the client do"}
 
 
 @dataclass(frozen=True)
