@@ -89,8 +89,7 @@ def logs(name: str, follow: bool, version: int | None, records: Path | None, pro
     """
     from kaggle_kit.remote.client import notebooks, outputs
     from kaggle_kit.remote.client.outputs import follow_log
-    from kaggle_kit.remote.diagnosis import decode
-    from kaggle_kit.remote.log_text import read_log
+    from kaggle_kit.remote.diagnosis import decode, read_log
     from kaggle_kit.secrets import mask
 
     project = open_project(project_folder)

@@ -127,9 +127,9 @@ def read_back(
         Check(what="internet", asked=settings.internet, found=found.internet),
         Check(what="accelerator", asked=settings.accelerator or "", found=_machine(found.machine_shape, settings.gpu)),
         Check(what="private", asked=settings.private, found=found.private),
-        Check(what="datasets", asked=_as_told(pinned, found.dataset_sources), found=sorted(found.dataset_sources)),
-        Check(what="models", asked=sorted(settings.models), found=sorted(found.model_sources)),
-        Check(what="competitions", asked=sorted(settings.competitions), found=sorted(found.competition_sources)),
+        Check(what="datasets", asked=_as_told(pinned, found.datasets), found=sorted(found.datasets)),
+        Check(what="models", asked=sorted(settings.models), found=sorted(found.models)),
+        Check(what="competitions", asked=sorted(settings.competitions), found=sorted(found.competitions)),
     )
     return Receipt(
         name=resource.name,
@@ -151,7 +151,7 @@ def _machine(shape: str | None, gpu: bool) -> str | None:
     """The accelerator that Kaggle names. A CPU session's has several names, or none."""
     if shape is None or gpu:
         return shape
-    return "" if not shape.startswith(("Nvidia", "Tpu")) else shape
+    return notebooks.accelerator_of(shape)
 
 
 def _as_told(asked: Iterable[str], told: Iterable[str]) -> list[str]:

@@ -11,8 +11,7 @@ from kaggle_kit.errors import KitError, OutsideError, RemoteError, UsageError
 from kaggle_kit.files import sha256_file, write_atomic
 from kaggle_kit.outside import read_json
 from kaggle_kit.remote.client import competitions, notebooks, outputs
-from kaggle_kit.remote.diagnosis import Finding, decode
-from kaggle_kit.remote.log_text import read_log
+from kaggle_kit.remote.diagnosis import Finding, decode, read_log
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 from kaggle_kit.secrets import mask
 

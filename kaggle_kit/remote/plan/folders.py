@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kaggle_kit.errors import KitError
 from kaggle_kit.files import user_cache, write_atomic
 from kaggle_kit.places import is_outside
-from kaggle_kit.remote.plan.hashes import HashCache, Tell, hash_files
+from kaggle_kit.remote.plan.hashes import HashCache, hash_files
 from kaggle_kit.remote.plan.resources import Origin, Problem, SentFile
 from kaggle_kit.runtime.manifest import LEFT_OUT, MANIFEST, Manifest, dump_manifest, read_manifest
 
@@ -28,11 +28,11 @@ class Contents:
     problems: tuple[Problem, ...]
 
 
-def part_contents(folder: Path, *, resource: str, cache: HashCache, tell: Tell | None = None) -> Contents:
+def part_contents(folder: Path, *, resource: str, cache: HashCache) -> Contents:
     """A part of a wheelhouse, which brings its own manifest. Raises KitError where it has none."""
     manifest = read_manifest(folder / MANIFEST)
     found = _Found(folder, resource)
-    files = _hashed(dict(found.walk()), cache=cache, tell=tell)
+    files = _hashed(dict(found.walk()), cache=cache)
     again = "write the parts again with: kit wheels dataset"
     return found.contents(files, _unlike(manifest, files, resource, next_step=again))
 
@@ -43,7 +43,6 @@ def model_contents(
     name: str,
     resource: str,
     cache: HashCache,
-    tell: Tell | None = None,
     linked: Collection[Path] = (),
 ) -> Contents:
     """A model's folder, with the manifest by which the notebook finds it as `models.NAME` of `kit.toml`.
@@ -54,7 +53,7 @@ def model_contents(
     found = _Found(folder, resource, linked)
     sources = dict(found.walk())
     own = sources.pop(MANIFEST, None)
-    files = _hashed(sources, cache=cache, tell=tell)
+    files = _hashed(sources, cache=cache)
     problems: list[Problem] = []
     extra: dict[str, object] = {}
     if own:
@@ -98,10 +97,10 @@ def _is_left_out(path: str) -> bool:
     return any(fnmatchcase(part, pattern) for part in path.split("/") for pattern in LEFT_OUT)
 
 
-def _hashed(sources: dict[str, Path], *, cache: HashCache, tell: Tell | None) -> list[SentFile]:
+def _hashed(sources: dict[str, Path], *, cache: HashCache) -> list[SentFile]:
     return [
         SentFile(path=entry.path, size=entry.size, sha256=entry.sha256, source=sources[entry.path])
-        for entry in hash_files(sources, cache=cache, tell=tell)
+        for entry in hash_files(sources, cache=cache)
     ]
 
 
