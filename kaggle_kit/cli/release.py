@@ -117,7 +117,7 @@ def _time(seconds: float) -> str:
 @click.argument("name")
 @plan_options
 @click.option("--wait", is_flag=True, help="Wait for the run's end; bring its log and output here.")
-@click.option("--submit", is_flag=True, help="Then hand in its submission.csv, and wait for the score.")
+@click.option("--submit", is_flag=True, help="Then submit its submission.csv, and wait for the score.")
 @click.option("-m", "--message", metavar="TEXT", help="The versions' notes and the submission's description.")
 @builds_option
 @records_option
@@ -187,16 +187,16 @@ def _decided_plan(
 ) -> tuple[Plan, tuple[Resource, ...]]:
     """The plan, once Kaggle is done with versions that nothing here knows: such as an interrupted push has made."""
     deadline = client.clock() + client.patience.ready_s
-    told: set[str] = set()
+    said: set[str] = set()
     while True:
         plan, resources = plan_of(project, (name,), client=client, records=records, options=options)
         undecided = [step for step in plan.steps if step.undecided]
         if not undecided or client.clock() >= deadline:
             return plan, resources
         for step in undecided:
-            if step.resource.key not in told:
+            if step.resource.key not in said:
                 say(f"{step.resource.key}: {step.reason}. Waiting for it, up to {client.patience.ready_s / 60:.0f} min")
-            told.add(step.resource.key)
+            said.add(step.resource.key)
         client.sleep(client.patience.poll_s)
 
 
@@ -268,7 +268,7 @@ def _uploads() -> Iterator[Listener]:
 def _finish(
     project: Project, receipt: Receipt, *, client: Client, records: Path, submit: bool, message: str | None
 ) -> int:
-    """Wait for the run of the receipt's version; with `submit`, hand it in too. Returns the exit code."""
+    """Wait for the run of the receipt's version; with `submit`, submit it too. Returns the exit code."""
     from kaggle_kit.remote.runs import wait_ended
 
     deadline = client.clock() + _session_seconds(project, receipt) + client.patience.queue_s
@@ -311,9 +311,9 @@ def submit(
     records: Path | None,
     project_folder: Path | None,
 ) -> int:
-    """Hand in the submission.csv of the last pushed version; the same version and message never twice.
+    """Submit the submission.csv of the last pushed version; the same version and message never twice.
 
-    Without -m a version that was handed in with any message is not handed in again, unless that failed.
+    Without -m a version that was submitted with any message is not submitted again, unless that failed.
 
     \b
     Examples:
@@ -350,7 +350,7 @@ def _kept_receipt(reference: str, name: str, version: int, *, records: Path) -> 
 def _submit(
     project: Project, receipt: Receipt, *, client: Client, records: Path, message: str | None, wait: bool = True
 ) -> int:
-    """Hand in the version's submission.csv and, with `wait`, stay until it is scored. Returns the exit code."""
+    """Submit the version's submission.csv and, with `wait`, stay until it is scored. Returns the exit code."""
     from kaggle_kit.remote.receipt import save_receipt
     from kaggle_kit.remote.runs import submit
 
@@ -378,8 +378,8 @@ def _submit(
     if wait and score is None:
         say(
             f"submission {receipt.submission['ref']} of {receipt.name} version {receipt.version}: Kaggle calls it "
-            f"complete and tells no score. See the submissions page of {project.competition}, or ask again with: "
-            f"kit submit {receipt.name} --wait --version {receipt.version} (nothing is handed in twice)"
+            f"complete and gives no score. See the submissions page of {project.competition}, or ask again with: "
+            f"kit submit {receipt.name} --wait --version {receipt.version} (nothing is submitted twice)"
         )
         return 1
     if wait:
@@ -389,4 +389,4 @@ def _submit(
 
 def _state_line(receipt: Receipt, state: RunState) -> str:
     failure = f": {state.failure}" if state.failure else ""
-    return f"{receipt.name} version {receipt.version}: {state.told}{failure}"
+    return f"{receipt.name} version {receipt.version}: {state.words}{failure}"

@@ -40,7 +40,7 @@ RUNNING, UNKNOWN = 3, 4
 @records_option
 @project_option
 def status(name: str, version: int | None, as_json: bool, records: Path | None, project_folder: Path | None) -> int:
-    """Tell how the run of the last pushed version stands; never that of another version.
+    """Report how the run of the last pushed version stands; never that of another version.
 
     \b
     Examples:
@@ -61,8 +61,7 @@ def status(name: str, version: int | None, as_json: bool, records: Path | None, 
     if receipt is not None and state.ended:
         save_receipt(place, with_run(receipt, state))
     if as_json:
-        told = {"notebook": reference, "version": number, "state": state.state, "failure": state.failure}
-        show_json(told)
+        show_json({"notebook": reference, "version": number, "state": state.state, "failure": state.failure})
     else:
         failure = f": {state.failure}" if state.failure else ""
         show(f"{reference} version {number}: {state.state.lower().replace('_', ' ')}{failure}")
@@ -226,10 +225,10 @@ def history(name: str | None, as_json: bool, records: Path | None, project_folde
 def _line(receipt: Receipt, *, several: bool) -> tuple[str, ...]:
     """A row of the table; with the notebook where its table of kit.toml has made `several`."""
 
-    def told(value: Any) -> str:
+    def shown(value: Any) -> str:
         return "–" if value is None else str(value)
 
-    run = told(receipt.run.get("state")).lower()
+    run = shown(receipt.run.get("state")).lower()
     if receipt.differing:
         run = f"not as asked: {', '.join(check.what for check in receipt.differing)}"
     made_by = receipt.made_by or "–"
@@ -240,7 +239,7 @@ def _line(receipt: Receipt, *, several: bool) -> tuple[str, ...]:
         receipt.pushed,
         commit,
         run,
-        told(receipt.submission.get("public_score")),
+        shown(receipt.submission.get("public_score")),
     )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Place = Literal["log", "failure message", "save error", "dataset status", "submission error"]
-"""Where a failure is told: in the log, in what a run's status says, in the reply to a push (SaveKernel), in a
+"""Where a failure shows: in the log, in what a run's status says, in the reply to a push (SaveKernel), in a
 dataset's status, or in a submission's error."""
 PLACES: tuple[str, ...] = get_args(Place)
 UNKNOWN = "unknown"
@@ -273,7 +273,7 @@ def plain_start(pattern: str) -> str:
 @dataclass(frozen=True)
 class LogText:
     """A log as plain text. Lines are counted from 1; `starts[i]` is where the i-th entry begins, `times[i]` its
-    seconds since the start of the run. Both are empty where the log tells no times."""
+    seconds since the start of the run. Both are empty where the log has no times."""
 
     text: str
     starts: tuple[int, ...] = ()
@@ -293,7 +293,7 @@ class LogText:
         return start, end if returned < 0 else returned
 
     def seconds(self, at: int) -> float | None:
-        """When the character `at` was written, where the log tells it."""
+        """When the character `at` was written, where the log says it."""
         place = bisect.bisect_right(self.starts, at) - 1
         return self.times[place] if place >= 0 else None
 
@@ -312,7 +312,7 @@ def read_log(raw: str) -> LogText:
 
 
 def _entries(raw: str) -> list[Any] | None:
-    """The entries of a JSON log; None where it is no such log."""
+    """The entries of a JSON log; None where it is not such a log."""
     body = raw.strip()
     if not body.startswith(("[", "{", "data:")):
         return None

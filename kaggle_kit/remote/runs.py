@@ -64,11 +64,11 @@ def wait_ended(
         if now - known > silent:
             raise RemoteError(
                 f"notebook {ref} version {version}: Kaggle has said nothing of its run for {silent:.0f} s "
-                f"(last seen: {state.told}); see {page}, then ask again with kit status"
+                f"(last seen: {state.words}); see {page}, then ask again with kit status"
             )
         if now >= deadline:
             raise RemoteError(
-                f"notebook {ref} version {version} has not ended in time (last seen: {state.told}); it goes on at "
+                f"notebook {ref} version {version} has not ended in time (last seen: {state.words}); it goes on at "
                 f"Kaggle, and cannot be stopped from here: see {page}, then ask again with kit status"
             )
         client.sleep(client.patience.poll_s)
@@ -138,10 +138,10 @@ def refuse_unfit(receipt: Receipt) -> None:
             f"notebook that did; what it made is fetched with: kit output {receipt.name}"
         )
     if receipt.differing:
-        told = "; ".join(f"{one.what} is {one.found!r}, asked was {one.asked!r}" for one in receipt.differing)
+        differing = "; ".join(f"{one.what} is {one.found!r}, asked was {one.asked!r}" for one in receipt.differing)
         raise RemoteError(
             f"notebook {receipt.notebook} version {receipt.version} is not handed in, for Kaggle has it otherwise than "
-            f"it was asked: {told}. See {receipt.url}; kit push {receipt.name} looks again and says what helps"
+            f"it was asked: {differing}. See {receipt.url}; kit push {receipt.name} looks again and says what helps"
         )
 
 

@@ -94,7 +94,7 @@ class RunState:
         return self.state == COMPLETE
 
     @property
-    def told(self) -> str:
+    def words(self) -> str:
         """The state in words, with Kaggle's own word where kit does not know it."""
         known = self.state.lower().replace("_", " ")
         return known if self.state != UNKNOWN else f"{known}: {self.said or 'Kaggle says no status'}"
@@ -175,6 +175,7 @@ def push(
     request = _request(metadata, source, session_timeout_s=session_timeout_s, pinned=pinned or {}, run=run)
     there = read(client, ref)
     newest = newest_version(there) if there is not None else 0
+
     if before is not None and newest != before:
         raise RemoteError(
             f"{what(ref)}: Kaggle shows {f'version {newest}' if newest else 'nothing'} where "
@@ -329,12 +330,14 @@ def _accept(reply: Mapping[str, Any], ref: str) -> Pushed:
             status=200,
             said=", ".join(dropped),
         )
+
     if not version and not reply.get("ref"):
         raise LostReplyError(f"SaveKernel for {what(ref)}: the answer names no notebook and no version", again=False)
     advice = f"See {url} for what was made, then push again"
     found = number(dict(reply), "versionNumber", call="SaveKernel", what=what(ref), advice=advice)
     if not reply.get("ref"):
         raise RemoteError(f"SaveKernel for {what(ref)}: Kaggle's answer holds no ref. {advice}")
+
     made = "/".join(str(reply["ref"]).strip("/").split("/")[-2:])
     if made.lower() != ref.lower():
         raise RemoteError(

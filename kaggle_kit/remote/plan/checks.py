@@ -99,6 +99,7 @@ def check(
             case Dataset() | Model():
                 found += _problems(resource, _contents(resource))
                 found += _problems(resource, _quality(resource))
+
     owners = {resource.owner for resource in resources if resource.sent}
     if PLACEHOLDER in owners and not rehearsal:
         found.append(

@@ -134,11 +134,13 @@ def _by_content(
     if same or (same is None and resource.reference in consent.accept):
         how = "its manifest says so" if same else "accepted"
         return replace(step, reason=f"version {seen.newest} on Kaggle is what is here: {how}", adopts=True)
+
     if step.waits and not consent.overwrite:
         return _undecided(step, seen.newest)
     if same is None and not step.waits and _lacks(here, seen.sizes) is None and len(here) == len(seen.sizes):
         reason = f"version {seen.newest} on Kaggle has the same names and sizes, and no manifest to tell more"
         return _unclear(step, "unknown", reason, consent)
+
     if known is None:
         reason = f"version {seen.newest} on Kaggle was not pushed from here, and holds something else"
     elif known.version < seen.newest:
@@ -314,6 +316,7 @@ def compare_notebook(
     if seen is None:
         gone = f"version {known.version} was pushed and is gone from Kaggle" if known else "not on Kaggle yet"
         return Step(resource=resource, action="create", reason=gone, becomes=1, sends=True)
+
     there, newest = source_identity(seen.source), newest_version(seen)
     step = Step(resource=resource, action="unchanged", reason="", version=newest, becomes=newest)
     if known and known.source == there and known.version <= newest:
@@ -323,6 +326,7 @@ def compare_notebook(
     if known and known.merged and known.merged.source == there and known.merged.version <= newest:
         reason = f"the edits of version {known.merged.version} on Kaggle were brought here"
         return _sent(step, "new version", reason)
+
     if known is None:
         reason = f"version {newest} on Kaggle was not pushed from here, and its source is another"
     elif known.version < newest:

@@ -54,6 +54,7 @@ def model_contents(
     sources = dict(found.walk())
     own = sources.pop(MANIFEST, None)
     files = _hashed(sources, cache=cache)
+
     problems: list[Problem] = []
     extra: dict[str, object] = {}
     if own:
@@ -64,12 +65,14 @@ def model_contents(
         else:
             extra = dict(manifest.extra)
             problems += _misnamed(manifest, own, name, resource)
-            restore = "bring the file back, or make the manifest anew and repeat the dry run"
+            restore = "bring the file back, or make the manifest again and repeat the dry run"
             problems += _unlike(manifest, files, resource, next_step=restore)
+
     if not files:
         problems.append(
             Problem(resource=resource, what=f"{folder} holds no file to send", next_step="put the model there")
         )
+
     made = Manifest("model", name, tuple(file.entry for file in files), extra)
     return found.contents([*files, _written(dump_manifest(made))], problems)
 

@@ -120,7 +120,7 @@ def model_resource(project: Project, name: str, *, cache: HashCache) -> Dataset 
     if not folder.is_dir():
         missing = Problem(
             resource=resource.key,
-            what=f"models.{name}.path = {table.path!r} is no folder here, so what Kaggle has is used as it is",
+            what=f"models.{name}.path = {table.path!r} is not a folder here, so what Kaggle has is used as it is",
             next_step="put the model there to push it",
             warning=True,
         )
@@ -194,12 +194,15 @@ def notebook_resource(project: Project, name: str, *, build: Path, cache: HashCa
         manifest = read_manifest(build / MANIFEST)
     except KitError as error:
         raise ProjectError(f"{build} holds no whole build ({error}); {again}") from error
+
     target = load_target(str(manifest.extra.get("target", notebook.target)), project=project.root)
     seconds = round(notebook.session_hours * 3600) if notebook.session_hours else target.session_seconds
     reference, settings = read_settings(build, image=notebook.image, session_seconds=seconds)
+
     sources = {path: build / path for path in (settings.code_file, METADATA)}
     if lacking := [path for path, source in sources.items() if source.is_symlink() or not source.is_file()]:
         raise ProjectError(f"{build} lacks {lacking[0]}; {again}")
+
     entries = hash_files(sources, cache=cache)
     problems = tuple(
         Problem(
@@ -210,10 +213,12 @@ def notebook_resource(project: Project, name: str, *, build: Path, cache: HashCa
         for entry in entries
         if entry not in manifest.files
     )
+
     try:
         text = read_text(sources[settings.code_file], most_bytes=NOTEBOOK_BYTES)
     except OutsideError as error:
         raise ProjectError(f"{error}; or {again}") from error
+
     files = tuple(SentFile(path=e.path, size=e.size, sha256=e.sha256, source=sources[e.path]) for e in entries)
     return Notebook(
         reference=reference,
