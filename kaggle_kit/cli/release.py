@@ -71,34 +71,34 @@ def plan(
         project.notebook(name)
     options = PlanOptions(unproved, overwrite, accept, builds)
     with open_client() as client:
-        found, _ = plan_of(project, names, client=client, records=records or project.root, options=options)
+        result, _ = plan_of(project, names, client=client, records=records or project.root, options=options)
     if as_json:
-        show_json(found.to_json())
+        show_json(result.to_json())
     else:
-        _show_plan(found)
-    return 0 if found.allowed else 1
+        _show_plan(result)
+    return 0 if result.allowed else 1
 
 
-def _show_plan(found: Plan) -> None:
+def _show_plan(plan: Plan) -> None:
     """The plan as a table, and below it what speaks against it."""
     rows = [
         (key, action, versions, _amount(size, seconds), reason)
-        for key, action, versions, reason, size, seconds in found.rows()
+        for key, action, versions, reason, size, seconds in plan.rows()
     ]
     show_table(("what", "action", "version", "to send", "why"), rows, right=("to send",))
-    if found.sent:
+    if plan.sent:
         show("", "To be sent, with all that it holds:")
-    for step in found.sent:
+    for step in plan.sent:
         for origin in step.resource.origins:
             show(f"- {step.resource.key}: {origin}")
-    for title, problems in (("This forbids a push:", found.refusals), ("Worth knowing:", found.warnings)):
+    for title, problems in (("This forbids a push:", plan.refusals), ("Worth knowing:", plan.warnings)):
         if problems:
             show("", title)
             for problem in problems:
                 show(f"- {problem}")
-    if found.allowed:
-        whole = _amount(found.send_bytes, found.seconds())
-        show("", f"To send: {whole or 'nothing'}" if found.sent else "Nothing to push.")
+    if plan.allowed:
+        whole = _amount(plan.send_bytes, plan.seconds())
+        show("", f"To send: {whole or 'nothing'}" if plan.sent else "Nothing to push.")
 
 
 def _amount(size: int, seconds: float | None) -> str:

@@ -172,19 +172,19 @@ def quota(as_json: bool) -> None:
     from kaggle_kit.remote.client.account import read_quota
 
     with open_client() as client:
-        found = read_quota(client)
+        hours = read_quota(client)
         name = client.username
     if as_json:
-        show_json({"account": name, **asdict(found)})
+        show_json({"account": name, **asdict(hours)})
         return
     for what, used, allowed in (
-        ("GPU", found.gpu_used_s, found.gpu_allowed_s),
-        ("TPU", found.tpu_used_s, found.tpu_allowed_s),
+        ("GPU", hours.gpu_used_s, hours.gpu_allowed_s),
+        ("TPU", hours.tpu_used_s, hours.tpu_allowed_s),
     ):
         if used is not None or allowed is not None:
             show(f"{what}: {_hours(used)} of {_hours(allowed)} used")
-    if found.renewed:
-        show(f"renewed: {found.renewed}")
+    if hours.renewed:
+        show(f"renewed: {hours.renewed}")
 
 
 def _hours(seconds: float | None) -> str:

@@ -109,8 +109,8 @@ def _log_name(names: Iterable[str]) -> str:
 
 def kept_log(folder: Path) -> Path:
     """The log in a folder of `fetch`: where there are several such names, the longest is not the run's own file."""
-    found = [path.name for path in folder.glob(f"*{LOG}") if _LOGS.fullmatch(path.name)]
-    return folder / max(found, key=len, default=LOG)
+    names = [path.name for path in folder.glob(f"*{LOG}") if _LOGS.fullmatch(path.name)]
+    return folder / max(names, key=len, default=LOG)
 
 
 def output_facts(fetched: Fetched) -> tuple[dict[str, Any], ...]:

@@ -243,11 +243,11 @@ def _lacks(expected: Mapping[str, int], seen: Mapping[str, int]) -> str | None:
     """The first file that Kaggle does not have as it was sent. Kaggle may list paths, or names alone."""
     alone = {path.rsplit("/", 1)[-1]: size for path, size in seen.items()}
     for path, size in sorted(expected.items()):
-        found = seen.get(path, alone.get(path.rsplit("/", 1)[-1]))
-        if found is None:
+        size_there = seen.get(path, alone.get(path.rsplit("/", 1)[-1]))
+        if size_there is None:
             return f"lacks {path}"
-        if found != size:
-            return f"has {path} with {found:,} bytes instead of {size:,}"
+        if size_there != size:
+            return f"has {path} with {size_there:,} bytes instead of {size:,}"
     return None
 
 
@@ -408,11 +408,11 @@ def _lost(known: PushedNotebook, seen: RemoteNotebook) -> list[str]:
     reasons = []
     for one in known.inputs:
         name = split_version(one)[0]
-        found = theirs.get(name)
-        if found is None:
+        attached = theirs.get(name)
+        if attached is None:
             reasons.append(f"Kaggle did not attach {name}")
-        elif found not in {name, one}:
-            reasons.append(f"Kaggle attached {found}, not {one}")
+        elif attached not in {name, one}:
+            reasons.append(f"Kaggle attached {attached}, not {one}")
     return reasons
 
 

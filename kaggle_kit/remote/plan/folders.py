@@ -31,10 +31,10 @@ class Contents:
 def part_contents(folder: Path, *, resource: str, cache: HashCache) -> Contents:
     """A part of a wheelhouse, which brings its own manifest. Raises KitError where it has none."""
     manifest = read_manifest(folder / MANIFEST)
-    found = _Found(folder, resource)
-    files = _hashed(dict(found.walk()), cache=cache)
+    walk = _Walk(folder, resource)
+    files = _hashed(dict(walk.files()), cache=cache)
     again = "write the parts again with: kit wheels dataset"
-    return found.contents(files, _unlike(manifest, files, resource, next_step=again))
+    return walk.contents(files, _unlike(manifest, files, resource, next_step=again))
 
 
 def model_contents(
@@ -50,8 +50,8 @@ def model_contents(
     The manifest is made here, of what is sent; what else the folder's own one says is kept. A link may lead out of the
     folder into those of `linked` (links followed).
     """
-    found = _Found(folder, resource, linked)
-    sources = dict(found.walk())
+    walk = _Walk(folder, resource, linked)
+    sources = dict(walk.files())
     own = sources.pop(MANIFEST, None)
     files = _hashed(sources, cache=cache)
 
@@ -74,7 +74,7 @@ def model_contents(
         )
 
     made = Manifest("model", name, tuple(file.entry for file in files), extra)
-    return found.contents([*files, _written(dump_manifest(made))], problems)
+    return walk.contents([*files, _written(dump_manifest(made))], problems)
 
 
 def _misnamed(manifest: Manifest, path: Path, name: str, resource: str) -> list[Problem]:
@@ -86,9 +86,9 @@ def _misnamed(manifest: Manifest, path: Path, name: str, resource: str) -> list[
 
 def _unlike(manifest: Manifest, files: list[SentFile], resource: str, *, next_step: str) -> list[Problem]:
     """The first file that is not what the manifest says, if there is one."""
-    found = {file.path: file.entry for file in files}
-    wrong = [entry for entry in manifest.files if found.get(entry.path, entry) != entry]
-    missing = [entry for entry in manifest.files if entry.path not in found and not _is_left_out(entry.path)]
+    here = {file.path: file.entry for file in files}
+    wrong = [entry for entry in manifest.files if here.get(entry.path, entry) != entry]
+    missing = [entry for entry in manifest.files if entry.path not in here and not _is_left_out(entry.path)]
     for entries, what in ((missing, "is missing"), (wrong, "is not the file that manifest.json lists")):
         if entries:
             more = f" (and {len(entries) - 1} more)" if len(entries) > 1 else ""
@@ -124,7 +124,7 @@ def origins(folder: Path, files: Iterable[SentFile], *, root: Path) -> tuple[Ori
     return tuple(Origin(folder=place, outside=is_outside(root, place)) for place in (home, *others))
 
 
-class _Found:
+class _Walk:
     """A walk through one folder, and what it met on the way."""
 
     def __init__(self, folder: Path, resource: str, linked: Collection[Path] = ()) -> None:
@@ -142,7 +142,7 @@ class _Found:
             problems=(*self.problems, *problems),
         )
 
-    def walk(self, below: str = "") -> Iterator[tuple[str, Path]]:
+    def files(self, below: str = "") -> Iterator[tuple[str, Path]]:
         """Path on Kaggle and place of every file that is sent."""
         folder = self.folder / below
         try:
@@ -157,7 +157,7 @@ class _Found:
                 if _is_left_out(name):
                     self.left_out.append(f"{known}/")
                 else:
-                    yield from self.walk(f"{known}/")
+                    yield from self.files(f"{known}/")
             elif _is_left_out(name):
                 self.left_out.append(known)
             elif self._is_sound(path, known):

@@ -114,9 +114,9 @@ def make_plan(
     steps: list[AnyStep] = []
     for resource in resources:
         steps.append(_with_owner(_compare(resource, steps, state, remote, consent), login))
-    found = {*problems, *(problem for step in steps for problem in step.problems)}
+    everything = {*problems, *(problem for step in steps for problem in step.problems)}
     order = {step.resource.key: at for at, step in enumerate(steps)}
-    ranked = sorted(found, key=lambda problem: (problem.warning, order.get(problem.resource, -1), problem))
+    ranked = sorted(everything, key=lambda problem: (problem.warning, order.get(problem.resource, -1), problem))
     return Plan(steps=tuple(steps), problems=tuple(ranked), state=_adopted(state, steps), rate=rate)
 
 

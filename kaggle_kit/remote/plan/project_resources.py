@@ -276,14 +276,14 @@ def read_settings(folder: Path, *, image: str, session_seconds: int) -> tuple[st
 
 def _sources(body: Mapping[str, Any], key: str, parts: int) -> tuple[str, ...]:
     """A list of references of so many parts. Raises ValueError."""
-    found = body.get(key) or []
-    _refuse_unless(isinstance(found, list) and all(_is_reference(source, parts) for source in found), key, found)
-    return tuple(sorted(found))
+    value = body.get(key) or []
+    _refuse_unless(isinstance(value, list) and all(_is_reference(source, parts) for source in value), key, value)
+    return tuple(sorted(value))
 
 
-def _refuse_unless(right: bool, key: str, found: object) -> None:
+def _refuse_unless(right: bool, key: str, value: object) -> None:
     if not right:
-        raise ValueError(f"{key} = {found!r}")
+        raise ValueError(f"{key} = {value!r}")
 
 
 def _is_reference(text: object, parts: int) -> bool:
