@@ -98,13 +98,13 @@ def plan_of(
 
     state = load_state(records)
     cache = open_cache()
-    found: list[Resource] = []
+    needed: list[Resource] = []
     for name in names or sorted(project.notebooks):
         project.notebook(name)
         folder = _build_folder(project, name, options)
-        found += notebook_resources(project, name, build=folder, parts=_parts(project, name, folder), cache=cache)
+        needed += notebook_resources(project, name, build=folder, parts=_parts(project, name, folder), cache=cache)
     cache.save()
-    resources = merge(found)
+    resources = merge(needed)
     problems = check(
         resources,
         unproved=lambda target: None if options.unproved else proof_problem(project.root, target),

@@ -141,8 +141,7 @@ def _failed(report: Mapping[str, Any], record: Mapping[str, Any], receipt: Mappi
 def _log(path: Path, *, failed: bool, receipt: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
     """The log of a failed run, readable and without secrets, and what it means."""
     from kaggle_kit.outside import read_bytes
-    from kaggle_kit.remote.diagnosis import decode
-    from kaggle_kit.remote.log_text import read_log
+    from kaggle_kit.remote.diagnosis import decode, read_log
     from kaggle_kit.secrets import mask
 
     if not failed or not path.is_file():

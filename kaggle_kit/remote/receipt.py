@@ -82,12 +82,12 @@ class Receipt:
 
     @property
     def online(self) -> bool:
-        """Whether the version's run has internet, as asked or as Kaggle says: no competition takes such a one."""
+        """Whether the version's run has internet, as asked or as Kaggle says: no competition takes such a version."""
         return any(check.what == "internet" and True in (check.asked, check.found) for check in self.checks)
 
     @property
     def makes_model(self) -> bool:
-        """Whether the version was to have internet: such a one makes a model, and is good for nothing else."""
+        """Whether the version was to have internet: such a version makes a model, and is good for nothing else."""
         return any(check.what == "internet" and check.asked is True for check in self.checks)
 
     def to_json(self) -> dict[str, Any]:
@@ -120,6 +120,7 @@ def read_back(
             f"notebook {resource.reference} version {version} was pushed, but Kaggle does not show it yet: "
             f"see {url}, and run kit plan to see what is there"
         )
+
     inputs = plan.inputs(resource)
     pinned = [one for one in inputs if split_version(one)[0] in settings.datasets]
     checks = (
@@ -127,10 +128,11 @@ def read_back(
         Check(what="internet", asked=settings.internet, found=found.internet),
         Check(what="accelerator", asked=settings.accelerator or "", found=_machine(found.machine_shape, settings.gpu)),
         Check(what="private", asked=settings.private, found=found.private),
-        Check(what="datasets", asked=_as_told(pinned, found.dataset_sources), found=sorted(found.dataset_sources)),
-        Check(what="models", asked=sorted(settings.models), found=sorted(found.model_sources)),
-        Check(what="competitions", asked=sorted(settings.competitions), found=sorted(found.competition_sources)),
+        Check(what="datasets", asked=_pinned_as(pinned, found.datasets), found=sorted(found.datasets)),
+        Check(what="models", asked=sorted(settings.models), found=sorted(found.models)),
+        Check(what="competitions", asked=sorted(settings.competitions), found=sorted(found.competitions)),
     )
+
     return Receipt(
         name=resource.name,
         notebook=resource.reference,
@@ -151,12 +153,12 @@ def _machine(shape: str | None, gpu: bool) -> str | None:
     """The accelerator that Kaggle names. A CPU session's has several names, or none."""
     if shape is None or gpu:
         return shape
-    return "" if not shape.startswith(("Nvidia", "Tpu")) else shape
+    return notebooks.accelerator_of(shape)
 
 
-def _as_told(asked: Iterable[str], told: Iterable[str]) -> list[str]:
-    """The references with their versions where Kaggle tells versions at all, else without."""
-    versioned = {name for name, version in versions(told).items() if version is not None}
+def _pinned_as(asked: Iterable[str], there: Iterable[str]) -> list[str]:
+    """The references with their versions where Kaggle gives versions at all, else without."""
+    versioned = {name for name, version in versions(there).items() if version is not None}
     return sorted(one if (name := split_version(one)[0]) in versioned else name for one in asked)
 
 

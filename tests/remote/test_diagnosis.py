@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from failure_cases import GOOD, LOGS, MESSAGES
 
-from kaggle_kit.remote.diagnosis import PLACES, UNKNOWN, decode, decode_message, failures, plain_start
-from kaggle_kit.remote.log_text import read_log
+from kaggle_kit.remote.diagnosis import PLACES, UNKNOWN, decode, decode_message, failures, plain_start, read_log
 
 ROOT = Path(__file__).parents[3]
 KNOWN = {failure.id: failure for failure in failures()}

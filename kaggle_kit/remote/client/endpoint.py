@@ -30,7 +30,7 @@ class Endpoint:
 
     @property
     def name(self) -> str:
-        """What tells this server from another: `https://api.kaggle.com`, `http://127.0.0.1:8080`."""
+        """What distinguishes this server from another: `https://api.kaggle.com`, `http://127.0.0.1:8080`."""
         return without_login(self.proxy) if self.proxy else self.url
 
     @property

@@ -50,7 +50,7 @@ def list_output(client: Client, ref: str, version: int) -> tuple[OutputFile, ...
 
 
 def log(client: Client, ref: str, version: int) -> str:
-    """The log of the run of `version` as Kaggle keeps it (see `log_text.read_log`), "" where there is none yet."""
+    """The log of the run of `version` as Kaggle keeps it (see `diagnosis.read_log`), "" where there is none yet."""
     for reply in _pages(client, ref, version):
         if reply.get("log"):
             return client.login.redact(str(reply["log"]))
