@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError
+from kaggle_kit.evaluation.answers import slices_of
 from kaggle_kit.evaluation.bootstrap import REPLICATES, SEED, Estimate, Resampled, resample
 from kaggle_kit.evaluation.metrics import brier, chance_error, class_gaps, hits, losses, top_gaps
-from kaggle_kit.evaluation.slices import slices_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from kaggle_kit.evaluation.answers import Answers
-    from kaggle_kit.evaluation.slices import Slice
+    from kaggle_kit.evaluation.answers import Answers, Slice
     from kaggle_kit.runtime.combine import Calibration
 
     Array = NDArray[np.float64]

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError
-from kaggle_kit.evaluation.answers import apply_bins, normalise
+from kaggle_kit.evaluation.answers import FOLDS, apply_bins, folds_of, normalise
 from kaggle_kit.evaluation.bootstrap import SEED, Estimate, mean_estimate, resample
 from kaggle_kit.evaluation.fit import Fit, Problem, Pull, minimise, orbits
-from kaggle_kit.evaluation.folds import FOLDS, folds_of
 from kaggle_kit.evaluation.metrics import losses
 from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.combine import Bin

@@ -7,13 +7,12 @@ KL is KL(reference || quantised), the sum over the labels of p_ref · ln(p_ref /
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError, RunError
+from kaggle_kit.evaluation.answers import length_masks
 from kaggle_kit.evaluation.bootstrap import Estimate, mean_estimate
 from kaggle_kit.evaluation.metrics import losses
-from kaggle_kit.evaluation.slices import LENGTHS
 from kaggle_kit.evaluation.solution import outcome_of
 
 if TYPE_CHECKING:
@@ -145,10 +144,7 @@ def compare(pairs: Pairs) -> Comparison:
     """The figures of `pairs`; lengths that no row has are left out."""
     import numpy as np
 
-    place = np.searchsorted(LENGTHS, pairs.tokens, side="left")
-    names = [f"up to {LENGTHS[0]:,}", *(f"{low + 1:,} to {high:,}" for low, high in pairwise(LENGTHS))]
-    names.append(f"above {LENGTHS[-1]:,}")
-    parts = [_figures(name, pairs, place == k) for k, name in enumerate(names) if (place == k).any()]
+    parts = [_figures(name, pairs, mask) for name, mask in length_masks(pairs.tokens).items() if mask.any()]
     return Comparison(_figures("all", pairs, np.full(len(pairs), True)), parts, pairs.masses, pairs.left_out)
 
 

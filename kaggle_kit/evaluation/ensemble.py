@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError
-from kaggle_kit.evaluation.answers import apply_bins, normalise
+from kaggle_kit.evaluation.answers import apply_bins, folds_of, normalise
 from kaggle_kit.evaluation.assess import common_rows
 from kaggle_kit.evaluation.bootstrap import SEED, Estimate, mean_estimate
 from kaggle_kit.evaluation.calibrate import TEMPERATURE, fit_bins
-from kaggle_kit.evaluation.folds import folds_of
+from kaggle_kit.evaluation.fit import best_weights, mix
 from kaggle_kit.evaluation.metrics import losses
-from kaggle_kit.evaluation.mixture import best_weights, mix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,10 +9,9 @@ from evaluation.made_scores import COLUMNS, blurred, made, scores_of, truth
 from sklearn.metrics import log_loss
 
 from kaggle_kit.errors import DataError
-from kaggle_kit.evaluation.answers import answers_of, normalise
+from kaggle_kit.evaluation.answers import answers_of, normalise, slices_of
 from kaggle_kit.evaluation.assess import assess, common_rows, difference, swap_consistency
 from kaggle_kit.evaluation.metrics import losses
-from kaggle_kit.evaluation.slices import slices_of
 from kaggle_kit.runtime.combine import Bin, Calibration
 
 
