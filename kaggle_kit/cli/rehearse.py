@@ -18,7 +18,7 @@ from kaggle_kit.files import user_config
 from kaggle_kit.places import inside_whole
 
 if TYPE_CHECKING:
-    from kaggle_kit.evaluation.solution import Solution
+    from kaggle_kit.evaluation.metrics import Solution
     from kaggle_kit.notebook.build import Build
     from kaggle_kit.project import Project
     from kaggle_kit.remote.loopback.faults import Fault
@@ -193,7 +193,7 @@ def _kaggle(
 ) -> LoopbackKaggle:
     """The Kaggle of this rehearsal, which knows the competition, and the project's owner as its user."""
     from kaggle_kit.errors import RemoteError
-    from kaggle_kit.evaluation.solution import log_loss
+    from kaggle_kit.evaluation.metrics import log_loss
     from kaggle_kit.remote.loopback.server import LoopbackKaggle
     from kaggle_kit.remote.loopback.settings import Settings
 

@@ -199,7 +199,7 @@ def _outcomes(
 ) -> Mapping[str, str] | None:
     """The outcomes of the run's rows; None where they are of other rows and were not asked for."""
     from kaggle_kit.errors import DataError
-    from kaggle_kit.evaluation.solution import read_solution
+    from kaggle_kit.evaluation.metrics import read_solution
 
     if solution is None:
         return None

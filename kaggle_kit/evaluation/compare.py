@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import DataError, RunError
 from kaggle_kit.evaluation.answers import length_masks
 from kaggle_kit.evaluation.bootstrap import Estimate, mean_estimate
-from kaggle_kit.evaluation.metrics import losses
-from kaggle_kit.evaluation.solution import outcome_of
+from kaggle_kit.evaluation.metrics import losses, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

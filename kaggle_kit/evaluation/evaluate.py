@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import __version__
 from kaggle_kit.errors import DataError
+from kaggle_kit.evaluation.metrics import outcome_of
 from kaggle_kit.evaluation.score_file import Scored, Scoring, score_records, state_folder
 from kaggle_kit.evaluation.scores import FORMAT, LOGP, WORST_ROWS, Scores, make_scores, write_scores
-from kaggle_kit.evaluation.solution import outcome_of
 from kaggle_kit.evaluation.tables import read_table
 from kaggle_kit.evaluation.text_facts import text_facts
 from kaggle_kit.files import sha256_file

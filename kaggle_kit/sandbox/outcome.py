@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError
+from kaggle_kit.evaluation.metrics import Solution, log_loss
 from kaggle_kit.evaluation.record import read_record, unread_line
 from kaggle_kit.evaluation.run_facts import EXECUTED, LOG, SUBMISSION
-from kaggle_kit.evaluation.solution import Solution, log_loss
 from kaggle_kit.evaluation.submission_facts import SUBMISSION_BYTES
 from kaggle_kit.outside import read_text
 from kaggle_kit.runtime.integrity import corrupt, integrity_lines

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_kit.evaluation.solution import Solution
+from kaggle_kit.evaluation.metrics import Solution
 from kaggle_kit.notebook.build import build
 from kaggle_kit.project import load_project
 from kaggle_kit.runtime.submission import Sample
