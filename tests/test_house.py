@@ -26,7 +26,7 @@ FLOORS = {
 FLOORS["cli"] = set(FLOORS)
 GROUND_OF_RUNTIME = {"child", "errors", "files", "outside"}
 HEAVY = {"torch", "vllm", "transformers", "pandas", "polars", "kaggle", "numpy", "scipy"}
-LINES = 400
+LINES = 500
 PROJECT_FOLDERS = {"project", "project.root", "self.root", "records"}
 WRITERS = {"cli/terminal.py", "cli/displays.py"}
 WRITING = {"print", "sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__", "os.write"} | {
@@ -176,7 +176,7 @@ def test_a_projects_places_have_one_door(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=place)
 def test_a_module_is_read_in_one_sitting(path):
-    """A module has at most 400 lines."""
+    """A module has at most 500 lines."""
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LINES
 
 

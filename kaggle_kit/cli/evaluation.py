@@ -66,7 +66,7 @@ def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> None:
     """
     from kaggle_kit.errors import UsageError
     from kaggle_kit.evaluation.answers import answers_of
-    from kaggle_kit.evaluation.assess import assess, difference, kinds_of
+    from kaggle_kit.evaluation.assess import Predictions, assess, difference, kinds_of
     from kaggle_kit.evaluation.scores import read_scores
 
     there = Path(name) if name.endswith(".parquet") else None
@@ -85,7 +85,11 @@ def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> None:
         before = answers_of(other, given["against"])
         last = list(kinds_of(before, _calibration_of(other, None)).values())[-1]
         now = kinds_of(answers, calibration)[found.final]
-        compared = difference((before, last), (answers, now), seed=given["seed"])
+        compared = difference(
+            Predictions(before.ids, before.columns, last, before.outcome),
+            Predictions(answers.ids, answers.columns, now, answers.outcome),
+            seed=given["seed"],
+        )
     if as_json:
         body = {"scores": str(path), "facts": dict(scores.facts), **found.to_json()}
         show_json(body | ({"against": compared.to_json()} if compared else {}))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kaggle_kit.evaluation.assess import SliceFigures
     from kaggle_kit.evaluation.metrics import Reliability
-    from kaggle_kit.evaluation.run_facts import Lengths
+    from kaggle_kit.evaluation.run import Lengths
 
 _HEIGHT = 210.0
 _WINDOWS = 60

@@ -34,8 +34,8 @@ The file's own metadata hold one more text under the key `kaggle-kit`: a JSON ob
 `calibration` (the object of the model folder's calibration.json, or null; it was not applied to the file's figures),
 `hashes` (object: `task`, `model` (its manifest), `data`: SHA-256), `versions` (object: `kaggle_kit`, `engine`,
 `python`), `machine` (text), `data` (the table's name), `seconds` (of the whole run), `stages` (object: stage →
-seconds), `figures` (object, see `runtime.figures`), `throughput` (list of [seconds, prompt tokens done so far]), `seal`
-(object: `name`, and `open`, sentences about what it leaves open).
+seconds), `figures` (object, see `runtime.record.Counts`), `throughput` (list of [seconds, prompt tokens done so far]),
+`seal` (object: `name`, and `open`, sentences about what it leaves open).
 """
 
 from __future__ import annotations

@@ -6,12 +6,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError, ModelError
-from kaggle_kit.evaluation.record import read_record
 from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
-from kaggle_kit.runtime.summary import RECORD
-from kaggle_kit.sandbox.outcome import failure_of, left_behind
-from kaggle_kit.sandbox.report import seal_lines, unsealed_lines
+from kaggle_kit.runtime.record import RECORD, read_record
+from kaggle_kit.sandbox.report import failure_of, left_behind, seal_lines, unsealed_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +25,7 @@ _LISTED = 3
 
 
 @dataclass(frozen=True)
-class Made:
+class MadeModel:
     """The model that a run left. Sizes in bytes."""
 
     name: str
@@ -54,7 +52,7 @@ class ModelReport:
     unsealed: tuple[str, ...]
     seconds: dict[str, float]
     peak_bytes: int
-    model: Made | None
+    model: MadeModel | None
     left_open: tuple[str, ...] = ()
     """What no seal of this kind closes."""
     notes: tuple[str, ...] = field(default_factory=tuple)
@@ -77,7 +75,7 @@ class ModelReport:
         return out + unsealed_lines(self.unsealed)
 
 
-def _model_lines(model: Made) -> list[str]:
+def _model_lines(model: MadeModel) -> list[str]:
     packed = f"{model.bits} bits" if model.bits else "not quantised"
     packed += f", groups of {model.group_size}" if model.group_size else ""
     size = f"{model.parameters / 1e6:,.1f} M parameters, {packed}, {model.bytes / 1e6:,.1f} MB"
@@ -113,7 +111,7 @@ def make_model_report(
     failure = failure_of(built, results, execution, record)
     made, problem = _made(results)
     outcome = f"{made.name} is a whole model of {made.bytes / 1e6:,.1f} MB" if made else f"NO model: {problem}"
-    making: dict[str, float] = record.get("make", {}).get("seconds", {})
+    making = record.make.seconds if record.make else {}
     return ModelReport(
         notebook=built.name,
         target=built.target.name,
@@ -124,7 +122,7 @@ def make_model_report(
         left_open=seal.left_open,
         seconds={
             "preparing": round(preparing_seconds, 2),
-            **_renamed(record.get("stages", {}), making),
+            **_with_inner(record.stages, making),
             "whole notebook": round(execution.seconds, 2),
         },
         peak_bytes=execution.peak_bytes,
@@ -133,17 +131,17 @@ def make_model_report(
     )
 
 
-def _renamed(stages: Mapping[str, float], making: Mapping[str, float]) -> dict[str, float]:
-    """The notebook's stages, that of the quantiser followed by its own."""
-    found: dict[str, float] = {}
+def _with_inner(stages: Mapping[str, float], making: Mapping[str, float]) -> dict[str, float]:
+    """The notebook's stages, that of the quantiser followed by the quantiser's own."""
+    seconds_of: dict[str, float] = {}
     for name, seconds in stages.items():
-        found[name] = seconds
+        seconds_of[name] = seconds
         if name == "quantize":
-            found |= {f"  {inner}": part for inner, part in making.items()}
-    return found
+            seconds_of |= {f"  {inner}": part for inner, part in making.items()}
+    return seconds_of
 
 
-def _made(results: Path) -> tuple[Made | None, str]:
+def _made(results: Path) -> tuple[MadeModel | None, str]:
     """The one model in a run's output, sound as `kit model inspect` sees it; or why there is none."""
     folders = sorted(path.parent for path in results.glob(f"*/{MANIFEST}"))
     if len(folders) != 1:
@@ -155,7 +153,7 @@ def _made(results: Path) -> tuple[Made | None, str]:
         return None, str(error)
 
 
-def _inspected(folder: Path) -> Made:
+def _inspected(folder: Path) -> MadeModel:
     manifest = read_manifest(folder / MANIFEST)
     if (manifest.kind, manifest.name) != ("model", folder.name):
         raise ModelError(f"{folder.name} has the manifest of the {manifest.kind} {manifest.name!r}")
@@ -165,7 +163,7 @@ def _inspected(folder: Path) -> Made:
         listed = "; ".join(str(error) for error in found.errors[:_LISTED])
         raise ModelError(f"{folder.name} is not sound: {listed}")
     packing = found.quantisation
-    return Made(
+    return MadeModel(
         name=manifest.name,
         architecture=found.architecture.name,
         layers=found.architecture.layers,
