@@ -79,22 +79,22 @@ def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> None:
     path = there or Path(str(out))
     scores = read_scores(there) if there else _run(name, path, given)
     answers, calibration = answers_of(scores, path), _calibration_of(scores, given["calibration"])
-    found = assess(answers, calibration=calibration, seed=given["seed"])
+    assessment = assess(answers, calibration=calibration, seed=given["seed"])
     compared = None
     if other is not None:
         before = answers_of(other, given["against"])
         last = list(kinds_of(before, _calibration_of(other, None)).values())[-1]
-        now = kinds_of(answers, calibration)[found.final]
+        now = kinds_of(answers, calibration)[assessment.final]
         compared = difference(
             Predictions(before.ids, before.columns, last, before.outcome),
             Predictions(answers.ids, answers.columns, now, answers.outcome),
             seed=given["seed"],
         )
     if as_json:
-        body = {"scores": str(path), "facts": dict(scores.facts), **found.to_json()}
+        body = {"scores": str(path), "facts": dict(scores.facts), **assessment.to_json()}
         show_json(body | ({"against": compared.to_json()} if compared else {}))
     else:
-        show(*_evaluation_lines(path, answers, found))
+        show(*_evaluation_lines(path, answers, assessment))
         if compared is not None:
             show(*_difference_lines(given["against"], compared))
 
@@ -148,34 +148,34 @@ def _calibration_of(scores: Scores, path: Path | None) -> Calibration | None:
     return parse_calibration(carried, columns=scores.columns, where="the model's calibration") if carried else None
 
 
-def _evaluation_lines(path: Path, answers: Answers, found: Assessment) -> list[str]:
+def _evaluation_lines(path: Path, answers: Answers, assessment: Assessment) -> list[str]:
     """The metrics as a person reads them."""
     by_model, both = int(answers.by_model.sum()), int((answers.in_both & answers.by_model).sum())
     rows = f"{len(answers):,} rows, {by_model:,} answered by the model ({both:,} in both orders)"
-    names = list(found.figures[found.final])
+    names = list(assessment.figures[assessment.final])
     lines = [f"{path}: {rows}", "", f"{'':<14}" + "".join(f"{name:<29}" for name in names).rstrip()]
-    for kind, figures in found.figures.items():
+    for kind, figures in assessment.figures.items():
         lines.append(f"{kind:<14}" + "".join(f"{figures[name]!s:<29}" for name in names).rstrip())
-    lines += [f"{'':<14}in brackets: 95 % intervals; an ECE of {found.chance_ece:.4f} would be chance alone", ""]
-    lines += [f"{kind} less plain, log loss: {gain.signed}" for kind, gain in found.gains.items()]
-    if found.swap:
-        apart, place, changed = (found.swap[name] for name in ("apart", "first place", "changed"))
+    lines += [f"{'':<14}in brackets: 95 % intervals; an ECE of {assessment.chance_ece:.4f} would be chance alone", ""]
+    lines += [f"{kind} less plain, log loss: {gain.signed}" for kind, gain in assessment.gains.items()]
+    if assessment.swap:
+        apart, place, changed = (assessment.swap[name] for name in ("apart", "first place", "changed"))
         apart_text = f"exchanged answers: probabilities {apart} apart, {place.signed} for the first place"
         lines.append(f"{apart_text}, another favourite in {changed.value:.1%} of rows")
-    for by in dict.fromkeys(one.by for one in found.slices):
-        lines += ["", f"{f'by {by} ({found.final})':<34}{'rows':>8}  {'log loss':<29}accuracy"]
+    for by in dict.fromkeys(one.by for one in assessment.slices):
+        lines += ["", f"{f'by {by} ({assessment.final})':<34}{'rows':>8}  {'log loss':<29}accuracy"]
         lines += [
             f"  {one.name:<32}{one.rows:>8,}  {one.log_loss!s:<29}{one.accuracy}"
-            for one in found.slices
+            for one in assessment.slices
             if one.by == by
         ]
     return lines
 
 
-def _difference_lines(path: Path, found: Difference) -> list[str]:
-    left = f"; {found.left_out:,} are in one file only" if found.left_out else ""
-    head = f"less {path}, over {found.rows:,} rows of both (paired{left})"
-    return ["", head, *(f"  {name:<12}{one.signed}" for name, one in found.figures.items())]
+def _difference_lines(path: Path, difference: Difference) -> list[str]:
+    left = f"; {difference.left_out:,} are in one file only" if difference.left_out else ""
+    head = f"less {path}, over {difference.rows:,} rows of both (paired{left})"
+    return ["", head, *(f"  {name:<12}{one.signed}" for name, one in difference.figures.items())]
 
 
 @click.command()
@@ -210,32 +210,32 @@ def calibrate(source: Path, out: Path, kind: str, seed: int, as_json: bool) -> N
     if out.suffix != ".json":
         raise UsageError(f"{out} must end in .json: the notebook reads calibration.json in the model's folder")
     scores = read_scores(source)
-    found = fit(answers_of(scores, source), kind=kind, seed=seed)
+    fitted = fit(answers_of(scores, source), kind=kind, seed=seed)
     hashes = {name: scores.facts["hashes"].get(name) for name in ("model", "task", "data")}
-    body = found.body(seed=seed, model_name=scores.name, notebook=scores.facts["notebook"], hashes=hashes)
+    body = fitted.body(seed=seed, model_name=scores.name, notebook=scores.facts["notebook"], hashes=hashes)
     write_calibration(out, body)
     if as_json:
-        tried = {name: one.to_json() for name, one in found.tried.items()}
-        facts: dict[str, Any] = {"out": str(out), "kind": found.kind, "gain": found.gain.to_json(), "tried": tried}
-        facts |= {"within_noise": found.in_noise, "refused": dict(found.refused), "calibration": body}
+        tried = {name: one.to_json() for name, one in fitted.tried.items()}
+        facts: dict[str, Any] = {"out": str(out), "kind": fitted.kind, "gain": fitted.gain.to_json(), "tried": tried}
+        facts |= {"within_noise": fitted.in_noise, "refused": dict(fitted.refused), "calibration": body}
         show_json(facts)
     else:
-        show(*_calibration_lines(out, scores.columns, found, model=scores.name))
+        show(*_calibration_lines(out, scores.columns, fitted, model=scores.name))
 
 
-def _calibration_lines(out: Path, columns: Sequence[str], found: Calibrated, *, model: str) -> list[str]:
+def _calibration_lines(out: Path, columns: Sequence[str], fitted: Calibrated, *, model: str) -> list[str]:
     """The fit as a person reads it."""
-    passes = "rows in both orders" if found.both else "rows"
-    lines = [f"{out}: {found.kind}, fitted on {found.gain.rows:,} {passes}"]
-    lines += _bin_lines(found.bins, columns, "both orders" if found.both else "")
-    lines += _bin_lines(found.one_pass, columns, "one pass")
+    passes = "rows in both orders" if fitted.both else "rows"
+    lines = [f"{out}: {fitted.kind}, fitted on {fitted.gain.rows:,} {passes}"]
+    lines += _bin_lines(fitted.bins, columns, "both orders" if fitted.both else "")
+    lines += _bin_lines(fitted.one_pass, columns, "one pass")
     lines += ["", f"{'on rows that no fit saw':<26}{'log loss':<30}{'less uncalibrated':<34}less plain, uncalibrated"]
-    for kind, gain in found.tried.items():
-        mark = "*" if kind == found.kind else " "
+    for kind, gain in fitted.tried.items():
+        mark = "*" if kind == fitted.kind else " "
         same, plain = gain.over_same.signed, gain.over_plain.signed
         lines.append(f"{mark} {kind:<24}{gain.loss!s:<30}{same:<34}{plain}")
-    lines += [f"  {kind} not tried: {reason}" for kind, reason in found.refused.items()]
-    if found.in_noise:
+    lines += [f"  {kind} not tried: {reason}" for kind, reason in fitted.refused.items()]
+    if fitted.in_noise:
         return [*lines, "", "the gain is within noise: on these rows the model does as well without the calibration"]
     return [*lines, "", f"to use it, put it into the folder of models.{model} as calibration.json"]
 
@@ -277,12 +277,12 @@ def ensemble(sources: tuple[Path, ...], minutes: str | None, calibrated: bool, s
     from kaggle_kit.evaluation.scores import read_scores
 
     files = [read_scores(path) for path in sources]
-    found = weigh(_members(sources, files, minutes), calibrate=calibrated, seed=seed)
+    weighed = weigh(_members(sources, files, minutes), calibrate=calibrated, seed=seed)
     notes = _notes(files)
     if as_json:
-        show_json(found.to_json() | {"notes": notes})
+        show_json(weighed.to_json() | {"notes": notes})
         return
-    show(*_ensemble_lines(found))
+    show(*_ensemble_lines(weighed))
     for note in notes:
         say(f"note: {note}")
 
@@ -316,12 +316,12 @@ def _times(text: str, count: int) -> list[float]:
     from kaggle_kit.errors import UsageError
 
     try:
-        found = [float(part) for part in text.split(",")]
+        minutes = [float(part) for part in text.split(",")]
     except ValueError:
-        found = []
-    if len(found) != count or not all(0 < one < math.inf for one in found):
+        minutes = []
+    if len(minutes) != count or not all(0 < one < math.inf for one in minutes):
         raise UsageError(f"--minutes {text}: give {count} numbers above 0 with commas between, one for each file")
-    return found
+    return minutes
 
 
 def _notes(files: Sequence[Scores]) -> list[str]:
@@ -337,23 +337,23 @@ def _notes(files: Sequence[Scores]) -> list[str]:
     return notes
 
 
-def _ensemble_lines(found: Ensemble) -> list[str]:
+def _ensemble_lines(ensemble: Ensemble) -> list[str]:
     """The ensemble as a person reads it."""
-    width = max(len(one.name) for one in found.members) + 2
+    width = max(len(one.name) for one in ensemble.members) + 2
     lines = [
-        f"{found.rows:,} rows that all models answered; each judged by weights that did not see it",
-        f"log loss {found.loss}, less {found.best} alone {found.over_best.signed}",
+        f"{ensemble.rows:,} rows that all models answered; each judged by weights that did not see it",
+        f"log loss {ensemble.loss}, less {ensemble.best} alone {ensemble.over_best.signed}",
         "",
         f"{'':<{width}}{'weight':<24}{'alone':<29}{'ensemble less that without it':<34}minutes   per hour",
     ]
-    for one in found.members:
+    for one in ensemble.members:
         weight = f"{one.weight:.3f} ({one.spread[0]:.3f} to {one.spread[1]:.3f})"
         time = f"{one.minutes:>7g}" if one.minutes is not None else f"{'?':>7}"
         rate = f"{one.gain_per_hour:+.4f}" if one.gain_per_hour is not None else ""
         noise = "  within noise" if one.gain.in_noise else ""
         line = f"{one.name:<{width}}{weight:<24}{one.loss!s:<29}{one.gain.signed:<34}{time}   {rate}{noise}"
         lines.append(line.rstrip())
-    lines += ["", f"{'errors correlate':<{max(width, 18)}}" + "".join(f"{one.name:>10}" for one in found.members)]
-    for one, row in zip(found.members, found.correlation, strict=True):
+    lines += ["", f"{'errors correlate':<{max(width, 18)}}" + "".join(f"{one.name:>10}" for one in ensemble.members)]
+    for one, row in zip(ensemble.members, ensemble.correlation, strict=True):
         lines.append(f"{one.name:<{max(width, 18)}}" + "".join(f"{value:>10.3f}" for value in row))
-    return [*lines, "", "for the notebook's table in kit.toml:", *found.kit_toml().splitlines()]
+    return [*lines, "", "for the notebook's table in kit.toml:", *ensemble.kit_toml().splitlines()]

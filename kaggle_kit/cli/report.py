@@ -57,9 +57,9 @@ def report(run: Path, out: Path | None, **given: Any) -> None:
     """
     from kaggle_kit.evaluation.report_page import report_page
 
-    found, default = load_run(run, Given(**given))
-    _write(out or default, report_page(found))
-    show(found.outcome)
+    loaded, default = load_run(run, Given(**given))
+    _write(out or default, report_page(loaded))
+    show(loaded.outcome)
 
 
 @click.command()

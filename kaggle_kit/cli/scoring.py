@@ -27,7 +27,7 @@ UNSEALED = "The model's worker sees and may change every file that this user may
 
 
 def notebook_name(project: Project, name: str | None) -> str:
-    """The notebook that is meant: `name`, or the only one that scores. Raises UsageError where it must be named."""
+    """The notebook that is meant: `name`, or the only one that scores. Raises UsageError if it must be named."""
     from kaggle_kit.errors import UsageError
 
     if name is not None:
@@ -70,15 +70,15 @@ class WorkerSeal:
 
 
 def open_seal(wanted: str | None) -> WorkerSeal:
-    """The seal of workers, said before anything starts. Raises KitError where the wanted one does not work here."""
+    """The seal of workers, said before anything starts. Raises KitError if the wanted one does not work here."""
     from kaggle_kit.sandbox.seal import choose_seal
 
     seal = choose_seal(wanted)
     if seal.name == NOT_SEALED:
         say(f"seal: none. {UNSEALED}")
         return WorkerSeal(NOT_SEALED, (UNSEALED,), None)
-    told = " ".join((f"seal: {seal.name}, without a network.", *seal.unsealed))
-    say(told)
+    sentence = " ".join((f"seal: {seal.name}, without a network.", *seal.unsealed))
+    say(sentence)
     return WorkerSeal(seal.name, seal.unsealed, seal)
 
 

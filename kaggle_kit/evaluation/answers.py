@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 _LEAST = -700.0
-"""Below this, e to the power of it is no number any more; a log-probability of minus infinity becomes it."""
+"""Below this, e to the power of it is 0; a log-probability of minus infinity becomes it."""
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 TURNS = (1, 2, 3)
 CUTS = (0.0, 0.25, 0.5)
@@ -109,12 +109,12 @@ class Answers:
         """[N, K]: `averaged`, calibrated where a model answered."""
         import numpy as np
 
-        found = self.averaged.copy()
+        values = self.averaged.copy()
         for two_passes in (False, True):
             chosen = self.by_model & (self.in_both == two_passes)
             bins = calibration.bins_of(passes=2 if two_passes else 1)
-            found[chosen] = apply_bins(bins, found[chosen], tokens=self.tokens[chosen], columns=self.columns)
-        return np.where(self.by_model[:, None], found, self.averaged)
+            values[chosen] = apply_bins(bins, values[chosen], tokens=self.tokens[chosen], columns=self.columns)
+        return np.where(self.by_model[:, None], values, self.averaged)
 
 
 def apply_bins(bins: Sequence[Bin], values: Array, *, tokens: Whole, columns: Sequence[str]) -> Array:
@@ -128,7 +128,7 @@ def apply_bins(bins: Sequence[Bin], values: Array, *, tokens: Whole, columns: Se
 
 
 def answers_of(scores: Scores, path: Path | str = "the scores file") -> Answers:
-    """The answers of a scores file. Raises DataError where an outcome is no column, or an id stands twice in a pass."""
+    """The answers of a scores file. Raises DataError if an outcome is no column, or an id is there twice in a pass."""
     import numpy as np
 
     plain, swapped = scores.of_pass(PLAIN), scores.of_pass(SWAPPED)
@@ -170,8 +170,8 @@ class Slice:
 
 def slices_of(answers: Answers) -> list[Slice]:
     """The slices that have rows. Length and cut are of rows that a model answered."""
-    found = [*_lengths(answers), *_turns(answers), *_scripts(answers), *_cuts(answers), *_labels(answers)]
-    return [one for one in found if one.rows]
+    slices = [*_lengths(answers), *_turns(answers), *_scripts(answers), *_cuts(answers), *_labels(answers)]
+    return [part for part in slices if part.rows]
 
 
 def length_masks(tokens: Whole) -> dict[str, Mask]:
@@ -206,8 +206,8 @@ def _scripts(answers: Answers) -> list[Slice]:
     small = [name for name, count in ordered if count < LEAST_ROWS]
     if len(small) == 1:
         large, small = [*large, *small], []
-    found = [Slice("script", name, scripts == name) for name in large]
-    return [*found, Slice("script", OTHER, np.isin(scripts.astype(str), small))]
+    slices = [Slice("script", name, scripts == name) for name in large]
+    return [*slices, Slice("script", OTHER, np.isin(scripts.astype(str), small))]
 
 
 def _cuts(answers: Answers) -> list[Slice]:
@@ -216,13 +216,13 @@ def _cuts(answers: Answers) -> list[Slice]:
     whole = np.maximum(answers.lines["whole_tokens"].to_numpy(), 1)
     share = np.clip(1 - answers.tokens / whole, 0, 1)
     was_cut = (answers.lines["cut"] != "").to_numpy()
-    found = [Slice("cut", "nothing", answers.by_model & ~was_cut)]
+    slices = [Slice("cut", "nothing", answers.by_model & ~was_cut)]
     for low, high in zip(CUTS, [*CUTS[1:], np.inf], strict=True):
         name = f"{low:.0%} to {high:.0%}" if np.isfinite(high) else f"above {low:.0%}"
         name = f"up to {high:.0%}" if low == 0 else name
         inside = (share > low) & (share <= high) if low else share <= high
-        found.append(Slice("cut", name, answers.by_model & was_cut & inside))
-    return found
+        slices.append(Slice("cut", name, answers.by_model & was_cut & inside))
+    return slices
 
 
 def _labels(answers: Answers) -> list[Slice]:

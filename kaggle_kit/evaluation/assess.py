@@ -85,7 +85,7 @@ class Assessment:
         return {
             "rows": self.rows,
             "final": self.final,
-            "figures": {kind: _json(found) for kind, found in self.figures.items()},
+            "figures": {kind: _json(estimates) for kind, estimates in self.figures.items()},
             "difference_to_plain": _json(self.gains),
             "swap": _json(self.swap),
             "chance_ece": self.chance_ece,
@@ -107,7 +107,7 @@ class _Table:
     def __init__(self) -> None:
         self._columns: list[NDArray[Any]] = []
         self._places: dict[tuple[Any, str], slice] = {}
-        self._found: Resampled | None = None
+        self._samples: Resampled | None = None
 
     def add(self, group: Any, name: str, columns: NDArray[Any]) -> None:
         """Add [N] or [N, M] figures."""
@@ -120,15 +120,15 @@ class _Table:
         """Draw the samples that all estimates are made of."""
         import numpy as np
 
-        self._found = resample(np.concatenate(self._columns, axis=1), seed=seed, replicates=replicates)
+        self._samples = resample(np.concatenate(self._columns, axis=1), seed=seed, replicates=replicates)
 
     def mean(self, group: Any, name: str, *, less: Any = None) -> Estimate:
         """A column's mean; less that of the same column of another group, paired."""
-        found, value, samples = self._of(group, name)
+        drawn, value, samples = self._of(group, name)
         if less is not None:
             _, base, base_samples = self._of(less, name)
             value, samples = value - base, samples - base_samples
-        return found.estimate(float(value[0]), samples[:, 0])
+        return drawn.estimate(float(value[0]), samples[:, 0])
 
     def add_kind(self, kind: str, values: Array, outcome: Whole) -> None:
         """Add the metrics of one kind of answer, [N, K] log-probabilities."""
@@ -153,33 +153,33 @@ class _Table:
 
     def gaps(self, group: Any, name: str) -> Estimate:
         """The sum of the absolute means of columns."""
-        found, value, samples = self._of(group, name)
-        return found.estimate(float(abs(value).sum()), abs(samples).sum(axis=1), biased=True)
+        drawn, value, samples = self._of(group, name)
+        return drawn.estimate(float(abs(value).sum()), abs(samples).sum(axis=1), biased=True)
 
     def ratio(self, group: Any, name: str, *, to: str, rows: int) -> Estimate:
         """The mean over a slice, as the ratio of two means; a replicate without a row of it has none."""
         import numpy as np
 
-        found, top, top_samples = self._of(group, name)
+        drawn, top, top_samples = self._of(group, name)
         _, bottom, bottom_samples = self._of(group, to)
         with np.errstate(invalid="ignore", divide="ignore"):
             samples = top_samples[:, 0] / bottom_samples[:, 0]
-        return found.estimate(float(top[0] / bottom[0]), samples, rows=rows)
+        return drawn.estimate(float(top[0] / bottom[0]), samples, rows=rows)
 
     def _of(self, group: Any, name: str) -> tuple[Resampled, Array, Array]:
-        assert self._found is not None, "resample first"  # noqa: S101
+        assert self._samples is not None, "resample first"  # noqa: S101
         place = self._places[group, name]
-        return self._found, self._found.value[place], self._found.samples[:, place]
+        return self._samples, self._samples.value[place], self._samples.samples[:, place]
 
 
 def kinds_of(answers: Answers, calibration: Calibration | None) -> dict[str, Array]:
     """The answers that the file allows, each [N, K]: plain, both orders, calibrated."""
-    found = {PLAIN: answers.plain}
+    kinds = {PLAIN: answers.plain}
     if answers.in_both.any():
-        found[BOTH] = answers.averaged
+        kinds[BOTH] = answers.averaged
     if calibration is not None:
-        found[CALIBRATED] = answers.calibrated(calibration)
-    return found
+        kinds[CALIBRATED] = answers.calibrated(calibration)
+    return kinds
 
 
 def assess(
@@ -249,9 +249,8 @@ def swap_consistency(answers: Answers, *, seed: int = SEED, replicates: int = RE
     """How far p(A | A first) is from p(A | B first), over the rows with both passes; empty if there are none.
 
     `apart`: the mean absolute difference of an exchanged column's probability; `first place`: the mean by which such a
-    column is likelier where it stands as its own name says than where it stands in the other's place, with the sign
-    of the first of each pair (above 0: the model likes the first place); `changed`: the share of rows whose likeliest
-    column differs.
+    column is likelier in the place of its own name than in the other's place, with the sign of the first of each pair
+    (above 0: the model likes the first place); `changed`: the share of rows whose likeliest column differs.
     """
     import numpy as np
 
@@ -265,8 +264,8 @@ def swap_consistency(answers: Answers, *, seed: int = SEED, replicates: int = RE
     difference = plain - swapped
     place = ((difference[:, ones] - difference[:, others]) / 2).mean(axis=1)
     changed = (plain.argmax(axis=1) != swapped.argmax(axis=1)).astype(float)
-    found = resample(np.stack([apart, place, changed], axis=1), seed=seed, replicates=replicates)
-    return {name: found.mean(number) for number, name in enumerate(("apart", "first place", "changed"))}
+    means = resample(np.stack([apart, place, changed], axis=1), seed=seed, replicates=replicates)
+    return {name: means.mean(number) for number, name in enumerate(("apart", "first place", "changed"))}
 
 
 @dataclass(frozen=True)

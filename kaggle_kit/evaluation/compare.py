@@ -50,7 +50,7 @@ class Pairs:
 class Figures:
     """Of some rows: KL and its quantiles, decisions that changed, log loss of both and its paired difference.
 
-    The log losses are None where no outcome is known.
+    The log losses are None if no outcome is known.
     """
 
     name: str
@@ -109,7 +109,7 @@ def pair(
 ) -> Pairs:
     """The rows that both models answered in the plain pass; `records` are the table's rows, in the order of the ids.
 
-    Raises DataError where they read a row as prompts of different lengths (their tokenizers differ), RunError where no
+    Raises DataError if they read a row as prompts of different lengths (their tokenizers differ), RunError if no
     row is answered by both.
     """
     import numpy as np
@@ -206,7 +206,7 @@ class Proof:
 
 
 def proof_of(scored: Scored) -> Proof:
-    """What a run over a few rows proves. Raises RunError where the engine failed on a row, or saw none."""
+    """What a run over a few rows proves. Raises RunError if the engine failed on a row, or saw none."""
     seen = [entry for entry in scored.plain.values() if entry.tokens]
     failed = next((entry for entry in seen if entry.log_probabilities is None), None)
     if failed is not None:

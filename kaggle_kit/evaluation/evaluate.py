@@ -68,26 +68,26 @@ def evaluate(
     """Score the labelled rows of `source` into the scores file `out`, and return it.
 
     What is scored so far stands in the folder `OUT.kit`; a call that finds it goes on from there, and removes it when
-    `out` is whole. Raises DataError where the table does not fit the task or a row has not one outcome, RunError
-    where the worker failed.
+    `out` is whole. Raises DataError if the table does not fit the task or a row has not one outcome, RunError
+    if the worker failed.
     """
     records = read_table(source)[:rows]
     columns = list(scoring.task.labels)
     # Before hours of scoring, not after.
-    found = _outcomes(records, columns, id_column or "id", source)
+    outcomes = _outcomes(records, columns, id_column or "id", source)
     state = state_folder(out)
     scored = score_records(
         records, source=source, state=state, scoring=scoring, id_column=id_column, on_event=line.show
     )
     facts = _facts(source, scored, scoring, names) | {"throughput": line.points}
-    scores = make_scores(_Lines(scored, scoring, dict(zip(scored.ids, found, strict=True))).all(), facts)
+    scores = make_scores(_Lines(scored, scoring, dict(zip(scored.ids, outcomes, strict=True))).all(), facts)
     write_scores(out, scores)
     shutil.rmtree(state, ignore_errors=True)
     return scores
 
 
 def _outcomes(records: Sequence[Mapping[str, Any]], columns: Sequence[str], id_column: str, source: Path) -> list[str]:
-    """Each row's outcome. Raises DataError where a label's column is missing or a row has not one outcome."""
+    """Each row's outcome. Raises DataError if a label's column is missing or a row has not one outcome."""
     if lacking := [column for column in columns if records and column not in records[0]]:
         raise DataError(
             f"{source} has no column {lacking[0]!r}: labelled rows say with a 1 which of {', '.join(columns)} came true"

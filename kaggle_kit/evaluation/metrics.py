@@ -144,9 +144,9 @@ def class_gaps(values: Array, outcome: Whole, *, bins: int = BINS) -> Array:
 def _spread(gaps: Array, places: Whole, width: int) -> Array:
     import numpy as np
 
-    found = np.zeros((len(gaps), width))
-    found[np.arange(len(gaps)), places] = gaps
-    return found
+    spread = np.zeros((len(gaps), width))
+    spread[np.arange(len(gaps)), places] = gaps
+    return spread
 
 
 @dataclass(frozen=True)
@@ -185,8 +185,8 @@ def chance_error(values: Array, *, seed: int, draws: int = 100, bins: int = BINS
     rng = np.random.default_rng(seed)
     confidence = np.exp(values.max(axis=1))
     place = bin_of(confidence, bins=bins)
-    found = []
+    errors = []
     for _ in range(draws):
         gaps = confidence - (rng.random(len(confidence)) < confidence)
-        found.append(np.abs(np.bincount(place, weights=gaps, minlength=bins)).sum() / len(confidence))
-    return float(np.mean(found))
+        errors.append(np.abs(np.bincount(place, weights=gaps, minlength=bins)).sum() / len(confidence))
+    return float(np.mean(errors))

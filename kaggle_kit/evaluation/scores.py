@@ -8,8 +8,8 @@ table that was scored; those of the swapped pass follow in the same order, for t
 | `id` | text | the row's id |
 | `pass` | text | `plain`, or `swapped`: scored with the task's pairs of fields exchanged |
 | `logp_COLUMN` | float64 | one for each label column of the task, in its order: see below |
-| `mass` | float64, null | of all labels before they were renormalised; null where no model answered |
-| `tokens` | int64 | of the prompt as the model got it; 0 where no model answered |
+| `mass` | float64, null | of all labels before they were renormalised; null if no model answered |
+| `tokens` | int64 | of the prompt as the model got it; 0 if no model answered |
 | `whole_tokens` | int64 | of the prompt uncut; the share that was cut is 1 - tokens / whole_tokens |
 | `budget` | int64 | the token budget of a prompt |
 | `cut` | text | the fields that lost text, with commas between; empty for an uncut row |
@@ -125,7 +125,7 @@ def write_scores(path: Path, scores: Scores) -> None:
 
 
 def read_scores(path: Path) -> Scores:
-    """Read what `write_scores` wrote. Raises DataError where the file is missing or is no scores file."""
+    """Read what `write_scores` wrote. Raises DataError if the file is missing or is no scores file."""
     import polars as pl
 
     if not path.is_file():

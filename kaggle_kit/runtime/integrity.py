@@ -51,7 +51,7 @@ class BackgroundHashes:
 
     A model's turn comes when its engine has loaded: what memory still holds of its files is not read a second time, and
     reading the rest disturbs no start.
-    While any worker loads, the thread rests. A folder without a readable manifest is left out: the worker tells of it.
+    While any worker loads, the thread rests. A folder without a readable manifest is left out: the worker reports it.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -136,7 +136,7 @@ class BackgroundHashes:
                     return
 
     def _check(self, folder: Path, entry: FileEntry) -> bool:
-        """Hash one file and note it; False where the thread is to end."""
+        """Hash one file and note it; False if the thread is to end."""
         since = time.monotonic()
         bad: BadFile | None = None
         try:
@@ -162,7 +162,7 @@ class BackgroundHashes:
         return True
 
     def _hash(self, path: Path) -> str | None:
-        """A file's SHA-256, read while nobody loads; None where the thread is to end. Raises OSError."""
+        """A file's SHA-256, read while nobody loads; None if the thread is to end. Raises OSError."""
         digest = hashlib.sha256()
         with path.open("rb") as stream:
             while chunk := stream.read(_CHUNK_BYTES):

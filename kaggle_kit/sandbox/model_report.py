@@ -58,7 +58,7 @@ class ModelReport:
     notes: tuple[str, ...] = field(default_factory=tuple)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with every field; `kind` tells it from the report of a submission."""
+        """A JSON object with every field; `kind` tells it apart from the report of a submission."""
         return {"kind": KIND, **asdict(self)}
 
     def lines(self) -> list[str]:
@@ -90,7 +90,7 @@ def _model_lines(model: MadeModel) -> list[str]:
 
 
 def _line(name: str, words: str, facts: Any) -> list[str]:
-    """The line, where the manifest holds all that it tells: what rounds to the nearest calibrates on nothing."""
+    """The line, if the manifest holds all that it says: what rounds to the nearest calibrates on nothing."""
     try:
         return [f"{name:<18}{words.format_map(facts)}"]
     except (KeyError, TypeError, ValueError):
@@ -109,14 +109,14 @@ def make_model_report(
     """The report of the run whose files are in `results`."""
     record = read_record(results / RECORD)
     failure = failure_of(built, results, execution, record)
-    made, problem = _made(results)
-    outcome = f"{made.name} is a whole model of {made.bytes / 1e6:,.1f} MB" if made else f"NO model: {problem}"
+    model, problem = _model_of(results)
+    outcome = f"{model.name} is a whole model of {model.bytes / 1e6:,.1f} MB" if model else f"NO model: {problem}"
     making = record.make.seconds if record.make else {}
     return ModelReport(
         notebook=built.name,
         target=built.target.name,
-        outcome=f"{failure}; {outcome}" if failure else f"OK: {outcome}" if made else outcome,
-        complete=failure is None and made is not None,
+        outcome=f"{failure}; {outcome}" if failure else f"OK: {outcome}" if model else outcome,
+        complete=failure is None and model is not None,
         seal=seal.name,
         unsealed=seal.unsealed,
         left_open=seal.left_open,
@@ -126,7 +126,7 @@ def make_model_report(
             "whole notebook": round(execution.seconds, 2),
         },
         peak_bytes=execution.peak_bytes,
-        model=made,
+        model=model,
         notes=(*notes, *left_behind(execution)),
     )
 
@@ -141,7 +141,7 @@ def _with_inner(stages: Mapping[str, float], making: Mapping[str, float]) -> dic
     return seconds_of
 
 
-def _made(results: Path) -> tuple[MadeModel | None, str]:
+def _model_of(results: Path) -> tuple[MadeModel | None, str]:
     """The one model in a run's output, sound as `kit model inspect` sees it; or why there is none."""
     folders = sorted(path.parent for path in results.glob(f"*/{MANIFEST}"))
     if len(folders) != 1:
@@ -158,18 +158,18 @@ def _inspected(folder: Path) -> MadeModel:
     if (manifest.kind, manifest.name) != ("model", folder.name):
         raise ModelError(f"{folder.name} has the manifest of the {manifest.kind} {manifest.name!r}")
     verify_files(folder, manifest)
-    found = inspect_model(folder)
-    if found.errors or found.architecture is None:
-        listed = "; ".join(str(error) for error in found.errors[:_LISTED])
+    inspected = inspect_model(folder)
+    if inspected.errors or inspected.architecture is None:
+        listed = "; ".join(str(error) for error in inspected.errors[:_LISTED])
         raise ModelError(f"{folder.name} is not sound: {listed}")
-    packing = found.quantisation
+    packing = inspected.quantisation
     return MadeModel(
         name=manifest.name,
-        architecture=found.architecture.name,
-        layers=found.architecture.layers,
-        parameters=found.tally.parameters,
+        architecture=inspected.architecture.name,
+        layers=inspected.architecture.layers,
+        parameters=inspected.tally.parameters,
         bits=packing.bits if packing else None,
         group_size=packing.group_size if packing else None,
-        bytes=found.folder.bytes,
+        bytes=inspected.folder.bytes,
         provenance=manifest.extra,
     )

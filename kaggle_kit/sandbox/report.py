@@ -1,4 +1,4 @@
-"""The report of a dry run, and the folder in which it stands with the run's files.
+"""The report of a dry run, and the folder that holds it with the run's files.
 
 Its first line says how the run ended, the rest what it cost and what it was worth.
 """
@@ -49,7 +49,7 @@ PROJECTED_ROWS = 25_000
 
 @dataclass(frozen=True)
 class Report:
-    """All that is known of one dry run. Times in seconds, sizes in bytes; None where it is not known."""
+    """All that is known of one dry run. Times in seconds, sizes in bytes; None if it is not known."""
 
     notebook: str
     target: str
