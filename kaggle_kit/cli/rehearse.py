@@ -18,7 +18,7 @@ from kaggle_kit.files import user_config
 from kaggle_kit.places import inside_whole
 
 if TYPE_CHECKING:
-    from kaggle_kit.evaluation.solution import Solution
+    from kaggle_kit.evaluation.metrics import Solution
     from kaggle_kit.loopback.faults import Fault
     from kaggle_kit.loopback.runs import Runner
     from kaggle_kit.loopback.server import LoopbackKaggle
@@ -193,7 +193,7 @@ def _kaggle(
 ) -> LoopbackKaggle:
     """The Kaggle of this rehearsal, which knows the competition, and the project's owner as its user."""
     from kaggle_kit.errors import RemoteError
-    from kaggle_kit.evaluation.solution import log_loss
+    from kaggle_kit.evaluation.metrics import log_loss
     from kaggle_kit.loopback.server import LoopbackKaggle
     from kaggle_kit.loopback.service import Settings
 

@@ -1,8 +1,8 @@
-"""What is told of a row's texts."""
+"""What can be said of a row's texts."""
 
 import pytest
 
-from kaggle_kit.evaluation.text_facts import script_of, text_facts
+from kaggle_kit.evaluation.texts import script_of, text_facts
 
 
 @pytest.mark.parametrize(
