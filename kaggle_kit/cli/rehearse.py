@@ -130,7 +130,7 @@ def _prepare(
     from kaggle_kit.notebook.build import build
     from kaggle_kit.sandbox.model_run import packages_of
     from kaggle_kit.wheelhouse.dataset import make_kit_part, ready_parts
-    from kaggle_kit.wheelhouse.ready import ready_wheelhouse
+    from kaggle_kit.wheelhouse.folder import ready_wheelhouse
 
     if target.gpus:
         raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a rehearsal here is for local-cpu")

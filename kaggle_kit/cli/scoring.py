@@ -107,8 +107,8 @@ def open_scoring(
     from kaggle_kit.runtime.permitted import check_options
     from kaggle_kit.targets import load_target
     from kaggle_kit.targets.rates import load_rates
-    from kaggle_kit.wheelhouse.environment import kit_wheel, ready_environment
-    from kaggle_kit.wheelhouse.ready import ready_wheelhouse
+    from kaggle_kit.wheelhouse.environments import ready_environment
+    from kaggle_kit.wheelhouse.folder import kit_wheel, ready_wheelhouse
 
     notebook = project.notebook(name)
     model = model_of(project, name, model_name)

@@ -18,7 +18,7 @@ from kaggle_kit.sandbox.preflight import Checked, check
 from kaggle_kit.sandbox.report import make_report, swapped_in, write_report
 from kaggle_kit.sandbox.seal import choose_seal
 from kaggle_kit.sandbox.space import TEMPORARY_BYTES, SpaceWatch
-from kaggle_kit.wheelhouse.ready import ready_wheelhouse
+from kaggle_kit.wheelhouse.folder import ready_wheelhouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -9,11 +9,9 @@ from fake_index import Index
 
 from kaggle_kit.errors import UsageError
 from kaggle_kit.targets import Target
-from kaggle_kit.wheelhouse.index import ask_archive
-from kaggle_kit.wheelhouse.pip_settings import pip_index_url
-from kaggle_kit.wheelhouse.prove_install import find_python
+from kaggle_kit.wheelhouse.index import ask_archive, local_uv_environment, pip_index_url, uv_environment
+from kaggle_kit.wheelhouse.prove import find_python
 from kaggle_kit.wheelhouse.resolve import resolve
-from kaggle_kit.wheelhouse.uv_settings import local_uv_environment, uv_environment
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from functools import cache
 
 from packaging.utils import parse_wheel_filename
 
+from kaggle_kit.wheelhouse.archive import Inspection
+from kaggle_kit.wheelhouse.checks import Check, judged, not_run
 from kaggle_kit.wheelhouse.elf import Elf
-from kaggle_kit.wheelhouse.prove_inspect import Inspection
-from kaggle_kit.wheelhouse.prove_report import Check, judged, not_run
-from kaggle_kit.wheelhouse.tags import number_pair
+from kaggle_kit.wheelhouse.resolve import number_pair
 
 _ELF_MACHINES = {"x86_64": "x64", "aarch64": "AArch64"}
 

@@ -1,15 +1,20 @@
 """The deadline simulator: its machine, its policies, and what it says of the governor."""
 
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from kaggle_kit.cli.simulate import simulate as command
-from kaggle_kit.errors import DataError, UsageError
-from kaggle_kit.evaluation.simulate import (
+from kaggle_kit.errors import DataError
+from kaggle_kit.runtime.cost_model import load_of
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+import deadline
+from sessions import STALL, Trace, draw_trace, read_recording
+from simulation import (
     GAP,
     MODEL_LOSS,
     SWAP_GAIN,
@@ -19,8 +24,6 @@ from kaggle_kit.evaluation.simulate import (
     simulate,
     simulate_run,
 )
-from kaggle_kit.evaluation.traces import STALL, Trace, draw_trace, read_recording
-from kaggle_kit.runtime.cost_model import load_of
 
 HALVED = Trace(100.0, (0.0, 1e-3, 0.0), (0.0, 1000.0, 2000.0, 2600.0), (1.0, 0.5, 0.0, 0.5), noise=0.0)
 SMALL = Options(rows=2000, hours=1.0, rate=900.0, margin_seconds=120.0)
@@ -171,28 +174,27 @@ def test_a_missing_recording_is_named(tmp_path):
         read_recording(tmp_path / "no.jsonl", limit=3600)
 
 
-# ----------------------------------------------------------------------------------------------------- the command
+# ----------------------------------------------------------------------------------------------------- the benchmark
 
 
-def test_the_command_prints_its_figures():
-    """`kit simulate` says what was missed and lost, on a few lines."""
-    result = CliRunner().invoke(command, ["--runs", "3", "--rows", "2000", "--hours", "1"])
-    assert "missed deadlines        0 of 3 runs" in result.output
-    assert "lost to the oracle" in result.output
+def test_the_benchmark_writes_its_tables(tmp_path, capsys):
+    """`benchmarks/deadline.py` says what was missed and lost, in a table that names its command."""
+    out = tmp_path / "deadline.md"
+    assert deadline.main(["--runs", "2", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.endswith("deadline.md: 0 missed deadlines\n")
+    assert "| 34B on 2 x T4, budget 1,024, margin 15 min | 2 | **0** |" in out.read_text()
+    assert "| the governor | 0 of 2 |" in out.read_text()
 
 
-def test_the_command_prints_json():
-    """With --json there is one JSON object and nothing else, the same for the same seed."""
-    outputs = [
-        CliRunner().invoke(command, ["--runs", "2", "--rows", "1000", "--hours", "1", "--seed", "7", "--json"]).output
-        for _ in range(2)
-    ]
-    assert json.loads(outputs[0])["runs"] == 2
-    assert outputs[0] == outputs[1]
+def test_the_same_seed_gives_the_same_figures():
+    """What is reported depends on the seed alone."""
+    options = replace(SMALL, rows=1000, seed=7)
+    once, again = (figures(simulate(options, runs=2)) for _ in range(2))
+    assert once["runs"] == 2
+    assert once == again
 
 
 def test_a_margin_beyond_the_limit_is_refused():
-    """A margin that leaves nothing is a wrong use, said so."""
-    result = CliRunner().invoke(command, ["--runs", "1", "--hours", "0.1", "--margin", "900"])
-    assert isinstance(result.exception, UsageError)
-    assert "lower it or raise --hours" in str(result.exception)
+    """A margin that leaves nothing of the session is refused, and said so."""
+    with pytest.raises(ValueError, match=r"900 s leaves nothing of 0\.1 h"):
+        Options(hours=0.1, margin_seconds=900)

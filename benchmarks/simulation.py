@@ -13,7 +13,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kaggle_kit.evaluation.traces import RATES, START_SECONDS, Trace, draw_trace, read_recording
+from sessions import RATES, START_SECONDS, Trace, draw_trace, read_recording
+
 from kaggle_kit.runtime.cost_model import load_of
 from kaggle_kit.runtime.governor import Governor, deadline, probe, swap_gain, swap_order
 
@@ -54,6 +55,11 @@ class Options:
     trace: Path | None = None
     supervised: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if the margin leaves nothing of the session."""
+        if self.margin_seconds >= self.limit:
+            raise ValueError(f"a margin of {self.margin_seconds:g} s leaves nothing of {self.hours:g} h")
 
     @property
     def limit(self) -> float:
@@ -319,7 +325,7 @@ def _safe_budget(rows: Rows, options: Options) -> int:
 
 
 def figures(runs: Sequence[Run]) -> dict[str, float]:
-    """Means, extremes and counts over the runs: what the command and the benchmark report.
+    """Means, extremes and counts over the runs: what the benchmark reports.
 
     `lost_*`: against the oracle; of its mean, `lost_margin_mean` is the margin's price and `lost_future_mean` the price
     of not knowing the future. `*_lost_*` of the naive policies: against the same oracle, if what was scored is kept.
