@@ -27,6 +27,7 @@ FLOORS = {
     "model": {"runtime", "targets"},
     "sandbox": {"runtime", "project", "targets", "evaluation", "notebook", "wheelhouse", "model"},
     "remote": {"runtime", "project", "targets"},
+    "loopback": set(),
 }
 FLOORS["cli"] = set(FLOORS)
 GROUND_OF_RUNTIME = {"child", "errors", "files", "outside"}

@@ -29,8 +29,8 @@ def pull(name: str, take: bool, clean_only: bool, records: Path | None, project_
     """Bring back what was edited in the browser: as a patch to the notebook's source.
 
     The newest version on Kaggle, the last pushed one and the source here are compared cell by cell, by content.
-    Changes of the author's cells become a patch; changes of the template's cells, and of cells that changed here too,
-    are shown as conflicts. Without --apply nothing is written.
+    Changes of the author's cells become a patch; a cell that changed here too is merged by git. Changes of the
+    template's cells, and of lines that changed here too, are shown as conflicts. Without --apply nothing is written.
 
     What no eye sees in the patch is printed as an escape (\\r, \\u202e), into a file too, and told. Such a patch is
     there to be read; --apply writes what was edited.

@@ -206,7 +206,7 @@ def _read_back(
     """The receipt of the notebook's version, new or kept; None, with the reason said, where Kaggle has it otherwise."""
     from datetime import UTC, datetime
 
-    from kaggle_kit.project.commit import project_commit
+    from kaggle_kit.project.git import project_commit
     from kaggle_kit.remote.receipt import load_receipt, read_back, save_receipt
 
     step = plan.step(notebook.key)

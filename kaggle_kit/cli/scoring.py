@@ -98,8 +98,8 @@ def open_scoring(
     from kaggle_kit.cli.wheels import fetch_progress
     from kaggle_kit.evaluation.score_file import Scoring
     from kaggle_kit.notebook.task import notebook_task
-    from kaggle_kit.runtime.engine_version import engine_version
-    from kaggle_kit.runtime.gpus import engine_gpus, find_gpus
+    from kaggle_kit.runtime.engine_plan import EngineSetup
+    from kaggle_kit.runtime.machine import engine_gpus, engine_version, find_gpus
     from kaggle_kit.runtime.permitted import check_options
     from kaggle_kit.targets import load_target
     from kaggle_kit.targets.rates import load_rates
@@ -110,7 +110,10 @@ def open_scoring(
     model = model_of(project, name, model_name)
     task, parameters = notebook_task(project, name, assignments=assignments)
     target = load_target(target_name, project=project.root)
-    options = target.engine_options | notebook.engine_options
+    engine = engine or notebook.engine
+    options = target.options_for(engine)
+    if engine.startswith("vllm") == notebook.engine.startswith("vllm"):
+        options |= notebook.engine_options
     check_options(options, where=f"engine_options of {name} for {target.name}", trusted=project.trusted)
     seal = open_seal(seal_name)
     measured = load_rates(target.name, project=project.root)
@@ -118,21 +121,23 @@ def open_scoring(
         wheelhouse = ready_wheelhouse(target, project=project.root, progress=progress)
     if wheelhouse.note:
         say(wheelhouse.note)
-    gpus = find_gpus() if python else engine_gpus([wheelhouse.folder])
+    cards = find_gpus() if python else engine_gpus([wheelhouse.folder])
     return Scoring(
         task=task,
         model=project.model_folder(model),
         python=(python or ready_environment(wheelhouse.folder)).absolute(),
-        engine=engine or notebook.engine,
-        vllm_version=engine_version([wheelhouse.folder]),
+        setup=EngineSetup(
+            engine=engine,
+            version=engine_version([wheelhouse.folder]),
+            cards=cards,
+            options=options,
+            environment=target.worker_environment | {"PYTHONPATH": str(kit_wheel(wheelhouse.folder))},
+            rates=measured.by_kernel if measured else {},
+            kernel=notebook.kernel,
+        ),
         token_budget=int(parameters["token_budget"]),
-        engine_options=options,
-        environment=target.worker_environment | {"PYTHONPATH": str(kit_wheel(wheelhouse.folder))},
         swapped=swapped,
-        rates=measured.by_kernel if measured else {},
-        kernel=notebook.kernel,
-        gpus=gpus,
-        launch=seal.launch(cards=bool(gpus)),
+        launch=seal.launch(cards=bool(cards)),
         seal=seal.name,
         unsealed=seal.unsealed,
     )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from kaggle_kit.runtime.task import Task
+    from kaggle_kit.runtime.job import Task
 
 _BATCH_ROWS = 1024
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.child import child_environment
 from kaggle_kit.errors import SourceError
-from kaggle_kit.notebook.source import SOURCE_BYTES, Cell, Source, parse_cells, parse_python
+from kaggle_kit.notebook.source import SOURCE_BYTES, Cell, Source, parse_cells, parse_python, percent
 from kaggle_kit.places import homes, inside
 from kaggle_kit.suggest import did_you_mean
 
@@ -114,19 +114,9 @@ def _filled_in(
 def _with_parameters(cell: Cell, parameters: Mapping[str, Any]) -> str:
     """A cell in py:percent form; after the parameters' own, those that are overridden."""
     if "parameters" not in cell.tags or not parameters:
-        return _percent(cell)
+        return percent(cell)
     lines = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
-    return _percent(cell) + "\n" + _percent(Cell("injected-parameters", "code", lines, ("injected-parameters",)))
-
-
-def _percent(cell: Cell) -> str:
-    """A cell in py:percent form."""
-    marker = "# %% [markdown]" if cell.kind == "markdown" else "# %%"
-    tags = f" tags={json.dumps(list(cell.tags))}" if cell.tags else ""
-    body = cell.text
-    if cell.kind == "markdown":
-        body = "\n".join(f"# {line}" if line else "#" for line in cell.text.split("\n"))
-    return f'{marker} name="{cell.name}"{tags}\n{body}\n'
+    return percent(cell) + "\n" + percent(Cell("injected-parameters", "code", lines, ("injected-parameters",)))
 
 
 def _check_code(cells: tuple[Cell, ...]) -> None:

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import exp
 from typing import TYPE_CHECKING, Any
@@ -14,27 +14,25 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import DataError, KitError, RunError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.bench import bench
+from kaggle_kit.runtime.checkpoint import read_checkpoint
 from kaggle_kit.runtime.combine import answers, ensemble, read_calibration
-from kaggle_kit.runtime.engine_plan import EnginePlan, model_facts, plan_engine
-from kaggle_kit.runtime.engine_version import engine_version
 from kaggle_kit.runtime.figures import figures
-from kaggle_kit.runtime.gpus import engine_gpus
 from kaggle_kit.runtime.install import Installed, install_engine
 from kaggle_kit.runtime.integrity import BackgroundHashes
-from kaggle_kit.runtime.job import Job
 from kaggle_kit.runtime.journal import SWAPPED, Entry
+from kaggle_kit.runtime.machine import engine_gpus, engine_version
 from kaggle_kit.runtime.progress import ProgressLine, duration
-from kaggle_kit.runtime.run_job import read_entries, run_job, show_log
 from kaggle_kit.runtime.submission import Sample, dump_submission, put_submission, read_sample
 from kaggle_kit.runtime.summary import summary_lines, throughput_plot
+from kaggle_kit.runtime.supervisor import read_entries, run_job, show_log
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from kaggle_kit.runtime.engine_plan import Gpu
+    from kaggle_kit.runtime.engine_plan import EnginePlan, EngineSetup
+    from kaggle_kit.runtime.job import Job, Task
     from kaggle_kit.runtime.supervisor import Outcome
-    from kaggle_kit.runtime.task import Task
 
 _SECONDS_BETWEEN_SUBMISSIONS = 30.0
 _MOST_HASHING_SECONDS = 300.0
@@ -46,7 +44,8 @@ class Session:
     """One run of a notebook.
 
     `data`, `model` and the parts of the `wheelhouse` are the attached folders; `working` receives `submission.csv`;
-    `scratch` holds what nobody keeps. `deadline` is when the submission must stand (Unix time, seconds). `ensemble`
+    `scratch` holds what nobody keeps. `setup` is what the engine is given; its version and its cards are found by
+    `install`. `deadline` is when the submission must stand (Unix time, seconds). `ensemble`
     pairs further models with their weights beside `model`'s 1: they score after it, each in the time that is left.
     """
 
@@ -58,14 +57,8 @@ class Session:
     scratch: Path
     token_budget: int
     deadline: float
-    engine_options: Mapping[str, Any]
-    worker_environment: Mapping[str, str]
-    engine: str = "vllm"
+    setup: EngineSetup
     ensemble: Sequence[tuple[Path, float]] = ()
-    rates: Mapping[str, float] = field(default_factory=dict)
-    """The target's measured 4-bit kernels, in prompt tokens a second: the fastest is taken."""
-    kernel: str | None = None
-    """A 4-bit kernel by name, for every model that has 4 bits and a card."""
     record: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -78,7 +71,6 @@ class Session:
             )
         self._installed: Installed | None = None
         self._plans: dict[Path, EnginePlan] = {}
-        self._version = (0, 0, 0)
         self._submitted = time.monotonic()
         self._hashes = BackgroundHashes(())
         columns = list(self.task.labels)
@@ -91,22 +83,13 @@ class Session:
         """
         self._installed = install_engine(self.wheelhouse, scratch=self.scratch)
         self.record["installer"] = {"name": self._installed.installer, "seconds": dict(self._installed.seconds)}
-        self._plan(engine_gpus(self.wheelhouse))
+        version, cards = engine_version(self.wheelhouse), engine_gpus(self.wheelhouse)
+        self.setup = replace(self.setup, version=version, cards=cards)
+        self._plan()
 
-    def _plan(self, gpus: Sequence[Gpu]) -> None:
-        self._version = engine_version(self.wheelhouse)
+    def _plan(self) -> None:
         for model, _ in self._members():
-            self._plans[model] = plan_engine(
-                gpus=gpus,
-                model=model_facts(model),
-                longest=self.token_budget,
-                mean_tokens=self.token_budget,
-                vllm_version=self._version,
-                given=self.engine_options,
-                given_environment=self.worker_environment,
-                rates=self.rates,
-                kernel=self.kernel,
-            )
+            self._plans[model] = self.setup.plan(read_checkpoint(model), self.token_budget)
         self.record["plan"] = {model.name: list(plan.reasons) for model, plan in self._plans.items()}
 
     def bench(self, *, target: str, minutes: float, rows: int = 2000) -> None:
@@ -123,15 +106,11 @@ class Session:
         def tell(text: str) -> None:
             sys.stdout.write(f"  {text}\n")
 
-        gpus = engine_gpus(self.wheelhouse)
         _, body = bench(
             self._job(self.model),
+            setup=self.setup,
             data=self.data,
             rows=rows,
-            gpus=gpus,
-            vllm_version=self._version,
-            given=self.engine_options,
-            given_environment=self.worker_environment,
             python=self._installed.python,
             scratch=self.scratch,
             environment=self._installed.environment,
@@ -142,8 +121,8 @@ class Session:
         )
         write_atomic(self.working / f"rates-{target}.json", json.dumps(body, indent=1, sort_keys=True) + "\n")
         self.record["bench"] = body["trials"]
-        self.rates = body["kernels"]
-        self._plan(gpus)
+        self.setup = replace(self.setup, rates=body["kernels"])
+        self._plan()
 
     def score(self) -> None:
         """Score every row through the workers, until done or until the deadline.
@@ -237,29 +216,17 @@ class Session:
 
     def _job(self, model: Path) -> Job:
         number = [member for member, _ in self._members()].index(model)
-        plan = self._plans.get(model)
-        return Job(
+        return self.setup.job(
+            self._plans.get(model),
+            environment=self._installed.environment if self._installed else None,
             task=self.task,
             test=self.data / "test.csv",
             id_column=self.sample.id_column,
             model=model,
             journal=self.scratch / f"journal-{number}.sqlite",
             token_budget=self.token_budget,
-            engine_options=self._engine_options(plan),
-            environment={
-                **(plan.environment if plan else {}),
-                **(self._installed.environment if self._installed else {}),
-            },
-            engine=self.engine,
-            engine_version=self._version,
             deadline=self.deadline,
         )
-
-    def _engine_options(self, plan: EnginePlan | None) -> Mapping[str, Any]:
-        """The plan's are vLLM's; another engine gets those alone that were given."""
-        if not self.engine.startswith("vllm"):
-            return self.engine_options
-        return plan.options if plan else {}
 
     def _note_outcome(self, outcome: Outcome) -> None:
         """Keep how a model's workers ended, beside those of the models before it."""

@@ -13,10 +13,9 @@ from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.model.merge import check_adapter
 from kaggle_kit.notebook.build import Build, build
 from kaggle_kit.notebook.task import literal_task
-from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
+from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, kit_part_reference, make_manifest
 from kaggle_kit.runtime.prepare import open_prompt
 from kaggle_kit.runtime.rows import read_records
-from kaggle_kit.runtime.wheel_names import kit_part_reference
 from kaggle_kit.sandbox.dryrun import chosen_seal, refuse_cards, run_sealed
 from kaggle_kit.sandbox.image import ready_image
 from kaggle_kit.sandbox.kaggle_room import room_folder

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kaggle_kit.notebook.build import Build
-    from kaggle_kit.runtime.task import Task
+    from kaggle_kit.runtime.job import Task
 
 
 @dataclass(frozen=True)

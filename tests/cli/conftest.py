@@ -6,10 +6,9 @@ from dataclasses import replace
 import pytest
 from desk import TOKEN, Desk
 
+from kaggle_kit.loopback.server import LoopbackKaggle, unwanted, variables
+from kaggle_kit.loopback.service import Settings
 from kaggle_kit.remote.client import client
-from kaggle_kit.remote.loopback.environment import unwanted, variables
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
-from kaggle_kit.remote.loopback.settings import Settings
 
 QUICK = replace(
     client.REHEARSAL, first_s=0.01, longest_s=0.05, settle_s=0.3, poll_s=0.01, ready_s=2, queue_s=1, score_s=2

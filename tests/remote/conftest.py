@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from scripted import META, QUICK, REF, SOURCE, TOKEN, Scripted
 
+from kaggle_kit.loopback.faults import FAULTS
+from kaggle_kit.loopback.runs import KernelRun, RunOutcome
+from kaggle_kit.loopback.server import LoopbackKaggle
 from kaggle_kit.remote.client import notebooks
 from kaggle_kit.remote.client.client import Client
 from kaggle_kit.remote.client.credentials import log_in
 from kaggle_kit.remote.client.endpoint import endpoint_from_environment
 from kaggle_kit.remote.client.login import Login, Secret
-from kaggle_kit.remote.loopback.faults import FAULTS
-from kaggle_kit.remote.loopback.runs import KernelRun, RunOutcome
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
 
 
 @pytest.fixture

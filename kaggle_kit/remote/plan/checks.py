@@ -9,8 +9,7 @@ from kaggle_kit.errors import KitError
 from kaggle_kit.project.config import slug_of
 from kaggle_kit.remote.client.notebooks import kernel_name
 from kaggle_kit.remote.plan.resources import Dataset, Model, Notebook, Problem
-from kaggle_kit.runtime.manifest import files_digest, read_manifest
-from kaggle_kit.runtime.wheel_names import KIT_WHEEL, kaggle_name
+from kaggle_kit.runtime.manifest import KIT_WHEEL, files_digest, kaggle_name, read_manifest
 from kaggle_kit.secrets import ALLOWED
 from kaggle_kit.secrets.files import is_key_file, secrets_in_file, secrets_in_text
 from kaggle_kit.suggest import did_you_mean

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from push_project import COMPETITION, SETTINGS, TOKEN, World, judge, make_project, run
 
+from kaggle_kit.loopback.server import LoopbackKaggle, unwanted, variables
 from kaggle_kit.remote.client import client
-from kaggle_kit.remote.loopback.environment import unwanted, variables
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
 
 QUICK = replace(
     client.REHEARSAL, first_s=0.01, longest_s=0.05, settle_s=0.3, poll_s=0.01, ready_s=1, queue_s=0, score_s=1

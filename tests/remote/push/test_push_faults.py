@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 from push_project import ENGINE, KERNEL, MODEL, VARIATION, World, rebuild
 
-from kaggle_kit.remote.loopback.effects import Lose, status
-from kaggle_kit.remote.loopback.faults import ANY_CALL, FAULTS, Fault
+from kaggle_kit.loopback.faults import ANY_CALL, FAULTS, Fault, Lose, status
 
 FIRST = {ENGINE: 1, "ada/wheels-t4-kit": 1, MODEL: 1, KERNEL: 1, "submissions": 1}
 LARGEST = 300_000

@@ -9,10 +9,9 @@ from dataclasses import replace
 import pytest
 from push_project import ENGINE, KERNEL, KIT, MODEL, SETTINGS, VARIATION, World
 
+from kaggle_kit.loopback.faults import DATASETS, KERNELS, MODELS, UPLOAD, Delay, Fault
+from kaggle_kit.loopback.service import Settings
 from kaggle_kit.remote.client import client
-from kaggle_kit.remote.loopback.effects import Delay
-from kaggle_kit.remote.loopback.faults import DATASETS, KERNELS, MODELS, UPLOAD, Fault
-from kaggle_kit.remote.loopback.settings import Settings
 
 ONCE = {ENGINE: 1, KIT: 1, MODEL: 1, KERNEL: 1, "submissions": 1}
 LONG = Delay(20.0)
