@@ -21,11 +21,9 @@ from machine import KAGGLE, facts
 from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.bench import bench
 from kaggle_kit.runtime.engine_plan import EngineSetup
-from kaggle_kit.runtime.engine_version import engine_version
-from kaggle_kit.runtime.gpus import find_gpus
 from kaggle_kit.runtime.install import install_engine
-from kaggle_kit.runtime.job import Job
-from kaggle_kit.runtime.task import Task
+from kaggle_kit.runtime.job import Job, Task
+from kaggle_kit.runtime.machine import engine_version, find_gpus
 
 BUDGET = 2047
 

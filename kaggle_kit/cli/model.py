@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from kaggle_kit.model.fit import Fit
     from kaggle_kit.model.inspect import Inspection
-    from kaggle_kit.model.lengths import Lengths
     from kaggle_kit.model.memory import Layout
+    from kaggle_kit.model.speed import Lengths
     from kaggle_kit.model.tokenizer_check import Labels
     from kaggle_kit.runtime.checkpoint import Checkpoint
     from kaggle_kit.targets import Target
@@ -74,8 +74,7 @@ def inspect_command(
       kit model inspect models/mine --target kaggle-t4x2 --labels A,B,tie
       kit model inspect models/mine --notebook lmsys --write
     """
-    from kaggle_kit.model.inspect import inspect_model
-    from kaggle_kit.model.write_manifest import write_manifest
+    from kaggle_kit.model.inspect import inspect_model, write_manifest
 
     target, labels, longest = _asked(project_folder, folder, given)
     found = inspect_model(folder, target=target, labels=labels, longest=longest, manifest=not write)
@@ -253,8 +252,8 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
 
 
 def _checkpoint(path: str, target: Target) -> Checkpoint:
+    from kaggle_kit.model.fit import named_shape
     from kaggle_kit.model.inspect import inspect_model
-    from kaggle_kit.model.shapes import named_shape
 
     if Path(path).is_dir():
         return inspect_model(Path(path), target=target, manifest=False).checkpoint()
@@ -263,7 +262,7 @@ def _checkpoint(path: str, target: Target) -> Checkpoint:
 
 def _lengths(path: str, project_folder: Path | None, given: dict[str, Any], most: int) -> Lengths:
     from kaggle_kit.errors import UsageError
-    from kaggle_kit.model.lengths import data_lengths, even_lengths, read_lengths
+    from kaggle_kit.model.speed import data_lengths, even_lengths, read_lengths
 
     if sum(given[key] is not None for key in ("tokens", "histogram", "data")) > 1:
         raise UsageError("give one of --tokens, --histogram and --data")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from kaggle_kit.evaluation.compare import Comparison, Figures, Pairs
     from kaggle_kit.project import Project
-    from kaggle_kit.runtime.task import Task
+    from kaggle_kit.runtime.job import Task
 
 _FOLDER = click.Path(path_type=Path)
 _ROWS = 500

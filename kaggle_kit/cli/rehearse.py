@@ -19,12 +19,12 @@ from kaggle_kit.places import inside_whole
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kaggle_kit.evaluation.solution import Solution
+    from kaggle_kit.evaluation.metrics import Solution
+    from kaggle_kit.loopback.faults import Fault
+    from kaggle_kit.loopback.runs import KernelInput, KernelRun, Runner, RunOutcome
+    from kaggle_kit.loopback.server import LoopbackKaggle
     from kaggle_kit.notebook.build import Build
     from kaggle_kit.project import Project
-    from kaggle_kit.remote.loopback.faults import Fault
-    from kaggle_kit.remote.loopback.runs import KernelInput, KernelRun, Runner, RunOutcome
-    from kaggle_kit.remote.loopback.server import LoopbackKaggle
     from kaggle_kit.sandbox.seal import Seal
     from kaggle_kit.targets import Target
 
@@ -36,7 +36,7 @@ _GROUPS = {"dataset": "datasets", "model": "models", "competition": "competition
 def _list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted:
         return
-    from kaggle_kit.remote.loopback.faults import FAULTS
+    from kaggle_kit.loopback.faults import FAULTS
 
     for fault in FAULTS.values():
         show(f"{fault.name:<32}{fault.does}")
@@ -82,7 +82,7 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
 
     Exit code 0 where the release went through to its score, or to a whole model.
     """
-    from kaggle_kit.remote.loopback.faults import find_fault
+    from kaggle_kit.loopback.faults import find_fault
     from kaggle_kit.sandbox.dryrun import chosen_seal
     from kaggle_kit.targets import load_target
 
@@ -134,7 +134,7 @@ def _prepare(
     from kaggle_kit.notebook.build import build
     from kaggle_kit.sandbox.dryrun import quantizer_packages
     from kaggle_kit.wheelhouse.dataset import make_kit_part, ready_parts
-    from kaggle_kit.wheelhouse.ready import ready_wheelhouse
+    from kaggle_kit.wheelhouse.folder import ready_wheelhouse
 
     if target.gpus:
         raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a rehearsal here is for local-cpu")
@@ -186,7 +186,7 @@ def _competition(project: Project, built: Build, folder: Path, given: dict[str, 
 
 def _sealed_runner(target: Target, seal: Seal) -> Runner:
     """Runs a pushed notebook in `seal` as `target` would, with what was attached, for at most its session."""
-    from kaggle_kit.remote.loopback.runs import RunOutcome
+    from kaggle_kit.loopback.runs import RunOutcome
     from kaggle_kit.sandbox.dryrun import package_folder, quantizer_packages
     from kaggle_kit.sandbox.execute import run_pushed
 
@@ -231,9 +231,9 @@ def _kaggle(
 ) -> LoopbackKaggle:
     """The Kaggle of this rehearsal, which knows the competition, and the project's owner as its user."""
     from kaggle_kit.errors import RemoteError
-    from kaggle_kit.evaluation.solution import log_loss
-    from kaggle_kit.remote.loopback.server import LoopbackKaggle
-    from kaggle_kit.remote.loopback.settings import Settings
+    from kaggle_kit.evaluation.metrics import log_loss
+    from kaggle_kit.loopback.server import LoopbackKaggle
+    from kaggle_kit.loopback.service import Settings
 
     def judge(_: str, submission: Path) -> float:
         if solution is None:

@@ -19,7 +19,7 @@ from kaggle_kit.runtime.events import MEASURED, WorkerError, number, parse_event
 from kaggle_kit.runtime.kernels import EXACT, KERNELS, obstacle
 from kaggle_kit.runtime.launch import heard, launch_plain, log_tail
 from kaggle_kit.runtime.rows import read_records
-from kaggle_kit.runtime.run_job import worker_environment
+from kaggle_kit.runtime.supervisor import worker_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -20,18 +20,16 @@ from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
 from kaggle_kit.runtime.quantisation import Quantisation, quant_method, read_quantisation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 MOST_CONFIG_BYTES = 16 * MEGA
 """Of a JSON file beside the weights; the longest known list hundreds of thousands of layers that are not packed."""
-MOST_TOKENIZER_BYTES = 256 * MEGA
-"""Of tokenizer.json: one of 262,000 tokens has 33 MB."""
+_ELSEWHERE = re.compile(r"[/:@]")
 _WEIGHT_FILES = (".safetensors", ".bin", ".pt")
 _INTERNAL = ("_attn_implementation_internal", "_experts_implementation_internal")
 _REGISTERED = ("format", "observer", "quant_method", "strategy", "type")
 """Keys of `quantization_config` that compressed-tensors looks up by name, or runs as FILE.py:NAME."""
-_ELSEWHERE = re.compile(r"[/:@]")
 
 
 def read_config(model: Path) -> dict[str, Any]:
@@ -171,21 +169,3 @@ def _named(model: Path) -> Iterator[None]:
         yield
     except ModelError as error:
         raise ModelError(f"{model / 'config.json'} cannot be read as a model's configuration: {error}") from error
-
-
-def label_pieces(model: Path, label_ids: Sequence[int]) -> list[str]:
-    """The vocabulary's exact spellings of the label tokens: what vLLM turns back into the same ids.
-
-    Raises ModelError where a token has no spelling, or its spelling is another token's.
-    """
-    from kaggle_kit.runtime.tokenizers import open_tokenizer
-
-    path = model / "tokenizer.json"
-    tokenizer = open_tokenizer(path)
-    pieces = []
-    for token in label_ids:
-        piece = tokenizer.id_to_token(token)
-        if piece is None or tokenizer.token_to_id(piece) != token:
-            raise ModelError(f"{path} has no spelling of its own for the label token {token}")
-        pieces.append(piece)
-    return pieces

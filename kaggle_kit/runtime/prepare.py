@@ -12,19 +12,17 @@ from kaggle_kit.runtime.chat import wrap_in_chat
 from kaggle_kit.runtime.checkpoint import most_tokens
 from kaggle_kit.runtime.guard import Guard, GuardedTokenizer
 from kaggle_kit.runtime.journal import Entry
-from kaggle_kit.runtime.labels import label_tokens
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 from kaggle_kit.runtime.prompts import Prompt, PromptBuilder, Template, escape_special, parse_template
 from kaggle_kit.runtime.rows import read_rows
-from kaggle_kit.runtime.tokenizers import TextTokenizer, load_tokenizer
+from kaggle_kit.runtime.tokenizers import TextTokenizer, label_tokens, load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from kaggle_kit.runtime.job import Job
+    from kaggle_kit.runtime.job import Job, Task
     from kaggle_kit.runtime.rows import Row
-    from kaggle_kit.runtime.task import Task
 
 _BATCH_ROWS = 1024
 """Rows whose texts are in memory at once."""

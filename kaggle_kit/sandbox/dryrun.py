@@ -12,25 +12,29 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.evaluation.run_facts import LOG
 from kaggle_kit.files import link_or_copy, write_atomic
 from kaggle_kit.model.folder import read_folder
 from kaggle_kit.notebook.build import Build, build
-from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
-from kaggle_kit.runtime.wheel_names import kit_part_reference
+from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, kit_part_reference, make_manifest
+from kaggle_kit.runtime.record import LOG
 from kaggle_kit.sandbox.execute import run_notebook
 from kaggle_kit.sandbox.image import ready_image
 from kaggle_kit.sandbox.kaggle_layout import input_mounts, scratch_folder
 from kaggle_kit.sandbox.model_report import make_model_report
-from kaggle_kit.sandbox.outcome import make_report
 from kaggle_kit.sandbox.preflight import check_making, check_scoring, cut_competition
-from kaggle_kit.sandbox.results import swapped_in, write_report
+from kaggle_kit.sandbox.report import make_report, swapped_in, write_report
 from kaggle_kit.sandbox.seal import choose_seal
 from kaggle_kit.wheelhouse.dataset import make_kit_part
+from kaggle_kit.wheelhouse.environments import (
+    ARCHIVES,
+    notebook_quantizer,
+    quantizer_lock,
+    quantizer_target,
+    ready_offer,
+)
 from kaggle_kit.wheelhouse.fetch import Progress, silent
-from kaggle_kit.wheelhouse.offer import ready_offer
-from kaggle_kit.wheelhouse.quantizers import ARCHIVES, notebook_quantizer, quantizer_lock, quantizer_target
-from kaggle_kit.wheelhouse.ready import FittingLock, fitting_lock, ready_wheelhouse, this_host
+from kaggle_kit.wheelhouse.folder import ready_wheelhouse
+from kaggle_kit.wheelhouse.resolve import FittingLock, fitting_lock, this_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
     from kaggle_kit.project import Project
     from kaggle_kit.sandbox.execute import Execution
     from kaggle_kit.sandbox.mounts import Mount
-    from kaggle_kit.sandbox.results import AnyReport
+    from kaggle_kit.sandbox.report import AnyReport
     from kaggle_kit.sandbox.seal import Seal
     from kaggle_kit.targets import Target
 

@@ -11,7 +11,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kaggle_kit.evaluation.run_facts import EXECUTED, LOG, NOTEBOOK_BYTES, REPORT, REPORT_TEXT, cells_of, mappings
+from kaggle_kit.evaluation.run_files import NOTEBOOK_BYTES, cells_of, mappings
+from kaggle_kit.runtime.record import EXECUTED, LOG, REPORT, REPORT_TEXT
 from kaggle_kit.sandbox.image import ready_image
 from kaggle_kit.sandbox.kaggle_layout import OUT, kaggle_sandbox, mounts_of, scratch_folder
 from kaggle_kit.sandbox.output import Limits, LogFile, Receiver, lines_of

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import DataError, ModelError
-from kaggle_kit.evaluation.solution import Solution, read_solution
+from kaggle_kit.evaluation.metrics import Solution, read_solution
 from kaggle_kit.files import write_atomic
 from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.model.merge import check_adapter
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from kaggle_kit.notebook.build import Build
     from kaggle_kit.project import Project
-    from kaggle_kit.runtime.task import Task
+    from kaggle_kit.runtime.job import Task
 
 TEST = "test.csv"
 SAMPLE = "sample_submission.csv"

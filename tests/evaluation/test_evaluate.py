@@ -12,8 +12,8 @@ from kaggle_kit.evaluation.scores import read_scores
 from kaggle_kit.evaluation.tables import write_table
 from kaggle_kit.files import sha256_file
 from kaggle_kit.runtime.engine_plan import EngineSetup
+from kaggle_kit.runtime.job import Task
 from kaggle_kit.runtime.progress import ProgressLine
-from kaggle_kit.runtime.task import Task
 
 MODEL = Path(__file__).parents[1] / "demo" / "model"
 TASK = Task(

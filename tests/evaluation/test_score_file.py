@@ -10,7 +10,7 @@ from kaggle_kit.errors import DataError, RunError, UsageError
 from kaggle_kit.evaluation.score_file import Scoring, score_file
 from kaggle_kit.evaluation.tables import read_table, write_table
 from kaggle_kit.runtime.engine_plan import EngineSetup
-from kaggle_kit.runtime.task import Task
+from kaggle_kit.runtime.job import Task
 
 MODEL = Path(__file__).parents[1] / "demo" / "model"
 TASK = Task(

@@ -12,12 +12,10 @@ import pytest
 from checkpoints import DEMO, big_awq, int8_demo
 
 from kaggle_kit.errors import DataError, UsageError
-from kaggle_kit.model.fit import fit_model, sizes_table
+from kaggle_kit.model.fit import SHAPES, fit_model, named_shape, sizes_table
 from kaggle_kit.model.inspect import inspect_model
-from kaggle_kit.model.lengths import Lengths, data_lengths, even_lengths, read_lengths
 from kaggle_kit.model.memory import cache_tokens, layouts
-from kaggle_kit.model.shapes import SHAPES, named_shape
-from kaggle_kit.model.speed import CARDS, prompt_flops, speed_of
+from kaggle_kit.model.speed import CARDS, Lengths, data_lengths, even_lengths, prompt_flops, read_lengths, speed_of
 from kaggle_kit.runtime.bench import Measured, Trial
 from kaggle_kit.runtime.bench import rates as rates_of
 from kaggle_kit.runtime.checkpoint import read_checkpoint
@@ -338,7 +336,7 @@ def test_lengths_of_the_real_rows_are_those_that_the_worker_scores():
     sys.path.insert(0, str(DEMO.parent))
     import task as demo
 
-    from kaggle_kit.runtime.task import Task
+    from kaggle_kit.runtime.job import Task
     from kaggle_kit.runtime.tokenizers import load_tokenizer
 
     asked = Task(

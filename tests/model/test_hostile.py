@@ -20,11 +20,10 @@ from hypothesis import strategies as st
 from kaggle_kit.errors import KitError, ModelError
 from kaggle_kit.model.fit import fit_model
 from kaggle_kit.model.folder import read_folder
-from kaggle_kit.model.headers import read_header
+from kaggle_kit.model.headers import INDEX, read_header
 from kaggle_kit.model.inspect import inspect_model
-from kaggle_kit.model.lengths import even_lengths, read_lengths
 from kaggle_kit.model.merge import check_adapter
-from kaggle_kit.model.shards import INDEX
+from kaggle_kit.model.speed import even_lengths, read_lengths
 from kaggle_kit.runtime.checkpoint import read_checkpoint
 from kaggle_kit.runtime.engine_plan import EngineSetup, Gpu
 from kaggle_kit.runtime.manifest import MANIFEST, make_manifest

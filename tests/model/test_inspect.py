@@ -28,9 +28,8 @@ from checkpoints import (
 
 from kaggle_kit.errors import ModelError
 from kaggle_kit.model.folder import LEFT_OUT
-from kaggle_kit.model.inspect import inspect_model
+from kaggle_kit.model.inspect import inspect_model, write_manifest
 from kaggle_kit.model.tokenizer_check import Labels
-from kaggle_kit.model.write_manifest import write_manifest
 from kaggle_kit.runtime.manifest import read_manifest, verify_files
 from kaggle_kit.targets import load_target
 

@@ -11,8 +11,7 @@ from known_checkpoints import checkpoint
 from kaggle_kit.errors import DataError, RunError
 from kaggle_kit.runtime.bench import Measured, Trial, line, probe_rows, rates, run_trials, trials
 from kaggle_kit.runtime.engine_plan import EngineSetup, Gpu
-from kaggle_kit.runtime.job import Job
-from kaggle_kit.runtime.task import Task
+from kaggle_kit.runtime.job import Job, Task
 from kaggle_kit.targets.rates import load_rates
 
 GIB = 1 << 30

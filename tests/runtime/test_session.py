@@ -14,11 +14,11 @@ import pytest
 from kaggle_kit.errors import DataError, KitError, ModelError, RunError, WheelhouseError
 from kaggle_kit.runtime.engine_plan import EnginePlan, EngineSetup, Gpu
 from kaggle_kit.runtime.install import Installed
+from kaggle_kit.runtime.job import Task
 from kaggle_kit.runtime.journal import SWAPPED, Entry, Journal
 from kaggle_kit.runtime.manifest import FileEntry, Manifest, dump_manifest
 from kaggle_kit.runtime.session import Session
 from kaggle_kit.runtime.submission import check_submission, read_sample
-from kaggle_kit.runtime.task import Task
 
 COLUMNS = ["winner_model_a", "winner_model_b", "winner_tie"]
 
