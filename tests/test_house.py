@@ -192,7 +192,7 @@ def test_a_projects_places_have_one_door(path):
     compared = {
         "project.root / table.path",
         "project.root / model.path",
-        "self.root / one.path",
+        "self.root / model.path",
         "records / 'receipts'",
     }
     assert {one for one in joined if not one.endswith(" / CONFIG")} <= compared

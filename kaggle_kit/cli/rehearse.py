@@ -18,7 +18,7 @@ from kaggle_kit.files import user_config
 from kaggle_kit.places import inside_whole
 
 if TYPE_CHECKING:
-    from kaggle_kit.evaluation.solution import Solution
+    from kaggle_kit.evaluation.metrics import Solution
     from kaggle_kit.loopback.faults import Fault
     from kaggle_kit.loopback.runs import Runner
     from kaggle_kit.loopback.server import LoopbackKaggle
@@ -130,7 +130,7 @@ def _prepare(
     from kaggle_kit.notebook.build import build
     from kaggle_kit.sandbox.model_run import packages_of
     from kaggle_kit.wheelhouse.dataset import make_kit_part, ready_parts
-    from kaggle_kit.wheelhouse.ready import ready_wheelhouse
+    from kaggle_kit.wheelhouse.folder import ready_wheelhouse
 
     if target.gpus:
         raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a rehearsal here is for local-cpu")
@@ -193,7 +193,7 @@ def _kaggle(
 ) -> LoopbackKaggle:
     """The Kaggle of this rehearsal, which knows the competition, and the project's owner as its user."""
     from kaggle_kit.errors import RemoteError
-    from kaggle_kit.evaluation.solution import log_loss
+    from kaggle_kit.evaluation.metrics import log_loss
     from kaggle_kit.loopback.server import LoopbackKaggle
     from kaggle_kit.loopback.service import Settings
 

@@ -140,8 +140,8 @@ def _parts(project: Project, name: str, build: Path) -> dict[str, Path]:
     from kaggle_kit.errors import ProjectError
     from kaggle_kit.places import inside_whole
     from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
-    from kaggle_kit.wheelhouse.assemble import wheelhouse_path
     from kaggle_kit.wheelhouse.dataset import made_kit_part, made_parts, ready_parts
+    from kaggle_kit.wheelhouse.folder import wheelhouse_path
 
     if not (build / MANIFEST).is_file():
         raise ProjectError(f"{build} holds no build; make it with: kit build {build.name}")

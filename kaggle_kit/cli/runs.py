@@ -286,12 +286,10 @@ def _show_models(fetched: Fetched, *, wanted: bool) -> bool:
 
 def _show_corrupt(fetched: Fetched) -> None:
     """Say so where the run itself found that a model it was given is not what was uploaded."""
-    from kaggle_kit.evaluation.record import read_record
-    from kaggle_kit.runtime.integrity import corrupt
-    from kaggle_kit.runtime.summary import RECORD
+    from kaggle_kit.runtime.record import RECORD, read_record
 
     record = fetched.folder / RECORD
-    if record in fetched.files and (bad := corrupt(read_record(record))):
+    if record in fetched.files and (bad := read_record(record).corrupt):
         say(f"CORRUPT MODEL: {bad} is not what its manifest says: do not trust these answers, upload the model again")
 
 

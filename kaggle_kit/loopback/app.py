@@ -216,7 +216,7 @@ class Application:
                 return _whole(handler(self._service, body))
         except Refusal as refusal:
             return refusal.answer()
-        except Exception as mistake:  # noqa: BLE001 - kept for the one who rehearses, and answered as a failure
+        except Exception as mistake:  # noqa: BLE001 - kept for who rehearses, and answered as a failure
             self.mistakes.append(mistake)
             return Answer(500, {"code": 500, "message": f"the loopback Kaggle failed: {mistake!r}"})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.loopback.kernels import find_kernel, output_file
@@ -66,7 +67,7 @@ def list_submissions(service: Service, request: Json) -> Json:
     """The submissions to a competition, newest first, by pages."""
     competition = _find(service, request)
     shown, token = page(_submissions(service, competition)[::-1], request)
-    return {"submissions": [_polled(service, one) for one in shown], "nextPageToken": token}
+    return {"submissions": [_polled(service, submission) for submission in shown], "nextPageToken": token}
 
 
 def limits(service: Service, request: Json) -> Json:
@@ -102,7 +103,7 @@ def get_competition(service: Service, request: Json) -> Json:
 def list_competitions(service: Service, request: Json) -> Json:
     """All competitions of this server."""
     shown, token = page(service.store.all(Competition), request)
-    return {"competitions": [_page(service, one) for one in shown], "nextPageToken": token}
+    return {"competitions": [_page(service, competition) for competition in shown], "nextPageToken": token}
 
 
 def data_files(competition: Competition) -> tuple[tuple[str, Path], ...]:
@@ -142,12 +143,12 @@ def _open(service: Service, request: Json) -> Competition:
 
 def _submissions(service: Service, competition: Competition) -> list[Submission]:
     every = service.store.all(Submission)
-    return sorted((one for one in every if one.competition == competition.slug), key=lambda one: one.id)
+    return sorted((each for each in every if each.competition == competition.slug), key=attrgetter("id"))
 
 
 def _today(service: Service, competition: Competition) -> int:
     day = service.now()[:10]
-    return sum(one.date[:10] == day for one in _submissions(service, competition))
+    return sum(submission.date[:10] == day for submission in _submissions(service, competition))
 
 
 def _code_complaint(competition: Competition, version: KernelVersion) -> str:
@@ -165,13 +166,13 @@ def _code_complaint(competition: Competition, version: KernelVersion) -> str:
 def _submit(
     service: Service, competition: Competition, request: Json, *, path: Path, file_name: str, kernel: str
 ) -> Json:
-    kept = service.store.adopt(path, file_name, always=True)
+    file = service.store.adopt(path, file_name, always=True)
     submission = Submission(
         id=service.store.next_id(),
         competition=competition.slug,
         file_name=file_name,
-        sha256=kept.sha256,
-        size=kept.size,
+        sha256=file.sha256,
+        size=file.size,
         description=str(request.get("submissionDescription") or ""),
         date=service.now(),
         kernel=kernel,

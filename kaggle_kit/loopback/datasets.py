@@ -1,4 +1,4 @@
-"""Datasets: made, given new versions, read back."""
+"""Datasets: created, given new versions, read back."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def create_version(service: Service, request: Json) -> Json:
 
 def create_version_by_id(service: Service, request: Json) -> Json:
     """Give the dataset with this number its next version."""
-    known = next((one for one in service.store.all(Dataset) if one.id == request.get("id")), None)
+    known = next((dataset for dataset in service.store.all(Dataset) if dataset.id == request.get("id")), None)
     if known is None:
         raise Refusal(404, f"no dataset has the id {request.get('id')}")
     return _create_version(service, known.ref, request)
@@ -76,8 +76,8 @@ def _create_version(service: Service, ref: str, request: Json) -> Json:
     except Refusal as refusal:
         return {"status": "error", "error": refusal.message}
 
-    kept = () if body.get("deleteOldVersions") else dataset.versions
-    dataset = replace(dataset, versions=(*kept, version))
+    earlier = () if body.get("deleteOldVersions") else dataset.versions
+    dataset = replace(dataset, versions=(*earlier, version))
     service.store.put(ref, dataset)
     return _reply(service, dataset)
 
@@ -85,7 +85,7 @@ def _create_version(service: Service, ref: str, request: Json) -> Json:
 def get_status(service: Service, request: Json) -> Json:
     """How far the newest version is. It takes no version: before a new one is known, READY means the old one.
 
-    Only the owner is told: for another's dataset, public or not, Kaggle answers 404.
+    Only the owner gets an answer: for another's dataset, public or not, Kaggle answers 404.
     """
     dataset = _find(service, request)
     if not service.is_own(dataset.ref):

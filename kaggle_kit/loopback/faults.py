@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-# Given a reply, what is sent instead of it; None where the fault has nothing to change in this one.
+# Given a reply, what is sent instead of it; None if the fault has nothing to change in this reply.
 Rewrite = Callable[[Json], Json | Answer | None]
 
 
@@ -79,8 +79,8 @@ def removing(*names: str) -> Edit:
     """An edit that takes fields out of the reply; it leaves a reply alone that has none of them."""
 
     def rewrite(reply: Json) -> Json | None:
-        kept = {key: value for key, value in reply.items() if key not in names}
-        return kept if len(kept) < len(reply) else None
+        rest = {key: value for key, value in reply.items() if key not in names}
+        return rest if len(rest) < len(reply) else None
 
     return Edit(rewrite)
 
@@ -128,7 +128,7 @@ class ActiveFaults:
         self.fired: Counter[str] = Counter()
 
     def add(self, fault: Fault) -> None:
-        """Ask for one more fault."""
+        """Ask for another fault."""
         with self._lock:
             self._faults.append(fault)
 

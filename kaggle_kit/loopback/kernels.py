@@ -201,7 +201,7 @@ def output_file(service: Service, ref: str, number: int, name: str) -> Path:
 def _named(service: Service, request: Json) -> tuple[str, Kernel | None]:
     """The notebook that a push names, by its number if it gives one."""
     if number := request.get("id"):
-        known = next((one for one in service.store.all(Kernel) if one.id == number), None)
+        known = next((kernel for kernel in service.store.all(Kernel) if kernel.id == number), None)
         if known is None:
             raise Refusal(404, "Notebook not found")
         return known.ref, known

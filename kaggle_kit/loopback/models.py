@@ -125,7 +125,9 @@ def list_variations(service: Service, request: Json) -> Json:
     for variation in shown:
         count_poll(service, variation)
     # These fields have another shape here than in the reply about one variation.
-    return {"instances": [_without(one, "licenseName") for one in answer], "nextPageToken": token}
+    for entry in answer:
+        del entry["licenseName"]
+    return {"instances": answer, "nextPageToken": token}
 
 
 def list_versions(service: Service, request: Json) -> Json:
@@ -133,7 +135,7 @@ def list_versions(service: Service, request: Json) -> Json:
     variation = _find_variation(service, request)
     count_poll(service, variation)
     owner, model, _, slug = variation.ref.split("/")
-    shown, token = page([one for one in reversed(variation.versions) if one.status == READY], request)
+    shown, token = page([version for version in reversed(variation.versions) if version.status == READY], request)
     answer = [
         {
             "id": version.number,
@@ -194,7 +196,7 @@ def _ref(request: Json) -> str:
 
 
 def _variations(service: Service, model: Model) -> list[Variation]:
-    return [one for one in service.store.all(Variation) if one.ref.startswith(f"{model.ref}/")]
+    return [each for each in service.store.all(Variation) if each.ref.startswith(f"{model.ref}/")]
 
 
 def _new_version(service: Service, number: int, body: Json) -> Version:
@@ -234,10 +236,6 @@ def _variation_page(service: Service, variation: Variation) -> dict[str, Any]:
         "totalUncompressedBytes": size,
         "url": f"{service.url}/models/{variation.ref}",
     }
-
-
-def _without(reply: Json, name: str) -> Json:
-    return {key: value for key, value in reply.items() if key != name}
 
 
 _SERVICE = "models.ModelApiService/"

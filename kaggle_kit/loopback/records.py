@@ -47,7 +47,7 @@ class Blob:
 class Version:
     """A version of a dataset or of a model's variation: a full snapshot, usable once it is READY.
 
-    `polls_left` is how often a client will still be told that it is being processed.
+    `polls_left` is how often a client will still hear that it is being processed.
     """
 
     number: int
@@ -161,7 +161,7 @@ class Competition:
 class Submission:
     """A submission, of a kernel version's output file or of an uploaded file.
 
-    `polls_left` is how often a client will still be told PENDING after the judge has spoken.
+    `polls_left` is how often a client will still hear PENDING after the judge has spoken.
     """
 
     id: int

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.loopback.records import (
@@ -23,8 +24,6 @@ from kaggle_kit.loopback.records import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from kaggle_kit.loopback.faults import ActiveFaults
     from kaggle_kit.loopback.records import KernelVersion, Source, SourceKind
     from kaggle_kit.loopback.store import Store
@@ -142,8 +141,8 @@ class Runs:
         """A run's log so far: a JSON list of {stream_name, time, data}, as Kaggle keeps it; or empty."""
         if live := self._live.get((ref, number)):
             return json.dumps(list(live.events)) if live.events else ""
-        kept = self.folder(ref, number) / "log.json"
-        return kept.read_text(encoding="utf-8") if kept.is_file() else ""
+        file = self.folder(ref, number) / "log.json"
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
 
     def events(self, ref: str, number: int) -> list[dict[str, Any]]:
         """A run's log so far, as its events."""
@@ -151,7 +150,7 @@ class Runs:
         return list(json.loads(text)) if text else []
 
     def status(self, ref: str, version: KernelVersion) -> str:
-        """A run's status as it is told, which is QUEUED for the first polls whatever happens inside."""
+        """A run's status as it is reported, which is QUEUED for the first polls whatever happens inside."""
         live = self._live.get((ref, version.number))
         if live is None or live.queued_polls == 0:
             return version.status
@@ -164,16 +163,19 @@ class Runs:
         if self._faults.strikes("run-never-ends"):
             self._cancelled.wait()
             return
+
         try:
             outcome = self._runner(self._prepared(ref, number, began))
         except Exception as error:  # noqa: BLE001 - a runner's failure is the run's, as on Kaggle
             outcome = RunOutcome(ERROR, f"{type(error).__name__}: {error}")
         if self._cancelled.is_set():
             return
+
         if self._faults.strikes("run-fails"):
             outcome = replace(outcome, status=ERROR, failure_message="the session ended with an error")
         for line in outcome.log:
             self._say(ref, number, line, began)
+
         text = self.log(ref, number)
         self.folder(ref, number).joinpath("log.json").write_text(text, encoding="utf-8")
         seconds = time.monotonic() - began
@@ -198,6 +200,7 @@ class Runs:
         version = numbered(kernel.versions, number) if kernel else None
         if version is None:
             raise LookupError(f"{ref} version {number} is gone")
+
         owner, slug = ref.split("/")
         out = self.out(ref, number)
         out.mkdir(parents=True, exist_ok=True)
@@ -222,20 +225,20 @@ class Runs:
     def _input_folder(self, source: Source) -> Path:
         """The folder with a source's files, filled once for all runs that use this version."""
         if source.kind == "competition":
-            from pathlib import Path
-
             competition = self._store.get(Competition, source.ref)
             if competition is None:
                 raise LookupError(f"the competition {source.ref} is gone")
             return Path(competition.folder)
         if source.kind == "kernel":
             return self.out(source.ref, source.version)
+
         record: Dataset | Variation | None = self._store.get(Variation, source.ref)
         if source.kind == "dataset":
             record = self._store.get(Dataset, source.ref)
         version = numbered(record.versions, source.version) if record else None
         if version is None:
             raise LookupError(f"the {source.kind} {source.ref} version {source.version} is gone")
+
         folder = self._store.folder / "inputs" / source.kind / source.ref / str(source.version)
         for file in version.files:
             self._store.place(file, folder / file.name)

@@ -63,8 +63,8 @@ def environment(
 ) -> dict[str, str]:
     """A whole environment: `base` (this process's one) without what `unwanted` names, with `variables`."""
     known = dict(os.environ) if base is None else dict(base)
-    kept = {name: value for name, value in known.items() if not unwanted(name)}
-    return kept | variables(port, home, tmp, token=token)
+    rest = {name: value for name, value in known.items() if not unwanted(name)}
+    return rest | variables(port, home, tmp, token=token)
 
 
 def unwanted(name: str) -> bool:
@@ -75,8 +75,8 @@ def unwanted(name: str) -> bool:
 class LoopbackKaggle:
     """A Kaggle for rehearsals. Use it as a context manager, or call `start` and `stop`.
 
-    `folder` holds all that it remembers; a server made again on it goes on. `runner` runs pushed notebooks, `judge`
-    scores submissions. `port` 0 takes any free one. `keep_bytes=False` keeps only hashes and sizes of uploads.
+    `folder` holds all that it remembers; another server on the same folder goes on. `runner` runs pushed notebooks,
+    `judge` scores submissions. `port` 0 takes any free one. `keep_bytes=False` keeps only hashes and sizes of uploads.
     `folder` is closed to other users. Raises RemoteError where another server uses it, UsageError where somebody else
     could change it, or where it holds what no server of this user has made.
     """

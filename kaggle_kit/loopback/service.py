@@ -43,7 +43,7 @@ class Settings:
     """The user and the limits.
 
     `token` is the user's login, another one for each server: whoever knows it can push a notebook, which then runs.
-    `polls_until_ready` is how often a client is told that a dataset or model version is still processed;
+    `polls_until_ready` is how often a client hears that a dataset or model version is still processed;
     `polls_until_scored` the same for a submission; `queued_polls` how often a started run still says QUEUED.
     `gpu_sessions` is how many GPU runs may be queued or running at once, `gpu_hours` the week's allowance.
     `refuse_while_processing`: a dataset takes no new version before the last one is processed (403, as reported for

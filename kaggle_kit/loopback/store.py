@@ -223,9 +223,9 @@ class Store:
         """Put a stored file at `target`, as a hard link where the file system can; without kept bytes, a hole."""
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
-        kept = self.object(file.sha256)
-        if not kept.is_file():
+        stored = self.object(file.sha256)
+        if not stored.is_file():
             with target.open("wb") as stream:
                 stream.truncate(file.size)
             return
-        link_or_copy(kept, target)
+        link_or_copy(stored, target)

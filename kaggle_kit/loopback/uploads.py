@@ -67,7 +67,7 @@ def find_upload(store: Store, token: str) -> Blob | None:
 
 
 def _key(token: str) -> str:
-    """What a session is looked up by: how long that takes tells nothing of the token."""
+    """What a session is looked up by: how long that takes says nothing of the token."""
     return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import SourceError
@@ -63,38 +64,27 @@ def match_cells(pushed: Sequence[NotebookCell], pulled: Sequence[NotebookCell]) 
     By id, then by kit's own name in the metadata, then by equal text, and what is left by the most similar text.
     """
     matches: list[int | None] = [None] * len(pulled)
-
-    for same in (_same_id, _same_name, _same_text):
-        _pair(pushed, pulled, matches, same)
+    for mark in (attrgetter("id"), attrgetter("name"), attrgetter("kind", "text")):
+        _pair(pushed, pulled, matches, mark)
     _pair_alike(pushed, pulled, matches)
     return matches
-
-
-def _same_id(pushed: NotebookCell, pulled: NotebookCell) -> bool:
-    return bool(pulled.id) and pulled.id == pushed.id
-
-
-def _same_name(pushed: NotebookCell, pulled: NotebookCell) -> bool:
-    return bool(pulled.name) and pulled.name == pushed.name
-
-
-def _same_text(pushed: NotebookCell, pulled: NotebookCell) -> bool:
-    return (pushed.kind, pushed.text) == (pulled.kind, pulled.text)
 
 
 def _pair(
     pushed: Sequence[NotebookCell],
     pulled: Sequence[NotebookCell],
     matches: list[int | None],
-    same: Callable[[NotebookCell, NotebookCell], bool],
+    mark: Callable[[NotebookCell], object],
 ) -> None:
-    taken = {place for place in matches if place is not None}
+    """Match the cells that have the same mark, if they have it at all."""
     for place, cell in enumerate(pushed):
-        free = [n for n, other in enumerate(pulled) if matches[n] is None and same(cell, other)]
-        if place not in taken and free:
+        own = mark(cell)
+        if not own or place in matches:
+            continue
+        same = [n for n, other in enumerate(pulled) if matches[n] is None and mark(other) == own]
+        if same:
             # A cell that was copied keeps its marks: the copy that still has the text is the cell itself.
-            best = next((n for n in free if pulled[n].text == cell.text), free[0])
-            matches[best] = place
+            matches[next((n for n in same if pulled[n].text == cell.text), same[0])] = place
 
 
 def _pair_alike(pushed: Sequence[NotebookCell], pulled: Sequence[NotebookCell], matches: list[int | None]) -> None:
@@ -111,11 +101,11 @@ def _pair_alike(pushed: Sequence[NotebookCell], pulled: Sequence[NotebookCell], 
             matches[n] = place
 
 
-def _alike(one: str, other: str) -> float:
-    if len(one) + len(other) > _LONG:
+def _alike(first: str, second: str) -> float:
+    if len(first) + len(second) > _LONG:
         # Letter by letter takes seconds there, and lines say enough.
-        return difflib.SequenceMatcher(None, one.split("\n"), other.split("\n"), autojunk=False).ratio()
-    matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
+        return difflib.SequenceMatcher(None, first.split("\n"), second.split("\n"), autojunk=False).ratio()
+    matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
     if matcher.real_quick_ratio() < _ALIKE or matcher.quick_ratio() < _ALIKE:
         return 0.0
     return matcher.ratio()

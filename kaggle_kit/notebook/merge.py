@@ -49,24 +49,6 @@ class Conflict:
 
 
 @dataclass(frozen=True)
-class Merged:
-    """A merge: the source's new text, and what was done. `taken`: name in the source → place in the pulled notebook
-    of each cell that was taken from there; `refused`: place → why not."""
-
-    text: str
-    segments: Mapping[str, Segment]
-    changes: tuple[Change, ...]
-    conflicts: tuple[Conflict, ...]
-    taken: Mapping[str, int]
-    refused: Mapping[int, str]
-
-    @property
-    def reads(self) -> bool:
-        """Whether the text is read as the cells that it is made of."""
-        return reads_as(self.text, [segment.cell for segment in self.segments.values()])
-
-
-@dataclass(frozen=True)
 class Sides:
     """All that is compared. `matches`: for each pulled cell the place of its pushed one. `frame`: names of the
     template's cells; `now`: the texts of a build of the source as it is, by cell name (empty where it is not known)."""
@@ -110,28 +92,10 @@ class Sides:
     def _frame_among(self, places: Iterable[int]) -> set[str]:
         return {self.base[place].name for place in places if self.role(place) == "frame"}
 
-    def wrong(self, merged: Merged, now: Sequence[NotebookCell]) -> dict[int, str]:
-        """Which of the taken cells a build does not give back as they were merged, and why."""
-        reasons: dict[int, str] = {}
-        places = {cell.name: n for n, cell in enumerate(now)}
-        texts = {change.name for change in merged.changes if change.kind in ("added", "changed", "merged")}
-        orders = {change.name for change in merged.changes if change.kind in ("added", "moved")}
 
-        for name, n in merged.taken.items():
-            text = plain(merged.segments[name].cell.text)
-            if name not in places or (name in texts and now[places[name]].text != text):
-                reasons[n] = "it would not come out of a build as it stands in the browser"
-            elif name in orders:
-                before = {other.name for other in now[: places[name]]} & self.frame
-                if before != self.frame_before(n):
-                    reasons[n] = "the template would place it elsewhere"
-        return reasons
-
-
-def merge(sides: Sides, *, refused: Mapping[int, str] | None = None) -> Merged:
+def merge(sides: Sides, *, refused: Mapping[int, str] | None = None) -> Merge:
     """Take every change of the browser that is clean, those in `refused` (place in the pulled notebook → why) not."""
-    refused = refused or {}
-    merged = _merge(sides, refused)
+    merged = Merge(sides, refused or {})
     if merged.reads:
         return merged
 
@@ -139,9 +103,9 @@ def merge(sides: Sides, *, refused: Mapping[int, str] | None = None) -> Merged:
     left = dict.fromkeys(merged.taken.values(), _SWALLOWS)
     for n in sorted(left):
         why = left.pop(n)
-        if not _merge(sides, {**refused, **left}).reads:
+        if not Merge(sides, {**merged.refused, **left}).reads:
             left[n] = why
-    return _merge(sides, {**refused, **left})
+    return Merge(sides, {**merged.refused, **left})
 
 
 def merge_texts(ours: str, base: str, theirs: str) -> str | None:
@@ -170,48 +134,70 @@ def merge_texts(ours: str, base: str, theirs: str) -> str | None:
     return done.stdout.decode("utf-8", "surrogatepass") if done.returncode == 0 else None
 
 
-def _merge(sides: Sides, refused: Mapping[int, str]) -> Merged:
-    work = _Work(sides, dict(refused))
-    for n, place in enumerate(sides.matches):
-        if place is not None:
-            work.compare(n, place)
-    for place in range(len(sides.base)):
-        if place not in sides.matches:
-            work.remove(place)
-    work.move()
-    for n, place in enumerate(sides.matches):
-        if place is None and sides.theirs[n].text:
-            work.add(n)
-
-    segments = {name: work.segments[name] for name in work.order}
-    return Merged(
-        text=sides.ours.joined(list(segments.values())),
-        segments=segments,
-        changes=tuple(work.changes),
-        conflicts=tuple(work.conflicts),
-        taken=work.taken,
-        refused=work.refused,
-    )
-
-
 @dataclass
-class _Work:
-    """A merge under way: `order` and `segments` begin as the source's own."""
+class Merge:
+    """A merge, done at once: the source's cells in their new order, and what was done.
+
+    `taken`: name in the source → place in the pulled notebook of each cell that was taken from there; `refused`:
+    place → why it is not to be taken.
+    """
 
     sides: Sides
-    refused: dict[int, str]
-    segments: dict[str, Segment] = field(default_factory=dict)
-    order: list[str] = field(default_factory=list)
+    refused: Mapping[int, str]
     changes: list[Change] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
     taken: dict[str, int] = field(default_factory=dict)
-    here: set[str] = field(default_factory=set)
+    _here: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.segments = {segment.cell.name: segment for segment in self.sides.ours.segments}
         self.order = self.sides.ours.names
+        matches = self.sides.matches
 
-    def compare(self, n: int, place: int) -> None:
+        for n, place in enumerate(matches):
+            if place is not None:
+                self._compare(n, place)
+        for place in range(len(self.sides.base)):
+            if place not in matches:
+                self._remove(place)
+        self._move()
+        for n, place in enumerate(matches):
+            if place is None and self.sides.theirs[n].text:
+                self._add(n)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The source's cells after the merge."""
+        return [self.segments[name].cell for name in self.order]
+
+    @property
+    def text(self) -> str:
+        """The source's new text."""
+        return self.sides.ours.joined([self.segments[name] for name in self.order])
+
+    @property
+    def reads(self) -> bool:
+        """Whether the text is read as the cells that it is made of."""
+        return reads_as(self.text, self.cells)
+
+    def wrong(self, now: Sequence[NotebookCell]) -> dict[int, str]:
+        """Which of the taken cells a build (its cells are `now`) does not give back as they were merged, and why."""
+        reasons: dict[int, str] = {}
+        places = {cell.name: n for n, cell in enumerate(now)}
+        texts = {change.name for change in self.changes if change.kind in ("added", "changed", "merged")}
+        orders = {change.name for change in self.changes if change.kind in ("added", "moved")}
+
+        for name, n in self.taken.items():
+            text = plain(self.segments[name].cell.text)
+            if name not in places or (name in texts and now[places[name]].text != text):
+                reasons[n] = "it would not come out of a build as it stands in the browser"
+            elif name in orders:
+                before = {other.name for other in now[: places[name]]} & self.sides.frame
+                if before != self.sides.frame_before(n):
+                    reasons[n] = "the template would place it elsewhere"
+        return reasons
+
+    def _compare(self, n: int, place: int) -> None:
         """A cell that both notebooks have."""
         before, after = self.sides.base[place], self.sides.theirs[n]
         role = self.sides.role(place)
@@ -221,9 +207,9 @@ class _Work:
 
         if role == "frame":
             if self.sides.now.get(before.name) != after.text:
-                self.refuse(before, after, "it was changed in the browser", _TO_TEMPLATE)
+                self._refuse(before, after, "it was changed in the browser", _TO_TEMPLATE)
         elif segment is None:
-            self.refuse(before, after, "it was changed in the browser, and is not in the source any more", _BY_HAND)
+            self._refuse(before, after, "it was changed in the browser, and is not in the source any more", _BY_HAND)
         elif _content(segment.cell) != _content(after):
             self._change(n, before, segment)
 
@@ -231,7 +217,7 @@ class _Work:
         """A cell of the author's that was changed in the browser, and perhaps in the source."""
         after, (_, here) = self.sides.theirs[n], _content(segment.cell)
         if n in self.refused:
-            self.refuse(before, after, self.refused[n], _BY_HAND)
+            self._refuse(before, after, self.refused[n], _BY_HAND)
             return
 
         untouched = _content(segment.cell) == _content(before)
@@ -241,7 +227,7 @@ class _Work:
             merged = merge_texts(f"{here}\n", f"{before.text}\n", f"{text}\n") if len(kinds) == 1 else None
             if merged is None:
                 reason = "the same lines of it were changed in the browser and in the source"
-                self.refuse(before, after, reason, _BY_HAND, here=here)
+                self._refuse(before, after, reason, _BY_HAND, here=here)
                 return
             text = plain(merged)
             if text == here:
@@ -250,13 +236,13 @@ class _Work:
         new = changed_segment(segment, kind=after.kind, text=text, newline=self.sides.ours.newline)
         if isinstance(new, str):
             reason = new if untouched else f"with the source's own changes in it, {new}"
-            self.refuse(before, after, reason, _BY_HAND, here=None if untouched else here)
+            self._refuse(before, after, reason, _BY_HAND, here=None if untouched else here)
             return
         self.segments[before.name] = new
         self.changes.append(Change(before.name, "changed" if untouched else "merged"))
         self.taken[before.name] = n
 
-    def remove(self, place: int) -> None:
+    def _remove(self, place: int) -> None:
         """A cell that is gone in the browser."""
         cell = self.sides.base[place]
         gone = NotebookCell("", cell.name, cell.kind, "")
@@ -265,15 +251,15 @@ class _Work:
 
         if role == "frame":
             if not self.sides.now or cell.name in self.sides.now:
-                self.refuse(cell, gone, "it was taken out in the browser", _TO_TEMPLATE)
+                self._refuse(cell, gone, "it was taken out in the browser", _TO_TEMPLATE)
         elif role == "author" and segment and _content(segment.cell) != _content(cell):
             reason = "it was taken out in the browser, and changed in the source"
-            self.refuse(cell, gone, reason, _BY_HAND, here=plain(segment.cell.text))
+            self._refuse(cell, gone, reason, _BY_HAND, here=plain(segment.cell.text))
         elif role == "author" and segment:
             self.order.remove(cell.name)
             self.changes.append(Change(cell.name, "removed"))
 
-    def move(self) -> None:
+    def _move(self) -> None:
         """The cells that stand elsewhere in the browser."""
         moved: dict[str, int] = {}
         for n, place in enumerate(self.sides.matches):
@@ -296,7 +282,7 @@ class _Work:
             self.changes += [Change(name, "moved") for name in moved]
             self.taken = {**moved, **self.taken}
 
-    def add(self, n: int) -> None:
+    def _add(self, n: int) -> None:
         """A cell that is new in the browser."""
         cell = self.sides.theirs[n]
         if self._is_here(cell):
@@ -305,13 +291,13 @@ class _Work:
         name = self._new_name(cell)
         nothing = NotebookCell("", name, cell.kind, "")
         if n in self.refused:
-            self.refuse(nothing, cell, self.refused[n], _ELSEWHERE)
+            self._refuse(nothing, cell, self.refused[n], _ELSEWHERE)
             return
 
         tags = tuple(tag for tag in cell.tags if tag not in ("parameters", INJECTED))
         new = new_segment(Cell(name, cell.kind, cell.text, tags), newline=self.sides.ours.newline)
         if isinstance(new, str):
-            self.refuse(nothing, cell, new, _BY_HAND)
+            self._refuse(nothing, cell, new, _BY_HAND)
             return
         self.segments[name] = new
         self._insert(name, n)
@@ -320,10 +306,10 @@ class _Work:
 
     def _is_here(self, cell: NotebookCell) -> bool:
         """Whether the source has got this cell since the push, for instance by an earlier pull."""
-        pushed = {other.name for other in self.sides.base} | self.here
+        pushed = {other.name for other in self.sides.base} | self._here
         for segment in self.sides.ours.segments:
             if segment.cell.name not in pushed and _content(segment.cell) == _content(cell):
-                self.here.add(segment.cell.name)
+                self._here.add(segment.cell.name)
                 return True
         return False
 
@@ -344,7 +330,7 @@ class _Work:
                 return
         self.order.insert(0, name)
 
-    def refuse(
+    def _refuse(
         self, before: NotebookCell, after: NotebookCell, reason: str, advice: str, *, here: str | None = None
     ) -> None:
         """Note a conflict, with what was done to the cell in the browser, and here."""

@@ -69,7 +69,7 @@ def parse_parameters(code: str, *, where: str) -> tuple[Parameter, ...]:
 
     Raises SourceError for anything else: a parameter without a type could not be checked when it is overridden.
     """
-    found: list[Parameter] = []
+    parameters: list[Parameter] = []
     lines = code.split("\n")
     for node in ast.parse(code).body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -91,8 +91,8 @@ def parse_parameters(code: str, *, where: str) -> tuple[Parameter, ...]:
             raise SourceError(f"{where}: the default of {name} must be a plain value, not {line!r}") from None
         if not _fits(default, kind):
             raise SourceError(f"{where}: {name} is declared {kind}, but its default is {_shown(default)}")
-        found.append(Parameter(name, kind, default))
-    return tuple(found)
+        parameters.append(Parameter(name, kind, default))
+    return tuple(parameters)
 
 
 def override(parameters: Sequence[Parameter], given: Mapping[str, Value], *, where: str) -> dict[str, Value]:

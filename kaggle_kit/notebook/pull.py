@@ -16,7 +16,7 @@ from kaggle_kit.errors import KitError, OutsideError, SourceError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.notebook.build import build
 from kaggle_kit.notebook.cells import INJECTED, NotebookCell, match_cells, read_cells
-from kaggle_kit.notebook.merge import Change, Conflict, Merged, Sides, merge, text_diff
+from kaggle_kit.notebook.merge import Change, Conflict, Merge, Sides, merge, text_diff
 from kaggle_kit.notebook.parameters import (
     Overrides,
     ParameterEdit,
@@ -111,7 +111,7 @@ def pull(
         path=path,
         before=source,
         after=merged.text,
-        changes=merged.changes,
+        changes=tuple(merged.changes),
         conflicts=(*merged.conflicts, *refused, *unwritten),
         parameters=tuple(edits),
         config_before=overrides.text or "",
@@ -141,20 +141,20 @@ def _frame(
     return frozenset(name for name in every - set(names) if not rendered or name in rendered)
 
 
-def _checked(sides: Sides, merged: Merged, rebuild: Callable[[str], str]) -> tuple[Merged, str]:
+def _checked(sides: Sides, merged: Merge, rebuild: Callable[[str], str]) -> tuple[Merge, str]:
     """The merge without the changes that would not come out of a build as they stand in the browser."""
     for _ in range(len(sides.theirs) + 1):
         now, broken = _rebuilt(rebuild, merged.text)
         if broken:
             return merged, broken
-        wrong = sides.wrong(merged, now)
+        wrong = merged.wrong(now)
         if not wrong:
             return merged, ""
         merged = merge(sides, refused={**merged.refused, **wrong})
     return merged, "the source and the template do not give the notebook that was edited"
 
 
-def _parameters(sides: Sides, merged: Merged, overrides: Overrides) -> tuple[list[ParameterEdit], tuple[Conflict, ...]]:
+def _parameters(sides: Sides, merged: Merge, overrides: Overrides) -> tuple[list[ParameterEdit], tuple[Conflict, ...]]:
     before, after = sides.injected()
     if before == after:
         return [], ()
@@ -165,7 +165,7 @@ def _parameters(sides: Sides, merged: Merged, overrides: Overrides) -> tuple[lis
         reason = "it holds more than name = value lines"
         return [], (Conflict(INJECTED, reason, "write code into a cell of your own", diff),)
 
-    code = next((one.cell.text for one in merged.segments.values() if "parameters" in one.cell.tags), "")
+    code = next((cell.text for cell in merged.cells if "parameters" in cell.tags), "")
     try:
         known = parse_parameters(code, where="the parameters cell")
     except (KitError, SyntaxError) as error:

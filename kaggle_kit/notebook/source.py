@@ -110,6 +110,7 @@ def read_source(path: Path) -> Source:
         text = read_text(path, most_bytes=SOURCE_BYTES, follow=True)
     except OutsideError as error:
         raise SourceError(f"the source {error}") from error
+
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     try:
         parse_python(text)
@@ -120,6 +121,7 @@ def read_source(path: Path) -> Source:
         magic = (getattr(error, "text", None) or "").lstrip().startswith(("%", "!"))
         hint = "; a line that Jupyter alone understands has no place in a source" if magic else ""
         raise SourceError(f"{where}: the source is not valid Python: {message}{hint}") from error
+
     cells = parse_cells(text, where=str(path))
     _check_cells(cells, path)
     tagged = [cell for cell in cells if "parameters" in cell.tags]
@@ -175,6 +177,7 @@ def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
     spare = (sign for sign in range(0xE000, 0xF900) if chr(sign) not in text)
     hidden = {ord(sign): next(spare) for sign in _LINE_ENDS}
     shown = {instead: sign for sign, instead in hidden.items()}
+
     cells: dict[str, Cell] = {}
     for number, node in enumerate(_read_percent(text.translate(hidden), where), start=1):
         name = node.metadata.get("name")
@@ -241,12 +244,13 @@ class SourceText:
     def joined(self, segments: Sequence[Segment]) -> str:
         """The text with these segments; between two cells that did not follow each other stands a blank line."""
         text = self.head
-        before = {one.cell.name: other.cell.name for one, other in zip(self.segments, self.segments[1:], strict=False)}
+        following = dict(pairwise(self.names))
         names = set(self.names)
+
         for number, segment in enumerate(segments):
             last = number == len(segments) - 1
             after = None if last else segments[number + 1].cell.name
-            together = segment.cell.name in names and before.get(segment.cell.name) == after
+            together = segment.cell.name in names and following.get(segment.cell.name) == after
             if not segment.touched and together:
                 text += segment.raw
             else:
@@ -267,11 +271,13 @@ def cut_source(text: str, *, where: str) -> SourceText:
     unix = text.replace("\r\n", "\n")
     if "\r" in unix:
         raise SourceError(f"{where}: a line ends on a lone carriage return; save the file with one kind of line ends")
+
     cells = parse_cells(unix, where=where)
     lines = text.split("\n")
     places = _marker_lines(unix, where)
     if len(places) != len(cells):
         raise SourceError(f"{where}: {len(places)} cell markers, but {len(cells)} cells; write each as # %% name=…")
+
     keep = [f"{line}\n" for line in lines[:-1]] + lines[-1:]
     bounds = pairwise([*places, len(lines)])
     segments = [Segment(cell, "".join(keep[start:end])) for cell, (start, end) in zip(cells, bounds, strict=True)]
@@ -282,10 +288,10 @@ def cut_source(text: str, *, where: str) -> SourceText:
 def reads_as(text: str, cells: Sequence[Cell]) -> bool:
     """Whether a whole source is read as these cells: an open ``` of one markdown cell may swallow those after it."""
     try:
-        found = parse_cells(text.replace("\r\n", "\n"), where="the source")
+        read = parse_cells(text.replace("\r\n", "\n"), where="the source")
     except SourceError:
         return False
-    return [_plain(cell) for cell in found] == [_plain(cell) for cell in cells]
+    return [_plain(cell) for cell in read] == [_plain(cell) for cell in cells]
 
 
 def _plain(cell: Cell) -> tuple[str, str, str, tuple[str, ...]]:
@@ -293,7 +299,7 @@ def _plain(cell: Cell) -> tuple[str, str, str, tuple[str, ...]]:
 
 
 def _marker_lines(text: str, where: str) -> list[int]:
-    """The lines (from 0) with a cell marker; one inside of a text is none."""
+    """The lines (from 0) with a cell marker; a line inside of a text is not counted."""
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     except (tokenize.TokenError, SyntaxError) as error:

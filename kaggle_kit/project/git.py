@@ -88,11 +88,11 @@ def project_commit(root: Path) -> str | None:
 
     A + after it: tracked files differ from it. A ?: that could not be found out.
     """
-    found = _find(root.resolve())
-    head = _head(found) if found else None
-    if found is None or head is None:
+    repository = _find(root.resolve())
+    head = _head(repository) if repository else None
+    if repository is None or head is None:
         return None
-    differs = _differs(found, head)
+    differs = _differs(repository, head)
     return f"{head}{'?' if differs is None else '+' if differs else ''}"
 
 
@@ -108,14 +108,17 @@ def _repository(top: Path) -> _Repository | None:
     git = top / ".git"
     if git.is_dir():
         return _Repository(top, git, git)
+
     named = _line(git)
     own = Path(os.path.normpath(top / named.removeprefix("gitdir: "))) if named.startswith("gitdir: ") else None
     if own is None or not own.is_dir():
         return None
+
     # A work tree's folder in the main repository names the work tree in its turn.
     if shared := _line(own / "commondir"):
         back = own / _line(own / "gitdir")
         return _Repository(top, own, own / shared) if back.resolve() == git.resolve() else None
+
     # A submodule's lies in the repository around it.
     around = any(own.is_relative_to(folder / ".git" / "modules") for folder in top.parents)
     return _Repository(top, own, own) if around else None
@@ -181,6 +184,5 @@ def _stand_in(folder: Path, head: str) -> Path:
 
 def _search_path() -> str:
     """PATH without folders that are relative, such as the one that the command stands in."""
-    return os.pathsep.join(
-        one for one in os.environ.get("PATH", os.defpath).split(os.pathsep) if Path(one).is_absolute()
-    )
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(folder for folder in folders if Path(folder).is_absolute())

@@ -22,12 +22,17 @@ from kaggle_kit.sandbox.kaggle_room import room_folder
 from kaggle_kit.sandbox.layout import input_mounts
 from kaggle_kit.sandbox.model_report import ModelReport, make_model_report
 from kaggle_kit.sandbox.preflight import check_model
-from kaggle_kit.sandbox.results import swapped_in, write_report
+from kaggle_kit.sandbox.report import swapped_in, write_report
 from kaggle_kit.wheelhouse.dataset import make_kit_part
+from kaggle_kit.wheelhouse.environments import (
+    ARCHIVES,
+    notebook_quantizer,
+    quantizer_lock,
+    quantizer_target,
+    ready_offer,
+)
 from kaggle_kit.wheelhouse.fetch import Progress, silent
-from kaggle_kit.wheelhouse.offer import ready_offer
-from kaggle_kit.wheelhouse.quantizers import ARCHIVES, notebook_quantizer, quantizer_lock, quantizer_target
-from kaggle_kit.wheelhouse.ready import FittingLock, fitting_lock, this_host
+from kaggle_kit.wheelhouse.resolve import FittingLock, fitting_lock, this_host
 
 if TYPE_CHECKING:
     from pathlib import Path

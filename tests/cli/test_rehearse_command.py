@@ -13,7 +13,7 @@ from kaggle_kit.loopback.service import Settings
 from kaggle_kit.project import load_project
 from kaggle_kit.sandbox import model_run
 from kaggle_kit.targets import load_target
-from kaggle_kit.wheelhouse.ready import Host
+from kaggle_kit.wheelhouse.resolve import Host
 
 
 @pytest.fixture

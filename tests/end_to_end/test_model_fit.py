@@ -13,8 +13,8 @@ from kaggle_kit.model.fit import inspected
 from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.model.memory import CPU_BLOCK, cache_tokens
 from kaggle_kit.targets import load_target
-from kaggle_kit.wheelhouse.environment import ready_environment
-from kaggle_kit.wheelhouse.ready import ready_wheelhouse
+from kaggle_kit.wheelhouse.environments import ready_environment
+from kaggle_kit.wheelhouse.folder import ready_wheelhouse
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "tests" / "demo" / "model"
