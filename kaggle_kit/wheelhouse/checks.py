@@ -12,7 +12,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion, Version
 
 from kaggle_kit.errors import WheelhouseError
-from kaggle_kit.runtime.wheel_names import kaggle_name
+from kaggle_kit.runtime.manifest import kaggle_name
 from kaggle_kit.wheelhouse.archive import Inspection
 from kaggle_kit.wheelhouse.dataset import stored_names
 from kaggle_kit.wheelhouse.lock import Lock

@@ -16,8 +16,17 @@ from pathlib import Path
 
 from kaggle_kit.errors import KitError, UsageError, WheelhouseError
 from kaggle_kit.files import link_or_copy, write_atomic
-from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest, file_entry, read_manifest
-from kaggle_kit.runtime.wheel_names import KIT_WHEEL, kaggle_name, kit_part_reference
+from kaggle_kit.runtime.manifest import (
+    KIT_WHEEL,
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    dump_manifest,
+    file_entry,
+    kaggle_name,
+    kit_part_reference,
+    read_manifest,
+)
 from kaggle_kit.wheelhouse.archive import read_archive
 from kaggle_kit.wheelhouse.fetch import disk_error
 from kaggle_kit.wheelhouse.folder import KIND, build_kit_wheel, verify
@@ -266,9 +275,6 @@ def _readme(manifest: Manifest, reference: str) -> str:
             "",
         ]
     )
-
-
-__all__ = ["kaggle_name", "stored_names"]
 
 
 def stored_names(names: Iterable[str]) -> dict[str, str]:

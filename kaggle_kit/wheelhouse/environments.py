@@ -19,8 +19,7 @@ from pathlib import Path
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.files import link_or_copy, user_cache, write_atomic
 from kaggle_kit.runtime.install import environment_python, install
-from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
-from kaggle_kit.runtime.wheel_names import KIT_WHEEL
+from kaggle_kit.runtime.manifest import KIT_WHEEL, MANIFEST, read_manifest
 from kaggle_kit.targets import Target
 from kaggle_kit.wheelhouse.fetch import Progress, fetch, is_cached, silent
 from kaggle_kit.wheelhouse.folder import assemble

@@ -22,8 +22,16 @@ import kaggle_kit
 from kaggle_kit.errors import KitError, WheelhouseError
 from kaggle_kit.files import link_or_copy, user_cache, write_atomic
 from kaggle_kit.places import inside
-from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest, read_manifest, verify_files
-from kaggle_kit.runtime.wheel_names import KIT_WHEEL, kaggle_name
+from kaggle_kit.runtime.manifest import (
+    KIT_WHEEL,
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    dump_manifest,
+    kaggle_name,
+    read_manifest,
+    verify_files,
+)
 from kaggle_kit.targets import Target
 from kaggle_kit.wheelhouse.fetch import Progress, cached_path, disk_error, fetch, is_untouched, silent
 from kaggle_kit.wheelhouse.lock import Lock, lock_path
@@ -219,19 +227,8 @@ def ready_wheelhouse(
 DISTRIBUTION = "kaggle_kit_runtime"
 _GROUND = ("__init__.py", "child.py", "errors.py", "files.py", "outside.py", "owners.py")
 _MODEL = (
-    *(
-        "__init__",
-        "architecture",
-        "calibration",
-        "completeness",
-        "engine_check",
-        "folder",
-        "headers",
-        "inspect",
-        "made",
-    ),
-    *("make_program", "make_session", "merge", "old_view", "problem", "quantisation", "quantizable", "quantize"),
-    *("quantize_worker", "shards", "stages", "tally", "tokenizer_check", "worker_process", "write_manifest"),
+    *("__init__", "calibration", "checks", "folder", "headers", "inspect", "make_program", "make_session", "merge"),
+    *("packing", "quantize", "quantize_source", "quantize_worker", "tokenizer_check", "worker_process"),
 )
 """The modules of `model` that `kaggle_kit.model.quantize` stands on, and those that call it in a notebook."""
 _OLDEST_TIME = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can hold

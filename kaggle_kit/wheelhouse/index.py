@@ -29,7 +29,7 @@ from kaggle_kit.child import child_environment
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.files import user_cache, write_atomic
 from kaggle_kit.owners import refuse_shared
-from kaggle_kit.runtime.index_install import is_index_setting
+from kaggle_kit.runtime.install import is_index_setting
 from kaggle_kit.wheelhouse.lock import Lock, LockedWheel
 
 _TIMEOUT_SECONDS = 900

@@ -25,8 +25,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from kaggle_kit.errors import KitError, OutsideError, WheelhouseError
 from kaggle_kit.files import remove_aside, sha256_file, user_cache, write_atomic
 from kaggle_kit.outside import read_json
-from kaggle_kit.runtime.manifest import MANIFEST, Manifest, read_manifest
-from kaggle_kit.runtime.wheel_names import KIT_WHEEL
+from kaggle_kit.runtime.manifest import KIT_WHEEL, MANIFEST, Manifest, read_manifest
 from kaggle_kit.targets import Target
 from kaggle_kit.wheelhouse.archive import Inspected, Inspection, inspect_all
 from kaggle_kit.wheelhouse.checks import (

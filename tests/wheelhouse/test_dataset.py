@@ -10,7 +10,7 @@ from planted import finish, make_target, make_wheel, place
 
 from kaggle_kit.errors import UsageError, WheelhouseError
 from kaggle_kit.runtime.install import install, install_engine
-from kaggle_kit.runtime.wheel_names import kaggle_name, kaggle_path
+from kaggle_kit.runtime.manifest import kaggle_name, kaggle_path
 from kaggle_kit.wheelhouse import folder as folder_module
 from kaggle_kit.wheelhouse.dataset import made_kit_part, make_dataset, make_kit_part, stored_names
 
