@@ -64,7 +64,7 @@ class WorkerSeal:
     def launch(self, *, cards: bool) -> Launch:
         """What starts workers in it; with `cards` they see this machine's."""
         from kaggle_kit.runtime.launch import launch_plain
-        from kaggle_kit.sandbox.worker_room import SealedLaunch
+        from kaggle_kit.sandbox.worker_seal import SealedLaunch
 
         return launch_plain if self.seal is None else SealedLaunch(self.seal, cards=cards)
 

@@ -1,4 +1,4 @@
-"""The sealed room of a worker on a user's own machine: the model and the rows to read, and nothing to find or to reach.
+"""The seal of a worker on a user's own machine: the model and the rows to read, and nothing to find or to reach.
 
 Everything stands at its own path, so that a job says the same inside and outside. Read-only are the Python with its
 packages, the kit's own wheel, and the files that the caller names; what the worker writes on the way is a tmpfs of
@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING
 from kaggle_kit.child import child_environment
 from kaggle_kit.errors import SandboxError
 from kaggle_kit.runtime.supervisor import CACHES
-from kaggle_kit.sandbox.base_python import installed_paths
-from kaggle_kit.sandbox.seal import WORKING, Mount, Room, offline_environment
-from kaggle_kit.sandbox.seal_room import refuse_special_files
+from kaggle_kit.sandbox.mounts import Mount, Sandbox, installed_paths, offline_environment, refuse_special_files
+from kaggle_kit.sandbox.seal import WORKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,7 +45,7 @@ print(json.dumps({"roots": roots, "files": files, "path": sys.path}))
 
 @dataclass(frozen=True)
 class SealedLaunch:
-    """Starts workers in `seal`, each in a room of its own; with `cards` it sees this machine's."""
+    """Starts workers in `seal`, each in a sandbox of its own; with `cards` it sees this machine's."""
 
     seal: Seal
     cards: bool = False
@@ -68,13 +67,13 @@ class SealedLaunch:
         The seal ends with the thread that called this: call it from one that stays as long as the worker.
         """
         python = Path(command[0])
-        added = [Path(one) for one in environment.get("PYTHONPATH", "").split(os.pathsep) if one]
-        mounts = {path: Mount(path, str(path)) for path in _outermost((*python_paths(python), *added, *reads))}
+        packages = [Path(part) for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]
+        mounts = {path: Mount(path, str(path)) for path in _outermost((*python_paths(python), *packages, *reads))}
         mounts |= {path: Mount(path, str(path), writable=True) for path in map(_absolute, writes)}
         for path in reads:
             _refuse_links(path, reads)
             refuse_special_files(path)
-        room = Room(
+        sandbox = Sandbox(
             mounts=(*mounts.values(), *(_card_mounts() if self.cards else ())),
             working_bytes=_SCRATCH_BYTES,
             environment={
@@ -86,7 +85,7 @@ class SealedLaunch:
             workdir=str(folder) if folder else WORKING,
         )
         pipe = subprocess.PIPE
-        return self.seal.start(room, command, stdin=pipe, stdout=pipe, stderr=pipe)
+        return self.seal.start(sandbox, command, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
 def _absolute(path: Path) -> Path:
@@ -100,7 +99,7 @@ def _outermost(paths: Iterable[Path]) -> Iterator[Path]:
     """
     kept: list[Path] = []
     for path in sorted(dict.fromkeys(map(_absolute, paths)), key=lambda path: len(path.parts)):
-        if _is_system(path) or any(path.is_relative_to(one) for one in kept):
+        if _is_system(path) or any(path.is_relative_to(outer) for outer in kept):
             continue
         if _holds_home(path):
             raise SandboxError(f"{path} holds your home folder, which no worker is shown: name a folder below it")
@@ -114,7 +113,7 @@ def _refuse_links(folder: Path, shown: Sequence[Path]) -> None:
         return
     for link in (path for path in folder.iterdir() if path.is_symlink() and path.exists()):
         real = link.resolve()
-        if not any(real.is_relative_to(one.resolve()) for one in (folder, *shown)):
+        if not any(real.is_relative_to(other.resolve()) for other in (folder, *shown)):
             raise SandboxError(
                 f"{link} is a link out of its folder, to {real}, and a sealed worker is shown the folder alone: "
                 f"put the file itself there"
@@ -136,27 +135,27 @@ def python_paths(python: Path) -> tuple[Path, ...]:
         done = subprocess.run(
             [str(python), "-I", "-c", _ASK], env=child_environment(), capture_output=True, check=True, timeout=60
         )
-        told = json.loads(done.stdout)
-        roots, files, path = ([Path(one) for one in told[name] if one] for name in ("roots", "files", "path"))
+        answer = json.loads(done.stdout)
+        roots, files, path = ([Path(part) for part in answer[name] if part] for name in ("roots", "files", "path"))
     except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
         raise SandboxError(f"{python} cannot be asked what it needs: {error}; is it a Python?") from error
-    found: list[Path] = [python, *files, *(each.resolve() for each in (python, *files))]
+    needed: list[Path] = [python, *files, *(each.resolve() for each in (python, *files))]
     for root in dict.fromkeys((*roots, *(each.resolve() for each in roots))):
-        found += [root] if (root / "pyvenv.cfg").is_file() else installed_paths(root)
-    found += [place for place in path if not _holds_home(place)]
-    return tuple(place for place in dict.fromkeys(found) if place.exists() and not _is_system(place))
+        needed += [root] if (root / "pyvenv.cfg").is_file() else installed_paths(root)
+    needed += [place for place in path if not _holds_home(place)]
+    return tuple(place for place in dict.fromkeys(needed) if place.exists() and not _is_system(place))
 
 
 def _is_system(path: Path) -> bool:
-    return any(path.is_relative_to(one) for one in _SYSTEM)
+    return any(path.is_relative_to(folder) for folder in _SYSTEM)
 
 
 def _card_mounts() -> tuple[Mount, ...]:
     """The device nodes of this machine's cards. Raises SandboxError where CUDA's own is not made yet."""
-    found = [path for pattern in _CARDS for path in sorted(_DEV.glob(pattern))]
-    if any(path.name == "nvidiactl" for path in found) and not (_DEV / _UNIFIED).exists():
+    nodes = [path for pattern in _CARDS for path in sorted(_DEV.glob(pattern))]
+    if any(path.name == "nvidiactl" for path in nodes) and not (_DEV / _UNIFIED).exists():
         raise SandboxError(
             f"/dev/{_UNIFIED} is missing, which CUDA makes at its first use, and cannot within a seal: make it with "
             f"nvidia-modprobe -u -c 0, or run any program that uses CUDA once"
         )
-    return tuple(Mount(path, str(path), writable=True, device=True) for path in found)
+    return tuple(Mount(path, str(path), writable=True, device=True) for path in nodes)

@@ -9,8 +9,7 @@ import pytest
 
 from kaggle_kit.errors import DataError, KitError, ModelError, UsageError
 from kaggle_kit.project import load_project
-from kaggle_kit.sandbox.dryrun import Listener, Options
-from kaggle_kit.sandbox.model_run import model_run
+from kaggle_kit.sandbox.dryrun import Listener, Options, dry_run
 from kaggle_kit.targets import load_target
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +37,7 @@ def refused(folder, tmp_path):
     def run(kind: type[KitError], *, target: str = "local-cpu", **options) -> str:
         listener = Listener(say=lambda _text: None, line=lambda _text: None, fetching=lambda *_: None)
         with pytest.raises(kind) as caught:
-            model_run(
+            dry_run(
                 load_project(folder),
                 "quantize",
                 target=load_target(target),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.project import load_project
-from kaggle_kit.sandbox.layout import STYLES, input_mounts
+from kaggle_kit.sandbox.kaggle_layout import STYLES, input_mounts
 
 EXPECTED = {
     ("2026", "small"): {

@@ -1,16 +1,23 @@
-"""The disk that a run may fill."""
+"""The memory of a process tree, sampled, and the disk that a run may fill."""
 
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
-from kaggle_kit.sandbox import space
-from kaggle_kit.sandbox.space import SpaceWatch, folder_bytes
+from kaggle_kit.sandbox import watch as watch_module
+from kaggle_kit.sandbox.watch import MemoryWatch, SpaceWatch, folder_bytes
+
+MEGABYTES = 200
+CHILD = f"x = b'x' * {MEGABYTES}_000_000; print('ready', flush=True); input()"
+PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}])"
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(space, "_SECONDS_BETWEEN_LOOKS", 0.02)
+    monkeypatch.setattr(watch_module, "_SECONDS_BETWEEN_LOOKS", 0.02)
 
 
 def told(watch: SpaceWatch, write) -> list[str]:
@@ -46,7 +53,7 @@ def test_a_disk_that_runs_full_ends_the_run(tmp_path, monkeypatch):
         def __init__(self) -> None:
             self.free = next(free, 1 << 20)
 
-    monkeypatch.setattr(space.shutil, "disk_usage", lambda _: Usage())
+    monkeypatch.setattr(watch_module.shutil, "disk_usage", lambda _: Usage())
     assert "make room on it" in told(SpaceWatch(tmp_path, most_bytes=1 << 40), lambda: None)[0]
 
 
@@ -63,3 +70,23 @@ def test_holes_and_links_do_not_count(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep/file").write_bytes(bytes(1 << 20))
     assert 1 << 20 <= folder_bytes(tmp_path) < 2 << 20
+
+
+def test_the_peak_counts_descendants():
+    """Memory that a grandchild takes is seen, and only once."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", PARENT], **pipes) as process:
+        process.stdout.readline()
+        with MemoryWatch(process.pid).watching() as memory:
+            time.sleep(1.5)
+        process.stdin.close()
+    assert MEGABYTES * 1e6 < memory.peak_bytes < 1.5 * MEGABYTES * 1e6
+
+
+def test_a_process_that_is_gone():
+    """Watching a process that has ended gives 0 and no error."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    with MemoryWatch(process.pid).watching() as memory:
+        time.sleep(1.2)
+    assert memory.peak_bytes == 0

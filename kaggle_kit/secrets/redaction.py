@@ -25,14 +25,14 @@ _ESCAPED = re.compile(r"%[0-9A-F]{2}")
 
 def redact(text: str, forms: Iterable[str]) -> str:
     """`text` with each of `forms` replaced, the longest first."""
-    for form in sorted((one for one in forms if one in text), key=len, reverse=True):
+    for form in sorted((form for form in forms if form in text), key=len, reverse=True):
         text = text.replace(form, SHOWN)
     return text
 
 
 @lru_cache(maxsize=64)
 def forms(secret: str, user: str = "") -> frozenset[str]:
-    """The texts by which `secret` is told: itself, escaped as in JSON, HTML and addresses, and in Base64.
+    """The texts by which `secret` is known: itself, escaped as in JSON, HTML and addresses, and in Base64.
 
     In Base64 alone, behind `user` and a colon as a header of kind Basic has it, and behind anything else. One of fewer
     than four characters has none: it would be found everywhere.
@@ -45,17 +45,16 @@ def forms(secret: str, user: str = "") -> frozenset[str]:
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             whole = encode(text.encode("utf-8", "surrogateescape")).decode()
             packed |= {whole, whole.rstrip("="), quote(whole, safe=""), _small(quote(whole, safe=""))}
-    found = plain | packed | _cores(secret)
-    return frozenset(one for one in found if len(one) >= _SHORTEST)
+    return frozenset(form for form in plain | packed | _cores(secret) if len(form) >= _SHORTEST)
 
 
 def _escaped(secret: str) -> set[str]:
-    found = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
-    found |= {json.dumps(secret)[1:-1].replace("/", "\\/"), html.escape(secret), html.escape(secret, quote=False)}
+    escaped = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+    escaped |= {json.dumps(secret)[1:-1].replace("/", "\\/"), html.escape(secret), html.escape(secret, quote=False)}
     for safe in ("", "/", "~!*'()", ":@/"):
         once = quote(secret, safe=safe, errors="surrogateescape")
-        found |= {once, _small(once), quote(once, safe="")}
-    return found | {quote_plus(secret, errors="surrogateescape")}
+        escaped |= {once, _small(once), quote(once, safe="")}
+    return escaped | {quote_plus(secret, errors="surrogateescape")}
 
 
 def _small(escaped: str) -> str:
@@ -66,23 +65,21 @@ def _small(escaped: str) -> str:
 def _cores(secret: str) -> set[str]:
     """The parts of the Base64 of a longer text that the secret alone decides, wherever in that text it begins."""
     data = secret.encode("utf-8", "surrogateescape")
-    found = set()
+    cores = set()
     for before in range(3):
         whole = base64.b64encode(b"\0" * before + data).decode().rstrip("=")
         first = -(-before * 8 // 6)
         last = (before + len(data)) * 8 // 6
         core = whole[first:last]
-        found |= {core, core.translate(str.maketrans("+/", "-_"))}
-    return {one for one in found if len(one) >= _SHORTEST_CORE}
+        cores |= {core, core.translate(str.maketrans("+/", "-_"))}
+    return {core for core in cores if len(core) >= _SHORTEST_CORE}
 
 
 def proxy_forms(environment: Mapping[str, str] | None = None) -> frozenset[str]:
     """The forms of the passwords that the proxy variables of `environment` (this process's) hold."""
-    found: set[str] = set()
-    for name, value in (os.environ if environment is None else environment).items():
-        if _PROXY.match(name):
-            found |= _forms_of_proxy(value)
-    return frozenset(found)
+    variables = (os.environ if environment is None else environment).items()
+    addresses = (value for name, value in variables if _PROXY.match(name))
+    return frozenset().union(*map(_forms_of_proxy, addresses))
 
 
 def _forms_of_proxy(address: str) -> set[str]:
@@ -91,12 +88,12 @@ def _forms_of_proxy(address: str) -> set[str]:
     user, colon, password = login.rpartition("//")[2].partition(":")
     if not (at and colon and password):
         return set()
-    found = {f"{user}:{password}@", f"{user}:{password}"}
-    for one_user, one in {(user, password), (unquote(user), unquote(password))}:
-        known = forms(one, one_user) if len(one) >= _SHORTEST_ALONE else frozenset[str]()
-        basic = base64.b64encode(f"{one_user}:{one}".encode("utf-8", "surrogateescape")).decode()
-        found |= {*known, basic, basic.rstrip("="), f"{one_user}:{one}"}
-    return {one for one in found if len(one) >= _SHORTEST}
+    texts = {f"{user}:{password}@", f"{user}:{password}"}
+    for name, secret in {(user, password), (unquote(user), unquote(password))}:
+        alone = forms(secret, name) if len(secret) >= _SHORTEST_ALONE else frozenset[str]()
+        basic = base64.b64encode(f"{name}:{secret}".encode("utf-8", "surrogateescape")).decode()
+        texts |= {*alone, basic, basic.rstrip("="), f"{name}:{secret}"}
+    return {text for text in texts if len(text) >= _SHORTEST}
 
 
 def without_login(address: str) -> str:

@@ -1,4 +1,4 @@
-"""The worker's room: what a hostile worker finds, reaches and changes in it, in both strong seals.
+"""The worker's seal: what a hostile worker finds, reaches and changes in it, in both strong seals.
 
 The attacker stands in the place of `kaggle_kit.runtime.worker`; the job, the journal and the supervisor are the real
 ones. It tells what it saw as the name of a stage.
@@ -21,9 +21,9 @@ from kaggle_kit.errors import SandboxError
 from kaggle_kit.runtime.job import Job, Task
 from kaggle_kit.runtime.journal import Journal
 from kaggle_kit.runtime.supervisor import read_entries, run_job
-from kaggle_kit.sandbox import worker_room
+from kaggle_kit.sandbox import worker_seal
 from kaggle_kit.sandbox.seal import choose_seal
-from kaggle_kit.sandbox.worker_room import SealedLaunch, python_paths
+from kaggle_kit.sandbox.worker_seal import SealedLaunch, python_paths
 
 HEAD = """
 import json, os, signal, socket, sys, time
@@ -207,7 +207,7 @@ def test_exit_code_2_cannot_be_helped(attack):
     assert (outcome.ended, outcome.starts, outcome.message) == ("failed", 1, "two labels are one token")
 
 
-def test_two_workers_have_a_room_each(attack):
+def test_two_workers_have_a_sandbox_each(attack):
     """Side by side, each with its own card named and its own answers."""
     outcome, entries = attack(
         """
@@ -222,7 +222,7 @@ def test_two_workers_have_a_room_each(attack):
 
 
 def test_the_deadline_reaches_the_command_politely(attack):
-    """SIGTERM comes to the worker itself, whose last answers count; then nothing of the room is left."""
+    """SIGTERM comes to the worker itself, whose last answers count; then nothing of it is left."""
     outcome, entries = attack(
         """
         def late(*_):
@@ -236,7 +236,7 @@ def test_the_deadline_reaches_the_command_politely(attack):
     )
     assert outcome.ended == "deadline"
     assert sorted(entries) == ["1", "2"]
-    assert rooms(attack) == []
+    assert survivors(attack) == []
 
 
 def test_a_worker_that_does_not_listen_is_ended(attack, monkeypatch):
@@ -255,7 +255,7 @@ def test_a_worker_that_does_not_listen_is_ended(attack, monkeypatch):
     )
     assert outcome.ended == "deadline"
     assert time.monotonic() - since < 30
-    assert rooms(attack) == []
+    assert survivors(attack) == []
 
 
 @pytest.mark.usefixtures("interruptible")
@@ -267,13 +267,13 @@ def test_ctrl_c_ends_it(attack):
 
     with pytest.raises(KeyboardInterrupt):
         attack('answer("1"); tell("here"); time.sleep(60)', on_event=interrupt)
-    assert rooms(attack) == []
+    assert survivors(attack) == []
     with Journal(attack.state / "journal.sqlite", configuration="", begin=False) as journal:
         assert journal.count() == 1
 
 
 def test_a_worker_ends_with_its_kit(attack, tmp_path):
-    """Killed with -9, kit leaves no room behind."""
+    """Killed with -9, kit leaves no worker behind."""
     script = tmp_path / "kit.py"
     script.write_text(
         textwrap.dedent(
@@ -281,7 +281,7 @@ def test_a_worker_ends_with_its_kit(attack, tmp_path):
             import subprocess, sys
             from pathlib import Path
             from kaggle_kit.sandbox.seal import choose_seal
-            from kaggle_kit.sandbox.worker_room import SealedLaunch
+            from kaggle_kit.sandbox.worker_seal import SealedLaunch
             launch = SealedLaunch(choose_seal({attack.launch.seal.name!r}))
             command = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(99)  # {tmp_path.name}"]
             running = launch(command, environment={{}})
@@ -292,16 +292,16 @@ def test_a_worker_ends_with_its_kit(attack, tmp_path):
     )
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE) as kit:
         assert b"up" in kit.stdout.readline()
-        assert rooms(attack)
+        assert survivors(attack)
         kit.kill()
     for _ in range(100):
-        if not rooms(attack):
+        if not survivors(attack):
             break
         time.sleep(0.05)
-    assert rooms(attack) == []
+    assert survivors(attack) == []
 
 
-def rooms(attack: Attack) -> list[str]:
+def survivors(attack: Attack) -> list[str]:
     """The command lines of living processes that name this test's folder, pytest's own left out."""
     name = attack.home.parent.name
     found = []
@@ -356,7 +356,7 @@ def test_a_card_is_there_where_it_is_asked_for(attack, tmp_path, monkeypatch):
     for name in ("nvidia0", "nvidiactl", "nvidia-uvm"):
         (tmp_path / "dev" / name).symlink_to("/dev/zero")
     (tmp_path / "dev" / "sda").symlink_to("/dev/zero")
-    monkeypatch.setattr(worker_room, "_DEV", tmp_path / "dev")
+    monkeypatch.setattr(worker_seal, "_DEV", tmp_path / "dev")
     asked = f"[tried(lambda: open({str(tmp_path / 'dev')!r} + '/' + n, 'rb').read(2)) for n in ('nvidia0', 'sda')]"
     assert attack.ask(asked) == ["refused: No such file or directory"] * 2
     attack.launch, attack.told = SealedLaunch(attack.launch.seal, cards=True), []
@@ -366,6 +366,6 @@ def test_a_card_is_there_where_it_is_asked_for(attack, tmp_path, monkeypatch):
 def test_a_card_whose_node_is_not_made_yet_is_told(tmp_path, monkeypatch):
     """CUDA makes it at its first use, with rights that nothing sealed has."""
     (tmp_path / "nvidiactl").touch()
-    monkeypatch.setattr(worker_room, "_DEV", tmp_path)
+    monkeypatch.setattr(worker_seal, "_DEV", tmp_path)
     with pytest.raises(SandboxError, match="nvidia-modprobe -u"):
-        worker_room._card_mounts()
+        worker_seal._card_mounts()
