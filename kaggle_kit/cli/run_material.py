@@ -240,7 +240,7 @@ def _texts(folder: Path, name: str, project: Project | None, test: Path, outcome
     from kaggle_kit.evaluation.read_run import worst_ids
     from kaggle_kit.evaluation.run_facts import EXECUTED, parameters_of
     from kaggle_kit.evaluation.run_texts import make_texts
-    from kaggle_kit.notebook.task import notebook_task
+    from kaggle_kit.notebook.source import notebook_task
 
     if project is None or name not in project.notebooks:
         return None

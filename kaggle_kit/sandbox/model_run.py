@@ -12,7 +12,7 @@ from kaggle_kit.model.folder import read_folder
 from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.model.merge import check_adapter
 from kaggle_kit.notebook.build import Build, build
-from kaggle_kit.notebook.task import literal_task
+from kaggle_kit.notebook.source import literal_task
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, kit_part_reference, make_manifest
 from kaggle_kit.runtime.prepare import open_prompt
 from kaggle_kit.runtime.rows import read_records

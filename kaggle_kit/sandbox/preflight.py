@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import DataError, ModelError
 from kaggle_kit.evaluation.solution import Solution, read_solution
-from kaggle_kit.notebook.task import literal_task
+from kaggle_kit.notebook.source import literal_task
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 from kaggle_kit.runtime.prepare import open_prompt
 from kaggle_kit.sandbox.competition import Competition, check_competition
