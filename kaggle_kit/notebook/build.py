@@ -135,7 +135,7 @@ def _wheelhouse(project: Project, target: Target) -> str:
 def _check_session(
     project: Project, name: str, target: Target, cells: Sequence[Cell], values: Mapping[str, Value]
 ) -> None:
-    """Raise ProjectError where Kaggle would end the session before the time that the notebook's cells go by is over."""
+    """Raise ProjectError if Kaggle would end the session before the time that the notebook's cells go by is over."""
     own, hours = project.notebook(name).session_hours, values.get(_LIMIT)
     session = own or target.session_seconds / 3600
     if own is None and target.accelerator is None:
@@ -154,7 +154,7 @@ def _check_session(
 
 
 def _check_kernel(project: Project, name: str, target: Target) -> None:
-    """Raise ProjectError where the notebook's kernel cannot run, or cannot be selected, on the target's cards."""
+    """Raise ProjectError if the notebook's kernel cannot run, or cannot be selected, on the target's cards."""
     notebook = project.notebook(name)
     kernel = notebook.kernel
     if kernel is None:
@@ -238,9 +238,9 @@ def _metadata(project: Project, name: str, notebook: Notebook, target: Target, w
 
 
 def stale(project: Project, name: str, folder: Path) -> str | None:
-    """Why the build in `folder` is not what its sources give now, by content; None where it is.
+    """Why the build in `folder` is not what its sources give now, by content; None if it is.
 
-    Raises KitError where it cannot be rendered again, or `folder` holds no build.
+    Raises KitError if it cannot be rendered again, or `folder` holds no build.
     """
     manifest = read_manifest(folder / MANIFEST)
     target = load_target(str(manifest.extra.get("target")), project=project.root)
@@ -271,6 +271,7 @@ def _write_manifest(folder: Path, name: str, target: Target, assignments: Sequen
     if packages:
         write_atomic(folder / PACKAGES, dump_lock(packages))
         names.append(PACKAGES)
+
     files = tuple(file_entry(folder / file, folder) for file in names)
     extra = {"target": target.name, "kit": __version__, "assignments": list(assignments)}
     extra["kit_wheel"] = kit_wheel_sha256()

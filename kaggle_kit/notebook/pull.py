@@ -86,7 +86,7 @@ def pull(
     """Compare a pulled notebook with the pushed one and with the source (texts of all three).
 
     `rebuild` makes the notebook's text from a source's text, as `kit build` would; with it, a change that the template
-    would place elsewhere, or that would come out differently, is found. Raises SourceError where a text cannot be read.
+    would place elsewhere, or that would come out differently, is found. Raises SourceError if a text cannot be read.
     """
     overrides = overrides or Overrides()
 
@@ -180,6 +180,7 @@ def _config(
     text = overrides.text
     taken: list[ParameterEdit] = []
     conflicts: list[Conflict] = []
+
     for edit in edits:
         if edit.place == CONFIG and text is not None:
             changed = edit_config(text, overrides.notebook, edit)
@@ -195,8 +196,8 @@ def _config(
 def apply(result: Pull, *, root: Path, clean_only: bool = False) -> tuple[Path, ...]:
     """Write the source, and `kit.toml` where a parameter was edited, below the project's folder; the files written.
 
-    Raises KitError, with nothing written, where the notebook would not build, where there are conflicts and not only
-    the clean cells are asked for, or where a file is not the one that was compared.
+    Raises KitError, with nothing written, if the notebook would not build, if there are conflicts and not only
+    the clean cells are asked for, or if a file is not the one that was compared.
     """
     if result.broken:
         raise KitError(

@@ -76,7 +76,7 @@ class Source:
     def overrides(self, project: Project, name: str, assignments: Sequence[str]) -> dict[str, Value]:
         """The values that the notebook's table in kit.toml, and then the `name=value` texts, give in their place.
 
-        Raises UsageError where one fits no parameter.
+        Raises UsageError if one fits no parameter.
         """
         where = f"{project.root / CONFIG}: notebooks.{name}.parameters"
         values = override(self.parameters, project.notebook(name).parameters, where=where)
@@ -131,7 +131,7 @@ def parse_python(text: str, *, joined: bool = False) -> ast.Module:
 def read_source(path: Path) -> Source:
     """Read a py:percent file.
 
-    Raises SourceError where it is not valid Python, a cell has no name or the name of another, or the
+    Raises SourceError if it is not valid Python, a cell has no name or the name of another, or the
     parameters cell is not one of typed, literal defaults.
     """
     try:
@@ -294,7 +294,7 @@ class SourceText:
 
 
 def cut_source(text: str, *, where: str) -> SourceText:
-    """Cut a source's text at its cells. Raises SourceError where it is no valid source, or mixes line ends."""
+    """Cut a source's text at its cells. Raises SourceError if it is no valid source, or mixes line ends."""
     newline = "\r\n" if "\r\n" in text else "\n"
     unix = text.replace("\r\n", "\n")
     if "\r" in unix:
@@ -374,9 +374,9 @@ def _written(cell: Cell, marker: str, ending: str, newline: str, *, quoted: bool
 
 
 def literal_task(source: Source, values: Mapping[str, Any]) -> Task | None:
-    """The task that the plain `values` of a source make; None where the source computes a part of it.
+    """The task that the plain `values` of a source make; None if the source computes a part of it.
 
-    Raises DataError where the parts make no task.
+    Raises DataError if the parts make no task.
     """
     computed = [part for part in OPTIONAL if source.defines(part) and part not in values]
     if computed or not set(NEEDED) <= set(values):
@@ -394,7 +394,7 @@ def literal_task(source: Source, values: Mapping[str, Any]) -> Task | None:
 def notebook_task(project: Project, name: str, *, assignments: Sequence[str]) -> tuple[Task, dict[str, Any]]:
     """The task of a notebook and its parameters' values.
 
-    Raises SourceError where the source computes a part of the task: it could only be known by running it.
+    Raises SourceError if the source computes a part of the task: it could only be known by running it.
     """
     source = read_source(project.source(name))
     parameters = source.defaults | source.overrides(project, name, assignments)
