@@ -134,8 +134,8 @@ def _show(result: Pull, name: str) -> None:
 
 def _tell_unseen(patch: str, name: str) -> None:
     """Say so where the patch that was printed is not what was edited, to the letter."""
-    if found := unseen(patch):
+    if hidden := unseen(patch):
         say(
-            f"the patch holds characters that no eye sees ({', '.join(found)}), printed as these escapes: read its "
+            f"the patch holds characters that no eye sees ({', '.join(hidden)}), printed as these escapes: read its "
             f"lines twice. It applies only with them as they are: kit pull {name} --apply writes what was edited"
         )

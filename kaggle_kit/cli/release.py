@@ -71,34 +71,34 @@ def plan(
         project.notebook(name)
     options = PlanOptions(unproved, overwrite, accept, builds)
     with open_client() as client:
-        found, _ = plan_of(project, names, client=client, records=records or project.root, options=options)
+        result, _ = plan_of(project, names, client=client, records=records or project.root, options=options)
     if as_json:
-        show_json(found.to_json())
+        show_json(result.to_json())
     else:
-        _show_plan(found)
-    return 0 if found.allowed else 1
+        _show_plan(result)
+    return 0 if result.allowed else 1
 
 
-def _show_plan(found: Plan) -> None:
+def _show_plan(plan: Plan) -> None:
     """The plan as a table, and below it what speaks against it."""
     rows = [
         (key, action, versions, _amount(size, seconds), reason)
-        for key, action, versions, reason, size, seconds in found.rows()
+        for key, action, versions, reason, size, seconds in plan.rows()
     ]
     show_table(("what", "action", "version", "to send", "why"), rows, right=("to send",))
-    if found.sent:
+    if plan.sent:
         show("", "To be sent, with all that it holds:")
-    for step in found.sent:
+    for step in plan.sent:
         for origin in step.resource.origins:
             show(f"- {step.resource.key}: {origin}")
-    for title, problems in (("This forbids a push:", found.refusals), ("Worth knowing:", found.warnings)):
+    for title, problems in (("This forbids a push:", plan.refusals), ("Worth knowing:", plan.warnings)):
         if problems:
             show("", title)
             for problem in problems:
                 show(f"- {problem}")
-    if found.allowed:
-        whole = _amount(found.send_bytes, found.seconds())
-        show("", f"To send: {whole or 'nothing'}" if found.sent else "Nothing to push.")
+    if plan.allowed:
+        whole = _amount(plan.send_bytes, plan.seconds())
+        show("", f"To send: {whole or 'nothing'}" if plan.sent else "Nothing to push.")
 
 
 def _amount(size: int, seconds: float | None) -> str:
@@ -117,7 +117,7 @@ def _time(seconds: float) -> str:
 @click.argument("name")
 @plan_options
 @click.option("--wait", is_flag=True, help="Wait for the run's end; bring its log and output here.")
-@click.option("--submit", is_flag=True, help="Then hand in its submission.csv, and wait for the score.")
+@click.option("--submit", is_flag=True, help="Then submit its submission.csv, and wait for the score.")
 @click.option("-m", "--message", metavar="TEXT", help="The versions' notes and the submission's description.")
 @builds_option
 @records_option
@@ -187,16 +187,16 @@ def _decided_plan(
 ) -> tuple[Plan, tuple[Resource, ...]]:
     """The plan, once Kaggle is done with versions that nothing here knows: such as an interrupted push has made."""
     deadline = client.clock() + client.patience.ready_s
-    told: set[str] = set()
+    said: set[str] = set()
     while True:
         plan, resources = plan_of(project, (name,), client=client, records=records, options=options)
         undecided = [step for step in plan.steps if step.undecided]
         if not undecided or client.clock() >= deadline:
             return plan, resources
         for step in undecided:
-            if step.resource.key not in told:
+            if step.resource.key not in said:
                 say(f"{step.resource.key}: {step.reason}. Waiting for it, up to {client.patience.ready_s / 60:.0f} min")
-            told.add(step.resource.key)
+            said.add(step.resource.key)
         client.sleep(client.patience.poll_s)
 
 
@@ -268,7 +268,7 @@ def _uploads() -> Iterator[Listener]:
 def _finish(
     project: Project, receipt: Receipt, *, client: Client, records: Path, submit: bool, message: str | None
 ) -> int:
-    """Wait for the run of the receipt's version; with `submit`, hand it in too. Returns the exit code."""
+    """Wait for the run of the receipt's version; with `submit`, submit it too. Returns the exit code."""
     from kaggle_kit.remote.runs import wait_ended
 
     deadline = client.clock() + _session_seconds(project, receipt) + client.patience.queue_s
@@ -311,9 +311,9 @@ def submit(
     records: Path | None,
     project_folder: Path | None,
 ) -> int:
-    """Hand in the submission.csv of the last pushed version; the same version and message never twice.
+    """Submit the submission.csv of the last pushed version; the same version and message never twice.
 
-    Without -m a version that was handed in with any message is not handed in again, unless that failed.
+    Without -m a version that was submitted with any message is not submitted again, unless that failed.
 
     \b
     Examples:
@@ -350,7 +350,7 @@ def _kept_receipt(reference: str, name: str, version: int, *, records: Path) -> 
 def _submit(
     project: Project, receipt: Receipt, *, client: Client, records: Path, message: str | None, wait: bool = True
 ) -> int:
-    """Hand in the version's submission.csv and, with `wait`, stay until it is scored. Returns the exit code."""
+    """Submit the version's submission.csv and, with `wait`, stay until it is scored. Returns the exit code."""
     from kaggle_kit.remote.receipt import save_receipt
     from kaggle_kit.remote.runs import submit
 
@@ -378,8 +378,8 @@ def _submit(
     if wait and score is None:
         say(
             f"submission {receipt.submission['ref']} of {receipt.name} version {receipt.version}: Kaggle calls it "
-            f"complete and tells no score. See the submissions page of {project.competition}, or ask again with: "
-            f"kit submit {receipt.name} --wait --version {receipt.version} (nothing is handed in twice)"
+            f"complete and gives no score. See the submissions page of {project.competition}, or ask again with: "
+            f"kit submit {receipt.name} --wait --version {receipt.version} (nothing is submitted twice)"
         )
         return 1
     if wait:
@@ -389,4 +389,4 @@ def _submit(
 
 def _state_line(receipt: Receipt, state: RunState) -> str:
     failure = f": {state.failure}" if state.failure else ""
-    return f"{receipt.name} version {receipt.version}: {state.told}{failure}"
+    return f"{receipt.name} version {receipt.version}: {state.words}{failure}"

@@ -40,7 +40,7 @@ RUNNING, UNKNOWN = 3, 4
 @records_option
 @project_option
 def status(name: str, version: int | None, as_json: bool, records: Path | None, project_folder: Path | None) -> int:
-    """Tell how the run of the last pushed version stands; never that of another version.
+    """Report how the run of the last pushed version stands; never that of another version.
 
     \b
     Examples:
@@ -61,8 +61,7 @@ def status(name: str, version: int | None, as_json: bool, records: Path | None, 
     if receipt is not None and state.ended:
         save_receipt(place, with_run(receipt, state))
     if as_json:
-        told = {"notebook": reference, "version": number, "state": state.state, "failure": state.failure}
-        show_json(told)
+        show_json({"notebook": reference, "version": number, "state": state.state, "failure": state.failure})
     else:
         failure = f": {state.failure}" if state.failure else ""
         show(f"{reference} version {number}: {state.state.lower().replace('_', ' ')}{failure}")
@@ -89,8 +88,7 @@ def logs(name: str, follow: bool, version: int | None, records: Path | None, pro
     """
     from kaggle_kit.remote.client import notebooks, outputs
     from kaggle_kit.remote.client.outputs import follow_log
-    from kaggle_kit.remote.diagnosis import decode
-    from kaggle_kit.remote.log_text import read_log
+    from kaggle_kit.remote.diagnosis import decode, read_log
     from kaggle_kit.secrets import mask
 
     project = open_project(project_folder)
@@ -174,19 +172,19 @@ def quota(as_json: bool) -> None:
     from kaggle_kit.remote.client.account import read_quota
 
     with open_client() as client:
-        found = read_quota(client)
+        hours = read_quota(client)
         name = client.username
     if as_json:
-        show_json({"account": name, **asdict(found)})
+        show_json({"account": name, **asdict(hours)})
         return
     for what, used, allowed in (
-        ("GPU", found.gpu_used_s, found.gpu_allowed_s),
-        ("TPU", found.tpu_used_s, found.tpu_allowed_s),
+        ("GPU", hours.gpu_used_s, hours.gpu_allowed_s),
+        ("TPU", hours.tpu_used_s, hours.tpu_allowed_s),
     ):
         if used is not None or allowed is not None:
             show(f"{what}: {_hours(used)} of {_hours(allowed)} used")
-    if found.renewed:
-        show(f"renewed: {found.renewed}")
+    if hours.renewed:
+        show(f"renewed: {hours.renewed}")
 
 
 def _hours(seconds: float | None) -> str:
@@ -227,10 +225,10 @@ def history(name: str | None, as_json: bool, records: Path | None, project_folde
 def _line(receipt: Receipt, *, several: bool) -> tuple[str, ...]:
     """A row of the table; with the notebook where its table of kit.toml has made `several`."""
 
-    def told(value: Any) -> str:
+    def shown(value: Any) -> str:
         return "–" if value is None else str(value)
 
-    run = told(receipt.run.get("state")).lower()
+    run = shown(receipt.run.get("state")).lower()
     if receipt.differing:
         run = f"not as asked: {', '.join(check.what for check in receipt.differing)}"
     made_by = receipt.made_by or "–"
@@ -241,7 +239,7 @@ def _line(receipt: Receipt, *, several: bool) -> tuple[str, ...]:
         receipt.pushed,
         commit,
         run,
-        told(receipt.submission.get("public_score")),
+        shown(receipt.submission.get("public_score")),
     )
 
 
@@ -288,12 +286,10 @@ def _show_models(fetched: Fetched, *, wanted: bool) -> bool:
 
 def _show_corrupt(fetched: Fetched) -> None:
     """Say so where the run itself found that a model it was given is not what was uploaded."""
-    from kaggle_kit.evaluation.record import read_record
-    from kaggle_kit.runtime.integrity import corrupt
-    from kaggle_kit.runtime.summary import RECORD
+    from kaggle_kit.runtime.record import RECORD, read_record
 
     record = fetched.folder / RECORD
-    if record in fetched.files and (bad := corrupt(read_record(record))):
+    if record in fetched.files and (bad := read_record(record).corrupt):
         say(f"CORRUPT MODEL: {bad} is not what its manifest says: do not trust these answers, upload the model again")
 
 

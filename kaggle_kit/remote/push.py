@@ -55,6 +55,7 @@ def apply(plan: Plan, *, client: Client, records: Path, notes: str, listener: Li
     """
     if not plan.allowed:
         raise UsageError("nothing was pushed:\n" + "\n".join(f"- {problem}" for problem in plan.refusals))
+
     push = _Push(plan, client, records, notes, listener, Applied(state=plan.state))
     push.save(plan.state)
     waiting: list[Artifact] = []
@@ -67,6 +68,7 @@ def apply(plan: Plan, *, client: Client, records: Path, notes: str, listener: Li
             push.applied.versions[step.resource.key] = step.becomes
         if step.sends or step.waits:
             waiting.append(step.resource)
+
     # Only now: one is processed while the next is sent.
     for artifact in waiting:
         push.wait(artifact)
@@ -98,6 +100,7 @@ class _Push:
         if step.waits and step.version is not None:
             say(f"{artifact.key}: Kaggle still processes version {step.version}")
             self.wait(artifact, earlier=step.version)
+
         uploads = [Upload(file.source, file.path, file.sha256) for file in artifact.files]
         self.listener.begin(artifact)
         since = client.clock()
@@ -108,6 +111,7 @@ class _Push:
         except RemoteError as error:
             raise RemoteError(f"{artifact.key}: {error}") from error
         remember_rate(artifact.size, client.clock() - since)
+
         version = self._make(artifact, sent, before=step.version)
         forget(client, uploads, kind=kind)
         self.applied.versions[artifact.key] = version
@@ -130,6 +134,7 @@ class _Push:
                 private=artifact.private,
                 subtitle=artifact.subtitle or None,
             )
+
         reference = parse_variation(artifact.reference)
         if before is not None:
             return models.add_version(client, reference, files=sent, notes=notes, before=before)

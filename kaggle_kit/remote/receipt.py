@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from kaggle_kit.errors import OutsideError, ProjectError, RemoteError
 from kaggle_kit.files import write_atomic
@@ -28,13 +31,6 @@ FOLDER = "receipts"
 FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _NOTEBOOK = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("name", "notebook", "url", "source", "build", "pushed", "server"), str),
-    **dict.fromkeys(("made_by", "target"), (str, type(None))),
-    **dict.fromkeys(("inputs", "checks", "output"), list),
-    **dict.fromkeys(("run", "submission"), dict),
-    "version": int,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +78,12 @@ class Receipt:
 
     @property
     def online(self) -> bool:
-        """Whether the version's run has internet, as asked or as Kaggle says: no competition takes such a one."""
+        """Whether the version's run has internet, as asked or as Kaggle says: no competition takes such a version."""
         return any(check.what == "internet" and True in (check.asked, check.found) for check in self.checks)
 
     @property
     def makes_model(self) -> bool:
-        """Whether the version was to have internet: such a one makes a model, and is good for nothing else."""
+        """Whether the version was to have internet: such a version makes a model, and is good for nothing else."""
         return any(check.what == "internet" and check.asked is True for check in self.checks)
 
     def to_json(self) -> dict[str, Any]:
@@ -120,6 +116,7 @@ def read_back(
             f"notebook {resource.reference} version {version} was pushed, but Kaggle does not show it yet: "
             f"see {url}, and run kit plan to see what is there"
         )
+
     inputs = plan.inputs(resource)
     pinned = [one for one in inputs if split_version(one)[0] in settings.datasets]
     checks = (
@@ -127,10 +124,11 @@ def read_back(
         Check(what="internet", asked=settings.internet, found=found.internet),
         Check(what="accelerator", asked=settings.accelerator or "", found=_machine(found.machine_shape, settings.gpu)),
         Check(what="private", asked=settings.private, found=found.private),
-        Check(what="datasets", asked=_as_told(pinned, found.dataset_sources), found=sorted(found.dataset_sources)),
-        Check(what="models", asked=sorted(settings.models), found=sorted(found.model_sources)),
-        Check(what="competitions", asked=sorted(settings.competitions), found=sorted(found.competition_sources)),
+        Check(what="datasets", asked=_pinned_as(pinned, found.datasets), found=sorted(found.datasets)),
+        Check(what="models", asked=sorted(settings.models), found=sorted(found.models)),
+        Check(what="competitions", asked=sorted(settings.competitions), found=sorted(found.competitions)),
     )
+
     return Receipt(
         name=resource.name,
         notebook=resource.reference,
@@ -151,12 +149,12 @@ def _machine(shape: str | None, gpu: bool) -> str | None:
     """The accelerator that Kaggle names. A CPU session's has several names, or none."""
     if shape is None or gpu:
         return shape
-    return "" if not shape.startswith(("Nvidia", "Tpu")) else shape
+    return notebooks.accelerator_of(shape)
 
 
-def _as_told(asked: Iterable[str], told: Iterable[str]) -> list[str]:
-    """The references with their versions where Kaggle tells versions at all, else without."""
-    versioned = {name for name, version in versions(told).items() if version is not None}
+def _pinned_as(asked: Iterable[str], there: Iterable[str]) -> list[str]:
+    """The references with their versions where Kaggle gives versions at all, else without."""
+    versioned = {name for name, version in versions(there).items() if version is not None}
     return sorted(one if (name := split_version(one)[0]) in versioned else name for one in asked)
 
 
@@ -219,20 +217,24 @@ def read_receipt(path: Path) -> Receipt:
         body = read_json(path, follow=True)
         if body.pop("format") != FORMAT:
             raise ProjectError(f"{path} was written by another version of kit; update kaggle-kit")
-        wrong = [f"{key} = {body[key]!r}" for key, kind in _KINDS.items() if not isinstance(body[key], kind)]
-        if wrong:
-            raise ProjectError(f"{path} is no receipt of kit ({', '.join(wrong)}); take it out of the folder")
-        if not (_NAME.fullmatch(body["name"]) and _NOTEBOOK.fullmatch(body["notebook"])):
-            raise ProjectError(f"{path} is no receipt of kit: its names would not be file names; take it out")
-        checks = tuple(
-            Check(what=str(one["what"]), asked=one["asked"], found=one["found"]) for one in body.pop("checks")
-        )
-        inputs, output = tuple(body.pop("inputs")), tuple(body.pop("output"))
-        return Receipt(checks=checks, inputs=inputs, output=output, **body)
+        # As JSON, whose lists become the tuples of a receipt.
+        receipt = _reader().validate_json(json.dumps(body), strict=True)
     except OutsideError as error:
         raise ProjectError(f"{path} is no receipt of kit ({error}); take it out of the folder") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        what = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        raise ProjectError(f"{path} is no receipt of kit ({what}); take it out of the folder") from error
+    except (KeyError, TypeError, AttributeError) as error:
         raise ProjectError(f"{path} is no receipt of kit ({error!r}); take it out of the folder") from error
+    if not (_NAME.fullmatch(receipt.name) and _NOTEBOOK.fullmatch(receipt.notebook)):
+        raise ProjectError(f"{path} is no receipt of kit: its names would not be file names; take it out")
+    return receipt
+
+
+@cache
+def _reader() -> TypeAdapter[Receipt]:
+    return TypeAdapter(Receipt)
 
 
 def with_run(receipt: Receipt, state: notebooks.RunState) -> Receipt:

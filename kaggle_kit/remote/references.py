@@ -113,7 +113,7 @@ def framework_value(name: str) -> Any:
     wanted = _letters(name)
     if wanted not in known:
         near = did_you_mean(wanted, list(known))
-        raise UsageError(f"{name!r} is no framework that Kaggle knows{near} ({', '.join(sorted(known))})")
+        raise UsageError(f"{name!r} is not a framework that Kaggle knows{near} ({', '.join(sorted(known))})")
     return known[wanted]
 
 

@@ -11,9 +11,9 @@ from kaggle_kit.errors import KitError, OutsideError, RemoteError, UsageError
 from kaggle_kit.files import sha256_file, write_atomic
 from kaggle_kit.outside import read_json
 from kaggle_kit.remote.client import competitions, notebooks, outputs
-from kaggle_kit.remote.diagnosis import Finding, decode
-from kaggle_kit.remote.log_text import read_log
+from kaggle_kit.remote.diagnosis import Finding, decode, read_log
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
+from kaggle_kit.runtime.record import LOG, SUBMISSION
 from kaggle_kit.secrets import mask
 
 if TYPE_CHECKING:
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from kaggle_kit.remote.client.outputs import Progress
     from kaggle_kit.remote.receipt import Receipt
 
-LOG = "log.txt"
 _OTHER_LOG = "kaggle-"
 _LOGS = re.compile(r"(?:kaggle-)*log\.txt")
-SUBMISSION = "submission.csv"
 _UNKNOWN_SECONDS = 600.0
 """How long a run may be in no state that kit knows before that is an error; a new version is not found at first."""
 
@@ -65,11 +63,11 @@ def wait_ended(
         if now - known > silent:
             raise RemoteError(
                 f"notebook {ref} version {version}: Kaggle has said nothing of its run for {silent:.0f} s "
-                f"(last seen: {state.told}); see {page}, then ask again with kit status"
+                f"(last seen: {state.words}); see {page}, then ask again with kit status"
             )
         if now >= deadline:
             raise RemoteError(
-                f"notebook {ref} version {version} has not ended in time (last seen: {state.told}); it goes on at "
+                f"notebook {ref} version {version} has not ended in time (last seen: {state.words}); it goes on at "
                 f"Kaggle, and cannot be stopped from here: see {page}, then ask again with kit status"
             )
         client.sleep(client.patience.poll_s)
@@ -110,8 +108,8 @@ def _log_name(names: Iterable[str]) -> str:
 
 def kept_log(folder: Path) -> Path:
     """The log in a folder of `fetch`: where there are several such names, the longest is not the run's own file."""
-    found = [path.name for path in folder.glob(f"*{LOG}") if _LOGS.fullmatch(path.name)]
-    return folder / max(found, key=len, default=LOG)
+    names = [path.name for path in folder.glob(f"*{LOG}") if _LOGS.fullmatch(path.name)]
+    return folder / max(names, key=len, default=LOG)
 
 
 def output_facts(fetched: Fetched) -> tuple[dict[str, Any], ...]:
@@ -139,10 +137,10 @@ def refuse_unfit(receipt: Receipt) -> None:
             f"notebook that did; what it made is fetched with: kit output {receipt.name}"
         )
     if receipt.differing:
-        told = "; ".join(f"{one.what} is {one.found!r}, asked was {one.asked!r}" for one in receipt.differing)
+        differing = "; ".join(f"{one.what} is {one.found!r}, asked was {one.asked!r}" for one in receipt.differing)
         raise RemoteError(
             f"notebook {receipt.notebook} version {receipt.version} is not handed in, for Kaggle has it otherwise than "
-            f"it was asked: {told}. See {receipt.url}; kit push {receipt.name} looks again and says what helps"
+            f"it was asked: {differing}. See {receipt.url}; kit push {receipt.name} looks again and says what helps"
         )
 
 

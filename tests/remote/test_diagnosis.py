@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 from failure_cases import GOOD, LOGS, MESSAGES
 
-from kaggle_kit.remote.diagnosis import PLACES, UNKNOWN, decode, decode_message, failures, plain_start
-from kaggle_kit.remote.log_text import read_log
+from kaggle_kit.remote.diagnosis import PLACES, UNKNOWN, decode, decode_message, failures, plain_start, read_log
 
 ROOT = Path(__file__).parents[3]
 KNOWN = {failure.id: failure for failure in failures()}
-COMMANDS = ["build", "dryrun", "logs", "output", "plan", "push", "quota", "score", "simulate", "targets"]
+COMMANDS = ["build", "dryrun", "logs", "output", "plan", "push", "quota", "score", "targets"]
 WHEELS = ["lock", "fetch", "diff", "verify", "list", "sbom", "prove", "dataset"]
 UNBOUNDED = re.compile(r"(?<!\\)[*+]")
 

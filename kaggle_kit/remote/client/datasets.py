@@ -60,8 +60,8 @@ class Dataset:
 
     @property
     def newest(self) -> int:
-        """The highest version number that is to be seen, 0 where there is none."""
-        return max([self.version or 0, *(number for number, _ in self.notes)])
+        """The highest version number that is to be seen; whatever is there has a first one."""
+        return max([self.version or 1, *(number for number, _ in self.notes)])
 
 
 def read(client: Client, ref: str, *, files: bool = True) -> Dataset | None:
@@ -142,7 +142,6 @@ def create(
     licence: str,
     private: bool = True,
     subtitle: str | None = None,
-    description: str | None = None,
 ) -> int:
     """Make a dataset with its first version, and return that version's number: 1.
 
@@ -159,8 +158,6 @@ def create(
     request.title, request.license_name, request.is_private = title, licence, private
     if subtitle:
         request.subtitle = subtitle
-    if description:
-        request.description = description
     attach(request, files)
 
     def send() -> int:
@@ -185,7 +182,6 @@ def add_version(
     files: Sequence[Sent],
     notes: str,
     before: int,
-    delete_old: bool = False,
 ) -> int:
     """Add a version, holding exactly `files`, to a dataset whose newest version is `before`; return its number.
 
@@ -197,7 +193,7 @@ def add_version(
 
     request = _place(types.ApiCreateDatasetVersionRequest(), ref)
     body = types.ApiCreateDatasetVersionRequestBody()
-    body.version_notes, body.delete_old_versions = notes, delete_old
+    body.version_notes = notes
     attach(body, files)
     request.body = body
     there = _ready_for_next(read(client, ref, files=False), ref, before)

@@ -105,7 +105,7 @@ def _read_small(client: Client, call: str, asked: dict[str, Any], what: str) -> 
     except requests.exceptions.RequestException as error:
         return failed(no_answer(error, timeouts=timeouts, whom=client.login.endpoint.name).why)
     if len(body) > _SMALL_BYTES:
-        raise RemoteError(f"{what} is larger than {_SMALL_BYTES:,} bytes: it is no manifest of kit's")
+        raise RemoteError(f"{what} is larger than {_SMALL_BYTES:,} bytes: it is not a manifest of kit")
     return bytes(body)
 
 

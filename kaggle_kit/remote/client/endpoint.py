@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kaggle_kit.errors import CredentialsError, RemoteError
-from kaggle_kit.secrets.own import without_login
+from kaggle_kit.secrets.redaction import without_login
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ class Endpoint:
 
     @property
     def name(self) -> str:
-        """What tells this server from another: `https://api.kaggle.com`, `http://127.0.0.1:8080`."""
+        """What distinguishes this server from another: `https://api.kaggle.com`, `http://127.0.0.1:8080`."""
         return without_login(self.proxy) if self.proxy else self.url
 
     @property

@@ -159,25 +159,12 @@ def read_file(client: Client, ref: Reference, version: int, path: str) -> bytes 
     return read_small_file(client, call, asked, what=what)
 
 
-def create_model(
-    client: Client,
-    owner: str,
-    model: str,
-    *,
-    title: str,
-    private: bool = True,
-    subtitle: str = "",
-    description: str = "",
-) -> Model:
+def create_model(client: Client, owner: str, model: str, *, title: str, private: bool = True) -> Model:
     """Make a model's page, without a variation. Raises RefusedError, RemoteError; see `create_variation`."""
     from kagglesdk.models.types.model_api_service import ApiCreateModelRequest
 
     request = ApiCreateModelRequest()
     request.owner_slug, request.slug, request.title, request.is_private = owner, model, title, private
-    if subtitle:
-        request.subtitle = subtitle
-    if description:
-        request.description = description
     what = f"model {owner}/{model}"
 
     def send() -> Model:
@@ -189,9 +176,7 @@ def create_model(
     return client.make_once(send, lambda: read_model(client, owner, model), what=what)
 
 
-def create_variation(
-    client: Client, ref: Reference, *, files: Sequence[Sent], licence: str, overview: str = "", usage: str = ""
-) -> int:
+def create_variation(client: Client, ref: Reference, *, files: Sequence[Sent], licence: str) -> int:
     """Make a variation with its first version, and return that version's number: 1.
 
     After a lost reply it is looked for before it is sent again, at most once. Raises RefusedError, RemoteError.
@@ -203,10 +188,6 @@ def create_variation(
     request.owner_slug, request.model_slug = ref.owner, ref.slug
     body = types.ApiCreateModelInstanceRequestBody()
     body.instance_slug, body.framework, body.license_name = ref.variation, framework_value(ref.framework), licence
-    if overview:
-        body.overview = overview
-    if usage:
-        body.usage = usage
     attach(body, files)
     request.body = body
 

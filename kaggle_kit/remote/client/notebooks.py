@@ -11,6 +11,7 @@ from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.client.account import is_absence
 from kaggle_kit.remote.client.client import LostReplyError, RefusedError, enum_name, number
 from kaggle_kit.remote.references import bare, parse_pair, without_prefix
+from kaggle_kit.runtime.record import COMPLETE, ENDED, GOING_ON
 from kaggle_kit.secrets import mask
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
     from kaggle_kit.remote.client.client import Client
 
-COMPLETE = "COMPLETE"
-ENDED = frozenset({COMPLETE, "ERROR", "CANCEL_ACKNOWLEDGED"})
-GOING_ON = frozenset({"QUEUED", "RUNNING", "CANCEL_REQUESTED", "NEW_SCRIPT"})
 UNKNOWN = "UNKNOWN"
 """No state, or one that kit does not know."""
 _INVALID = {
@@ -61,10 +59,18 @@ class RemoteNotebook:
     internet: bool | None
     machine_shape: str | None
     docker_image: str | None
-    dataset_sources: tuple[str, ...]
-    kernel_sources: tuple[str, ...]
-    competition_sources: tuple[str, ...]
-    model_sources: tuple[str, ...]
+    datasets: tuple[str, ...]
+    """References, with the version (owner/slug/3) where Kaggle says it."""
+    kernels: tuple[str, ...]
+    competitions: tuple[str, ...]
+    models: tuple[str, ...]
+
+    @property
+    def accelerator(self) -> str | None:
+        """The accelerator; empty where Kaggle says that it is a machine without any, None where it says nothing."""
+        if self.machine_shape is None and (self.gpu is not False or self.tpu):
+            return None
+        return accelerator_of(self.machine_shape)
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class RunState:
         return self.state == COMPLETE
 
     @property
-    def told(self) -> str:
+    def words(self) -> str:
         """The state in words, with Kaggle's own word where kit does not know it."""
         known = self.state.lower().replace("_", " ")
         return known if self.state != UNKNOWN else f"{known}: {self.said or 'Kaggle says no status'}"
@@ -125,10 +131,10 @@ def read(client: Client, ref: str, *, version: int | None = None) -> RemoteNoteb
         internet=facts.get("enableInternet"),
         machine_shape=facts.get("machineShape"),
         docker_image=facts.get("dockerImage"),
-        dataset_sources=tuple(facts.get("datasetDataSources") or ()),
-        kernel_sources=tuple(facts.get("kernelDataSources") or ()),
-        competition_sources=tuple(facts.get("competitionDataSources") or ()),
-        model_sources=tuple(facts.get("modelDataSources") or ()),
+        datasets=tuple(facts.get("datasetDataSources") or ()),
+        kernels=tuple(facts.get("kernelDataSources") or ()),
+        competitions=tuple(facts.get("competitionDataSources") or ()),
+        models=tuple(facts.get("modelDataSources") or ()),
     )
 
 
@@ -167,6 +173,7 @@ def push(
     request = _request(metadata, source, session_timeout_s=session_timeout_s, pinned=pinned or {}, run=run)
     there = read(client, ref)
     newest = newest_version(there) if there is not None else 0
+
     if before is not None and newest != before:
         raise RemoteError(
             f"{what(ref)}: Kaggle shows {f'version {newest}' if newest else 'nothing'} where "
@@ -239,6 +246,11 @@ def kernel_name(text: str) -> str | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return str(name) if name else None
+
+
+def accelerator_of(shape: str | None) -> str:
+    """The accelerator of a machine; empty for a machine without any, which has several names."""
+    return shape if shape and shape.startswith(("Nvidia", "Tpu")) else ""
 
 
 def label(version: int) -> str:
@@ -316,12 +328,14 @@ def _accept(reply: Mapping[str, Any], ref: str) -> Pushed:
             status=200,
             said=", ".join(dropped),
         )
+
     if not version and not reply.get("ref"):
         raise LostReplyError(f"SaveKernel for {what(ref)}: the answer names no notebook and no version", again=False)
     advice = f"See {url} for what was made, then push again"
     found = number(dict(reply), "versionNumber", call="SaveKernel", what=what(ref), advice=advice)
     if not reply.get("ref"):
         raise RemoteError(f"SaveKernel for {what(ref)}: Kaggle's answer holds no ref. {advice}")
+
     made = "/".join(str(reply["ref"]).strip("/").split("/")[-2:])
     if made.lower() != ref.lower():
         raise RemoteError(
@@ -334,10 +348,10 @@ def _accept(reply: Mapping[str, Any], ref: str) -> Pushed:
 def _refuse_dropped(now: RemoteNotebook, request: Any, ref: str) -> None:
     """Raise where a version whose reply was lost has fewer sources than were sent: that reply would have said so."""
     pairs = (
-        ("dataset", request.dataset_data_sources, now.dataset_sources),
-        ("notebook", request.kernel_data_sources, now.kernel_sources),
-        ("competition", request.competition_data_sources, now.competition_sources),
-        ("model", request.model_data_sources, now.model_sources),
+        ("dataset", request.dataset_data_sources, now.datasets),
+        ("notebook", request.kernel_data_sources, now.kernels),
+        ("competition", request.competition_data_sources, now.competitions),
+        ("model", request.model_data_sources, now.models),
     )
     missing = [f"{kind} {one}" for kind, sent, there in pairs for one in _missing(sent, there)]
     if missing:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import CredentialsError, RemoteError
 from kaggle_kit.remote.client.downloads import fetch_file
-from kaggle_kit.remote.client.notebooks import GOING_ON, label, place, status, what
+from kaggle_kit.remote.client.notebooks import label, place, status, what
 from kaggle_kit.remote.client.retry import Failed, may_pass
 from kaggle_kit.remote.client.wire import no_answer
 from kaggle_kit.remote.references import parse_pair
+from kaggle_kit.runtime.record import GOING_ON
 from kaggle_kit.secrets import LineMask
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def list_output(client: Client, ref: str, version: int) -> tuple[OutputFile, ...
 
 
 def log(client: Client, ref: str, version: int) -> str:
-    """The log of the run of `version` as Kaggle keeps it (see `log_text.read_log`), "" where there is none yet."""
+    """The log of the run of `version` as Kaggle keeps it (see `diagnosis.read_log`), "" where there is none yet."""
     for reply in _pages(client, ref, version):
         if reply.get("log"):
             return client.login.redact(str(reply["log"]))

@@ -35,7 +35,7 @@ _GONE = {404, 410}
 
 @dataclass(frozen=True)
 class Upload:
-    """A file to send. `name` is its path inside the dataset; `sha256`, where known, tells same-sized files apart."""
+    """A file to send. `name` is its path inside the dataset; `sha256`, where known, distinguishes files of one size."""
 
     path: Path
     name: str
@@ -167,6 +167,7 @@ def _send(job: _Job) -> Sent:
         if session is None:
             session, offset = _begin(job), 0
             new_sessions += 1
+
         step = _ask_offset(job, session) if offset is None else _put(job, session, offset)
         if isinstance(step, _Done):
             job.refuse_changed()
@@ -176,6 +177,7 @@ def _send(job: _Job) -> Sent:
             job.sessions.forget(job.key)
             session = None
             continue
+
         if isinstance(step, _At) and (step.offset > best or offset is None):
             if step.offset > best:
                 retries.reset()

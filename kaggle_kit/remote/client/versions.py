@@ -29,7 +29,7 @@ UNDER_WAY = frozenset(
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a version: its path inside it, and bytes. Kaggle tells no hash."""
+    """A file of a version: its path inside it, and bytes. Kaggle gives no hash."""
 
     name: str
     size: int
@@ -118,6 +118,7 @@ def _state(seen: Version | None, version: int, *, what: str, foreign: bool) -> s
             f"{what} version {version}: Kaggle says {seen.status}. See {seen.url}; names with @ and broken archives "
             "are known causes. Then push again"
         )
+
     if seen.version is None or seen.version < version:
         shown = f"version {seen.version}" if seen.version else "no version"
         return f"{seen.status or 'no status'}, and Kaggle still shows {shown}"
@@ -126,6 +127,7 @@ def _state(seen: Version | None, version: int, *, what: str, foreign: bool) -> s
             f"{what}: version {seen.version} came after version {version}, from somebody else or the browser. "
             "Run `kit plan`, then push again"
         )
+
     if foreign and not seen.status:
         return READY
     if seen.status in UNDER_WAY or seen.status == READY:

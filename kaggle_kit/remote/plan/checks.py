@@ -82,28 +82,29 @@ def check(
     In a `rehearsal` the owner may be anybody.
     """
     secrets = tuple(known_secrets)
-    found = _leaks_of_config(config, secrets) if config is not None else []
+    problems = _leaks_of_config(config, secrets) if config is not None else []
     for resource in resources:
-        found += resource.problems
+        problems += resource.problems
         if not resource.sent:
             continue
-        found += _problems(resource, _names(resource))
-        found += _problems(resource, _files(resource))
-        found += _problems(resource, _leaks(resource, secrets, passed))
+        problems += _problems(resource, _names(resource))
+        problems += _problems(resource, _files(resource))
+        problems += _problems(resource, _leaks(resource, secrets, passed))
         match resource:
             case Notebook():
-                found += _problems(resource, _notebook(resource))
-                found += _problems(resource, _outdated(resource, unproved, stale))
-                found += _problems(resource, _other_kit(resource, resources))
+                problems += _problems(resource, _notebook(resource))
+                problems += _problems(resource, _outdated(resource, unproved, stale))
+                problems += _problems(resource, _other_kit(resource, resources))
             case Dataset() | Model():
-                found += _problems(resource, _contents(resource))
-                found += _problems(resource, _quality(resource))
+                problems += _problems(resource, _contents(resource))
+                problems += _problems(resource, _quality(resource))
+
     owners = {resource.owner for resource in resources if resource.sent}
     if PLACEHOLDER in owners and not rehearsal:
-        found.append(
+        problems.append(
             Problem(resource="kit.toml", what=f"{PLACEHOLDER} is no account of Kaggle's", next_step="put yours there")
         )
-    return tuple(found)
+    return tuple(problems)
 
 
 _Said = tuple[str, str, bool]
@@ -226,15 +227,15 @@ def _contents(resource: Artifact) -> Iterator[_Said]:
 
 def _quality(resource: Artifact) -> Iterator[_Said]:
     """Where `kit.toml` limits how far a model may be from its reference: was it compared as it is, and does it pass."""
-    manifest = resource.manifest()
-    if resource.most_kl is None or manifest is None:
+    file = resource.manifest()
+    if resource.most_kl is None or file is None:
         return
-    found = read_manifest(manifest.source)
-    quality = found.extra.get("quality")
+    manifest = read_manifest(file.source)
+    quality = manifest.extra.get("quality")
     again = "run: kit model compare REFERENCE ITS-FOLDER --record"
     if not isinstance(quality, dict) or not isinstance(quality.get("kl_mean"), int | float):
         yield f"most_kl = {resource.most_kl:g}, and nobody has compared it with its reference", again, False
-    elif quality.get("files_sha256") != files_digest(found):
+    elif quality.get("files_sha256") != files_digest(manifest):
         yield "its files have changed since it was compared with its reference", again, False
     elif quality["kl_mean"] > resource.most_kl:
         what = f"its mean KL from its reference is {quality['kl_mean']:.5f}, above most_kl = {resource.most_kl:g}"

@@ -8,8 +8,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from kaggle_kit.project.config import CONFIG
-from kaggle_kit.remote.client.notebooks import source_identity
-from kaggle_kit.remote.client.versions import DELETED, FAILED, READY
+from kaggle_kit.remote.client.notebooks import accelerator_of, newest_version, source_identity
+from kaggle_kit.remote.client.versions import DELETED, FAILED, READY, UNDER_WAY
 from kaggle_kit.remote.plan.resources import Dataset, Model, Notebook, Problem, Resource
 from kaggle_kit.remote.references import split_version, versions
 from kaggle_kit.runtime.manifest import MANIFEST
@@ -17,7 +17,9 @@ from kaggle_kit.runtime.manifest import MANIFEST
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from kaggle_kit.remote.plan.remote import Remote, SeenDataset, SeenNotebook
+    from kaggle_kit.remote.client.datasets import Dataset as RemoteDataset
+    from kaggle_kit.remote.client.notebooks import RemoteNotebook
+    from kaggle_kit.remote.plan.remote import Remote
     from kaggle_kit.remote.plan.resources import Artifact, NotebookSettings
     from kaggle_kit.remote.plan.state import Pushed, PushedNotebook
 
@@ -93,19 +95,21 @@ def compare_dataset(resource: Dataset, *, known: Pushed | None, remote: Remote, 
     return _there(resource, seen, known, remote, consent)
 
 
-def _there(resource: Dataset, seen: SeenDataset, known: Pushed | None, remote: Remote, consent: Consent) -> DatasetStep:
+def _there(
+    resource: Dataset, seen: RemoteDataset, known: Pushed | None, remote: Remote, consent: Consent
+) -> DatasetStep:
     """The step for a dataset that Kaggle has."""
-    step = Step(resource=resource, action="unchanged", reason="", version=seen.version, becomes=seen.version)
+    step = Step(resource=resource, action="unchanged", reason="", version=seen.newest, becomes=seen.newest)
     if seen.status in FAILED:
-        return _sent(step, "broken", f"Kaggle could not process version {seen.version}")
+        return _sent(step, "broken", f"Kaggle could not process version {seen.newest}")
     step = replace(step, waits=seen.status != READY, problems=_public(resource, seen))
-    if known and step.waits and known.version == seen.version + 1:
+    if known and step.waits and known.version == seen.newest + 1:
         # Kaggle may count a version only when it is done with it.
         return _by_state(replace(step, version=known.version, becomes=known.version), known)
-    if known and known.version == seen.version:
+    if known and known.version == seen.newest:
         expected = {path: int(entry.split()[1]) for path, entry in known.files.items()}
-        if not step.waits and (fault := _lacks(expected, seen.files)):
-            return _sent(step, "broken", f"version {seen.version} on Kaggle {fault}")
+        if not step.waits and (fault := _lacks(expected, seen.sizes)):
+            return _sent(step, "broken", f"version {seen.newest} on Kaggle {fault}")
         return _by_state(step, known)
     return _by_content(step, known, seen, remote, consent)
 
@@ -119,28 +123,30 @@ def _by_state(step: DatasetStep, known: Pushed) -> DatasetStep:
 
 
 def _by_content(
-    step: DatasetStep, known: Pushed | None, seen: SeenDataset, remote: Remote, consent: Consent
+    step: DatasetStep, known: Pushed | None, seen: RemoteDataset, remote: Remote, consent: Consent
 ) -> DatasetStep:
     """The state does not know Kaggle's newest version: it is looked at."""
     resource = step.resource
     here = resource.sizes
-    same = proved_same(resource, seen.version, remote.dataset_file)
-    if same and not step.waits and (fault := _lacks(here, seen.files)):
-        return _sent(step, "broken", f"version {seen.version} on Kaggle {fault}")
+    same = proved_same(resource, seen.newest, remote.dataset_file)
+    if same and not step.waits and (fault := _lacks(here, seen.sizes)):
+        return _sent(step, "broken", f"version {seen.newest} on Kaggle {fault}")
     if same or (same is None and resource.reference in consent.accept):
         how = "its manifest says so" if same else "accepted"
-        return replace(step, reason=f"version {seen.version} on Kaggle is what is here: {how}", adopts=True)
+        return replace(step, reason=f"version {seen.newest} on Kaggle is what is here: {how}", adopts=True)
+
     if step.waits and not consent.overwrite:
-        return _undecided(step, seen.version)
-    if same is None and not step.waits and _lacks(here, seen.files) is None and len(here) == len(seen.files):
-        reason = f"version {seen.version} on Kaggle has the same names and sizes, and no manifest to tell more"
+        return _undecided(step, seen.newest)
+    if same is None and not step.waits and _lacks(here, seen.sizes) is None and len(here) == len(seen.sizes):
+        reason = f"version {seen.newest} on Kaggle has the same names and sizes, and no manifest to tell more"
         return _unclear(step, "unknown", reason, consent)
+
     if known is None:
-        reason = f"version {seen.version} on Kaggle was not pushed from here, and holds something else"
-    elif known.version < seen.version:
-        reason = f"Kaggle has version {seen.version}, the last push made {known.version}"
+        reason = f"version {seen.newest} on Kaggle was not pushed from here, and holds something else"
+    elif known.version < seen.newest:
+        reason = f"Kaggle has version {seen.newest}, the last push made {known.version}"
     else:
-        reason = f"Kaggle has version {seen.version}, the last push made {known.version}: was it deleted and made anew?"
+        reason = f"Kaggle has version {seen.newest}, the last push made {known.version}: was it deleted and made anew?"
     if known:
         step = replace(step, changes=changes_since(known, resource))
     return _unclear(step, "changed remotely", reason, consent)
@@ -149,13 +155,13 @@ def _by_content(
 def compare_model(resource: Model, *, known: Pushed | None, remote: Remote, consent: Consent) -> ModelStep:
     """The step for the version of a Kaggle model that `kit.toml` names. Raises RemoteError."""
     seen = remote.model(resource.reference)
-    newest, wanted = (seen.version if seen else 0), resource.version or 1
+    newest, wanted = (seen and seen.version) or 0, resource.version
     step = Step(resource=resource, action="refused", reason="", version=newest or None, becomes=wanted)
     if not resource.sent and wanted > newest:
         return _refused(step, f"Kaggle has no version {wanted}", "name one that exists", action="missing")
     if not resource.sent:
         return _found_by_manifest(replace(step, action="attached", reason="used as Kaggle has it"), remote.model_file)
-    if seen and seen.processing and wanted == newest + 1:
+    if seen and seen.status in UNDER_WAY and wanted == newest + 1:
         return _processed_model(step, wanted, known)
     if wanted > newest + 1:
         return _refused(step, f"Kaggle's newest is version {newest}", f"write /{newest + 1} in {CONFIG}")
@@ -237,11 +243,11 @@ def _lacks(expected: Mapping[str, int], seen: Mapping[str, int]) -> str | None:
     """The first file that Kaggle does not have as it was sent. Kaggle may list paths, or names alone."""
     alone = {path.rsplit("/", 1)[-1]: size for path, size in seen.items()}
     for path, size in sorted(expected.items()):
-        found = seen.get(path, alone.get(path.rsplit("/", 1)[-1]))
-        if found is None:
+        size_there = seen.get(path, alone.get(path.rsplit("/", 1)[-1]))
+        if size_there is None:
             return f"lacks {path}"
-        if found != size:
-            return f"has {path} with {found:,} bytes instead of {size:,}"
+        if size_there != size:
+            return f"has {path} with {size_there:,} bytes instead of {size:,}"
     return None
 
 
@@ -264,20 +270,20 @@ def _refused(step: Step[R], reason: str, next_step: str, *, action: Action = "re
     return replace(step, action=action, reason=reason, problems=(*step.problems, problem))
 
 
-def _public(resource: Dataset, seen: SeenDataset) -> tuple[Problem, ...]:
+def _public(resource: Dataset, seen: RemoteDataset) -> tuple[Problem, ...]:
     if seen.private or not resource.private:
         return ()
     what = "it is public on Kaggle, and so will be what is sent"
     return (Problem(resource=resource.key, what=what, next_step="make it private there", warning=True),)
 
 
-def _attached_dataset(resource: Dataset, seen: SeenDataset | None, remote: Remote) -> DatasetStep:
+def _attached_dataset(resource: Dataset, seen: RemoteDataset | None, remote: Remote) -> DatasetStep:
     """A dataset that is used as Kaggle has it."""
     step = Step(resource=resource, action="attached", reason="used as Kaggle has it")
     if seen is None or seen.status in FAILED:
         what = "Kaggle has no such dataset, or not for you" if seen is None else f"Kaggle says {seen.status}"
         return _refused(step, what, f"correct the reference in {CONFIG}", action="missing")
-    step = replace(step, version=seen.version, becomes=seen.version, waits=seen.status != READY)
+    step = replace(step, version=seen.newest, becomes=seen.newest, waits=seen.status != READY)
     return _found_by_manifest(step, remote.dataset_file)
 
 
@@ -310,21 +316,23 @@ def compare_notebook(
     if seen is None:
         gone = f"version {known.version} was pushed and is gone from Kaggle" if known else "not on Kaggle yet"
         return Step(resource=resource, action="create", reason=gone, becomes=1, sends=True)
-    there = source_identity(seen.source)
-    step = Step(resource=resource, action="unchanged", reason="", version=seen.version, becomes=seen.version)
-    if known and known.source == there and known.version <= seen.version:
+
+    there, newest = source_identity(seen.source), newest_version(seen)
+    step = Step(resource=resource, action="unchanged", reason="", version=newest, becomes=newest)
+    if known and known.source == there and known.version <= newest:
         return _unless_failed(_pushed_source(step, known, seen, inputs), remote)
     if there == resource.source:
         return _unless_failed(_same_source(step, seen, inputs, consent), remote)
-    if known and known.merged and known.merged.source == there and known.merged.version <= seen.version:
+    if known and known.merged and known.merged.source == there and known.merged.version <= newest:
         reason = f"the edits of version {known.merged.version} on Kaggle were brought here"
-        return replace(step, action="new version", reason=reason, sends=True, becomes=seen.version + 1)
+        return _sent(step, "new version", reason)
+
     if known is None:
-        reason = f"version {seen.version} on Kaggle was not pushed from here, and its source is another"
-    elif known.version < seen.version:
-        reason = f"its source was changed on Kaggle (version {seen.version}, the last push made {known.version})"
+        reason = f"version {newest} on Kaggle was not pushed from here, and its source is another"
+    elif known.version < newest:
+        reason = f"its source was changed on Kaggle (version {newest}, the last push made {known.version})"
     else:
-        reason = f"its source on Kaggle (version {seen.version}) is not what the last push sent"
+        reason = f"its source on Kaggle (version {newest}) is not what the last push sent"
     return _unclear(step, "changed remotely", reason, consent)
 
 
@@ -336,15 +344,14 @@ def _unless_failed(step: NotebookStep, remote: Remote) -> NotebookStep:
     if state is None:
         return step
     reason = f"the run of version {step.becomes} ended with {state.lower().replace('_', ' ')}"
-    becomes = (step.version or step.becomes) + 1
-    return replace(step, action="new version", reason=reason, sends=True, adopts=False, becomes=becomes)
+    return _sent(replace(step, adopts=False), "new version", reason)
 
 
 def _pushed_source(
-    step: NotebookStep, known: PushedNotebook, seen: SeenNotebook, inputs: tuple[str, ...]
+    step: NotebookStep, known: PushedNotebook, seen: RemoteNotebook, inputs: tuple[str, ...]
 ) -> NotebookStep:
     """Kaggle's source is the pushed one: what is here, its inputs and its settings decide."""
-    resource = step.resource
+    resource, newest = step.resource, newest_version(seen)
     reasons = []
     if known.source != resource.source:
         reasons.append("its source changed")
@@ -353,54 +360,47 @@ def _pushed_source(
     reasons += _moved(known.inputs, inputs) or _lost(known, seen)
     reasons += _unlike(resource.settings, seen)
     if reasons:
-        sent = "; ".join(reasons)
-        return replace(step, action="new version", reason=sent, sends=True, becomes=seen.version + 1)
-    newer = f", and so is version {seen.version}" if seen.version > known.version else ""
+        return _sent(step, "new version", "; ".join(reasons))
+    newer = f", and so is version {newest}" if newest > known.version else ""
     return replace(step, reason=f"as version {known.version}{newer}", becomes=known.version)
 
 
-def _same_source(step: NotebookStep, seen: SeenNotebook, inputs: tuple[str, ...], consent: Consent) -> NotebookStep:
+def _same_source(step: NotebookStep, seen: RemoteNotebook, inputs: tuple[str, ...], consent: Consent) -> NotebookStep:
     """Kaggle has this very source in a version that the state does not know: its inputs tell the rest."""
     theirs = sorted((*seen.datasets, *seen.models))
     if reasons := _unlike(step.resource.settings, seen):
-        sent = "; ".join(reasons)
-        return replace(step, action="new version", reason=sent, sends=True, becomes=seen.version + 1)
+        return _sent(step, "new version", "; ".join(reasons))
     if theirs == sorted(inputs) or step.resource.reference in consent.accept:
         how = "with these inputs" if theirs == sorted(inputs) else "accepted"
         return replace(step, reason=f"version {seen.version} on Kaggle is of this source, {how}", adopts=True)
     if versions(theirs).keys() != versions(inputs).keys():
-        return replace(
-            step, action="new version", reason="it has other inputs on Kaggle", sends=True, becomes=seen.version + 1
-        )
+        return _sent(step, "new version", "it has other inputs on Kaggle")
     reason = f"version {seen.version} on Kaggle is of this source, but Kaggle does not say which versions it was given"
     return _unclear(step, "unknown", reason, consent)
 
 
-def _unlike(settings: NotebookSettings, seen: SeenNotebook) -> list[str]:
+def _unlike(settings: NotebookSettings, seen: RemoteNotebook) -> list[str]:
     """What of the settings differs on Kaggle."""
     reasons = []
     if seen.internet is not None and seen.internet != settings.internet:
         reasons.append(f"internet is {'on' if seen.internet else 'off'} on Kaggle")
-    if seen.accelerator is not None and _machine(seen.accelerator) != _machine(settings.accelerator):
-        ran, asked = (_machine(one) or "a machine without a GPU" for one in (seen.accelerator, settings.accelerator))
-        reasons.append(f"Kaggle ran it on {ran}, not on {asked}")
-    if seen.private != settings.private:
-        reasons.append(f"it is {'private' if seen.private else 'public'} on Kaggle")
+    ran, asked = seen.accelerator, accelerator_of(settings.accelerator)
+    if ran is not None and ran != asked:
+        none = "a machine without a GPU"
+        reasons.append(f"Kaggle ran it on {ran or none}, not on {asked or none}")
+    private = seen.private is not False
+    if private != settings.private:
+        reasons.append(f"it is {'private' if private else 'public'} on Kaggle")
     for what, theirs, ours in (
         ("competitions", seen.competitions, settings.competitions),
         ("notebooks", seen.kernels, settings.kernels),
     ):
-        if theirs is not None and sorted(theirs) != sorted(ours):
+        if sorted(theirs) != sorted(ours):
             reasons.append(f"its {what} on Kaggle are {', '.join(sorted(theirs)) or 'none'}")
     return reasons
 
 
-def _machine(shape: str | None) -> str:
-    """The accelerator; empty for a machine without any, which has several names."""
-    return shape if shape and shape.startswith(("Nvidia", "Tpu")) else ""
-
-
-def _lost(known: PushedNotebook, seen: SeenNotebook) -> list[str]:
+def _lost(known: PushedNotebook, seen: RemoteNotebook) -> list[str]:
     """The inputs that the last push named and Kaggle did not attach, or in another version, without a word."""
     if seen.version != known.version:
         return []
@@ -408,11 +408,11 @@ def _lost(known: PushedNotebook, seen: SeenNotebook) -> list[str]:
     reasons = []
     for one in known.inputs:
         name = split_version(one)[0]
-        found = theirs.get(name)
-        if found is None:
+        attached = theirs.get(name)
+        if attached is None:
             reasons.append(f"Kaggle did not attach {name}")
-        elif found not in {name, one}:
-            reasons.append(f"Kaggle attached {found}, not {one}")
+        elif attached not in {name, one}:
+            reasons.append(f"Kaggle attached {attached}, not {one}")
     return reasons
 
 

@@ -9,7 +9,7 @@ from kaggle_kit.remote.plan.compare import AnyStep, Consent, compare_dataset, co
 from kaggle_kit.remote.plan.resources import Artifact, Dataset, Model, Notebook, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Collection, Iterable
 
     from kaggle_kit.remote.plan.remote import Remote
     from kaggle_kit.remote.plan.resources import Resource
@@ -103,23 +103,20 @@ def make_plan(
     rate: float | None = None,
     overwrite: bool = False,
     accept: Collection[str] = (),
-    tell: Callable[[Resource], None] | None = None,
 ) -> Plan:
     """Compare `resources` (in the order of a push) with the last push and with Kaggle.
 
     `problems` are what `check` found; `login` the account that would push; `overwrite` sends over what differs on
-    Kaggle; `accept` names references whose version on Kaggle is to be taken for what is here; `tell` is told of each
-    resource before Kaggle is asked for it. Raises RemoteError where Kaggle does not answer.
+    Kaggle; `accept` names references whose version on Kaggle is to be taken for what is here. Raises RemoteError where
+    Kaggle does not answer.
     """
     consent = Consent(overwrite=overwrite, accept=frozenset(accept))
     steps: list[AnyStep] = []
     for resource in resources:
-        if tell:
-            tell(resource)
         steps.append(_with_owner(_compare(resource, steps, state, remote, consent), login))
-    found = {*problems, *(problem for step in steps for problem in step.problems)}
+    everything = {*problems, *(problem for step in steps for problem in step.problems)}
     order = {step.resource.key: at for at, step in enumerate(steps)}
-    ranked = sorted(found, key=lambda problem: (problem.warning, order.get(problem.resource, -1), problem))
+    ranked = sorted(everything, key=lambda problem: (problem.warning, order.get(problem.resource, -1), problem))
     return Plan(steps=tuple(steps), problems=tuple(ranked), state=_adopted(state, steps), rate=rate)
 
 

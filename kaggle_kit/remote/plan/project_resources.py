@@ -12,7 +12,7 @@ from kaggle_kit.places import homes, inside
 from kaggle_kit.project.config import CONFIG
 from kaggle_kit.remote.client.notebooks import source_identity
 from kaggle_kit.remote.plan.folders import Contents, model_contents, origins, part_contents
-from kaggle_kit.remote.plan.hashes import HashCache, Tell, digest_of, hash_files
+from kaggle_kit.remote.plan.hashes import HashCache, digest_of, hash_files
 from kaggle_kit.remote.plan.resources import (
     NOTEBOOK_BYTES,
     Dataset,
@@ -50,22 +50,21 @@ def notebook_resources(
     build: Path,
     parts: Mapping[str, Path],
     cache: HashCache,
-    tell: Tell | None = None,
 ) -> tuple[Resource, ...]:
     """What the notebook `name`, built in `build`, needs on Kaggle, itself last.
 
     `parts` maps datasets of wheelhouses to their folders here, the engine's first. Raises ProjectError where the build
     is not whole, KitError where a file cannot be read; all else that is wrong is in the resources' `problems`.
     """
-    notebook = notebook_resource(project, name, build=build, cache=cache, tell=tell)
+    notebook = notebook_resource(project, name, build=build, cache=cache)
     wanted = set(notebook.settings.datasets)
     needed: list[Resource] = [
-        part_resource(reference, folder, project=project, cache=cache, tell=tell)
+        part_resource(reference, folder, project=project, cache=cache)
         for reference, folder in parts.items()
         if reference in wanted
     ]
     models = project.notebook(name).model_names
-    needed += [model_resource(project, model, cache=cache, tell=tell) for model in models]
+    needed += [model_resource(project, model, cache=cache) for model in models]
     unmade = sorted(wanted - {resource.reference for resource in needed})
     needed += [_attached(project, _dataset(reference)) for reference in unmade]
     return merge([*needed, notebook])
@@ -94,9 +93,7 @@ def _content(resource: Resource) -> tuple[str, int | None]:
     return resource.digest, resource.version if isinstance(resource, Model) else None
 
 
-def part_resource(
-    reference: str, folder: Path, *, project: Project, cache: HashCache, tell: Tell | None = None
-) -> Dataset:
+def part_resource(reference: str, folder: Path, *, project: Project, cache: HashCache) -> Dataset:
     """A part of a wheelhouse as a dataset. Raises KitError where `folder` is none."""
     dataset = _dataset(reference)
     if dataset.owner != project.owner:
@@ -109,12 +106,12 @@ def part_resource(
         part = str(read_manifest(folder / MANIFEST).extra.get("part", folder.name))
     except (OutsideError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise KitError(f"{path} cannot be read ({error!r}); write it again with: kit wheels dataset") from error
-    contents = part_contents(folder, resource=dataset.key, cache=cache, tell=tell)
+    contents = part_contents(folder, resource=dataset.key, cache=cache)
     dataset = replace(dataset, name=part, title=title, licence=licence, subtitle=subtitle)
     return _filled(dataset, contents, origins(folder, contents.files, root=project.root))
 
 
-def model_resource(project: Project, name: str, *, cache: HashCache, tell: Tell | None = None) -> Dataset | Model:
+def model_resource(project: Project, name: str, *, cache: HashCache) -> Dataset | Model:
     """The model `name` of `kit.toml` as a dataset or as a version of a Kaggle model."""
     table, resource = project.models[name], _model(project, name)
     if resource.owner != project.owner:
@@ -123,13 +120,13 @@ def model_resource(project: Project, name: str, *, cache: HashCache, tell: Tell 
     if not folder.is_dir():
         missing = Problem(
             resource=resource.key,
-            what=f"models.{name}.path = {table.path!r} is no folder here, so what Kaggle has is used as it is",
+            what=f"models.{name}.path = {table.path!r} is not a folder here, so what Kaggle has is used as it is",
             next_step="put the model there to push it",
             warning=True,
         )
         return replace(resource, sent=False, problems=(missing,))
     _, *linked = homes(project.root)
-    contents = model_contents(folder, name=name, resource=resource.key, cache=cache, tell=tell, linked=linked)
+    contents = model_contents(folder, name=name, resource=resource.key, cache=cache, linked=linked)
     return _filled(resource, contents, origins(folder, contents.files, root=project.root))
 
 
@@ -189,9 +186,7 @@ def _attached(project: Project, resource: _Files) -> _Files:
     return replace(resource, sent=False, problems=(missing,))
 
 
-def notebook_resource(
-    project: Project, name: str, *, build: Path, cache: HashCache, tell: Tell | None = None
-) -> Notebook:
+def notebook_resource(project: Project, name: str, *, build: Path, cache: HashCache) -> Notebook:
     """The notebook `name`, built in `build`. Raises ProjectError where the build is not whole."""
     notebook = project.notebook(name)
     again = f"build it again with: kit build {name}"
@@ -199,13 +194,16 @@ def notebook_resource(
         manifest = read_manifest(build / MANIFEST)
     except KitError as error:
         raise ProjectError(f"{build} holds no whole build ({error}); {again}") from error
+
     target = load_target(str(manifest.extra.get("target", notebook.target)), project=project.root)
     seconds = round(notebook.session_hours * 3600) if notebook.session_hours else target.session_seconds
     reference, settings = read_settings(build, image=notebook.image, session_seconds=seconds)
+
     sources = {path: build / path for path in (settings.code_file, METADATA)}
     if lacking := [path for path, source in sources.items() if source.is_symlink() or not source.is_file()]:
         raise ProjectError(f"{build} lacks {lacking[0]}; {again}")
-    entries = hash_files(sources, cache=cache, tell=tell)
+
+    entries = hash_files(sources, cache=cache)
     problems = tuple(
         Problem(
             resource=f"notebook {reference}",
@@ -215,10 +213,12 @@ def notebook_resource(
         for entry in entries
         if entry not in manifest.files
     )
+
     try:
         text = read_text(sources[settings.code_file], most_bytes=NOTEBOOK_BYTES)
     except OutsideError as error:
         raise ProjectError(f"{error}; or {again}") from error
+
     files = tuple(SentFile(path=e.path, size=e.size, sha256=e.sha256, source=sources[e.path]) for e in entries)
     return Notebook(
         reference=reference,
@@ -276,14 +276,14 @@ def read_settings(folder: Path, *, image: str, session_seconds: int) -> tuple[st
 
 def _sources(body: Mapping[str, Any], key: str, parts: int) -> tuple[str, ...]:
     """A list of references of so many parts. Raises ValueError."""
-    found = body.get(key) or []
-    _refuse_unless(isinstance(found, list) and all(_is_reference(source, parts) for source in found), key, found)
-    return tuple(sorted(found))
+    value = body.get(key) or []
+    _refuse_unless(isinstance(value, list) and all(_is_reference(source, parts) for source in value), key, value)
+    return tuple(sorted(value))
 
 
-def _refuse_unless(right: bool, key: str, found: object) -> None:
+def _refuse_unless(right: bool, key: str, value: object) -> None:
     if not right:
-        raise ValueError(f"{key} = {found!r}")
+        raise ValueError(f"{key} = {value!r}")
 
 
 def _is_reference(text: object, parts: int) -> bool:

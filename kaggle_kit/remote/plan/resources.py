@@ -57,7 +57,7 @@ class SentFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """A folder of which files are sent, links followed; and whether it lies outside of the project."""
+    """A folder whose files are sent, links followed, and whether it lies outside of the project."""
 
     folder: Path
     outside: bool
@@ -95,7 +95,7 @@ class Resource:
 
     @property
     def key(self) -> str:
-        """What tells it from all others: a dataset and a notebook may have one reference."""
+        """What distinguishes it from all others: a dataset and a notebook may have one reference."""
         return f"{self.kind} {self.reference}"
 
     @property

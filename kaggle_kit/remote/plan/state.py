@@ -30,7 +30,7 @@ STATE = "kit.state.json"
 VERSION = 1
 _MOST_BYTES = 64 * MEGA
 _MARKER = re.compile(r"^(<{7}|\|{7}|={7}|>{7})(\s|$)", re.MULTILINE)
-_REMEDY = "it may be deleted: the next push asks Kaggle and writes it anew"
+_REMEDY = "it may be deleted: the next push asks Kaggle and writes it again"
 
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Number = Annotated[int, Field(gt=0)]
@@ -142,7 +142,7 @@ def _parse(text: str, path: Path) -> State:
         raise ProjectError(f"{path} is not valid: {error}; {_REMEDY}") from error
     version = body.get("version") if isinstance(body, dict) else None
     if not isinstance(version, int):
-        raise ProjectError(f"{path} is no state of kit: it has no version; {_REMEDY}")
+        raise ProjectError(f"{path} is not a state of kit: it has no version; {_REMEDY}")
     if version != VERSION:
         raise ProjectError(f"{path} is of version {version}, this kit reads version {VERSION}; update kaggle-kit")
     try:

@@ -6,7 +6,6 @@ from scripted import CUT, TOKEN, Reply
 
 from kaggle_kit.errors import CredentialsError, RemoteError
 from kaggle_kit.remote.client.client import Client, LostReplyError, RefusedError, call_name, enum_name
-from kaggle_kit.remote.client.retry import retry_after
 
 WHAT = "dataset me/things"
 
@@ -44,12 +43,6 @@ def test_retry_after_is_kept_to(script, client):
     script.on("GetDatasetStatus", Reply(429, headers={"Retry-After": "7"}), {"status": "READY"})
     ask(client)
     assert 7 <= waits[0] < 8
-
-
-def test_retry_after_may_be_a_date():
-    """The header's other form is understood."""
-    headers = {"retry-after": "Thu, 01 Jan 1970 00:01:40 GMT"}
-    assert retry_after(headers, now=lambda: 40.0) == 60.0
 
 
 def test_a_very_long_wait_is_left_to_the_user(script, client):

@@ -8,7 +8,7 @@ from scripted import CUT, META, REF, SOURCE, Reply
 from kaggle_kit.errors import CredentialsError, RemoteError
 from kaggle_kit.remote.client import notebooks, outputs
 from kaggle_kit.remote.client.outputs import LogLine, follow_log
-from kaggle_kit.remote.log_text import read_log
+from kaggle_kit.remote.diagnosis import read_log
 
 
 def listed(script, *names, page="", log=""):

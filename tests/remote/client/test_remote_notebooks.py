@@ -67,7 +67,7 @@ def test_a_notebook_is_pushed_and_read_back(inside, datasets_there):
     assert (pushed.ref, pushed.version, there.version, pushed.found) == (REF, 1, 1, False)
     assert same(there.source, SOURCE)
     assert (there.internet, there.gpu, there.machine_shape, there.private) == (False, True, "NvidiaTeslaT4", True)
-    assert (there.dataset_sources, there.competition_sources) == (("rehearsal/wheels-of-kit",), ("preferences",))
+    assert (there.datasets, there.competitions) == (("rehearsal/wheels-of-kit",), ("preferences",))
 
 
 def test_what_does_not_exist_is_none(inside):

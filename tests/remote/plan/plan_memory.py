@@ -5,19 +5,22 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from kaggle_kit.remote.client.notebooks import source_identity
+from kaggle_kit.remote.client.datasets import Dataset as KaggleDataset
+from kaggle_kit.remote.client.models import Variation
+from kaggle_kit.remote.client.notebooks import RemoteNotebook, source_identity
+from kaggle_kit.remote.client.versions import RemoteFile
 from kaggle_kit.remote.plan.hashes import digest_of
-from kaggle_kit.remote.plan.remote import SeenDataset, SeenModel, SeenNotebook
 from kaggle_kit.remote.plan.resources import Artifact, Dataset, Model, Notebook, NotebookSettings, SentFile
+from kaggle_kit.remote.references import parse_variation
 
 
 @dataclass
 class Memory:
     """What Kaggle has: by reference, and small files by (reference, version, path)."""
 
-    datasets: dict[str, SeenDataset] = field(default_factory=dict)
-    models: dict[str, SeenModel] = field(default_factory=dict)
-    notebooks: dict[str, SeenNotebook] = field(default_factory=dict)
+    datasets: dict[str, KaggleDataset] = field(default_factory=dict)
+    models: dict[str, Variation] = field(default_factory=dict)
+    notebooks: dict[str, RemoteNotebook] = field(default_factory=dict)
     files: dict[tuple[str, int, str], bytes] = field(default_factory=dict)
     failures: dict[tuple[str, int], str] = field(default_factory=dict)
 
@@ -48,16 +51,23 @@ class Memory:
         values = {
             "version": version,
             "status": "READY",
-            "files": {file.path: file.size for file in resource.files},
+            "files": resource.sizes,
             "title": resource.title,
             "private": True,
         }
         if isinstance(resource, Model):
-            self.models[resource.reference] = SeenModel(version=version)
+            self.put_variation(resource.reference, version)
         else:
-            self.datasets[resource.reference] = SeenDataset(**values | changed)
+            values |= changed
+            files = tuple(RemoteFile(path, size) for path, size in values.pop("files").items())
+            kept = KaggleDataset(ref=resource.reference, licence=None, url="", files=files, **values)
+            self.datasets[resource.reference] = kept
         if manifest := resource.manifest():
             self.files[resource.reference, version, manifest.path] = manifest.source.read_bytes()
+
+    def put_variation(self, reference: str, version: int | None, status: str = "READY") -> None:
+        """Make Kaggle hold a variation; `status` is of its newest version."""
+        self.models[reference] = Variation(parse_variation(reference), version, None, "", status=status)
 
     def put_notebook(self, resource: Notebook, version: int, **changed) -> None:
         """Make Kaggle hold a notebook as `version`, with unpinned inputs."""
@@ -70,8 +80,22 @@ class Memory:
             "internet": False,
             "accelerator": settings.accelerator,
             "private": True,
-        }
-        self.notebooks[resource.reference] = SeenNotebook(**values | changed)
+            "competitions": settings.competitions,
+        } | changed
+        shape = values.pop("accelerator")
+        kept = RemoteNotebook(
+            ref=resource.reference,
+            title=resource.title,
+            language=None,
+            kernel_type=None,
+            gpu=False if shape == "" else None,
+            tpu=None,
+            machine_shape=shape or None,
+            docker_image=None,
+            kernels=settings.kernels,
+            **values,
+        )
+        self.notebooks[resource.reference] = kept
 
 
 def sent(folder: Path, **contents: bytes) -> tuple[SentFile, ...]:

@@ -7,7 +7,6 @@ from plan_memory import Memory, dataset, model, notebook, notebook_text
 
 from kaggle_kit.remote.client.notebooks import source_identity
 from kaggle_kit.remote.plan.plan import make_plan
-from kaggle_kit.remote.plan.remote import SeenModel
 from kaggle_kit.remote.plan.resources import Dataset, Problem
 from kaggle_kit.remote.plan.state import Merged, State
 
@@ -446,7 +445,7 @@ def test_a_version_under_way_that_nobody_noted_is_undecided(tmp_path, kaggle):
 def test_a_model_version_under_way_is_not_sent_again(tmp_path, kaggle):
     """By the state it is the one that was pushed, and is waited for; without a state it is undecided."""
     one = model(tmp_path, 1)
-    kaggle.models[one.reference] = SeenModel(version=0, processing=True)
+    kaggle.put_variation(one.reference, None, "BLOBS_RECEIVED")
     step = only(one, state=State().with_pushed(one, 1), kaggle=kaggle)
     assert (step.action, step.sends, step.waits, step.becomes) == ("unchanged", False, True, 1)
     assert only(one, kaggle=kaggle).undecided
