@@ -158,7 +158,7 @@ def _score(
     from kaggle_kit.evaluation.evaluate import labelled_table
     from kaggle_kit.evaluation.score_file import score_records
     from kaggle_kit.files import user_cache
-    from kaggle_kit.notebook.task import notebook_task
+    from kaggle_kit.notebook.source import notebook_task
     from kaggle_kit.runtime.progress import ProgressLine
 
     name = notebook_name(project, given["name"])

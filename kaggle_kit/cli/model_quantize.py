@@ -123,7 +123,7 @@ def _order(project: Project, name: str, source: Path, out: Path, given: Mapping[
     from kaggle_kit.evaluation.evaluate import labelled_table
     from kaggle_kit.model.calibration import CalibrationSource
     from kaggle_kit.model.quantize import Order
-    from kaggle_kit.notebook.task import notebook_task
+    from kaggle_kit.notebook.source import notebook_task
 
     if given["scheme"] == W8A8 and given["seed"] is not None:
         raise UsageError("w8a8 draws no rows; leave --seed away")

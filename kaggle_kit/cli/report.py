@@ -321,7 +321,7 @@ def _prompts(
     from kaggle_kit.evaluation.run import worst_ids
     from kaggle_kit.evaluation.run_files import parameters_of
     from kaggle_kit.evaluation.texts import make_prompts
-    from kaggle_kit.notebook.task import notebook_task
+    from kaggle_kit.notebook.source import notebook_task
     from kaggle_kit.runtime.record import EXECUTED
 
     if project is None or name not in project.notebooks:
