@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kaggle_kit.evaluation.calibrate import Calibrated
     from kaggle_kit.evaluation.ensemble import Ensemble, Member
     from kaggle_kit.evaluation.scores import Scores
-    from kaggle_kit.runtime.combine import Bin, Calibration
+    from kaggle_kit.runtime.combine import Bin
 
 _FILE = click.Path(path_type=Path)
 _PASSES = {"plain": False, "plain,swapped": True}
@@ -68,6 +68,7 @@ def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> None:
     from kaggle_kit.evaluation.answers import answers_of
     from kaggle_kit.evaluation.assess import Predictions, assess, difference, kinds_of
     from kaggle_kit.evaluation.scores import read_scores
+    from kaggle_kit.runtime.combine import read_calibration_file
 
     there = Path(name) if name.endswith(".parquet") else None
     if there is None and out is None:
@@ -78,12 +79,14 @@ def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> None:
     other = read_scores(given["against"]) if given["against"] else None
     path = there or Path(str(out))
     scores = read_scores(there) if there else _run(name, path, given)
-    answers, calibration = answers_of(scores, path), _calibration_of(scores, given["calibration"])
+    answers, calibration = answers_of(scores, path), scores.calibration()
+    if given["calibration"]:
+        calibration = read_calibration_file(given["calibration"], columns=scores.columns)
     assessment = assess(answers, calibration=calibration, seed=given["seed"])
     compared = None
     if other is not None:
         before = answers_of(other, given["against"])
-        last = list(kinds_of(before, _calibration_of(other, None)).values())[-1]
+        last = list(kinds_of(before, other.calibration()).values())[-1]
         now = kinds_of(answers, calibration)[assessment.final]
         compared = difference(
             Predictions(before.ids, before.columns, last, before.outcome),
@@ -136,16 +139,6 @@ def _run(name: str, out: Path, given: Mapping[str, Any]) -> Scores:
         rows=given["rows"],
         line=ProgressLine(deadline=float("inf"), write=say),
     )
-
-
-def _calibration_of(scores: Scores, path: Path | None) -> Calibration | None:
-    """The calibration of a file, or else the one that the model carried when it was scored."""
-    from kaggle_kit.runtime.combine import parse_calibration, read_calibration_file
-
-    if path is not None:
-        return read_calibration_file(path, columns=scores.columns)
-    carried = scores.facts.get("calibration")
-    return parse_calibration(carried, columns=scores.columns, where="the model's calibration") if carried else None
 
 
 def _evaluation_lines(path: Path, answers: Answers, assessment: Assessment) -> list[str]:
@@ -211,8 +204,8 @@ def calibrate(source: Path, out: Path, kind: str, seed: int, as_json: bool) -> N
         raise UsageError(f"{out} must end in .json: the notebook reads calibration.json in the model's folder")
     scores = read_scores(source)
     fitted = fit(answers_of(scores, source), kind=kind, seed=seed)
-    hashes = {name: scores.facts["hashes"].get(name) for name in ("model", "task", "data")}
-    body = fitted.body(seed=seed, model_name=scores.name, notebook=scores.facts["notebook"], hashes=hashes)
+    hashes = {name: scores.evaluation.hashes.get(name) for name in ("model", "task", "data")}
+    body = fitted.body(seed=seed, model_name=scores.name, notebook=scores.evaluation.notebook, hashes=hashes)
     write_calibration(out, body)
     if as_json:
         tried = {name: one.to_json() for name, one in fitted.tried.items()}
@@ -291,7 +284,6 @@ def _members(sources: Sequence[Path], files: Sequence[Scores], minutes: str | No
     from kaggle_kit.errors import UsageError
     from kaggle_kit.evaluation.answers import answers_of
     from kaggle_kit.evaluation.ensemble import Member
-    from kaggle_kit.runtime.combine import parse_calibration
 
     names = [scores.name for scores in files]
     if len(set(names)) < len(names):
@@ -302,10 +294,7 @@ def _members(sources: Sequence[Path], files: Sequence[Scores], minutes: str | No
     times = [None] * len(files) if minutes is None else _times(minutes, len(files))
     members = []
     for path, scores, name, time in zip(sources, files, names, times, strict=True):
-        carried = scores.facts.get("calibration")
-        calibration = (
-            parse_calibration(carried, columns=scores.columns, where=f"the calibration in {path}") if carried else None
-        )
+        calibration = scores.calibration(where=f"the calibration in {path}")
         members.append(Member(name, answers_of(scores, path), calibration, time))
     return members
 
@@ -329,7 +318,7 @@ def _notes(files: Sequence[Scores]) -> list[str]:
     notes = []
     if len({scores.name for scores in files}) < len(files):
         notes.append("two files are of one model of kit.toml; a notebook can use a model once")
-    parts = {(scores.facts["hashes"].get("task"), scores.facts["token_budget"]) for scores in files}
+    parts = {(scores.evaluation.hashes.get("task"), scores.evaluation.token_budget) for scores in files}
     if len(parts) > 1:
         notes.append(
             "the files were scored with different prompts or token budgets; a notebook gives all its models the same"

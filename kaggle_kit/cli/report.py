@@ -14,7 +14,7 @@ from kaggle_kit.cli.terminal import say, show
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from kaggle_kit.evaluation.run import Run
+    from kaggle_kit.evaluation.run import Finding, Run
     from kaggle_kit.evaluation.run_files import DryRun, Push
     from kaggle_kit.evaluation.texts import RunPrompts
     from kaggle_kit.project import Project
@@ -219,8 +219,9 @@ def _failed(report: DryRun | None, record: RunRecord, push: Push | None) -> bool
     return not push.going_on
 
 
-def _log(path: Path, failure: str) -> tuple[str, list[dict[str, Any]]]:
+def _log(path: Path, failure: str) -> tuple[str, list[Finding]]:
     """The log of a failed run, readable and without secrets, and what it means with Kaggle's message `failure`."""
+    from kaggle_kit.evaluation.run import Finding
     from kaggle_kit.outside import read_bytes
     from kaggle_kit.remote.failed.failures import decode
     from kaggle_kit.remote.failed.log_text import read_log
@@ -229,9 +230,10 @@ def _log(path: Path, failure: str) -> tuple[str, list[dict[str, Any]]]:
     if not path.is_file():
         return "", []
     raw = read_bytes(path, most_bytes=_LOG_BYTES).decode("utf-8", "replace")
-    findings = [finding.to_json() for finding in decode(raw, failure_message=failure)[:3]]
-    for finding in findings:
-        finding["text"], finding["block"] = mask(finding["text"]), [mask(line) for line in finding["block"]]
+    findings = [
+        Finding(one.cause, one.next_step, one.place, one.line, mask(one.text), tuple(mask(line) for line in one.block))
+        for one in decode(raw, failure_message=failure)[:3]
+    ]
     return mask(read_log(raw).text), findings
 
 

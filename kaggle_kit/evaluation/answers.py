@@ -145,7 +145,7 @@ def answers_of(scores: Scores, path: Path | str = "the scores file") -> Answers:
     return Answers(
         lines=plain,
         columns=columns,
-        pairs=tuple((place[one], place[other]) for one, other in scores.facts["swap"].items()),
+        pairs=tuple((place[one], place[other]) for one, other in scores.evaluation.swap.items()),
         plain=np.maximum(plain.select(logs).to_numpy().astype(float), _LEAST),
         swapped=np.maximum(joined.select(logs).to_numpy().astype(float), _LEAST),
         outcome=np.array([place[one] for one in plain["outcome"].to_list()], dtype=np.int64),

@@ -293,6 +293,11 @@ def known_parts(kind: Any, body: Mapping[str, Any]) -> tuple[dict[str, Any], tup
     return parts, tuple(unread)
 
 
+def needed_parts(kind: Any) -> set[str]:
+    """The fields of a dataclass that have no default."""
+    return {one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING}
+
+
 @cache
 def _types(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
@@ -320,10 +325,8 @@ def _typed(value: Any, kind: Any) -> Any:
 
 def _instance(value: Any, kind: Any) -> Any:
     """A dataclass of a mapping that holds at least the fields without a default."""
-    body = _entries(value, dict)
-    needed = {one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING}
-    parts, unread = known_parts(kind, body)
-    if unread or not needed <= parts.keys():
+    parts, unread = known_parts(kind, _entries(value, dict))
+    if unread or not needed_parts(kind) <= parts.keys():
         raise _UnfitError
     return kind(**parts)
 

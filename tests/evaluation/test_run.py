@@ -7,7 +7,7 @@ from evaluation.made_runs import MESSAGE, dry_run, pushed_run, record_of
 from evaluation.made_scores import scores_of, truth
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.evaluation.run import RunContext, causes_of, plain, read_run, scores_run
+from kaggle_kit.evaluation.run import Finding, RunContext, causes_of, plain, read_run, scores_run
 from kaggle_kit.evaluation.run_files import Push
 
 
@@ -96,7 +96,7 @@ def test_a_damaged_record_is_named(tmp_path):
 
 def test_a_cause_outside_of_the_log_shows_its_own_words():
     """Kaggle's message about a run has no line."""
-    [cause] = causes_of([{"cause": "c", "next": "n", "place": "failure message", "text": "timeout"}], "log")
+    [cause] = causes_of([Finding("c", "n", place="failure message", text="timeout")], "log")
     assert (cause.where, cause.excerpt) == ("failure message", "timeout")
 
 
