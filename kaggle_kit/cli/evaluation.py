@@ -75,14 +75,17 @@ def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> None:
         raise UsageError(f"name the scores file to write with -o: kit eval {name} -o {name}.parquet")
     if there is not None and out is not None:
         raise UsageError(f"{name} is a scores file that is there already: leave -o away to see its metrics")
+
     # What is compared is read before hours of scoring, not after.
     other = read_scores(given["against"]) if given["against"] else None
     path = there or Path(str(out))
     scores = read_scores(there) if there else _run(name, path, given)
+
     answers, calibration = answers_of(scores, path), scores.calibration()
     if given["calibration"]:
         calibration = read_calibration_file(given["calibration"], columns=scores.columns)
     assessment = assess(answers, calibration=calibration, seed=given["seed"])
+
     compared = None
     if other is not None:
         before = answers_of(other, given["against"])
@@ -93,6 +96,7 @@ def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> None:
             Predictions(answers.ids, answers.columns, now, answers.outcome),
             seed=given["seed"],
         )
+
     if as_json:
         body = {"scores": str(path), "facts": dict(scores.facts), **assessment.to_json()}
         show_json(body | ({"against": compared.to_json()} if compared else {}))
@@ -111,6 +115,7 @@ def _run(name: str, out: Path, given: Mapping[str, Any]) -> Scores:
 
     if out.suffix != ".parquet":
         raise UsageError(f"{out} must end in .parquet: a scores file is one")
+
     project = open_project(given["project_folder"])
     notebook = project.notebook(name)
     model = model_of(project, name, given["model_name"])
@@ -119,6 +124,7 @@ def _run(name: str, out: Path, given: Mapping[str, Any]) -> Scores:
     data = project.data_folder(name, given["data"])
     source = labelled_table(data)
     check_ending(source)
+
     scoring = open_scoring(
         project,
         name,
@@ -150,11 +156,13 @@ def _evaluation_lines(path: Path, answers: Answers, assessment: Assessment) -> l
     for kind, figures in assessment.figures.items():
         lines.append(f"{kind:<14}" + "".join(f"{figures[name]!s:<29}" for name in names).rstrip())
     lines += [f"{'':<14}in brackets: 95 % intervals; an ECE of {assessment.chance_ece:.4f} would be chance alone", ""]
+
     lines += [f"{kind} less plain, log loss: {gain.signed}" for kind, gain in assessment.gains.items()]
     if assessment.swap:
         apart, place, changed = (assessment.swap[name] for name in ("apart", "first place", "changed"))
         apart_text = f"exchanged answers: probabilities {apart} apart, {place.signed} for the first place"
         lines.append(f"{apart_text}, another favourite in {changed.value:.1%} of rows")
+
     for by in dict.fromkeys(one.by for one in assessment.slices):
         lines += ["", f"{f'by {by} ({assessment.final})':<34}{'rows':>8}  {'log loss':<29}accuracy"]
         lines += [
@@ -203,10 +211,12 @@ def calibrate(source: Path, out: Path, kind: str, seed: int, as_json: bool) -> N
     if out.suffix != ".json":
         raise UsageError(f"{out} must end in .json: the notebook reads calibration.json in the model's folder")
     scores = read_scores(source)
+
     fitted = fit(answers_of(scores, source), kind=kind, seed=seed)
     hashes = {name: scores.evaluation.hashes.get(name) for name in ("model", "task", "data")}
     body = fitted.body(seed=seed, model_name=scores.name, notebook=scores.evaluation.notebook, hashes=hashes)
     write_calibration(out, body)
+
     if as_json:
         tried = {name: one.to_json() for name, one in fitted.tried.items()}
         facts: dict[str, Any] = {"out": str(out), "kind": fitted.kind, "gain": fitted.gain.to_json(), "tried": tried}
@@ -222,11 +232,13 @@ def _calibration_lines(out: Path, columns: Sequence[str], fitted: Calibrated, *,
     lines = [f"{out}: {fitted.kind}, fitted on {fitted.gain.rows:,} {passes}"]
     lines += _bin_lines(fitted.bins, columns, "both orders" if fitted.both else "")
     lines += _bin_lines(fitted.one_pass, columns, "one pass")
+
     lines += ["", f"{'on rows that no fit saw':<26}{'log loss':<30}{'less uncalibrated':<34}less plain, uncalibrated"]
     for kind, gain in fitted.tried.items():
         mark = "*" if kind == fitted.kind else " "
         same, plain = gain.over_same.signed, gain.over_plain.signed
         lines.append(f"{mark} {kind:<24}{gain.loss!s:<30}{same:<34}{plain}")
+
     lines += [f"  {kind} not tried: {reason}" for kind, reason in fitted.refused.items()]
     if fitted.in_noise:
         return [*lines, "", "the gain is within noise: on these rows the model does as well without the calibration"]
@@ -291,6 +303,7 @@ def _members(sources: Sequence[Path], files: Sequence[Scores], minutes: str | No
         names = [f"{path.stem}" for path in sources]
     if len(set(names)) < len(names):
         raise UsageError(f"two files are called {max(names, key=names.count)!r}; give them different names")
+
     times = [None] * len(files) if minutes is None else _times(minutes, len(files))
     members = []
     for path, scores, name, time in zip(sources, files, names, times, strict=True):

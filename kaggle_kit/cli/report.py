@@ -14,8 +14,8 @@ from kaggle_kit.cli.terminal import say, show
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from kaggle_kit.evaluation.run import Finding, Run
-    from kaggle_kit.evaluation.run_files import DryRun, Push
+    from kaggle_kit.evaluation.run import Run
+    from kaggle_kit.evaluation.run_files import DryRun, Finding, Push
     from kaggle_kit.evaluation.texts import RunPrompts
     from kaggle_kit.project import Project
     from kaggle_kit.runtime.record import RunRecord
@@ -185,9 +185,11 @@ def _from_folder(folder: Path, project: Project | None, given: Given) -> Run:
     report, record = read_report(folder), read_record(folder / RECORD)
     push = None if report else _push(folder)
     name = (report.notebook if report else push.name if push else "") or folder.name
+
     rows = _rows(folder, name, project, given)
     failure = (push.run.failure if push else None) or ""
     log, findings = _log(kept_log(folder), failure) if _failed(report, record, push) else ("", [])
+
     context = RunContext(
         log=log,
         findings=findings,
@@ -221,7 +223,7 @@ def _failed(report: DryRun | None, record: RunRecord, push: Push | None) -> bool
 
 def _log(path: Path, failure: str) -> tuple[str, list[Finding]]:
     """The log of a failed run, readable and without secrets, and what it means with Kaggle's message `failure`."""
-    from kaggle_kit.evaluation.run import Finding
+    from kaggle_kit.evaluation.run_files import Finding
     from kaggle_kit.outside import read_bytes
     from kaggle_kit.remote.failed.failures import decode
     from kaggle_kit.remote.failed.log_text import read_log
@@ -244,16 +246,19 @@ def _rows(folder: Path, name: str, project: Project | None, given: Given) -> Row
     from kaggle_kit.runtime.record import SUBMISSION
 
     table = read_submission(folder / SUBMISSION)
+
     data, solution = _places(name, project, given)
     if table is None or not table.ids:
         return Rows()
     said = given.data is not None or given.solution is not None
     outcomes = _outcomes(solution, table.columns, table.ids, said=said)
+
     if data is None or not (data / _TEST).is_file():
         return Rows(outcomes)
     sample = _sample(data / _SAMPLE, table.ids, said=said)
     if sample is None:
         return Rows(outcomes)
+
     try:
         prompts = _prompts(folder, name, project, data / _TEST, outcomes or {})
     except KitError as error:

@@ -19,16 +19,18 @@ from kaggle_kit.evaluation.assess import (
     kinds_of,
 )
 from kaggle_kit.evaluation.run_files import (
+    Cause,
     DryRun,
+    Finding,
     Push,
     SubmissionCheck,
+    causes_of,
     excerpt,
     hash_lines,
     is_run_folder,
     parameters_of,
     read_report,
     read_submission,
-    shortened,
     submission_checks,
 )
 from kaggle_kit.runtime.progress import duration
@@ -88,16 +90,6 @@ class Worst:
 
 
 @dataclass(frozen=True)
-class Cause:
-    """Why a run failed: the cause, what to do next, where the log says so, and the lines around it."""
-
-    cause: str
-    next_step: str
-    where: str
-    excerpt: str
-
-
-@dataclass(frozen=True)
 class Run:
     """What a page says of a run; what is not known is empty or None.
 
@@ -126,18 +118,6 @@ class Run:
     causes: Sequence[Cause] = ()
     log_end: str = ""
     notes: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A failure as it was decoded: where it shows (`place`), and in a log its line (from 1) and traceback."""
-
-    cause: str
-    next: str
-    place: str = ""
-    line: int | None = None
-    text: str = ""
-    block: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -266,8 +246,8 @@ def _pushed_run(folder: Path, push: Push, record: RunRecord, checks: Sequence[Su
     settings = parameters_of(folder / EXECUTED)
     for setting in push.checks:
         if setting.what != "source":
-            said = "as asked" if setting.agrees else f"asked {plain(setting.asked)}"
-            settings[setting.what] = f"{plain(setting.found)} ({said})"
+            said = "as asked" if setting.agrees else f"asked {setting_text(setting.asked)}"
+            settings[setting.what] = f"{setting_text(setting.found)} ({said})"
     name = f"{push.name} version {push.version}" if push.name and push.version is not None else folder.name
     return _Head(name, PUSHED_RUN, outcome, good, what, settings)
 
@@ -312,6 +292,7 @@ def _folder_figures(
         figures.append(("log loss", f"{report.log_loss:.4f}", ""))
     if score is not None:
         figures.append(("public score", f"{score}", "as Kaggle tells it"))
+
     figures += _speed_figure(rows, record.prompt_tokens, record.worker.stages)
     if whole := (report.seconds.get("whole notebook") if report else None) or sum(record.all_stages.values()):
         figures.append(("whole notebook", duration(whole), ""))
@@ -376,24 +357,12 @@ def _line_details(line: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def causes_of(findings: Sequence[Finding], log: str) -> list[Cause]:
-    """Decoded failures, each with its lines of the log."""
-    causes = []
-    for finding in findings:
-        line = finding.line if finding.place == "log" else None
-        where = f"line {line:,} of the log" if line else finding.place
-        block = "\n".join(map(shortened, finding.block))
-        around = block or (excerpt(log, line) if line else shortened(finding.text))
-        causes.append(Cause(finding.cause, finding.next, where, around))
-    return causes
-
-
-def plain(value: object) -> str:
+def setting_text(value: object) -> str:
     """A setting as text, not too long."""
     if value in ("", None, [], {}):
         return "none"
     if isinstance(value, list | tuple):
-        return ", ".join(map(plain, value))
+        return ", ".join(map(setting_text, value))
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
     return text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]} …"
 
@@ -472,7 +441,7 @@ def _scores_settings(ran: Evaluation, calibration: Calibration | None) -> dict[s
         "calibration": "none" if calibration is None else _calibration_text(calibration),
         "labels": ", ".join(f"{column} {label!r}" for column, label in ran.columns.items()),
         "prior": ", ".join(f"{column} {share:.3f}" for column, share in ran.prior.items()),
-        **{name: plain(value) for name, value in ran.engine_options.items()},
+        **{name: setting_text(value) for name, value in ran.engine_options.items()},
     }
 
 

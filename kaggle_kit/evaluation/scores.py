@@ -179,6 +179,7 @@ def read_scores(path: Path) -> Scores:
             lines = pl.read_parquet(stream)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+
     again = "make one with `kit eval`"
     if not isinstance(facts, dict) or not needed_parts(Evaluation) <= facts.keys():
         raise DataError(f"{path} is a table, but no scores file; {again}")
@@ -186,6 +187,7 @@ def read_scores(path: Path) -> Scores:
         raise DataError(f"{path} has the format {facts.get('format')!r}, this kit reads {FORMAT}; {again}")
     if unread := known_parts(Evaluation, facts)[1]:
         raise DataError(f"{path} does not say of itself what `kit eval` writes ({', '.join(unread)}); {again}")
+
     wanted = schema(list(facts["columns"]))
     if lacking := [name for name, kind in wanted.items() if lines.schema.get(name) != kind]:
         raise DataError(f"{path} lacks the columns {', '.join(lacking)}, or has them in another type; {again}")

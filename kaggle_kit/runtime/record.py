@@ -309,11 +309,13 @@ def _typed(value: Any, kind: Any) -> Any:
         return value
     if is_dataclass(kind):
         return _instance(value, kind)
+
     inner = get_args(kind)
     if isinstance(kind, UnionType):
         return None if value is None else _typed(value, inner[0])
     if get_origin(kind) is dict:
         return {key: _typed(part, inner[1]) for key, part in _entries(value, dict).items()}
+
     if get_origin(kind) is tuple:
         parts = _entries(value, list | tuple)
         kinds = [inner[0]] * len(parts) if inner[-1] is ... else inner

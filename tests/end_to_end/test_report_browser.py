@@ -15,8 +15,8 @@ from evaluation.made_runs import HOSTILE, MESSAGE, dry_run, failed_run, hostile_
 from evaluation.made_scores import blurred, scores_of, truth
 
 from kaggle_kit.evaluation.report_page import compare_page, report_page
-from kaggle_kit.evaluation.run import Finding, RunContext, read_run, scores_run
-from kaggle_kit.evaluation.run_files import Push
+from kaggle_kit.evaluation.run import RunContext, read_run, scores_run
+from kaggle_kit.evaluation.run_files import Finding, Push
 
 NEEDED = os.environ.get("KIT_BROWSER") == "needed"
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -12,7 +12,8 @@ from evaluation.made_runs import HOSTILE, MESSAGE, dry_run, failed_run, hostile_
 from evaluation.made_scores import blurred, scores_of, truth
 
 from kaggle_kit.evaluation.report_page import compare_page, differing, report_page, visible
-from kaggle_kit.evaluation.run import Finding, Run, RunContext, read_run, scores_run
+from kaggle_kit.evaluation.run import Run, RunContext, read_run, scores_run
+from kaggle_kit.evaluation.run_files import Finding
 
 FINDING = Finding("Memory", "Lower it", place="log", line=4, text=MESSAGE)
 
