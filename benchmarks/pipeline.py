@@ -93,8 +93,8 @@ def make_large(folder: Path, *, hidden: int = 1024, layers: int = 8, inner: int 
 def engine_python() -> tuple[Path, dict[str, str]]:
     """The Python of an environment with the CPU engine, and what its process needs besides."""
     from kaggle_kit.targets import load_target
-    from kaggle_kit.wheelhouse.environment import ready_environment
-    from kaggle_kit.wheelhouse.ready import ready_wheelhouse
+    from kaggle_kit.wheelhouse.environments import ready_environment
+    from kaggle_kit.wheelhouse.folder import ready_wheelhouse
 
     target = load_target("local-cpu", project=ROOT)
     python = ready_environment(ready_wheelhouse(target, project=ROOT).folder)
@@ -167,6 +167,7 @@ def _bare(engine: VllmEngine, ids: list[list[int]]) -> dict[str, float]:
 def _ours(engine: VllmEngine, job: Job, folder: Path, start_seconds: float) -> dict[str, float]:
     """The worker's run with an engine that is up, then the notebook's submission; seconds of each part."""
     from kaggle_kit.runtime import worker
+    from kaggle_kit.runtime.engine_plan import EngineSetup
     from kaggle_kit.runtime.journal import Journal
     from kaggle_kit.runtime.session import Session
 
@@ -179,8 +180,7 @@ def _ours(engine: VllmEngine, job: Job, folder: Path, start_seconds: float) -> d
         scratch=folder,
         token_budget=job.token_budget,
         deadline=job.deadline,
-        engine_options={},
-        worker_environment={},
+        setup=EngineSetup(),
     )
 
     def start(*_: Any, **__: Any) -> VllmEngine:

@@ -225,8 +225,7 @@ def _log(path: Path, failure: str) -> tuple[str, list[Finding]]:
     """The log of a failed run, readable and without secrets, and what it means with Kaggle's message `failure`."""
     from kaggle_kit.evaluation.run_files import Finding
     from kaggle_kit.outside import read_bytes
-    from kaggle_kit.remote.failed.failures import decode
-    from kaggle_kit.remote.failed.log_text import read_log
+    from kaggle_kit.remote.diagnosis import decode, read_log
     from kaggle_kit.secrets import mask
 
     if not path.is_file():

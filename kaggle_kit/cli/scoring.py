@@ -64,7 +64,7 @@ class WorkerSeal:
     def launch(self, *, cards: bool) -> Launch:
         """What starts workers in it; with `cards` they see this machine's."""
         from kaggle_kit.runtime.launch import launch_plain
-        from kaggle_kit.sandbox.worker_room import SealedLaunch
+        from kaggle_kit.sandbox.worker_seal import SealedLaunch
 
         return launch_plain if self.seal is None else SealedLaunch(self.seal, cards=cards)
 
@@ -102,19 +102,22 @@ def open_scoring(
     from kaggle_kit.cli.wheels import fetch_progress
     from kaggle_kit.evaluation.score_file import Scoring
     from kaggle_kit.notebook.task import notebook_task
-    from kaggle_kit.runtime.engine_version import engine_version
-    from kaggle_kit.runtime.gpus import engine_gpus, find_gpus
+    from kaggle_kit.runtime.engine_plan import EngineSetup
+    from kaggle_kit.runtime.machine import engine_gpus, engine_version, find_gpus
     from kaggle_kit.runtime.permitted import check_options
     from kaggle_kit.targets import load_target
     from kaggle_kit.targets.rates import load_rates
-    from kaggle_kit.wheelhouse.environment import kit_wheel, ready_environment
-    from kaggle_kit.wheelhouse.ready import ready_wheelhouse
+    from kaggle_kit.wheelhouse.environments import ready_environment
+    from kaggle_kit.wheelhouse.folder import kit_wheel, ready_wheelhouse
 
     notebook = project.notebook(name)
     model = model_of(project, name, model_name)
     task, parameters = notebook_task(project, name, assignments=assignments)
     target = load_target(target_name, project=project.root)
-    options = target.engine_options | notebook.engine_options
+    engine = engine or notebook.engine
+    options = target.options_for(engine)
+    if engine.startswith("vllm") == notebook.engine.startswith("vllm"):
+        options |= notebook.engine_options
     check_options(options, where=f"engine_options of {name} for {target.name}", trusted=project.trusted)
     seal = open_seal(seal_name)
     measured = load_rates(target.name, project=project.root)
@@ -122,21 +125,23 @@ def open_scoring(
         wheelhouse = ready_wheelhouse(target, project=project.root, progress=progress)
     if wheelhouse.note:
         say(wheelhouse.note)
-    gpus = find_gpus() if python else engine_gpus([wheelhouse.folder])
+    cards = find_gpus() if python else engine_gpus([wheelhouse.folder])
     return Scoring(
         task=task,
         model=project.model_folder(model),
         python=(python or ready_environment(wheelhouse.folder)).absolute(),
-        engine=engine or notebook.engine,
-        vllm_version=engine_version([wheelhouse.folder]),
+        setup=EngineSetup(
+            engine=engine,
+            version=engine_version([wheelhouse.folder]),
+            cards=cards,
+            options=options,
+            environment=target.worker_environment | {"PYTHONPATH": str(kit_wheel(wheelhouse.folder))},
+            rates=measured.by_kernel if measured else {},
+            kernel=notebook.kernel,
+        ),
         token_budget=int(parameters["token_budget"]),
-        engine_options=options,
-        environment=target.worker_environment | {"PYTHONPATH": str(kit_wheel(wheelhouse.folder))},
         swapped=swapped,
-        rates=measured.by_kernel if measured else {},
-        kernel=notebook.kernel,
-        gpus=gpus,
-        launch=seal.launch(cards=bool(gpus)),
+        launch=seal.launch(cards=bool(cards)),
         seal=seal.name,
         unsealed=seal.unsealed,
     )

@@ -21,8 +21,8 @@ from kaggle_kit.evaluation.tables import read_table
 from kaggle_kit.evaluation.texts import PromptMaker, text_facts
 from kaggle_kit.files import sha256_file
 from kaggle_kit.runtime.combine import CALIBRATION, read_calibration
-from kaggle_kit.runtime.gpus import find_gpus
 from kaggle_kit.runtime.journal import PLAIN, SWAPPED, Entry
+from kaggle_kit.runtime.machine import find_gpus
 from kaggle_kit.runtime.manifest import MANIFEST
 from kaggle_kit.runtime.rows import read_rows
 
@@ -183,7 +183,7 @@ def _facts(source: Path, scored: Scored, scoring: Scoring, names: Names) -> dict
     task = scoring.task
     calibration = read_calibration(scoring.model, columns=list(task.labels))
     carried = (scoring.model / CALIBRATION).read_text(encoding="utf-8") if calibration else "null"
-    version = ".".join(map(str, scoring.vllm_version))
+    version = ".".join(map(str, scoring.setup.version))
     return {
         "format": FORMAT,
         "made": f"{dt.datetime.now(tz=dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
@@ -193,8 +193,8 @@ def _facts(source: Path, scored: Scored, scoring: Scoring, names: Names) -> dict
         "notebook": names.notebook,
         "model": names.model,
         "target": names.target,
-        "engine": scoring.engine,
-        "engine_options": dict(scoring.engine_options),
+        "engine": scoring.setup.engine,
+        "engine_options": dict(scoring.setup.options),
         "token_budget": scoring.token_budget,
         "passes": list(PASSES if scoring.swapped else PASSES[:1]),
         "calibration": json.loads(carried),

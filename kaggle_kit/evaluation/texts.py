@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
+    from kaggle_kit.runtime.job import Task
     from kaggle_kit.runtime.prompts import Prompt
-    from kaggle_kit.runtime.task import Task
 
     Turns = Mapping[str, Sequence[str]]
 

@@ -15,15 +15,14 @@ from kaggle_kit.notebook.parameters import Value, override, parse_assignments
 from kaggle_kit.notebook.render import render
 from kaggle_kit.notebook.source import Cell, Source, read_source
 from kaggle_kit.project.config import CONFIG
-from kaggle_kit.runtime.engine_plan import model_facts
+from kaggle_kit.runtime.checkpoint import read_checkpoint
 from kaggle_kit.runtime.kernels import obstacle
-from kaggle_kit.runtime.manifest import MANIFEST, Manifest, dump_manifest, file_entry, read_manifest
+from kaggle_kit.runtime.manifest import MANIFEST, Manifest, dump_manifest, file_entry, kit_part_reference, read_manifest
 from kaggle_kit.runtime.permitted import check_options
-from kaggle_kit.runtime.wheel_names import kit_part_reference
 from kaggle_kit.suggest import did_you_mean
 from kaggle_kit.targets import load_target
 from kaggle_kit.targets.rates import load_rates
-from kaggle_kit.wheelhouse.kit_wheel import kit_wheel_sha256
+from kaggle_kit.wheelhouse.folder import kit_wheel_sha256
 from kaggle_kit.wheelhouse.lock import dump_lock, read_lock
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from kaggle_kit.wheelhouse.lock import Lock
 
 METADATA = "kernel-metadata.json"
-PACKAGES = "packages.lock"
+PACKAGES = "pylock.toml"
 """The lock that a notebook with internet was given in place of the kit's own, kept: the notebook is made of it."""
 
 _LIMIT = "time_limit_hours"
@@ -87,7 +86,7 @@ def build(
     parameters |= parse_assignments(source.parameters, assignments)
     wheelhouse = _wheelhouse(project, target)
     _check_kernel(project, name, target)
-    options = _engine_options(notebook, target)
+    options = target.options_for(notebook.engine) | notebook.engine_options
     check_options(options, where=f"engine_options of {name} for {target.name}", trusted=project.trusted)
     measured = load_rates(target.name, project=project.root)
     cells = render(
@@ -152,11 +151,6 @@ def _check_session(
     )
 
 
-def _engine_options(notebook: Notebook, target: Target) -> dict[str, Any]:
-    """The target's options are vLLM's: the engine transformers takes the notebook's alone."""
-    return (target.engine_options if notebook.engine.startswith("vllm") else {}) | notebook.engine_options
-
-
 def _check_kernel(project: Project, name: str, target: Target) -> None:
     """Raise ProjectError where the notebook's kernel cannot run, or cannot be selected, on the target's cards."""
     notebook = project.notebook(name)
@@ -164,7 +158,7 @@ def _check_kernel(project: Project, name: str, target: Target) -> None:
     if kernel is None:
         return
     paths = [project.model_folder(one) for one in notebook.model_names]
-    methods = [method for path in paths if (method := model_facts(path).quantisation)]
+    methods = [method for path in paths if (method := read_checkpoint(path).kernel_method)]
     reasons: list[str | None] = []
     if not notebook.engine.startswith("vllm"):
         reasons.append(f"the engine {notebook.engine} has no such kernels")
@@ -179,15 +173,15 @@ def _check_kernel(project: Project, name: str, target: Target) -> None:
 
 def _packages(target: Target, lock: Lock | None) -> dict[str, object]:
     """What a notebook with internet installs: the Pythons that it is for, requirements by hash, bytes at most."""
-    from kaggle_kit.wheelhouse.quantizers import ARCHIVES, notebook_quantizer, quantizer_lock
-    from kaggle_kit.wheelhouse.requirements import archive_lines, requirement_lines
+    from kaggle_kit.wheelhouse.environments import ARCHIVES, notebook_quantizer, quantizer_lock
+    from kaggle_kit.wheelhouse.lock import requirement_lines
 
     name = notebook_quantizer(target)
     lock = lock or read_lock(quantizer_lock(name))
     return {
         "pythons": list(lock.pythons),
         "wheels": "\n".join(requirement_lines(lock)),
-        "archives": "\n".join(archive_lines(ARCHIVES[name])),
+        "archives": "\n".join(archive.requirement for archive in ARCHIVES[name]),
         "bytes": max(sum(wheel.size for wheel in lock.wheels_for(python)) for python in lock.pythons),
     }
 

@@ -14,26 +14,24 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import DataError, KitError, RunError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.bench import bench
+from kaggle_kit.runtime.checkpoint import read_checkpoint
 from kaggle_kit.runtime.combine import answers, ensemble, read_calibration
-from kaggle_kit.runtime.engine_plan import EnginePlan, model_facts, plan_engine
-from kaggle_kit.runtime.engine_version import engine_version
-from kaggle_kit.runtime.gpus import engine_gpus
 from kaggle_kit.runtime.install import Installed, install_engine
 from kaggle_kit.runtime.integrity import BackgroundHashes
-from kaggle_kit.runtime.job import Job
 from kaggle_kit.runtime.journal import SWAPPED, Entry
+from kaggle_kit.runtime.machine import engine_gpus, engine_version
 from kaggle_kit.runtime.progress import ProgressLine, duration, summary_lines, throughput_plot
 from kaggle_kit.runtime.record import SUBMISSION, Installer, RunRecord, Workers, count_rows
-from kaggle_kit.runtime.run_job import read_entries, run_job, show_log
 from kaggle_kit.runtime.submission import Sample, dump_submission, put_submission, read_sample
+from kaggle_kit.runtime.supervisor import read_entries, run_job, show_log
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from kaggle_kit.runtime.engine_plan import Gpu
+    from kaggle_kit.runtime.engine_plan import EnginePlan, EngineSetup
+    from kaggle_kit.runtime.job import Job, Task
     from kaggle_kit.runtime.supervisor import Outcome
-    from kaggle_kit.runtime.task import Task
 
 _SECONDS_BETWEEN_SUBMISSIONS = 30.0
 _MOST_HASHING_SECONDS = 300.0
@@ -45,7 +43,8 @@ class Session:
     """One run of a notebook.
 
     `data`, `model` and the parts of the `wheelhouse` are the attached folders; `working` receives `submission.csv`;
-    `scratch` holds what nobody keeps. `deadline` is when the submission must stand (Unix time, seconds). `ensemble`
+    `scratch` holds what nobody keeps. `setup` is what the engine is given; its version and its cards are found by
+    `install`. `deadline` is when the submission must stand (Unix time, seconds). `ensemble`
     pairs further models with their weights beside `model`'s 1: they score after it, each in the time that is left.
     """
 
@@ -57,14 +56,8 @@ class Session:
     scratch: Path
     token_budget: int
     deadline: float
-    engine_options: Mapping[str, Any]
-    worker_environment: Mapping[str, str]
-    engine: str = "vllm"
+    setup: EngineSetup
     ensemble: Sequence[tuple[Path, float]] = ()
-    rates: Mapping[str, float] = field(default_factory=dict)
-    """The target's measured 4-bit kernels, in prompt tokens a second: the fastest is taken."""
-    kernel: str | None = None
-    """A 4-bit kernel by name, for every model that has 4 bits and a card."""
     record: dict[str, Any] = field(default_factory=dict)
     """The notebook's own object, which it writes as kit-run.json after each stage; the session notes in it what it
     has in `run`."""
@@ -81,7 +74,6 @@ class Session:
         self.run = RunRecord.from_json(self.record)
         self._installed: Installed | None = None
         self._plans: dict[Path, EnginePlan] = {}
-        self._version = (0, 0, 0)
         self._submitted = time.monotonic()
         self._hashes = BackgroundHashes(())
         columns = list(self.task.labels)
@@ -94,22 +86,13 @@ class Session:
         """
         self._installed = install_engine(self.wheelhouse, scratch=self.scratch)
         self._note(installer=Installer(self._installed.installer, dict(self._installed.seconds)))
-        self._plan(engine_gpus(self.wheelhouse))
+        version, cards = engine_version(self.wheelhouse), engine_gpus(self.wheelhouse)
+        self.setup = replace(self.setup, version=version, cards=cards)
+        self._plan()
 
-    def _plan(self, gpus: Sequence[Gpu]) -> None:
-        self._version = engine_version(self.wheelhouse)
+    def _plan(self) -> None:
         for model, _ in self._members():
-            self._plans[model] = plan_engine(
-                gpus=gpus,
-                model=model_facts(model),
-                longest=self.token_budget,
-                mean_tokens=self.token_budget,
-                vllm_version=self._version,
-                given=self.engine_options,
-                given_environment=self.worker_environment,
-                rates=self.rates,
-                kernel=self.kernel,
-            )
+            self._plans[model] = self.setup.plan(read_checkpoint(model), self.token_budget)
         self._note(plan={model.name: tuple(plan.reasons) for model, plan in self._plans.items()})
 
     def bench(self, *, target: str, minutes: float, rows: int = 2000) -> None:
@@ -126,15 +109,11 @@ class Session:
         def tell(text: str) -> None:
             sys.stdout.write(f"  {text}\n")
 
-        gpus = engine_gpus(self.wheelhouse)
         _, body = bench(
             self._job(self.model),
+            setup=self.setup,
             data=self.data,
             rows=rows,
-            gpus=gpus,
-            vllm_version=self._version,
-            given=self.engine_options,
-            given_environment=self.worker_environment,
             python=self._installed.python,
             scratch=self.scratch,
             environment=self._installed.environment,
@@ -145,8 +124,8 @@ class Session:
         )
         write_atomic(self.working / f"rates-{target}.json", json.dumps(body, indent=1, sort_keys=True) + "\n")
         self.record["bench"] = body["trials"]
-        self.rates = body["kernels"]
-        self._plan(gpus)
+        self.setup = replace(self.setup, rates=body["kernels"])
+        self._plan()
 
     def score(self) -> None:
         """Score every row through the workers, until done or until the deadline.
@@ -241,29 +220,17 @@ class Session:
 
     def _job(self, model: Path) -> Job:
         number = [member for member, _ in self._members()].index(model)
-        plan = self._plans.get(model)
-        return Job(
+        return self.setup.job(
+            self._plans.get(model),
+            environment=self._installed.environment if self._installed else None,
             task=self.task,
             test=self.data / "test.csv",
             id_column=self.sample.id_column,
             model=model,
             journal=self.scratch / f"journal-{number}.sqlite",
             token_budget=self.token_budget,
-            engine_options=self._engine_options(plan),
-            environment={
-                **(plan.environment if plan else {}),
-                **(self._installed.environment if self._installed else {}),
-            },
-            engine=self.engine,
-            engine_version=self._version,
             deadline=self.deadline,
         )
-
-    def _engine_options(self, plan: EnginePlan | None) -> Mapping[str, Any]:
-        """The plan's are vLLM's; another engine gets those alone that were given."""
-        if not self.engine.startswith("vllm"):
-            return self.engine_options
-        return plan.options if plan else {}
 
     def _note(self, **parts: Any) -> None:
         """Keep parts of the run's record, by the names of its fields."""
