@@ -156,7 +156,7 @@ def _prove(project: Project, name: str, order: Order, given: Mapping[str, Any], 
     """Score the first `rows` rows of the data in vLLM, and write into the manifest what it said."""
     from kaggle_kit.cli.scoring import open_scoring
     from kaggle_kit.errors import KitError, RunError
-    from kaggle_kit.evaluation.compare import proof_of
+    from kaggle_kit.evaluation.divergence import proof_of
     from kaggle_kit.evaluation.score_file import score_records
     from kaggle_kit.evaluation.tables import read_table
     from kaggle_kit.model.quantize import add_proof
