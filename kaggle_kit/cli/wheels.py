@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kaggle_kit.cli.displays import Bars
 from kaggle_kit.cli.options import open_project, project_option
 from kaggle_kit.cli.prove import prove
-from kaggle_kit.cli.terminal import say, show
+from kaggle_kit.cli.terminal import Bars, say, show
 from kaggle_kit.cli.wheels_lock import lock
 from kaggle_kit.cli.wheels_options import MEGA, open_target, summary, target_option
 from kaggle_kit.cli.wheels_show import diff, list_wheels, sbom
