@@ -91,13 +91,13 @@ def _outermost(paths: Iterable[Path]) -> Iterator[Path]:
 
     Raises SandboxError for a folder that holds the user's home.
     """
-    kept: list[Path] = []
+    outermost: list[Path] = []
     for path in sorted(dict.fromkeys(map(_absolute, paths)), key=lambda path: len(path.parts)):
-        if _is_system(path) or any(path.is_relative_to(outer) for outer in kept):
+        if _is_system(path) or any(path.is_relative_to(outer) for outer in outermost):
             continue
         if _holds_home(path):
             raise SandboxError(f"{path} holds your home folder, which no worker is shown: name a folder below it")
-        kept.append(path)
+        outermost.append(path)
         yield path
 
 
