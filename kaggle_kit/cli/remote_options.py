@@ -92,7 +92,7 @@ def plan_of(
     from kaggle_kit.remote.plan.hashes import open_cache
     from kaggle_kit.remote.plan.plan import make_plan
     from kaggle_kit.remote.plan.project_resources import merge, notebook_resources
-    from kaggle_kit.remote.plan.remote import KaggleRemote
+    from kaggle_kit.remote.plan.remote import Remote
     from kaggle_kit.remote.plan.state import load_state
     from kaggle_kit.wheelhouse.prove import proof_problem
 
@@ -117,7 +117,7 @@ def plan_of(
     plan = make_plan(
         resources,
         state=state,
-        remote=KaggleRemote(client),
+        remote=Remote(client),
         problems=problems,
         login=client.username,
         rate=measured_rate(),

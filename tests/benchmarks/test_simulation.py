@@ -11,6 +11,7 @@ import pytest
 from kaggle_kit.errors import DataError
 from kaggle_kit.runtime.cost_model import load_of
 
+# Only while they are imported: a benchmark's name may be that of a folder of tests.
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import deadline
 from sessions import STALL, Trace, draw_trace, read_recording
@@ -24,6 +25,8 @@ from simulation import (
     simulate,
     simulate_run,
 )
+
+sys.path.pop()
 
 HALVED = Trace(100.0, (0.0, 1e-3, 0.0), (0.0, 1000.0, 2000.0, 2600.0), (1.0, 0.5, 0.0, 0.5), noise=0.0)
 SMALL = Options(rows=2000, hours=1.0, rate=900.0, margin_seconds=120.0)
