@@ -88,11 +88,7 @@ def user_cache() -> Path:
     """
     from kaggle_kit.owners import own_folder
 
-    if chosen := os.environ.get("KIT_CACHE_DIR"):
-        folder = Path(chosen)
-    else:
-        base = os.environ.get("XDG_CACHE_HOME")
-        folder = (Path(base) if base else Path.home() / ".cache") / "kaggle-kit"
+    folder = _user_folder("KIT_CACHE_DIR", base="XDG_CACHE_HOME", default=".cache")
     return own_folder(folder, what="the cache folder", remedy=_OWN_CACHE)
 
 
@@ -101,7 +97,11 @@ def user_config() -> Path:
 
     `$KIT_CONFIG_DIR`, else `$XDG_CONFIG_HOME/kaggle-kit`, else `~/.config/kaggle-kit`.
     """
-    if chosen := os.environ.get("KIT_CONFIG_DIR"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "kaggle-kit"
+    return _user_folder("KIT_CONFIG_DIR", base="XDG_CONFIG_HOME", default=".config")
+
+
+def _user_folder(chosen: str, *, base: str, default: str) -> Path:
+    """The folder that the variable `chosen` names, else kit's own in the one that `base` names, or below the home."""
+    if folder := os.environ.get(chosen):
+        return Path(folder)
+    return Path(os.environ.get(base) or Path.home() / default) / "kaggle-kit"

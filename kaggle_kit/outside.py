@@ -172,14 +172,14 @@ def _short_int(digits: str) -> int:
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object in which no name stands twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    table = dict(pairs)
+    if len(table) < len(pairs):
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
                 raise ValueError(f"{shown(name)} stands twice")
             seen.add(name)
-    return found
+    return table
 
 
 def _reason(error: Exception) -> str:

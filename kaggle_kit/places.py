@@ -86,10 +86,10 @@ def asked(root: Path) -> dict[str, Path]:
     if not os.path.lexists(root / CONFIG):
         return {}
     listed = read_config(root).get(KEY, [])
-    if not isinstance(listed, list) or not all(isinstance(one, str) and one and "\0" not in one for one in listed):
+    if not isinstance(listed, list) or not all(isinstance(path, str) and path and "\0" not in path for path in listed):
         raise ProjectError(f'{root / CONFIG}: {KEY} = {listed!r} must be a list of folders, like ["../models"]')
     try:
-        return {one: (root / Path(one).expanduser()).resolve() for one in listed}
+        return {written: (root / Path(written).expanduser()).resolve() for written in listed}
     except (OSError, RuntimeError) as error:
         raise ProjectError(f"{root / CONFIG}: {KEY} = {listed!r} leads nowhere ({error})") from None
 
@@ -104,7 +104,7 @@ def allow(root: Path, folders: Iterable[Path]) -> None:
 
     Raises ProjectError where the list is damaged, OSError where it cannot be written.
     """
-    projects = {name: found for name, found in _read_list().items() if name != str(root.resolve())}
+    projects = {name: places for name, places in _read_list().items() if name != str(root.resolve())}
     if chosen := sorted(map(str, folders)):
         projects[str(root.resolve())] = chosen
     body = {"version": _VERSION, "projects": projects}
@@ -126,9 +126,9 @@ def _read_list() -> dict[str, list[str]]:
     except OutsideError as error:
         raise ProjectError(f"{error}; or delete it, and allow the folders again with: kit allow") from error
     projects = body.get("projects") if isinstance(body, dict) and body.get("version") == _VERSION else None
-    if not isinstance(projects, dict) or not all(isinstance(found, list) for found in projects.values()):
+    if not isinstance(projects, dict) or not all(isinstance(places, list) for places in projects.values()):
         raise ProjectError(f"{path} is no list of kit: delete it, and allow the folders again with: kit allow")
-    return {str(name): [str(one) for one in found] for name, found in projects.items()}
+    return {str(name): [str(place) for place in places] for name, places in projects.items()}
 
 
 def homes(root: Path) -> tuple[Path, ...]:
@@ -183,8 +183,8 @@ def _named(root: Path, path: str | Path, key: str) -> str:
 def _first_link(root: Path, place: Path) -> Path | None:
     """The first link on the way from the project's folder to `place` that leads out of it; None where none does."""
     home = root.resolve()
-    way = [one for one in (*reversed(place.parents), place) if one != root and one.is_relative_to(root)]
-    return next((one for one in way if one.is_symlink() and not one.resolve().is_relative_to(home)), None)
+    way = [step for step in (*reversed(place.parents), place) if step != root and step.is_relative_to(root)]
+    return next((step for step in way if step.is_symlink() and not step.resolve().is_relative_to(home)), None)
 
 
 def _below(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -192,11 +192,11 @@ def _below(folder: Path) -> Iterator[os.DirEntry[str]]:
     left = [str(folder)]
     while left:
         try:
-            with os.scandir(left.pop()) as entries:
-                found = list(entries)
+            with os.scandir(left.pop()) as scan:
+                entries = list(scan)
         except OSError as error:
             raise ProjectError(f"{error.filename} cannot be read: {error.strerror}") from error
-        for entry in found:
+        for entry in entries:
             yield entry
             if entry.is_dir(follow_symlinks=False):
                 left.append(entry.path)

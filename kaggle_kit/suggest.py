@@ -20,10 +20,10 @@ _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 """What pydantic calls a key that a model or a dataclass does not have."""
 
 
-def did_you_mean(found: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the known name nearest to `found`, or nothing."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the known name nearest to `name`, or nothing."""
     # Comparing takes time with the square of the length.
-    near = difflib.get_close_matches(found, list(known), n=1, cutoff=0.5) if len(found) <= _LONGEST else []
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5) if len(name) <= _LONGEST else []
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
@@ -31,9 +31,9 @@ def first_problem(error: ValidationError, model: type) -> str:
     """The first problem that pydantic found, as one sentence: key, what was found, what was meant."""
     problems = error.errors(include_url=False)
     # A misspelt key is also a missing one: the misspelling says more.
-    problem = next((one for one in problems if one["type"] in _UNKNOWN), problems[0])
+    problem = next((problem for problem in problems if problem["type"] in _UNKNOWN), problems[0])
     place = [str(part) for part in problem["loc"] if part != "[key]"]
-    if place and place[-1] in _SCALARS and sum(one["loc"][:-1] == problem["loc"][:-1] for one in problems) > 1:
+    if place and place[-1] in _SCALARS and sum(other["loc"][:-1] == problem["loc"][:-1] for other in problems) > 1:
         return f"{'.'.join(place[:-1])} = {shown(problem['input'])}: a text, a number, true or false should be here"
     where = ".".join(place) or "the file"
     if problem["type"] in _UNKNOWN:

@@ -71,7 +71,7 @@ def visible(text: str, *, instead: Callable[[str], str] = escaped) -> str:
     """
     if _ANY.search(text) is None:
         return text
-    return _IN_PLACE.sub(lambda found: found[0] if found["kept"] else instead(found[0]), text)
+    return _IN_PLACE.sub(lambda match: match[0] if match["kept"] else instead(match[0]), text)
 
 
 def one_line(text: str) -> str:
@@ -82,9 +82,9 @@ def one_line(text: str) -> str:
 
 def unseen(text: str) -> tuple[str, ...]:
     """The escapes of the unseen characters of `text`, each once, in the order in which they come."""
-    found: dict[str, None] = {}
-    visible(text, instead=lambda character: found.setdefault(escaped(character)) or "")
-    return tuple(found)
+    escapes: dict[str, None] = {}
+    visible(text, instead=lambda character: escapes.setdefault(escaped(character)) or "")
+    return tuple(escapes)
 
 
 def without_colours(text: str) -> str:

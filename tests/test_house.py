@@ -34,7 +34,7 @@ GROUND_OF_RUNTIME = {"child", "errors", "files", "outside"}
 HEAVY = {"torch", "vllm", "transformers", "pandas", "polars", "kaggle", "numpy", "scipy"}
 LINES = 500
 PROJECT_FOLDERS = {"project", "project.root", "self.root", "records"}
-WRITERS = {"cli/terminal.py", "cli/displays.py"}
+WRITER = "cli/terminal.py"
 WRITING = {"print", "sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__", "os.write"} | {
     f"click.{name}"
     for name in ("echo", "secho", "confirm", "prompt", "progressbar", "echo_via_pager", "get_text_stream")
@@ -158,9 +158,9 @@ def test_only_the_command_line_prints(path):
 
 @pytest.mark.parametrize("path", [path for path in MODULES if floor(path) == "cli"], ids=place)
 def test_the_command_line_has_one_writer(path):
-    """Every text of a command goes through `terminal` or `displays`, which make it visible; JSON by its own way."""
+    """Every text of a command goes through `terminal`, which makes it visible; JSON by its own way."""
     nodes = list(ast.walk(tree(path)))
-    if place(path) not in WRITERS:
+    if place(path) != WRITER:
         assert {name.split(".")[0] for name in imported(nodes)} & {"rich", "logging", "warnings"} == set()
         named = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute | ast.Name)}
         assert named & WRITING == set()

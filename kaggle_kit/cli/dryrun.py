@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import click
 
-from kaggle_kit.cli.displays import Waiting
 from kaggle_kit.cli.options import (
     Number,
     open_project,
@@ -16,7 +15,7 @@ from kaggle_kit.cli.options import (
     seal_option,
     trust_option,
 )
-from kaggle_kit.cli.terminal import say, show, show_json
+from kaggle_kit.cli.terminal import Waiting, say, show, show_json
 from kaggle_kit.visible import without_colours
 
 _FOLDER = click.Path(path_type=Path)

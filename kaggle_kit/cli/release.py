@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kaggle_kit.cli.displays import Bars, show_table
 from kaggle_kit.cli.options import open_project, project_option, trust_option
 from kaggle_kit.cli.remote_options import (
     PlanOptions,
@@ -21,7 +20,7 @@ from kaggle_kit.cli.remote_options import (
     version_option,
 )
 from kaggle_kit.cli.runs import bring
-from kaggle_kit.cli.terminal import say, show, show_json
+from kaggle_kit.cli.terminal import Bars, say, show, show_json, show_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.displays import show_table
 from kaggle_kit.cli.options import open_project, project_option
 from kaggle_kit.cli.remote_options import (
     json_option,
@@ -18,7 +17,7 @@ from kaggle_kit.cli.remote_options import (
     records_option,
     version_option,
 )
-from kaggle_kit.cli.terminal import say, show, show_json, show_log
+from kaggle_kit.cli.terminal import say, show, show_json, show_log, show_table
 from kaggle_kit.places import inside
 
 if TYPE_CHECKING:

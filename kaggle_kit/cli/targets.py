@@ -37,13 +37,14 @@ def targets(name: str | None, as_json: bool, project_folder: Path | None) -> Non
 
     root = _project(project_folder)
     names = [name] if name else target_names(project=root)
-    found = [load_target(one, project=root) for one in names]
+    chosen = [load_target(each, project=root) for each in names]
     if as_json:
-        _print_json(found, single=name is not None)
+        bodies = [target.model_dump(mode="json") for target in chosen]
+        show_json(bodies[0] if name else bodies, sort_keys=True)
     elif name:
-        _show(found[0])
+        _show(chosen[0])
     else:
-        for target in found:
+        for target in chosen:
             pythons = ", ".join(target.pythons)
             show(f"{target.name:<16} Python {pythons:<11} {target.engine:<18} {target.summary}")
 
@@ -57,12 +58,6 @@ def _project(folder: Path | None) -> Path | None:
         return folder or find_project(Path.cwd())
     except ProjectError:
         return None
-
-
-def _print_json(found: list[Target], *, single: bool) -> None:
-
-    bodies = [target.model_dump(mode="json") for target in found]
-    show_json(bodies[0] if single else bodies, sort_keys=True)
 
 
 def _show(target: Target) -> None:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kaggle_kit.cli.displays import Bars
 from kaggle_kit.cli.options import open_project, project_option
-from kaggle_kit.cli.terminal import say, show, show_json
+from kaggle_kit.cli.terminal import Bars, say, show, show_json
 from kaggle_kit.cli.wheels_show import MEGA, diff, list_wheels, open_target, sbom, summary, target_option
 
 if TYPE_CHECKING:

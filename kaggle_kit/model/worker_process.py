@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import ModelError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.events import WorkerError, count, optional, parse_event, text, texts
-from kaggle_kit.runtime.launch import heard, launch_plain, log_tail
+from kaggle_kit.runtime.launch import Program, heard, launch_plain, log_tail
 from kaggle_kit.runtime.permitted import session_environment
 
 if TYPE_CHECKING:
@@ -62,11 +62,13 @@ def run_worker(
     write_atomic(path, json.dumps(request))
     program, folder = program.absolute(), (writes or scratch).absolute()
     running = launch(
-        [str(python.absolute()), "-I", str(program), str(path), _OUTPUT],
-        environment=_environment(scratch),
-        reads=(program, path, *reads),
-        writes=(folder,),
-        folder=folder,
+        Program(
+            command=[str(python.absolute()), "-I", str(program), str(path), _OUTPUT],
+            environment=_environment(scratch),
+            reads=(program, path, *reads),
+            writes=(folder,),
+            folder=folder,
+        )
     )
     # A crash would leave all of the model's memory as a file. Not every kernel lets one process limit another.
     with suppress(OSError):

@@ -17,7 +17,7 @@ from kaggle_kit.errors import DataError, RunError
 from kaggle_kit.runtime.checkpoint import Checkpoint, read_checkpoint
 from kaggle_kit.runtime.events import MEASURED, WorkerError, number, parse_event
 from kaggle_kit.runtime.kernels import EXACT, KERNELS, obstacle
-from kaggle_kit.runtime.launch import heard, launch_plain, log_tail
+from kaggle_kit.runtime.launch import Program, heard, launch_plain, log_tail
 from kaggle_kit.runtime.rows import read_records
 from kaggle_kit.runtime.supervisor import worker_environment
 
@@ -201,9 +201,11 @@ def _run(
     path, log = folder.absolute() / "job.json", folder / "log.txt"
     replace(job, engine_options=dict(trial.options)).write(path)
     running = launch(
-        [str(python), "-m", "kaggle_kit.runtime.bench_worker", str(path), str(seconds)],
-        environment={**worker_environment(folder), **trial.environment, **environment},
-        reads=(path, job.test, job.model),
+        Program(
+            command=[str(python), "-m", "kaggle_kit.runtime.bench_worker", str(path), str(seconds)],
+            environment={**worker_environment(folder), **trial.environment, **environment},
+            reads=(path, job.test, job.model),
+        )
     )
     until = time.monotonic() + max(limit, 1.0)
     found = problem = None

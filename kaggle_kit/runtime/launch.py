@@ -15,7 +15,7 @@ import stat
 import subprocess
 import time
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol, TypeAlias
 
 from kaggle_kit.errors import RunError
 from kaggle_kit.runtime.events import MOST_LINE, WorkerError
@@ -55,23 +55,23 @@ class Running(Protocol):
         """
 
 
-class Launch(Protocol):
-    """Starts a child whose three streams are pipes."""
+@dataclass(frozen=True)
+class Program:
+    """What is started: a command, whose first word is a Python, with its whole environment.
 
-    def __call__(
-        self,
-        command: Sequence[str],
-        *,
-        environment: Mapping[str, str],
-        reads: Sequence[Path] = (),
-        writes: Sequence[Path] = (),
-        folder: Path | None = None,
-    ) -> Running:
-        """Start `command`, whose first word is a Python, with this whole `environment`.
+    It reads the files and folders `reads` and writes in the folders `writes`, all absolute; a seal shows it no others.
+    `folder` is its working folder, one of `writes`; None: it does not matter.
+    """
 
-        It reads the files and folders `reads` and writes in the folders `writes`, all absolute; a seal shows it no
-        others. `folder` is its working folder, one of `writes`; None: it does not matter.
-        """
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    reads: Sequence[Path] = ()
+    writes: Sequence[Path] = ()
+    folder: Path | None = None
+
+
+Launch: TypeAlias = "Callable[[Program], Running]"
+"""Starts a program as a child whose three streams are pipes."""
 
 
 @dataclass(frozen=True)
@@ -87,24 +87,18 @@ class _Plain:
         return self.process.returncode
 
 
-def launch_plain(
-    command: Sequence[str],
-    *,
-    environment: Mapping[str, str],
-    reads: Sequence[Path] = (),  # noqa: ARG001  it sees all that this user does
-    writes: Sequence[Path] = (),  # noqa: ARG001
-    folder: Path | None = None,
-) -> Running:
-    """A plain process, in a group of its own; where its folder does not matter, not in this process's.
+def launch_plain(program: Program) -> Running:
+    """A plain process that sees all that this user does, in a group of its own.
 
-    Python would import from there: a project's `json.py` in the place of its own.
+    If its folder does not matter, it is not this process's: Python would import from there, a project's `json.py` in
+    the place of its own.
     """
     pipe = subprocess.PIPE
     return _Plain(
         subprocess.Popen(
-            command,
-            env=dict(environment),
-            cwd=folder or "/",
+            program.command,
+            env=dict(program.environment),
+            cwd=program.folder or "/",
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,

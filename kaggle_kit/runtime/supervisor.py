@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import RunError
 from kaggle_kit.runtime.events import WORKER, WorkerError, parse_event
 from kaggle_kit.runtime.journal import PLAIN, Entry, Journal, JournalWriter
-from kaggle_kit.runtime.launch import GRACE_SECONDS, heard, launch_plain, log_tail
+from kaggle_kit.runtime.launch import GRACE_SECONDS, Program, heard, launch_plain, log_tail
 from kaggle_kit.runtime.permitted import session_environment
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class _Lives:
         """One life from its start to its end; its exit code. Raises WorkerError where it says what no worker says."""
         worker = self.worker
         worker.ready()
-        running = worker.launch(worker.command, environment=worker.environment, reads=worker.reads)
+        running = worker.launch(Program(worker.command, worker.environment, worker.reads))
         clock = _StageClock(self.outcome.stages)
         with heard(running, worker.log) as hearing:
             try:

@@ -177,15 +177,15 @@ def lay_out(sandbox: Sandbox, root: Path) -> None:
 
 def _link_tree(mount: Mount, target: Path) -> None:
     target.mkdir(exist_ok=True)
-    made = [target]
+    tree = [target]
     for folder, folders, names in os.walk(mount.source, followlinks=True):
         here = target / Path(folder).relative_to(mount.source)
         for name in folders:
             (here / name).mkdir(exist_ok=True)
-            made.append(here / name)
+            tree.append(here / name)
         for name in names:
             (here / name).symlink_to(Path(folder, name))
-    for each in made:
+    for each in tree:
         each.chmod(0o555)
 
 

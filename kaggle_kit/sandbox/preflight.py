@@ -78,11 +78,11 @@ def cut_competition(competition: Competition, *, rows: int | None, out: Path) ->
     sample = competition.sample
     if rows is None or rows >= len(sample.ids):
         return competition
-    kept = Sample(sample.id_column, sample.columns, sample.ids[:rows])
+    first = Sample(sample.id_column, sample.columns, sample.ids[:rows])
     for name in (TEST, SAMPLE):
-        text = _cut(competition.folder / name, sample.id_column, set(kept.ids))
+        text = _cut(competition.folder / name, sample.id_column, set(first.ids))
         write_atomic(out / name, text)
-    return Competition(out, kept)
+    return Competition(out, first)
 
 
 def _cut(path: Path, id_column: str, ids: set[str]) -> str:

@@ -299,11 +299,11 @@ class _Plain:
 
 
 def _program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
+    program = shutil.which(name)
+    if program is None:
         packages = {"bwrap": "bubblewrap"}
         raise SandboxError(f"{name} is not installed: install the package {packages.get(name, 'util-linux')}")
-    return found
+    return program
 
 
 def _popen(argv: Sequence[str], **streams: Unpack[Streams]) -> subprocess.Popen[bytes]:
@@ -394,17 +394,17 @@ def _says(setting: Path, value: str) -> bool:
 
 def _candidates() -> list[_Bubblewrap | _Unshare]:
     is_root = os.geteuid() == 0
-    kept = (_STILL_ROOT,) if is_root else ()
+    still_root = (_STILL_ROOT,) if is_root else ()
     own = ("--unshare-user", "--uid", "0", "--gid", "0")
     seals: list[_Bubblewrap | _Unshare] = [
         # Versions before 0.8 do not know the last option. The filter of system calls refuses the same.
         _Bubblewrap((*own, "--disable-userns")),
         _Bubblewrap(own),
         # Where users may have no namespaces of their own, root may, and a set-user-id bwrap may.
-        _Bubblewrap((), unsealed=kept),
+        _Bubblewrap((), unsealed=still_root),
         _Unshare(("--user", "--map-root-user")),
     ]
-    return [*seals, _Unshare((), unsealed=kept)] if is_root else seals
+    return [*seals, _Unshare((), unsealed=still_root)] if is_root else seals
 
 
 def _why_not(seal: Seal) -> str | None:

@@ -89,9 +89,9 @@ def _restrict(target: str, flags: int) -> None:
         point = _unescape(fields[4])
         if point != real and not point.startswith(real.rstrip("/") + "/"):
             continue
-        kept = sum(_LOCKED_OPTIONS.get(option, 0) for option in set(fields[5].split(",")))
+        locked = sum(_LOCKED_OPTIONS.get(option, 0) for option in set(fields[5].split(",")))
         try:
-            _mount("", point, flags=_BIND | _REMOUNT | flags | kept)
+            _mount("", point, flags=_BIND | _REMOUNT | flags | locked)
         except OSError as error:
             # A mount hidden below another one cannot be reached by its path, from inside neither.
             if error.errno not in {errno.EINVAL, errno.EACCES, errno.ENOENT} or point == real:
@@ -182,10 +182,10 @@ def _leave_old_root() -> None:
 
 def _loopback_up() -> None:
     # Jupyter speaks to its kernel over 127.0.0.1, which is down in a new network namespace.
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         request = struct.pack("16sH14x", b"lo", 0)
-        flags = struct.unpack("16sH14x", fcntl.ioctl(door, _SIOCGIFFLAGS, request))[1]
-        fcntl.ioctl(door, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
+        flags = struct.unpack("16sH14x", fcntl.ioctl(control, _SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
 
 
 def _drop_capabilities() -> None:

@@ -25,7 +25,7 @@ from kaggle_kit.sandbox.seal import WORKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from kaggle_kit.runtime.launch import Running
+    from kaggle_kit.runtime.launch import Program, Running
     from kaggle_kit.sandbox.seal import Seal
 
 _SCRATCH_BYTES = 8 << 30
@@ -53,39 +53,33 @@ class SealedLaunch:
         default_factory=lambda: {"HOME": WORKING, "TMPDIR": WORKING} | dict.fromkeys(CACHES, f"{WORKING}/cache")
     )
 
-    def __call__(
-        self,
-        command: Sequence[str],
-        *,
-        environment: Mapping[str, str],
-        reads: Sequence[Path] = (),
-        writes: Sequence[Path] = (),
-        folder: Path | None = None,
-    ) -> Running:
-        """Start `command` sealed: see `runtime.launch.Launch`. Raises SandboxError where something cannot be shown.
+    def __call__(self, program: Program) -> Running:
+        """Start `program` sealed. Raises SandboxError where something that it reads cannot be shown.
 
         The seal ends with the thread that called this: call it from one that stays as long as the worker.
         """
-        python = Path(command[0])
-        packages = [Path(part) for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]
-        mounts = {path: Mount(path, str(path)) for path in _outermost((*python_paths(python), *packages, *reads))}
-        mounts |= {path: Mount(path, str(path), writable=True) for path in map(_absolute, writes)}
-        for path in reads:
-            _refuse_links(path, reads)
+        python = Path(program.command[0])
+        packages = [Path(part) for part in program.environment.get("PYTHONPATH", "").split(os.pathsep) if part]
+        mounts = {
+            path: Mount(path, str(path)) for path in _outermost((*python_paths(python), *packages, *program.reads))
+        }
+        mounts |= {path: Mount(path, str(path), writable=True) for path in map(_absolute, program.writes)}
+        for path in program.reads:
+            _refuse_links(path, program.reads)
             refuse_special_files(path)
         sandbox = Sandbox(
             mounts=(*mounts.values(), *(_card_mounts() if self.cards else ())),
             working_bytes=_SCRATCH_BYTES,
             environment={
                 **offline_environment(),
-                **environment,
+                **program.environment,
                 **self._environment,
                 "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin",
             },
-            workdir=str(folder) if folder else WORKING,
+            workdir=str(program.folder or WORKING),
         )
         pipe = subprocess.PIPE
-        return self.seal.start(sandbox, command, stdin=pipe, stdout=pipe, stderr=pipe)
+        return self.seal.start(sandbox, program.command, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
 def _absolute(path: Path) -> Path:
@@ -97,13 +91,13 @@ def _outermost(paths: Iterable[Path]) -> Iterator[Path]:
 
     Raises SandboxError for a folder that holds the user's home.
     """
-    kept: list[Path] = []
+    outermost: list[Path] = []
     for path in sorted(dict.fromkeys(map(_absolute, paths)), key=lambda path: len(path.parts)):
-        if _is_system(path) or any(path.is_relative_to(outer) for outer in kept):
+        if _is_system(path) or any(path.is_relative_to(outer) for outer in outermost):
             continue
         if _holds_home(path):
             raise SandboxError(f"{path} holds your home folder, which no worker is shown: name a folder below it")
-        kept.append(path)
+        outermost.append(path)
         yield path
 
 

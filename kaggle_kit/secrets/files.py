@@ -50,13 +50,13 @@ class Finding:
 
 def secrets_in_text(text: str, *, path: str, known: Iterable[str] = ()) -> tuple[Finding, ...]:
     """What looks like a secret in `text`, and every place where one of `known` stands as it is."""
-    found = {Finding(path, one.line, one.kind, one.name) for one in find_secrets(text)}
+    findings = {Finding(path, secret.line, secret.kind, secret.name) for secret in find_secrets(text)}
     for secret in known:
         start = text.find(secret) if len(secret) >= _SHORTEST_KNOWN else -1
         while start >= 0:
-            found.add(Finding(path, text.count("\n", 0, start) + 1, "your own login for Kaggle"))
+            findings.add(Finding(path, text.count("\n", 0, start) + 1, "your own login for Kaggle"))
             start = text.find(secret, start + 1)
-    return tuple(sorted(found))
+    return tuple(sorted(findings))
 
 
 def secrets_in_file(source: Path, *, path: str, known: Iterable[str] = ()) -> tuple[Finding, ...]:

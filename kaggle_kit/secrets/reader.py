@@ -53,12 +53,12 @@ def find_secrets(text: str) -> tuple[FoundSecret, ...]:
     Found is what has the form of a known key, and what is one by its name. A secret that is put together of parts,
     or written in another alphabet (Base64, hex), is not. A line with the word `not-a-secret` is passed over.
     """
-    found: dict[tuple[int, str], FoundSecret] = {}
+    secrets: dict[tuple[int, str], FoundSecret] = {}
     for layer in _layers(text):
-        for one in _in_layer(layer):
-            found.setdefault((one.line, one.kind), one)
-    sure = {line for line, kind in found if kind not in _VAGUE}
-    return tuple(sorted(one for (line, kind), one in found.items() if kind not in _VAGUE or line not in sure))
+        for secret in _in_layer(layer):
+            secrets.setdefault((secret.line, secret.kind), secret)
+    sure = {line for line, kind in secrets if kind not in _VAGUE}
+    return tuple(sorted(secret for (line, kind), secret in secrets.items() if kind not in _VAGUE or line not in sure))
 
 
 def _in_layer(layer: _Layer) -> Iterator[FoundSecret]:
@@ -111,13 +111,13 @@ class LineMask:
 
 def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """The spans in order, those that touch made one."""
-    found: list[tuple[int, int]] = []
+    merged: list[tuple[int, int]] = []
     for start, end in sorted(spans):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         elif end > start:
-            found.append((start, end))
-    return found
+            merged.append((start, end))
+    return merged
 
 
 def _forms(text: str) -> Iterator[tuple[int, int]]:

@@ -146,8 +146,8 @@ def is_password(value: str) -> bool:
     """Whether `value`, called a password, is one: letters with digits or other signs, and no word for one."""
     if not 6 <= len(value) <= 128 or _is_place(value) or _DIGEST.search(value):
         return False
-    letters = any(one.isalpha() for one in value)
-    others = any(not one.isalpha() and one not in _SEPARATORS for one in value)
+    letters = any(sign.isalpha() for sign in value)
+    others = any(not sign.isalpha() and sign not in _SEPARATORS for sign in value)
     return letters and others and not is_no_password(value)
 
 

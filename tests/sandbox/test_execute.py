@@ -1,6 +1,8 @@
 """What a run says as it says it, its time limit, and what its log and notebook tell afterwards."""
 
+import itertools
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -85,10 +87,13 @@ def test_the_limit_ends_it(ran):
     assert 0.5 <= ended.seconds < 10
 
 
-def test_a_full_disk_ends_it(ran, tmp_path):
+def test_a_full_disk_ends_it(ran, tmp_path, monkeypatch):
     """A run that leaves this machine no room is ended, and said why."""
+    before = shutil.disk_usage(tmp_path)
+    usages = itertools.chain([before], itertools.repeat(before._replace(free=0)))
+    monkeypatch.setattr("kaggle_kit.sandbox.watch.shutil.disk_usage", lambda _: next(usages))
     program = "import time; print('begun', flush=True); time.sleep(60)"
-    ended, shown, _, _ = ran(program, space=SpaceWatch(tmp_path, most_bytes=1 << 40, kept_free=1 << 60))
+    ended, shown, _, _ = ran(program, space=SpaceWatch(tmp_path))
     assert "make room on it" in str(ended.stopped)
     assert not ended.limit_reached
     assert shown == ["begun"]

@@ -20,6 +20,7 @@ import pytest
 from kaggle_kit.errors import SandboxError
 from kaggle_kit.runtime.job import Job, Task
 from kaggle_kit.runtime.journal import Journal
+from kaggle_kit.runtime.launch import Program
 from kaggle_kit.runtime.supervisor import read_entries, run_job
 from kaggle_kit.sandbox import worker_seal
 from kaggle_kit.sandbox.seal import choose_seal
@@ -280,11 +281,12 @@ def test_a_worker_ends_with_its_kit(attack, tmp_path):
             f"""
             import subprocess, sys
             from pathlib import Path
+            from kaggle_kit.runtime.launch import Program
             from kaggle_kit.sandbox.seal import choose_seal
             from kaggle_kit.sandbox.worker_seal import SealedLaunch
             launch = SealedLaunch(choose_seal({attack.launch.seal.name!r}))
             command = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(99)  # {tmp_path.name}"]
-            running = launch(command, environment={{}})
+            running = launch(Program(command, environment={{}}))
             print(running.process.stdout.readline(), flush=True)
             running.process.wait()
             """
@@ -319,7 +321,7 @@ def test_a_folder_that_holds_the_home_is_not_shown(attack):
     """A project that calls your home folder, or what is above it, a model gets an error."""
     for folder in (attack.home, attack.home.parent, Path("/")):
         with pytest.raises(SandboxError, match="your home folder"):
-            attack.launch([sys.executable, "-c", ""], environment={}, reads=[folder])
+            attack.launch(Program([sys.executable, "-c", ""], environment={}, reads=[folder]))
 
 
 def test_a_link_out_of_a_model_is_told(attack):
