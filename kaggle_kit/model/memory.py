@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from kaggle_kit.errors import UsageError
 from kaggle_kit.runtime.engine_plan import (
     BATCHES,
+    Card,
     CardMemory,
-    Gpu,
     card_memory,
     memory_share,
     sequences_of,
@@ -41,7 +41,7 @@ class Layout:
     `room` is what vLLM may use of one card in bytes, `parts` what the busiest card holds at `batch` tokens a step;
     `cache_tokens` are the tokens whose keys and values one engine keeps when all room that is left is theirs.
     `longest` and `largest_batch` are the most tokens that fit, of a prompt at this batch and of a step at this context;
-    0 where nothing fits. `obstacle` says why the layers cannot be split so.
+    0 if nothing fits. `obstacle` says why the layers cannot be split so.
     """
 
     name: str
@@ -78,8 +78,8 @@ def card_room(target: Target) -> int:
         return target.memory_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if target.gpu_memory_bytes is None:
         raise UsageError(f"the target {target.name} does not say how much memory its cards have")
-    gpu = Gpu(target.gpu_memory_bytes, target.capability or (8, 0))
-    return int(share_option(target.engine_options, memory_share(gpu)) * gpu.memory)
+    card = Card(target.gpu_memory_bytes, target.capability or (8, 0))
+    return int(share_option(target.engine_options, memory_share(card)) * card.memory)
 
 
 def cache_tokens(model: Architecture, space: float, *, parallel: int = 1, block: int = BLOCK) -> int:

@@ -11,7 +11,7 @@ from kaggle_kit.errors import ModelError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.model.inspect import Inspection, inspect_model
 from kaggle_kit.runtime.checkpoint import read_config
-from kaggle_kit.runtime.machine import find_gpus
+from kaggle_kit.runtime.machine import find_cards
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ _SPARE = 1.3
 
 
 def sound_source(path: Path, *, tokenizer: bool = True) -> Inspection:
-    """What is to be quantised, by its headers. Raises ModelError where it cannot be as it is, or is quantised already.
+    """What is to be quantised, by its headers. Raises ModelError if it cannot be as it is, or is quantised already.
 
     Without `tokenizer` its tokenizer is not looked at, which takes the package tokenizers.
     """
@@ -42,7 +42,7 @@ def sound_source(path: Path, *, tokenizer: bool = True) -> Inspection:
 
 
 def refuse_misfit(source: Inspection, groups: int | None) -> None:
-    """Raise ModelError where the layers are of a size that no quantiser or engine takes.
+    """Raise ModelError if the layers are of a size that no quantiser or engine takes.
 
     AutoAWQ packs eight outputs together and clips 64 at a time, and groups must fill the inputs; without `groups`
     (w8a8) both must fill the steps of vLLM's kernels.
@@ -68,14 +68,14 @@ def refuse_misfit(source: Inspection, groups: int | None) -> None:
 def compute_type(numbers: int, *, where: Path) -> str:
     """What a model of so many numbers is computed in: float32, the most exact, where the memory holds the model so;
     else the checkpoint's own type ("auto"), or float16 where a card here has no bfloat16 (below compute capability
-    8.0: NVIDIA). Raises ModelError where the memory holds neither; `where` is the model's folder.
+    8.0: NVIDIA). Raises ModelError if the memory holds neither; `where` is the model's folder.
     """
     import psutil
 
     free = psutil.virtual_memory().available
     for name, size in _COMPUTE.items():
         if numbers * size * _SPARE <= free:
-            half = name == "auto" and any(gpu.capability < (8, 0) for gpu in find_gpus())
+            half = name == "auto" and any(card.capability < (8, 0) for card in find_cards())
             return "float16" if half else name
     needed = numbers * _COMPUTE["auto"] * _SPARE
     raise ModelError(

@@ -41,7 +41,7 @@ _STAGE_SHARE = 0.9
 
 
 @dataclass(frozen=True)
-class Card:
+class CardKind:
     """One kind of card: its published fp16 rate in FLOP/s (dense), the share of it that is assumed, why, and the bytes
     a second that two cards exchange."""
 
@@ -52,12 +52,12 @@ class Card:
 
 
 CARDS = {
-    "Tesla T4": Card(
+    "Tesla T4": CardKind(
         65e12, 0.30, "of NVIDIA's 65 TFLOP/s; estimated from 500 to 700 tokens/s of a 34B model on two T4", 8e9
     ),
-    "NVIDIA L4": Card(121e12, 0.5, "of NVIDIA's 121 TFLOP/s; an assumption, nothing was measured", 16e9),
-    "NVIDIA H100": Card(989e12, 0.70, "of NVIDIA's 989 TFLOP/s; measured on an H200, the same chip", 200e9),
-    "NVIDIA H200": Card(989e12, 0.70, "of NVIDIA's 989 TFLOP/s; measured", 200e9),
+    "NVIDIA L4": CardKind(121e12, 0.5, "of NVIDIA's 121 TFLOP/s; an assumption, nothing was measured", 16e9),
+    "NVIDIA H100": CardKind(989e12, 0.70, "of NVIDIA's 989 TFLOP/s; measured on an H200, the same chip", 200e9),
+    "NVIDIA H200": CardKind(989e12, 0.70, "of NVIDIA's 989 TFLOP/s; measured", 200e9),
 }
 INT8 = "int8"
 """The kernel of int8 weights and activations: CUTLASS's on a GPU."""
@@ -87,7 +87,7 @@ def prompt_flops(checkpoint: Checkpoint, tokens: float) -> float:
 def speed_of(checkpoint: Checkpoint, target: Target, rates: Rates | None, wanted: str | None = None) -> Speed:
     """The rate of one card of the target: measured where `rates` has the kernel, else a named share of the card's peak.
 
-    `wanted` is a 4-bit kernel by name. Raises UsageError for a target whose card nobody knows, and where that kernel or
+    `wanted` is a 4-bit kernel by name. Raises UsageError for a target whose card nobody knows, and if that kernel or
     all of them cannot run.
     """
     kernel = kernel_of(checkpoint, target, rates, wanted)
@@ -114,7 +114,7 @@ def speed_of(checkpoint: Checkpoint, target: Target, rates: Rates | None, wanted
 def kernel_of(checkpoint: Checkpoint, target: Target, rates: Rates | None, wanted: str | None = None) -> str:
     """The kernel of a model's matrices on a target; `wanted` is taken where the model has 4 bits and the target cards.
 
-    Raises UsageError where that kernel, or every 4-bit one, cannot run there.
+    Raises UsageError if that kernel, or every 4-bit one, cannot run there.
     """
     if checkpoint.int8:
         return INT8
@@ -153,7 +153,7 @@ def total_seconds(
 
 
 def tokens_in(checkpoint: Checkpoint, layout: Layout, speed: Speed, link: float, *, rows: int, seconds: float) -> int:
-    """The most tokens a row (all alike) for which `rows` rows end within `seconds`; 0 where not even one does."""
+    """The most tokens a row (all alike) for which `rows` rows end within `seconds`; 0 if not even one does."""
     each = seconds / rows
     if row_seconds(checkpoint, layout, speed, link, 1) > each:
         return 0
@@ -221,7 +221,7 @@ def even_lengths(tokens: int) -> Lengths:
 def read_lengths(path: Path) -> Lengths:
     """A table of lengths: JSON `{"512": 100, …}`, or CSV lines `tokens,rows` with or without a heading.
 
-    Raises DataError where it cannot be read, or holds no row.
+    Raises DataError if it cannot be read, or holds no row.
     """
     try:
         text = read_text(path, most_bytes=_MOST_BYTES, follow=True)
@@ -250,7 +250,7 @@ def _pairs(text: str) -> list[list[str]]:
 def data_lengths(data: Path, *, task: Task, model: Path, token_budget: int) -> Lengths:
     """The lengths of the rows of `data`/test.csv in the notebook's own prompt, cut to its budget.
 
-    Raises DataError, LabelError or ModelError where they do not fit together.
+    Raises DataError, LabelError or ModelError if they do not fit together.
     """
     test = data / "test.csv"
     try:

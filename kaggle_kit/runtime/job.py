@@ -1,4 +1,4 @@
-"""What the notebook hands to its worker: one JSON file."""
+"""What the notebook gives its worker: one JSON file."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Job:
     deadline: float = math.inf
     """When scoring must have ended (Unix time, seconds)."""
     swapped: bool = True
-    """Whether a swapped pass may follow, where the task has one."""
+    """Whether a swapped pass may follow, if the task has one."""
     share: tuple[int, int] = (0, 1)
-    """This worker's number and how many there are: it does every so-manieth row, from that number on."""
+    """This worker's number and how many there are: it does every n-th row of n workers, from that number on."""
 
     def configuration(self) -> str:
         """A hash of all that decides the scores: a journal goes on only under the same one.
 
-        Raises DataError where test.csv is missing.
+        Raises DataError if test.csv is missing.
         """
         try:
             size = self.test.stat().st_size
@@ -133,7 +133,7 @@ class Task:
     chat: bool = False
 
     def __post_init__(self) -> None:
-        """Raise DataError where the parts do not agree."""
+        """Raise DataError if the parts do not agree."""
         if len(self.labels) < 2:
             raise DataError(f"labels = {dict(self.labels)!r}: a task needs two labels or more")
         if len(set(self.labels.values())) < len(self.labels):
@@ -154,11 +154,11 @@ class Task:
     @property
     def field_pairs(self) -> dict[str, str]:
         """The pairs of fields that a swapped pass exchanges."""
-        return {one: other for one, other in self.swap.items() if one in self.fields}
+        return {name: other for name, other in self.swap.items() if name in self.fields}
 
     def mirrored(self, values: tuple[float, ...]) -> tuple[float, ...]:
         """Values by label, in the order of `labels`, with the exchanged columns mapped back."""
-        pairs = {**self.swap, **{other: one for one, other in self.swap.items()}}
+        pairs = {**self.swap, **{other: name for name, other in self.swap.items()}}
         columns = list(self.labels)
         return tuple(values[columns.index(pairs.get(column, column))] for column in columns)
 
@@ -173,10 +173,10 @@ class Task:
         names = [*self.swap, *self.swap.values()]
         if len(set(names)) < len(names):
             raise DataError(f"swap = {dict(self.swap)!r}: a name stands in two pairs")
-        for one, other in self.swap.items():
-            if not any(one in group and other in group for group in (self.fields, self.labels)):
+        for name, other in self.swap.items():
+            if not any(name in group and other in group for group in (self.fields, self.labels)):
                 raise DataError(
-                    f"swap pairs {one!r} with {other!r}; a pair is of two fields ({', '.join(self.fields)}) "
+                    f"swap pairs {name!r} with {other!r}; a pair is of two fields ({', '.join(self.fields)}) "
                     f"or of two columns ({', '.join(self.labels)})"
                 )
 

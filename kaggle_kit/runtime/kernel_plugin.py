@@ -1,6 +1,6 @@
 """A plugin that vLLM loads from the kit's own wheel: it selects 4-bit kernels that vLLM has and does not offer.
 
-The plain AWQ kernel: from 0.24 on an AWQ layer takes it (dequantise, then cuBLAS) only where Marlin is not supported
+The plain AWQ kernel: from 0.24 on an AWQ layer takes it (dequantise, then cuBLAS) only if Marlin is not supported
 (model_executor/layers/quantization/auto_awq.py, read in 0.24 to 0.32).
 
 Marlin with int8 activations for weights with zero points, as AWQ has them: the kernels are compiled and tested there,
@@ -25,7 +25,7 @@ INPUT_TYPE = "VLLM_MARLIN_INPUT_DTYPE"
 def register() -> None:
     """Change what the variables ask for.
 
-    Raises ImportError or AttributeError, which end the engine's start, where vLLM no longer has what is changed: a
+    Raises ImportError or AttributeError, which end the engine's start, if vLLM no longer has what is changed: a
     kernel that was asked for is never silently another.
     """
     if os.environ.get(VARIABLE) == "plain":
@@ -68,8 +68,8 @@ def _equal_to(kind: Any, other: Any) -> Any:
     """The number type `kind`, which says of itself that it equals `other` too."""
 
     class Tolerant(type(kind)):  # type: ignore[misc]
-        def __eq__(self, asked: object) -> bool:
-            return asked is self or asked in {kind, other}
+        def __eq__(self, value: object) -> bool:
+            return value is self or value in {kind, other}
 
         __hash__ = type(kind).__hash__
 

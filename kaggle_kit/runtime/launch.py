@@ -35,7 +35,7 @@ _STRAY_SECONDS = 2.0
 _MOST_REST = 4 << 20
 _READ = 1 << 18
 _PIPE = 1 << 20
-"""What the pipe of events holds, where the system lets it: a reader that is busy for a moment stops no engine."""
+"""What the pipe of events holds, if the system lets it: a reader that is busy for a moment then stops no engine."""
 _MOST_LOG = 32 << 20
 _TAIL = 1 << 18
 _LAST_LINES = 40
@@ -51,7 +51,7 @@ class Running(Protocol):
     def stop(self, *, grace_seconds: float) -> int | None:
         """End it and all that it started: politely (SIGTERM), after `grace_seconds` not.
 
-        Returns its exit code; 128 + N or -N where signal N ended it, None where nothing can end it.
+        Returns its exit code; 128 + N or -N if signal N ended it, None if nothing can end it.
         """
 
 
@@ -95,7 +95,7 @@ def launch_plain(
     writes: Sequence[Path] = (),  # noqa: ARG001
     folder: Path | None = None,
 ) -> Running:
-    """A plain process, in a group of its own; where its folder does not matter, not in this process's.
+    """A plain process, in a group of its own; if its folder does not matter, not in this process's.
 
     Python would import from there: a project's `json.py` in the place of its own.
     """
@@ -114,19 +114,19 @@ def launch_plain(
 
 
 def open_own(path: Path, flags: int) -> int:
-    """A descriptor of the file `path`, made where it is missing. Raises RunError for anything but a regular file."""
+    """A descriptor of the file `path`, made if it is missing. Raises RunError for anything but a regular file."""
     try:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror}; remove what stands there") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise RunError(f"{path} is no regular file: remove what stands there")
+        raise RunError(f"{path} is not a regular file: remove what stands there")
     return descriptor
 
 
 class Log:
-    """What a child says on its error stream, as a file of bounded size: beyond that it is begun anew."""
+    """A child's error stream, as a file of bounded size: beyond that it begins again."""
 
     def __init__(self, path: Path) -> None:
         """Add to the file `path`. Raises RunError for anything but a regular file."""
@@ -146,17 +146,17 @@ class Log:
 
 
 def log_tail(log: Path) -> str:
-    """The last lines of a log; nothing where there is none."""
+    """The last lines of a log; nothing if there is none."""
     try:
         descriptor = os.open(log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return ""
-    told = os.fstat(descriptor)
-    if not stat.S_ISREG(told.st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         return ""
     with os.fdopen(descriptor, "rb") as stream:
-        stream.seek(max(0, told.st_size - _TAIL))
+        stream.seek(max(0, status.st_size - _TAIL))
         return "\n".join(stream.read(_TAIL).decode("utf-8", "replace").splitlines()[-_LAST_LINES:])
 
 
@@ -224,7 +224,7 @@ class Hearing:
         return [key.fileobj for key in self._selector.get_map().values()]  # type: ignore[misc]
 
     def _chunk(self, stream: IO[bytes]) -> bytes:
-        """What there is to be read; nothing at the end, and where nothing has come."""
+        """What there is to be read; nothing at the end, or if nothing has come."""
         try:
             return os.read(stream.fileno(), _READ)
         except OSError:
@@ -258,16 +258,16 @@ class Hearing:
 def heard(running: Running, log: Path) -> Iterator[Hearing]:
     """Listen to a child until the block ends; what it still said then is in the log, and the child is gone.
 
-    Raises RunError where the log cannot be written.
+    Raises RunError if the log cannot be written.
     """
     try:
-        written = Log(log)
+        log_file = Log(log)
     except BaseException:
         running.stop(grace_seconds=0)
         raise
-    hearing = Hearing(running.process, written)
+    hearing = Hearing(running.process, log_file)
     try:
         yield hearing
     finally:
         hearing.close()
-        written.close()
+        log_file.close()
