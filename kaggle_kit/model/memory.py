@@ -94,15 +94,15 @@ def cache_tokens(model: Architecture, space: float, *, parallel: int = 1, block:
 def layouts(checkpoint: Checkpoint, target: Target, *, context: int, mean_tokens: float) -> list[Layout]:
     """Every layout of the target's cards for prompts of up to `context` tokens, `mean_tokens` on average."""
     cards = max(1, target.gpus)
-    ways = [("one card", 1, 1, 1)] if target.gpus else [("this machine's CPU", 1, 1, 1)]
-    ways += [(f"data parallel {cards}", 1, 1, cards)] if cards > 1 else []
+    candidates = [("one card", 1, 1, 1)] if target.gpus else [("this machine's CPU", 1, 1, 1)]
+    candidates += [(f"data parallel {cards}", 1, 1, cards)] if cards > 1 else []
     sizes = [size for size in range(2, cards + 1) if cards % size == 0]
-    ways += [(f"tensor parallel {size}", size, 1, cards // size) for size in sizes]
-    ways += [(f"pipeline {size}", 1, size, cards // size) for size in sizes]
+    candidates += [(f"tensor parallel {size}", size, 1, cards // size) for size in sizes]
+    candidates += [(f"pipeline {size}", 1, size, cards // size) for size in sizes]
     room = card_room(target)
     return [
         _layout(checkpoint, target, name, parallel, stages, replicas, room, context, mean_tokens)
-        for name, parallel, stages, replicas in ways
+        for name, parallel, stages, replicas in candidates
     ]
 
 
@@ -119,18 +119,20 @@ def _layout(
 ) -> Layout:
     busiest = _stage(checkpoint, stages)
     model = busiest.architecture
-    given = target.engine_options
+    options = target.engine_options
     if not target.gpus:
         # As the runtime plans for a CPU: one step holds the longest prompt.
         steps = [max(4096, context + 1)]
     else:
-        fixed_step = "max_num_batched_tokens" in given
-        steps = [whole_option(given, "max_num_batched_tokens")] if fixed_step else list(BATCHES)
+        steps = list(BATCHES)
+        if "max_num_batched_tokens" in options:
+            steps = [whole_option(options, "max_num_batched_tokens")]
     for batch in steps:
-        sequences = whole_option(given, "max_num_seqs", sequences_of(batch, mean_tokens))
+        sequences = whole_option(options, "max_num_seqs", sequences_of(batch, mean_tokens))
         parts = card_memory(busiest, parallel=parallel, batch=batch, sequences=sequences, longest=context)
         if parts.total <= room:
             break
+
     fixed = parts.weights + parts.activations + parts.logits + parts.inside
     per_token = model.kv_bytes_per_token / min(parallel, model.kv_heads)
     longest = math.floor((room - fixed) / per_token) - batch - 1
@@ -138,6 +140,7 @@ def _layout(
     per_batch_token = per_token + parts.activations / batch
     widest = math.floor((room - parts.total) / per_batch_token) + batch
     block = BLOCK if target.gpus else CPU_BLOCK
+
     return Layout(
         name=name,
         cards=parallel * stages,

@@ -53,21 +53,23 @@ def refuse_misfit(source: Inspection, groups: int | None) -> None:
         outputs, inputs = tensor.shape
         if groups is None:
             if inputs % _STEP or outputs % _STEP:
-                told = f"{name} has {inputs:,} inputs and {outputs:,} outputs"
-                raise ModelError(f"{told}; vLLM's int8 kernels take multiples of {_STEP}: take --scheme w4a16")
+                sizes = f"{inputs:,} inputs and {outputs:,} outputs"
+                raise ModelError(
+                    f"{name} has {sizes}; vLLM's int8 kernels take multiples of {_STEP}: take --scheme w4a16"
+                )
             continue
         if inputs % groups:
+            better = next((size for size in (64, 32) if inputs % size == 0), "of a divisor")
             raise ModelError(
-                f"{name} has {inputs:,} inputs, which groups of {groups} do not fill; "
-                f"take --group-size {next((size for size in (64, 32) if inputs % size == 0), 'of a divisor')}"
+                f"{name} has {inputs:,} inputs, which groups of {groups} do not fill; take --group-size {better}"
             )
         if outputs % 64:
             raise ModelError(f"{name} has {outputs:,} outputs; AutoAWQ takes multiples of 64")
 
 
 def compute_type(numbers: int, *, where: Path) -> str:
-    """What a model of so many numbers is computed in: float32, the most exact, where the memory holds the model so;
-    else the checkpoint's own type ("auto"), or float16 where a card here has no bfloat16 (below compute capability
+    """What a model of so many numbers is computed in: float32, the most exact, if the memory holds the model so;
+    else the checkpoint's own type ("auto"), or float16 if a card here has no bfloat16 (below compute capability
     8.0: NVIDIA). Raises ModelError if the memory holds neither; `where` is the model's folder.
     """
     import psutil
@@ -87,7 +89,7 @@ def compute_type(numbers: int, *, where: Path) -> str:
 def make_view(model: Path, folder: Path, *, old: bool = True) -> Path:
     """Make `folder` the view of `model`: links to the weights and their index, and nothing that could run.
 
-    `old`: for transformers 4. Raises ModelError for a config.json that the old words cannot say.
+    `old`: for transformers 4. Raises ModelError for a config.json that the old names cannot express.
     """
     folder.mkdir(parents=True)
     config = read_config(model)
@@ -107,18 +109,20 @@ def old_words(config: Mapping[str, Any], *, where: Path) -> dict[str, Any]:
     `dtype` was `torch_dtype`; `rope_parameters` (with `rope_theta` in it) was `rope_theta` and `rope_scaling`: an old
     reader takes no notice of it and silently goes on with a theta of 10,000 (transformers, migration guide of v5).
     """
-    found = {key: value for key, value in config.items() if key != "dtype"}
-    found.setdefault("torch_dtype", config.get("dtype"))
-    rope = found.pop("rope_parameters", None)
+    renamed = {key: value for key, value in config.items() if key != "dtype"}
+    renamed.setdefault("torch_dtype", config.get("dtype"))
+    rope = renamed.pop("rope_parameters", None)
     if rope is None:
-        return found
+        return renamed
     if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
-        raise ModelError(f"{where}: rope_parameters by kind of layer cannot be said to AutoAWQ's transformers 4.51.3")
+        raise ModelError(
+            f"{where}: rope_parameters by kind of layer cannot be written for AutoAWQ's transformers 4.51.3"
+        )
     rope = dict(rope)
     if (theta := rope.pop("rope_theta", None)) is not None:
-        found.setdefault("rope_theta", theta)
+        renamed.setdefault("rope_theta", theta)
     if (share := rope.pop("partial_rotary_factor", None)) is not None:
-        found.setdefault("partial_rotary_factor", share)
+        renamed.setdefault("partial_rotary_factor", share)
     if rope.get("rope_type", "default") != "default":
-        found.setdefault("rope_scaling", rope)
-    return found
+        renamed.setdefault("rope_scaling", rope)
+    return renamed

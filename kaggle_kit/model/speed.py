@@ -1,4 +1,4 @@
-"""How long rows take where only prompts are read: work in FLOP, and the card's rate, measured or assumed by name.
+"""How long rows take if only prompts are read: work in FLOP, and the card's rate, measured or assumed by name.
 
 Work of a prompt of n tokens, with P numbers in the layers' matrices, L layers, H heads of D numbers, hidden size h and
 V words: 2·P·n for the matrices; 2·L·H·D·n² for causal attention (queries with keys and probabilities with values, 2·n²
@@ -85,7 +85,7 @@ def prompt_flops(checkpoint: Checkpoint, tokens: float) -> float:
 
 
 def speed_of(checkpoint: Checkpoint, target: Target, rates: Rates | None, wanted: str | None = None) -> Speed:
-    """The rate of one card of the target: measured where `rates` has the kernel, else a named share of the card's peak.
+    """The rate of one card of the target: measured if `rates` has the kernel, else a named share of the card's peak.
 
     `wanted` is a 4-bit kernel by name. Raises UsageError for a target whose card nobody knows, and if that kernel or
     all of them cannot run.
@@ -97,22 +97,24 @@ def speed_of(checkpoint: Checkpoint, target: Target, rates: Rates | None, wanted
     card = CARDS.get(target.gpu_name or "")
     if card is None:
         raise UsageError(
-            f"nobody has measured {target.gpu_name or 'the processor of ' + target.name}, so no time can be told; "
+            f"nobody has measured {target.gpu_name or 'the processor of ' + target.name}, so no time can be given; "
             f"measure it (kit bench), and put the rates into rates/{target.name}.json"
         )
+
     hopper = target.capability == (9, 0)
     relative = (_HOPPER if hopper else _ELSEWHERE).get(kernel, 1.0)
-    told = kernel
+    source = kernel
     if kernel in _ELSEWHERE:
         # Turing, Ada and Hopper all multiply int8 at twice their fp16 rate.
+        base = "Machete" if hopper else "the 4-bit rate"
         where = "measured on an H200" if hopper else "as on an H200; nobody has measured it on this card"
-        told = f"{kernel}, {relative} times {'Machete' if hopper else 'the 4-bit rate'}, {where}"
-    why = f"assumed: {card.share * relative:.0%} {card.why} ({told})"
+        source = f"{kernel}, {relative} times {base}, {where}"
+    why = f"assumed: {card.share * relative:.0%} {card.why} ({source})"
     return Speed(card.peak * card.share * relative, kernel, why, measured=False)
 
 
 def kernel_of(checkpoint: Checkpoint, target: Target, rates: Rates | None, wanted: str | None = None) -> str:
-    """The kernel of a model's matrices on a target; `wanted` is taken where the model has 4 bits and the target cards.
+    """The kernel of a model's matrices on a target; `wanted` is taken if the model has 4 bits and the target cards.
 
     Raises UsageError if that kernel, or every 4-bit one, cannot run there.
     """
@@ -170,7 +172,7 @@ def tokens_in(checkpoint: Checkpoint, layout: Layout, speed: Speed, link: float,
 
 
 def link_of(target: Target) -> float:
-    """Bytes a second between two of the target's cards; without end where there is one."""
+    """Bytes a second between two of the target's cards; without end if there is one."""
     card = CARDS.get(target.gpu_name or "")
     return card.link if card and target.gpus > 1 else math.inf
 
@@ -236,14 +238,14 @@ def read_lengths(path: Path) -> Lengths:
     if not counts or min(counts) < 1 or min(counts.values()) < 1:
         raise DataError(f"{path}: every line needs a length of 1 or more and as many rows")
     if max(counts) > _MOST_TOKENS or sum(counts.values()) > _MOST_ROWS:
-        raise DataError(f"{path}: at most {_MOST_TOKENS:,} tokens and {_MOST_ROWS:,} rows can be reckoned with")
+        raise DataError(f"{path}: at most {_MOST_TOKENS:,} tokens and {_MOST_ROWS:,} rows can be counted with")
     return Lengths(dict(counts), f"{path}: {sum(counts.values()):,} rows")
 
 
 def _pairs(text: str) -> list[list[str]]:
     lines = [line for line in csv.reader(text.splitlines()) if line]
     if any(len(line) != 2 for line in lines):
-        raise ValueError("a line has not two values")
+        raise ValueError("a line does not have two values")
     return lines if lines and lines[0][0].strip().isdigit() else lines[1:]
 
 

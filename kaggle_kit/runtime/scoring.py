@@ -50,7 +50,7 @@ class Progress:
 
 @dataclass
 class _Pass:
-    """One pass on its way: the rows in their order, and how many were given to the engine and came back.
+    """One pass on its way: the rows in their order, and how many were sent to the engine and came back.
 
     `lengths` are the prompts' tokens; `shared` names each row's copies. `stopped`: no time is left for the rest.
     """
@@ -60,7 +60,7 @@ class _Pass:
     lengths: Sequence[int]
     budget: int
     shared: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    given: int = 0
+    sent: int = 0
     done: int = 0
     stopped: bool = False
 
@@ -103,10 +103,10 @@ class Scorer:
 
         run = _Pass(PLAIN, queue, lengths, self.governor.full, shared)
         for chunk in probes:
-            self._flow(self._plain_chunks(run, prompts, until=run.given + len(chunk), probing=True), run)
+            self._flow(self._plain_chunks(run, prompts, until=run.sent + len(chunk), probing=True), run)
         self._flow(self._plain_chunks(run, prompts, until=len(sure)), run)
-        while run.given < len(queue) and not run.stopped:
-            self._flow(self._plain_chunks(run, prompts, until=run.given + 1), run)
+        while run.sent < len(queue) and not run.stopped:
+            self._flow(self._plain_chunks(run, prompts, until=run.sent + 1), run)
 
     def swapped_pass(self, prompts: Mapping[str, Prompt], task: Task, *, done: Mapping[str, Entry]) -> None:
         """Score rows again with the fields exchanged, the most promising first, while there is time.
@@ -132,41 +132,41 @@ class Scorer:
         mirrored = {**task.field_pairs, **{other: name for name, other in task.field_pairs.items()}}
         run = _Pass(SWAPPED, queue, lengths, self.builder.budget)
         self._flow(self._swapped_chunks(run, prompts, mirrored, until=sure), run)
-        while run.given < len(queue) and not run.stopped:
-            self._flow(self._swapped_chunks(run, prompts, mirrored, until=run.given + 1), run)
+        while run.sent < len(queue) and not run.stopped:
+            self._flow(self._swapped_chunks(run, prompts, mirrored, until=run.sent + 1), run)
 
     def _plain_chunks(
         self, run: _Pass, prompts: Mapping[str, Prompt], *, until: int, probing: bool = False
     ) -> Iterator[Chunk]:
         """The rows up to `until`, each chunk as large and its prompts as long as the time allows when it is taken."""
-        while run.given < until:
+        while run.sent < until:
             self._count_what_the_engine_has()
-            size = until - run.given if probing else min(self.chunk_rows, until - run.given)
-            allowance = self._allowance(run.lengths[run.given :], probing=size if probing else 0)
-            ids = run.queue[run.given : run.given + min(size, allowance.rows)]
+            size = until - run.sent if probing else min(self.chunk_rows, until - run.sent)
+            allowance = self._allowance(run.lengths[run.sent :], probing=size if probing else 0)
+            ids = run.queue[run.sent : run.sent + min(size, allowance.rows)]
             chunk = self._within([(row_id, prompts[row_id]) for row_id in ids], allowance.tokens)
             chunk = chunk[: self._affordable([len(prompt.token_ids) for _, prompt in chunk])]
             if not chunk:
                 run.stopped = True
                 return
-            run.given += len(chunk)
+            run.sent += len(chunk)
             run.budget = allowance.tokens
             yield chunk
 
     def _swapped_chunks(
         self, run: _Pass, prompts: Mapping[str, Prompt], mirrored: Mapping[str, str], *, until: int
     ) -> Iterator[Chunk]:
-        while run.given < until:
+        while run.sent < until:
             self._count_what_the_engine_has()
-            most = min(self.chunk_rows, until - run.given)
-            size = min(most, self._affordable(run.lengths[run.given :]))
+            most = min(self.chunk_rows, until - run.sent)
+            size = min(most, self._affordable(run.lengths[run.sent :]))
             if not size:
                 run.stopped = True
                 return
-            ids = run.queue[run.given : run.given + size]
+            ids = run.queue[run.sent : run.sent + size]
             plain = [prompts[row_id].kept for row_id in ids]
             turns = [{name: row[mirrored.get(name, name)] for name in row} for row in plain]
-            run.given += size
+            run.sent += size
             yield list(zip(ids, self.builder.build(turns), strict=True))
 
     def _count_what_the_engine_has(self) -> None:

@@ -305,7 +305,7 @@ def test_an_index_that_maps_no_names_to_files_is_none(tmp_path, mapped):
     """Whatever stands in its place."""
     folder = _folder(tmp_path)
     (folder / INDEX).write_text(json.dumps({"weight_map": mapped}))
-    assert any("is no index" in problem.what for problem in inspect_model(folder, tokenizer=False).errors)
+    assert any("is not an index" in problem.what for problem in inspect_model(folder, tokenizer=False).errors)
 
 
 def test_layers_that_are_not_alike_are_compared_in_time(tmp_path):
