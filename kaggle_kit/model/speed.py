@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import DataError, OutsideError, UsageError
 from kaggle_kit.outside import MEGA, parse_json, read_text
+from kaggle_kit.runtime.governor import largest
 from kaggle_kit.runtime.job import Job
-from kaggle_kit.runtime.kernels import choose_kernel
+from kaggle_kit.runtime.kernels import HOPPER_RATES, choose_kernel
 from kaggle_kit.runtime.prepare import open_job, prepare
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ CARDS = {
 }
 INT8 = "int8"
 """The kernel of int8 weights and activations: CUTLASS's on a GPU."""
-_HOPPER = {"machete": 1.0, "plain": 0.80, "marlin": 0.46, "marlin-int8": 0.64, "dense": 0.87, INT8: 1.48}
+_HOPPER = {**HOPPER_RATES, "marlin-int8": 0.64, "dense": 0.87, INT8: 1.48}
 """Rates of the kernels on an H200, of Machete's; int8 activations make 1.38 of Marlin's there."""
 _ELSEWHERE = {INT8: 1.48, "marlin-int8": 1.38}
 """Rates on other cards, of the rate in 4 bits there."""
@@ -156,19 +157,14 @@ def total_seconds(
 
 def tokens_in(checkpoint: Checkpoint, layout: Layout, speed: Speed, link: float, *, rows: int, seconds: float) -> int:
     """The most tokens a row (all alike) for which `rows` rows end within `seconds`; 0 if not even one does."""
-    each = seconds / rows
-    if row_seconds(checkpoint, layout, speed, link, 1) > each:
-        return 0
-    low, high = 1, 2
-    while row_seconds(checkpoint, layout, speed, link, high) <= each and high < 1 << 22:
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        if row_seconds(checkpoint, layout, speed, link, middle) <= each:
-            low = middle
-        else:
-            high = middle
-    return low
+
+    def in_time(tokens: int) -> bool:
+        return row_seconds(checkpoint, layout, speed, link, tokens) <= seconds / rows
+
+    high = 1
+    while in_time(high) and high < 1 << 22:
+        high *= 2
+    return largest(high // 2, high, in_time)
 
 
 def link_of(target: Target) -> float:

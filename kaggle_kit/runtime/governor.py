@@ -187,15 +187,8 @@ class Governor:
         loads = _CutLoads(lengths)
         if self._p95(loads.at(self.least), spread) > left:
             return Allowance(self.least, self._fitting(lengths, tokens=self.least, left=left))
-
-        fits, fails = self.least, self.full
-        while fails - fits > 1:
-            middle = (fits + fails) // 2
-            if self._p95(loads.at(middle), spread) <= left:
-                fits = middle
-            else:
-                fails = middle
-        return Allowance(fits, len(lengths))
+        tokens = largest(self.least, self.full, lambda tokens: self._p95(loads.at(tokens), spread) <= left)
+        return Allowance(tokens, len(lengths))
 
     def finish(self, lengths: Lengths, *, tokens: int | None = None) -> Finish | None:
         """When the rows of `lengths` would be done, each cut to `tokens` (default: the full budget).
@@ -240,15 +233,21 @@ class Governor:
         array = array[:most]
         sums, squares = np.cumsum(array), np.cumsum(array * array)
 
-        fits, fails = 0, most + 1
-        while fails - fits > 1:
-            middle = (fits + fails) // 2
-            load = Load(float(middle), float(sums[middle - 1]), float(squares[middle - 1]))
-            if self._p95(load) <= left:
-                fits = middle
-            else:
-                fails = middle
-        return fits
+        def in_time(rows: int) -> bool:
+            return self._p95(Load(float(rows), float(sums[rows - 1]), float(squares[rows - 1]))) <= left
+
+        return largest(0, most + 1, in_time)
+
+
+def largest(fits: int, fails: int, test: Callable[[int], bool]) -> int:
+    """The largest number that passes `test`, from `fits`, which does, to below `fails`, which does not."""
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        if test(middle):
+            fits = middle
+        else:
+            fails = middle
+    return fits
 
 
 def _with_reserve(estimate: Estimate) -> float:

@@ -174,8 +174,12 @@ def _checked(parts: Sequence[tuple[Path, Manifest]]) -> list[Wheel]:
     return sorted(wheels, key=lambda wheel: wheel.name)
 
 
+def _running_python() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
 def _for_this_python(manifest: Manifest, folder: Path) -> list[str]:
-    running = f"{sys.version_info.major}.{sys.version_info.minor}"
+    running = _running_python()
     pythons = _texts(manifest.extra.get("pythons"))
     if pythons and running not in pythons:
         raise WheelhouseError(
@@ -200,12 +204,11 @@ def _as_found(entry: FileEntry, folder: Path) -> FileEntry:
 
 
 def _make_space(parts: Sequence[tuple[Path, Manifest]], scratch: Path) -> None:
-    running = f"{sys.version_info.major}.{sys.version_info.minor}"
     needed = 0
     for _, manifest in parts:
         sizes: Any = manifest.extra.get("installed_bytes") or {}
         guess = int(sum(entry.size for entry in manifest.files) * UNPACKED)
-        needed += int(sizes.get(running, guess))
+        needed += int(sizes.get(_running_python(), guess))
     scratch.mkdir(parents=True, exist_ok=True)
     leftovers = [path for name in _EARLIER if (path := scratch / name).exists()]
     removed = ", now that the environment of an earlier run is removed from there" if leftovers else ""
@@ -295,13 +298,16 @@ def _install(installer: Installer, requirements: Path, python: Path, scratch: Pa
     where = ["--target", str(place)] if place else []
     if place:
         shutil.rmtree(place, ignore_errors=True)
-    fixed = ["--no-index", "--no-deps", *where, "-r", str(requirements)]
+    own = "--offline" if installer.name == "uv" else "--quiet"
+    options = [own, "--no-index", "--no-deps", *where, "-r", str(requirements)]
+    _run(_install_command(installer, python, options), scratch, installer.advice)
+
+
+def _install_command(installer: Installer, python: Path, options: Sequence[str]) -> list[str]:
     if installer.name == "uv":
-        command = [*installer.program, "pip", "install", "--python", str(python), "--offline", *fixed]
-    else:
-        quiet = ["--quiet", "--no-compile", "--no-cache-dir", "--no-warn-conflicts", "--no-warn-script-location"]
-        command = [*installer.program, "--python", str(python), "install", *quiet, *fixed]
-    _run(command, scratch, installer.advice)
+        return [*installer.program, "pip", "install", "--python", str(python), *options]
+    quiet = ["--no-compile", "--no-cache-dir", "--no-warn-conflicts", "--no-warn-script-location"]
+    return [*installer.program, "--python", str(python), "install", *quiet, *options]
 
 
 def _run(command: Sequence[str], scratch: Path, advice: str) -> None:
@@ -354,11 +360,10 @@ _PIN_ANOTHER = "pin an image that has one of them (image, in kit.toml)"
 
 def refuse_python(pythons: Sequence[str]) -> None:
     """Raise WheelhouseError if the running Python is none of `pythons` ("3.12"), for which the packages are."""
-    running = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if running not in pythons:
+    if _running_python() not in pythons:
         raise WheelhouseError(
-            f"this is Python {running}, and the packages of this notebook are locked for {' and '.join(pythons)}; "
-            f"pin an image with such a Python (image, in kit.toml)"
+            f"this is Python {_running_python()}, and the packages of this notebook are locked for "
+            f"{' and '.join(pythons)}; pin an image with such a Python (image, in kit.toml)"
         )
 
 
@@ -393,13 +398,10 @@ def install_from_index(*, wheels: str, archives: str, scratch: Path, with_uv: bo
 def _add(installer: Installer, python: Path, lines: str, options: Sequence[str], scratch: Path) -> None:
     requirements = scratch / "requirements.txt"
     requirements.write_text(lines + "\n", encoding="utf-8")
-    fixed = [*options, "--require-hashes", "--no-deps", "--quiet", "-r", str(requirements)]
-    if installer.name == "uv":
-        command = [*installer.program, "pip", "install", "--python", str(python), *fixed]
-    else:
-        quiet = ["--no-compile", "--no-cache-dir", "--no-warn-conflicts", "--no-warn-script-location"]
-        command = [*installer.program, "--python", str(python), "install", *quiet, *fixed]
-    run_installer(command, scratch, _environment(python), advice=installer.advice)
+    command = _install_command(
+        installer, python, [*options, "--require-hashes", "--no-deps", "--quiet", "-r", str(requirements)]
+    )
+    run_installer(command, scratch, _index_environment(python), advice=installer.advice)
 
 
 def is_index_setting(name: str) -> bool:
@@ -407,7 +409,7 @@ def is_index_setting(name: str) -> bool:
     return name in _INDEX_SETTINGS or name.startswith(_OF_SINGLE_INDEXES)
 
 
-def _environment(python: Path) -> Mapping[str, str]:
+def _index_environment(python: Path) -> Mapping[str, str]:
     settings = {name: value for name, value in os.environ.items() if is_index_setting(name)}
     # A build calls the environment's own programs.
     path = os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)])

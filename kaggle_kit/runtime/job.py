@@ -16,6 +16,8 @@ from kaggle_kit.runtime.manifest import MANIFEST
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_PATHS = ("test", "model", "journal")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -67,21 +69,9 @@ class Job:
 
     def write(self, path: Path) -> None:
         """Write the job for the worker."""
-        body = {
-            "task": self.task.to_json(),
-            "test": str(self.test),
-            "id_column": self.id_column,
-            "model": str(self.model),
-            "journal": str(self.journal),
-            "token_budget": self.token_budget,
-            "engine": self.engine,
-            "engine_version": list(self.engine_version),
-            "engine_options": dict(self.engine_options),
-            "environment": dict(self.environment),
-            "deadline": self.deadline,
-            "swapped": self.swapped,
-            "share": self.share,
-        }
+        paths = {name: str(getattr(self, name)) for name in _PATHS}
+        tables = {"engine_options": dict(self.engine_options), "environment": dict(self.environment)}
+        body = vars(self) | paths | tables | {"task": self.task.to_json()}
         # Never sorted: the order of the labels is the order of the scores.
         write_atomic(path, json.dumps(body, indent=2) + "\n")
 
@@ -89,21 +79,9 @@ class Job:
 def read_job(path: Path) -> Job:
     """Read what `Job.write` wrote."""
     body = json.loads(path.read_text(encoding="utf-8"))
-    return Job(
-        task=Task(**body["task"]),
-        test=Path(body["test"]),
-        id_column=body["id_column"],
-        model=Path(body["model"]),
-        journal=Path(body["journal"]),
-        token_budget=body["token_budget"],
-        engine_options=body["engine_options"],
-        environment=body["environment"],
-        engine=body["engine"],
-        engine_version=tuple(body["engine_version"]),
-        deadline=body["deadline"],
-        swapped=body["swapped"],
-        share=tuple(body["share"]),
-    )
+    paths = {name: Path(body[name]) for name in _PATHS}
+    tuples = {name: tuple(body[name]) for name in ("engine_version", "share")}
+    return Job(**{**body, **paths, **tuples, "task": Task(**body["task"])})
 
 
 ROW_FORMATS = ("turns", "text")

@@ -220,15 +220,7 @@ _MOST_FLAGS = 16
 
 
 def _to_list(entry: Entry) -> list[Any]:
-    return [
-        entry.id,
-        entry.tokens,
-        list(entry.cut),
-        None if entry.log_probabilities is None else list(entry.log_probabilities),
-        entry.mass,
-        entry.problem,
-        list(entry.flags),
-    ]
+    return [list(value) if isinstance(value, tuple) else value for value in vars(entry).values()]
 
 
 def _from_list(values: Any, *, labels: int) -> Entry:

@@ -39,7 +39,8 @@ _LEAST_CAPABILITY = {"awq": (7, 5), "gptq": (6, 0), "compressed-tensors": (7, 0)
 _INT8_FROM, _INT8_BELOW = (7, 5), (10, 0)
 """Cards that multiply int8 activations in vLLM: from compressed_tensors_w8a8_int8.py's own limit to where its CUTLASS
 kernels end (csrc/quantization/w8a8/cutlass: "Int8 not supported on SM100")."""
-_HOPPER_MEASURED = {"machete": 1.0, "plain": 0.80, "marlin": 0.46}
+HOPPER_RATES = {"machete": 1.0, "plain": 0.80, "marlin": 0.46}
+"""Of Machete's on an H200."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def choose_kernel(
         listed = ", ".join(f"{name} {rate:,.0f}" for name, rate in fastest_first)
         why = f"measured on this target, in tokens/s: {listed}"
     elif capability == (9, 0):
-        best = max(possible, key=lambda name: _HOPPER_MEASURED[name])
+        best = max(possible, key=lambda name: HOPPER_RATES[name])
         why = "on an H200 Machete 1, plain 0.80, Marlin 0.46 of its rate"
     else:
         best = "marlin" if "marlin" in possible else possible[0]

@@ -81,10 +81,7 @@ def make_manifest(folder: Path, *, kind: str, name: str, extra: Mapping[str, obj
 
 def dump_manifest(manifest: Manifest) -> str:
     """The text of `manifest.json`: keys sorted, files by path."""
-    files = [
-        {"path": entry.path, "sha256": entry.sha256, "size": entry.size}
-        for entry in sorted(manifest.files, key=lambda entry: entry.path)
-    ]
+    files = [vars(entry) for entry in sorted(manifest.files, key=lambda entry: entry.path)]
     body = {**manifest.extra, "kind": manifest.kind, "name": manifest.name, "version": VERSION, "files": files}
     return json.dumps(body, indent=2, sort_keys=True) + "\n"
 

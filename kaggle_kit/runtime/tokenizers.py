@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from kaggle_kit.errors import LabelError, ModelError, OutsideError
 from kaggle_kit.outside import MEGA, read_bytes
+from kaggle_kit.runtime.prompts import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import tokenizers
-
-    from kaggle_kit.runtime.prompts import Encoded
 
 
 TOKENIZER = "tokenizer.json"
@@ -27,21 +26,22 @@ _FREE_TOKENS = 4096
 _MOST_SPECIAL = 10_000
 
 
-class TextTokenizer(Protocol):
-    """What prompts, labels and the escaping of rows need of a tokenizer."""
-
-    @property
-    def special(self) -> tuple[str, ...]:
-        """The words that the tokenizer reads as special tokens wherever they stand in a text."""
-
-    def encode_batch(self, texts: Sequence[str]) -> Sequence[Encoded]:
-        """Each text tokenised, with the special tokens that the model expects at its start."""
+class PieceTokenizer(Protocol):
+    """What the label check needs of a tokenizer."""
 
     def encode(self, text: str) -> list[int]:
         """The token ids of `text`, with the special tokens that the model expects at its start."""
 
     def pieces(self, token_ids: list[int]) -> list[str]:
         """The vocabulary's own spelling of each token."""
+
+
+class TextTokenizer(Tokenizer, PieceTokenizer, Protocol):
+    """What prompts, labels and the escaping of rows need of a tokenizer."""
+
+    @property
+    def special(self) -> tuple[str, ...]:
+        """The words that the tokenizer reads as special tokens wherever they stand in a text."""
 
 
 class ModelTokenizer:
@@ -143,16 +143,6 @@ def rust_errors(name: str) -> Iterator[None]:
 
 
 _LISTED = 20
-
-
-class PieceTokenizer(Protocol):
-    """What the label check needs of a tokenizer."""
-
-    def encode(self, text: str) -> list[int]:
-        """The token ids of `text`, with the special tokens that the model expects at its start."""
-
-    def pieces(self, token_ids: list[int]) -> list[str]:
-        """The vocabulary's own spelling of each token."""
 
 
 def label_tokens(labels: Sequence[str], *, prompt: str, tokenizer: PieceTokenizer) -> tuple[int, ...]:
