@@ -171,7 +171,7 @@ def inspect_model(
 
 
 def _caught(read: Any, problems: list[Problem]) -> Any:
-    """What `read` gives; None and a problem of config.json where it raises ModelError."""
+    """What `read` gives; None and a problem of config.json if it raises ModelError."""
     try:
         return read()
     except ModelError as error:

@@ -4,7 +4,7 @@ Shapes, with p = 32 / bits numbers in one int32, g the group size, and a layer o
 AWQ (gemm): qweight (I, O/p), qzeros (I/g, O/p), scales (I/g, O). GPTQ: qweight (I/p, O), qzeros (I/g, O/p),
 scales (I/g, O), g_idx (I). compressed-tensors (pack-quantized): weight_packed (O, I/p), weight_scale (O, I/g),
 weight_zero_point (O/p, I/g), weight_shape (2); int-quantized: weight (O, I) in int8, weight_scale (O, 1) or (1), and
-input_scale (1) where the activations' scale does not come from each token. Source: vLLM 0.32,
+input_scale (1) if the activations' scale does not come from each token. Source: vLLM 0.32,
 model_executor/layers/quantization/{auto_awq, auto_gptq,compressed_tensors}."""
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def _never(*_: object, **__: object) -> bool:
 
 
 def _admit_zero_points() -> None:
-    """Let 4-bit weights with zero points pass for those without where Marlin's assertions compare them."""
+    """Let 4-bit weights with zero points pass for those without when Marlin's assertions compare them."""
     from vllm.model_executor.kernels.linear.mixed_precision.marlin import MarlinLinearKernel
     from vllm.scalar_type import scalar_types
 

@@ -131,18 +131,6 @@ def escape_special(text: str, special: Collection[str]) -> str:
     return text
 
 
-def build_prompt(
-    row: Mapping[str, Sequence[str]],
-    *,
-    template: Template,
-    shares: Mapping[str, float],
-    budget: int,
-    tokenizer: Tokenizer,
-) -> Prompt:
-    """The prompt of one row: see `PromptBuilder`."""
-    return PromptBuilder(template, shares, budget, tokenizer).build([row])[0]
-
-
 class PromptBuilder:
     """Makes prompts of at most `budget` tokens, special tokens included, by one template.
 
