@@ -33,7 +33,7 @@ sys.path[:0] = [str(HERE), str(ROOT)]
 import forms
 from machine import KAGGLE, facts
 
-from kaggle_kit.evaluation.solution import read_solution
+from kaggle_kit.evaluation.metrics import read_solution
 from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.bench import Measured, Trial, line, probe_rows, run_trials
 from kaggle_kit.runtime.bench_worker import measure

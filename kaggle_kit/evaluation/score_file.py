@@ -17,10 +17,10 @@ from kaggle_kit.evaluation.tables import check_ending, dump_csv, read_table, wri
 from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.checkpoint import read_checkpoint
 from kaggle_kit.runtime.combine import answers, read_calibration
-from kaggle_kit.runtime.figures import figures
 from kaggle_kit.runtime.journal import SWAPPED, Entry
 from kaggle_kit.runtime.launch import launch_plain
 from kaggle_kit.runtime.prompts import clean
+from kaggle_kit.runtime.record import count_rows
 from kaggle_kit.runtime.supervisor import read_entries, run_job
 
 if TYPE_CHECKING:
@@ -72,8 +72,9 @@ class Scored:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """The run's figures: see `runtime.figures`."""
-        return {**figures(self.ids, self.plain, self.swapped), "seconds": self.seconds, "stages": dict(self.stages)}
+        """The run's figures: `runtime.record.Counts`, and times in seconds."""
+        counts = count_rows(self.ids, self.plain, self.swapped)
+        return {**counts.to_json(), "seconds": self.seconds, "stages": dict(self.stages)}
 
 
 def state_folder(out: Path) -> Path:

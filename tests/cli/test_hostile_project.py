@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from desk import NOTEBOOK
 
-from kaggle_kit.remote.loopback.records import Dataset, Kernel
+from kaggle_kit.loopback.records import Dataset, Kernel
 
 SECRET = "0123-made-up-secret-of-the-user"
 MODEL = 'path = "model"\ndataset'
@@ -151,7 +151,7 @@ PLANTED = {
     "a target": ("targets/kaggle-t4x2.toml", ("build", "answer", "--unproved")),
     "rates": ("rates", ("build", "answer", "--unproved")),
     "wheels": ("wheels", ("wheels", "list", "--target", "local-cpu")),
-    "a lock": ("wheels/local-cpu.lock", ("wheels", "fetch", "--target", "local-cpu")),
+    "a lock": ("wheels/pylock.local-cpu.toml", ("wheels", "fetch", "--target", "local-cpu")),
     "a wheelhouse": ("wheels/local-cpu", ("wheels", "verify", "--target", "local-cpu")),
     "a rehearsal": ("runs/rehearsal-answer", ("rehearse", "answer", "--again")),
 }

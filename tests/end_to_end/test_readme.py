@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from kaggle_kit.loopback.runs import RunOutcome
+from kaggle_kit.loopback.server import LoopbackKaggle
+from kaggle_kit.loopback.service import Settings
 from kaggle_kit.project import load_project
-from kaggle_kit.remote.loopback.runs import RunOutcome
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
-from kaggle_kit.remote.loopback.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COPIED = ("kit.toml", "notebooks_src", "templates", "wheels/local-cpu.lock", "tests/demo")
+COPIED = ("kit.toml", "notebooks_src", "templates", "wheels/pylock.local-cpu.toml", "tests/demo")
 SPEAK_TO_KAGGLE = {"plan", "push", "status", "logs", "output", "submit", "quota", "pull"}
 
 

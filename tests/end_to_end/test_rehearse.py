@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kaggle_kit.remote.failed.failures import decode
+from kaggle_kit.remote.diagnosis import decode
 from kaggle_kit.runtime.manifest import dump_manifest, make_manifest
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ MODEL = "dataset your-kaggle-name/kit-demo-model"
 WATCHED = """
 import json, sys
 from kaggle_kit.cli.main import run
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
+from kaggle_kit.loopback.server import LoopbackKaggle
 servers, start = [], LoopbackKaggle.start
 def watched(self):
     servers.append(self)
@@ -54,7 +54,7 @@ class Rehearsal:
 def rehearse(tmp_path_factory):
     """A function: `kit rehearse lmsys WORDS` in a copy of the project, which `change` may edit before."""
     folder = tmp_path_factory.mktemp("rehearsed")
-    for name in ("kit.toml", "notebooks_src/lmsys.py", "wheels/local-cpu.lock"):
+    for name in ("kit.toml", "notebooks_src/lmsys.py", "wheels/pylock.local-cpu.toml"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, folder / name)
     for name in ("model", "data"):
