@@ -40,7 +40,7 @@ _LIBRARIES = ("transformers", "peft", "unsloth")
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter that fits: its hash, how many layers it changes, its rank, and what the author should know of it."""
+    """An adapter that fits: the hash of its files, the layers it changes, its rank, and notes for the author."""
 
     path: Path
     sha256: str
@@ -84,13 +84,17 @@ def check_adapter(path: Path, base: Inspection, *, tokenizer: bool = True) -> Ad
     if problems:
         more = f"\n  … and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         listed = "\n  ".join(problems[:_LISTED])
+        name = config.get("base_model_name_or_path")
+        hint = f"The adapter says that its base is {shown(name)}; " if name else ""
         raise ModelError(
             f"the adapter {path} does not fit the base {base.folder.root}:\n  {listed}{more}\n"
-            f"{_hint(config)}name the model that the adapter was trained on"
+            f"{hint}name the model that the adapter was trained on"
         )
+
+    hashes = "".join(sha256_file(path / name) for name in (CONFIG, WEIGHTS))
     return Adapter(
         path,
-        _digest(path),
+        hashlib.sha256(hashes.encode()).hexdigest(),
         len(content.layers),
         int(config["r"]),
         tuple(sorted({name.rpartition(".")[2] for name in content.layers})),
@@ -212,18 +216,8 @@ def _tokenizer_problems(path: Path, base: Path) -> list[str]:
     return [f"tokenizer.json: {count:,} tokens are not those of the base's vocabulary ({named})"]
 
 
-def _hint(config: Mapping[str, Any]) -> str:
-    name = config.get("base_model_name_or_path")
-    return f"The adapter says that its base is {shown(name)}; " if name else ""
-
-
 def _notes(config: Mapping[str, Any], base: Inspection) -> tuple[str, ...]:
     name = str(config.get("base_model_name_or_path") or "")
     if not name or name.rstrip("/").rpartition("/")[2] == base.folder.root.resolve().name:
         return ()
     return (f"the adapter names {shown(name)} as its base; every shape fits {base.folder.root}, which is used",)
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 over the hashes of both files."""
-    return hashlib.sha256("".join(sha256_file(path / name) for name in (CONFIG, WEIGHTS)).encode()).hexdigest()

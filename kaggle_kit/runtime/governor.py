@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.runtime.cost_model import CostModel, Estimate, Load, load_of
+from kaggle_kit.runtime.cost_model import CostModel, Load, load_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -221,7 +221,8 @@ class Governor:
 
     def _p95(self, load: Load, spread: float | None = None) -> float:
         """Seconds in which `load` is done in 19 of 20 cases, the reserve for stalls included."""
-        return _with_reserve(self.model.estimate(load, spread=spread))
+        seconds = self.model.estimate(load, spread=spread).p95
+        return seconds + min(STALL_SECONDS, STALL_SHARE * seconds) if math.isfinite(seconds) else math.inf
 
     def _fitting(self, lengths: Lengths, *, tokens: int, left: float) -> int:
         """How many rows from the first on fit into `left` seconds."""
@@ -248,11 +249,6 @@ def largest(fits: int, fails: int, test: Callable[[int], bool]) -> int:
         else:
             fails = middle
     return fits
-
-
-def _with_reserve(estimate: Estimate) -> float:
-    seconds = estimate.p95
-    return seconds + min(STALL_SECONDS, STALL_SHARE * seconds) if math.isfinite(seconds) else math.inf
 
 
 class _CutLoads:

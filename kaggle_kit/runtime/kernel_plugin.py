@@ -40,11 +40,7 @@ def _select_plain() -> None:
 
     if not hasattr(auto_awq, "check_marlin_supported"):
         raise AttributeError(f"this vLLM does not ask whether Marlin is supported: leave {VARIABLE} out")
-    auto_awq.check_marlin_supported = _never
-
-
-def _never(*_: object, **__: object) -> bool:
-    return False
+    auto_awq.check_marlin_supported = lambda *_, **__: False
 
 
 def _admit_zero_points() -> None:

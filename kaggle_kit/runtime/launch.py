@@ -132,13 +132,13 @@ class Log:
         """Add to the file `path`. Raises RunError for anything but a regular file."""
         self._stream = os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "ab", buffering=0)
 
-    def write(self, said: bytes) -> None:
+    def write(self, content: bytes) -> None:
         """Add to it. A full disk loses words, never the work."""
         with contextlib.suppress(OSError):
-            if os.fstat(self._stream.fileno()).st_size + len(said) > _MOST_LOG:
+            if os.fstat(self._stream.fileno()).st_size + len(content) > _MOST_LOG:
                 os.ftruncate(self._stream.fileno(), 0)
                 self._stream.write(b"[the log was longer than 32 MiB, and begins here again]\n")
-            self._stream.write(said)
+            self._stream.write(content)
 
     def close(self) -> None:
         """Close the file."""
