@@ -23,7 +23,7 @@ from kaggle_kit.runtime.bench import bench
 from kaggle_kit.runtime.engine_plan import EngineSetup
 from kaggle_kit.runtime.install import install_engine
 from kaggle_kit.runtime.job import Job, Task
-from kaggle_kit.runtime.machine import engine_version, find_gpus
+from kaggle_kit.runtime.machine import engine_version, find_cards
 
 BUDGET = 2047
 
@@ -56,7 +56,7 @@ def main() -> int:
         rows=2000,
         setup=EngineSetup(
             version=engine_version(parts),
-            cards=find_gpus(),
+            cards=find_cards(),
             options=told["engine_options"],
             environment=told["worker_environment"],
         ),

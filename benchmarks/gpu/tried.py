@@ -42,7 +42,7 @@ from kaggle_kit.runtime.engine_plan import EngineSetup
 from kaggle_kit.runtime.install import install_engine
 from kaggle_kit.runtime.job import Job, Task, read_job
 from kaggle_kit.runtime.kernels import KERNELS
-from kaggle_kit.runtime.machine import engine_version, find_gpus
+from kaggle_kit.runtime.machine import engine_version, find_cards
 
 BUDGET = 2047
 DEMO_BUDGET = 512
@@ -63,7 +63,7 @@ class Bench:
         self.scratch = KAGGLE / "temp" / "tried"
         self.installed = install_engine(self.parts, scratch=self.scratch)
         self.told = told
-        self.gpus = find_gpus()
+        self.gpus = find_cards()
         self.models: Path = args.models
         self.out: Path = args.out
         self.task = replace(Task(**told["task"]), rules={})

@@ -92,7 +92,7 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     from kaggle_kit.errors import UsageError
     from kaggle_kit.model.make_session import Stages
     from kaggle_kit.model.quantize import quantize as run
-    from kaggle_kit.runtime.machine import find_gpus
+    from kaggle_kit.runtime.machine import find_cards
     from kaggle_kit.wheelhouse.environments import quantizer_environment
 
     project = open_project(given["project_folder"])
@@ -105,7 +105,7 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     with fetch_progress() as progress:
         python = quantizer_environment(METHODS[given["method"]], progress=progress)
     since = time.monotonic()
-    made = run(order, python=python, tell=Stages(say), launch=seal.launch(cards=bool(find_gpus())))
+    made = run(order, python=python, tell=Stages(say), launch=seal.launch(cards=bool(find_cards())))
     seconds = time.monotonic() - since
     rows = given["rows"] if order.scheme == W8A8 and given["rows"] else PROOF_ROWS
     proof = None if given["no_proof"] else _prove(project, name, order, given, rows=rows)

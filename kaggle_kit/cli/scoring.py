@@ -103,7 +103,7 @@ def open_scoring(
     from kaggle_kit.evaluation.score_file import Scoring
     from kaggle_kit.notebook.source import notebook_task
     from kaggle_kit.runtime.engine_plan import EngineSetup
-    from kaggle_kit.runtime.machine import engine_gpus, engine_version, find_gpus
+    from kaggle_kit.runtime.machine import engine_cards, engine_version, find_cards
     from kaggle_kit.runtime.permitted import check_options
     from kaggle_kit.targets import load_target
     from kaggle_kit.targets.rates import load_rates
@@ -125,7 +125,7 @@ def open_scoring(
         wheelhouse = ready_wheelhouse(target, project=project.root, progress=progress)
     if wheelhouse.note:
         say(wheelhouse.note)
-    cards = find_gpus() if python else engine_gpus([wheelhouse.folder])
+    cards = find_cards() if python else engine_cards([wheelhouse.folder])
     return Scoring(
         task=task,
         model=project.model_folder(model),

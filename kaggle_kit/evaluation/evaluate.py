@@ -22,7 +22,7 @@ from kaggle_kit.evaluation.texts import PromptMaker, text_facts
 from kaggle_kit.files import sha256_file
 from kaggle_kit.runtime.combine import CALIBRATION, read_calibration
 from kaggle_kit.runtime.journal import PLAIN, SWAPPED, Entry
-from kaggle_kit.runtime.machine import find_gpus
+from kaggle_kit.runtime.machine import find_cards
 from kaggle_kit.runtime.manifest import MANIFEST
 from kaggle_kit.runtime.rows import read_rows
 
@@ -214,7 +214,7 @@ def _facts(source: Path, scored: Scored, scoring: Scoring, names: Names) -> dict
 
 
 def _machine() -> str:
-    cards = find_gpus()
+    cards = find_cards()
     kinds = Counter(f"{card.memory / 1e9:.0f} GB (sm_{card.capability[0]}{card.capability[1]})" for card in cards)
     listed = ", ".join(f"{count} x GPU of {kind}" for kind, count in kinds.items())
     return f"{platform.machine()}, {listed or 'no GPU'}"

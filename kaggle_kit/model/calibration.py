@@ -44,7 +44,7 @@ class CalibrationPrompts:
     row_ids: tuple[str, ...]
     token_ids: tuple[tuple[int, ...], ...]
     digests: tuple[str, ...]
-    """What tells each row by its texts, wherever it stands: see `row_digest`."""
+    """What identifies each row by its texts, wherever it stands: see `row_digest`."""
 
     @property
     def tokens(self) -> int:
@@ -58,22 +58,24 @@ class CalibrationPrompts:
 
 
 def calibration_prompts(source: CalibrationSource, *, model: Path) -> CalibrationPrompts:
-    """Draw `source.rows` rows (all, where there are fewer) and build their prompts with the tokenizer of `model`.
+    """Draw `source.rows` rows (all, if there are fewer) and build their prompts with the tokenizer of `model`.
 
     Rows that no model would see (unreadable ones, and those for which a rule stands) are left out; the same seed draws
-    the same rows. Raises DataError where no row is left, or the table does not fit the task; ModelError and LabelError
-    where model and task do not fit together.
+    the same rows. Raises DataError if no row is left, or the table does not fit the task; ModelError and LabelError
+    if model and task do not fit together.
     """
     template, tokenizer, _ = open_prompt(source.task, model)
     builder = PromptBuilder(template, source.task.fields, source.budget, tokenizer)
     places = [place for place, row in enumerate(_rows(source)) if settle(row, source.task) is None]
     if not places:
         raise DataError(f"{source.table} has no row that the model would see: there is nothing to calibrate on")
+
     drawn = set(random.Random(source.seed).sample(places, min(source.rows, len(places))))  # noqa: S311
     rows = [row for place, row in enumerate(_rows(source)) if place in drawn]
     special = tokenizer.special
     turns = [{name: [escape_special(turn, special) for turn in row.turns[name]] for name in row.turns} for row in rows]
     prompts = builder.build(turns)
+
     return CalibrationPrompts(
         row_ids=tuple(row.id for row in rows),
         token_ids=tuple(tuple(prompt.token_ids) for prompt in prompts),
@@ -92,7 +94,7 @@ def row_digest(turns: Mapping[str, Sequence[str]]) -> str:
 
 
 def record_digest(record: Mapping[str, Any], task: Task) -> str | None:
-    """The digest of a row of a table as `read_table` gives it; None where it has no texts that could be read."""
+    """The digest of a row of a table as `read_table` gives it; None if it has no texts that could be read."""
     turns = {}
     for name in task.fields:
         cell = record.get(name)
@@ -104,12 +106,12 @@ def record_digest(record: Mapping[str, Any], task: Task) -> str | None:
 
 
 def calibrated_on(manifest: Manifest) -> frozenset[str] | None:
-    """The digests of the rows that calibrated a model, by its manifest: none where it says that nothing calibrated it
-    (`calibration` is null); None where it does not say."""
+    """The digests of the rows that calibrated a model, by its manifest: none if it says that nothing calibrated it
+    (`calibration` is null); None if it does not say."""
     quantisation = manifest.extra.get("quantisation")
-    if isinstance(quantisation, dict) and quantisation.get("calibration", ...) is None:
+    calibration = quantisation.get("calibration", ...) if isinstance(quantisation, dict) else ...
+    if calibration is None:
         return frozenset()
-    calibration = quantisation.get("calibration") if isinstance(quantisation, dict) else None
     digests = calibration.get(DIGESTS) if isinstance(calibration, dict) else None
     return frozenset(digests.split()) if isinstance(digests, str) else None
 

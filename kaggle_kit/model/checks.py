@@ -32,6 +32,7 @@ _MOST_COMPARED = 50_000_000
 _HARMLESS = ("rotary_emb.inv_freq", "masked_bias", "k_scale", "v_scale")
 """Endings of tensors that older saves hold and engines pass over."""
 _CONFIG = "config.json"
+_WEIGHTS = "*.safetensors"
 _RESAVE = "take config.json and weights from one save"
 
 
@@ -46,34 +47,32 @@ def check_completeness(
     count = _layer_count(architecture, tensors)
     problems = [*count, *_not_merged(tensors), *packing]
     if count or (packing and quantisation is None):
-        # Each layer that is too few, too many or packed would be told again, tensor by tensor.
+        # Each layer that is too few, too many or packed would be reported again, tensor by tensor.
         return problems
     if architecture.family is None:
         return [*problems, *_evenness(architecture, tensors)]
-    lacking: list[str] = []
-    unlike: list[str] = []
+
+    missing: list[str] = []
+    different: list[str] = []
     known: set[str] = set()
     for name, shape in _expected(architecture):
         layer = name.removesuffix(".weight")
         if layer in packed and name.endswith(".weight"):
             known.update(tensor.name for tensor in packed[layer].parts.values())
-            found: tuple[int, ...] | None = (packed[layer].outputs, packed[layer].inputs)
+            actual: tuple[int, ...] | None = (packed[layer].outputs, packed[layer].inputs)
         else:
             known.add(name)
-            found = tensors[name].shape if name in tensors else None
-        if found is None:
-            lacking.append(name)
-        elif found != shape:
-            unlike.append(f"{name} is {_by(found)}, not {_by(shape)}")
-    files = "*.safetensors"
-    if lacking:
-        problems.append(
-            Problem(
-                files, f"lack tensors that {architecture.name} needs: {shorten(lacking)}", "save the model again, whole"
-            )
-        )
-    if unlike:
-        problems.append(Problem(_CONFIG, f"does not agree with the weights: {shorten(unlike)}", _RESAVE))
+            actual = tensors[name].shape if name in tensors else None
+        if actual is None:
+            missing.append(name)
+        elif actual != shape:
+            different.append(f"{name} is {_by(actual)}, not {_by(shape)}")
+
+    if missing:
+        what = f"lack tensors that {architecture.name} needs: {shorten(missing)}"
+        problems.append(Problem(_WEIGHTS, what, "save the model again, whole"))
+    if different:
+        problems.append(Problem(_CONFIG, f"does not agree with the weights: {shorten(different)}", _RESAVE))
     problems += _unknown(architecture, tensors, known)
     return problems
 
@@ -101,42 +100,42 @@ def _expected(architecture: Architecture) -> Iterator[tuple[str, tuple[int, ...]
 def _layer_count(architecture: Architecture, tensors: Mapping[str, Tensor]) -> list[Problem]:
     numbers = {int(match[2]) for name in tensors if (match := _LAYER.fullmatch(name))}
     wanted = set(range(architecture.layers))
-    told = f"says num_hidden_layers = {architecture.layers}"
+    says = f"says num_hidden_layers = {architecture.layers}"
     problems = []
-    if lacking := sorted(wanted - numbers):
-        what = f"{told}, and the weights lack the layers {shorten([str(number) for number in lacking])}"
-        problems.append(
-            Problem(_CONFIG, what, "download the missing files, or take config.json and weights of one save")
-        )
+    if missing := sorted(wanted - numbers):
+        what = f"{says}, and the weights lack the layers {shorten([str(number) for number in missing])}"
+        step = "download the missing files, or take config.json and weights of one save"
+        problems.append(Problem(_CONFIG, what, step))
     if extra := sorted(numbers - wanted):
-        what = f"{told}, and the weights have the layers {shorten([str(number) for number in extra])} too"
+        what = f"{says}, and the weights have the layers {shorten([str(number) for number in extra])} too"
         problems.append(Problem(_CONFIG, what, _RESAVE))
     return problems
 
 
 def _not_merged(tensors: Mapping[str, Tensor]) -> list[Problem]:
-    found = [name for name in tensors if "lora_" in name or name.startswith("base_model.")]
-    if not found:
+    names = [name for name in tensors if "lora_" in name or name.startswith("base_model.")]
+    if not names:
         return []
-    what = f"hold an adapter that was not merged: {shorten(found)}"
-    return [Problem("*.safetensors", what, "merge it (peft's merge_and_unload) and save the model again")]
+    what = f"hold an adapter that was not merged: {shorten(names)}"
+    return [Problem(_WEIGHTS, what, "merge it (peft's merge_and_unload) and save the model again")]
 
 
 def _packing(
     tensors: Mapping[str, Tensor], packed: Mapping[str, PackedLayer], quantisation: Quantisation | None
 ) -> list[Problem]:
-    files = "*.safetensors"
     if quantisation is None:
-        found = [name for name in tensors if name.endswith((".qweight", ".weight_packed"))]
-        if not found:
+        names = [name for name in tensors if name.endswith((".qweight", ".weight_packed"))]
+        if not names:
             return []
-        what = f"has no quantization_config, and the weights are packed: {shorten(found)}"
+        what = f"has no quantization_config, and the weights are packed: {shorten(names)}"
         return [Problem(_CONFIG, what, "take the config.json that was saved with these weights")]
+
     problems = []
     if faults := [f"{layer.name}: {fault}" for layer in packed.values() for fault in layer.faults]:
-        told = f"{quantisation.method}, {quantisation.bits} bits"
-        what = f"do not agree with quantization_config ({told}): {shorten(faults)}"
-        problems.append(Problem(files, what, _RESAVE))
+        packing = f"{quantisation.method}, {quantisation.bits} bits"
+        what = f"do not agree with quantization_config ({packing}): {shorten(faults)}"
+        problems.append(Problem(_WEIGHTS, what, _RESAVE))
+
     named = set(quantisation.left_whole)
     unpacked = [
         name
@@ -168,27 +167,23 @@ def _evenness(architecture: Architecture, tensors: Mapping[str, Tensor]) -> list
     usual = set(Counter(frozenset(parts) for parts in layers.values()).most_common(1)[0][0])
     odd = [number for number, parts in sorted(layers.items()) if not usual <= parts]
     if odd:
-        told = [f"layer {number} lacks {shorten(sorted(usual - layers[number]))}" for number in odd[:1]]
-        told += [f"layer {number}" for number in odd[1:]]
-        problems.append(warning("*.safetensors", f"have uneven layers: {shorten(told)}", "see whether they are whole"))
+        lacking = shorten(sorted(usual - layers[odd[0]]))
+        uneven = [f"layer {odd[0]} lacks {lacking}", *(f"layer {number}" for number in odd[1:])]
+        problems.append(warning(_WEIGHTS, f"have uneven layers: {shorten(uneven)}", "see whether they are whole"))
     return problems
 
 
 def _unknown(architecture: Architecture, tensors: Mapping[str, Tensor], known: set[str]) -> list[Problem]:
-    rest = [name for name in tensors if name not in known and not name.endswith(_HARMLESS)]
-    if architecture.tied and HEAD in rest:
-        rest.remove(HEAD)
+    problems = []
+    unused = [name for name in tensors if name not in known and not name.endswith(_HARMLESS)]
+    if architecture.tied and HEAD in unused:
+        unused.remove(HEAD)
         what = f"hold {HEAD}, and config.json ties the head to the embeddings: engines pass over it"
-        problem = warning("*.safetensors", what, "where the head was trained, set tie_word_embeddings to false")
-        return [problem, *_unused(architecture, rest)]
-    return _unused(architecture, rest)
-
-
-def _unused(architecture: Architecture, rest: list[str]) -> list[Problem]:
-    if not rest:
-        return []
-    what = f"hold tensors that {architecture.name} has no use for: {shorten(sorted(rest))}"
-    return [warning("*.safetensors", what, "see whether config.json is of this model")]
+        problems.append(warning(_WEIGHTS, what, "if the head was trained, set tie_word_embeddings to false"))
+    if unused:
+        what = f"hold tensors that {architecture.name} has no use for: {shorten(sorted(unused))}"
+        problems.append(warning(_WEIGHTS, what, "see whether config.json is of this model"))
+    return problems
 
 
 # fmt: off
@@ -205,10 +200,10 @@ _LISTED = 5
 
 def check_dtype(target: Target, architecture: Architecture, dtypes: AbstractSet[str], *, packed: bool) -> list[Problem]:
     """What becomes of weights of these safetensors `dtypes` in the type that the engine computes in."""
-    given = target.engine_options.get("dtype", "auto")
-    engine = engine_dtype(architecture, target.capability, given)
+    wanted = target.engine_options.get("dtype", "auto")
+    engine = engine_dtype(architecture, target.capability, wanted)
     problems = []
-    if reason := dtype_obstacle(architecture, target.capability, given):
+    if reason := dtype_obstacle(architecture, target.capability, wanted):
         what, _, step = reason.rpartition(": ")
         problems.append(Problem(_CONFIG, f"cannot be used on {target.name}: {what}", step))
     elif engine == "float16" and "BF16" in dtypes:
@@ -217,10 +212,10 @@ def check_dtype(target: Target, architecture: Architecture, dtypes: AbstractSet[
             f"those beyond 65,504 become infinite"
         )
         step = "score a few rows there and compare them with a reference before trusting it"
-        problems.append(warning("*.safetensors", what, step))
+        problems.append(warning(_WEIGHTS, what, step))
     if {"F32", "F64"} & dtypes and engine != "float32" and not packed:
         what = f"hold 32-bit numbers, twice what the engine keeps ({engine})"
-        problems.append(warning("*.safetensors", what, f"save the model in {engine}: half the upload, the same scores"))
+        problems.append(warning(_WEIGHTS, what, f"save the model in {engine}: half the upload, the same scores"))
     return problems
 
 
@@ -236,11 +231,11 @@ def check_method(target: Target, method: str | None, quantisation: Quantisation 
 
 
 def check_integers(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[Problem]:
-    """Integers that no configuration tells how to read: an engine would take them for the weights themselves."""
-    found = [name for name, tensor in tensors.items() if tensor.dtype == "I8" and name.endswith(".weight")]
-    if not found or "quantization_config" in config:
+    """Integers that no configuration says how to read: an engine would take them for the weights themselves."""
+    names = [name for name, tensor in tensors.items() if tensor.dtype == "I8" and name.endswith(".weight")]
+    if not names or "quantization_config" in config:
         return []
-    what = f"has no quantization_config, and weights are int8: {shorten(found)}"
+    what = f"has no quantization_config, and weights are int8: {shorten(names)}"
     return [Problem(_CONFIG, what, "take the config.json that was saved with these weights")]
 
 

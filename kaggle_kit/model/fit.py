@@ -32,9 +32,9 @@ class Timing:
 class Fit:
     """One model on one target.
 
-    `best` is the layout that fits and is fastest (or needs the fewest cards, where no rate is known), of those that the
-    notebook plans by itself: it splits layers over cards and never makes pipelines; None where none fits. `timings` are
-    those of the layouts by name, empty where no rate is known: `no_speed` then says why.
+    `best` is the layout that fits and is fastest (or needs the fewest cards, if no rate is known), of those that the
+    notebook plans by itself: it splits layers over cards and never makes pipelines; None if none fits. `timings` are
+    those of the layouts by name, empty if no rate is known: `no_speed` then says why.
     """
 
     checkpoint: Checkpoint
@@ -57,11 +57,11 @@ class Fit:
         fitting = [layout for layout in self.layouts if layout.planned and layout.fits and not self.refusal]
         if not fitting:
             return None
-        return min(fitting, key=lambda one: self.timings[one.name].seconds if self.timings else one.cards)
+        return min(fitting, key=lambda layout: self.timings[layout.name].seconds if self.timings else layout.cards)
 
     @property
     def in_time(self) -> bool | None:
-        """Whether all rows end within the hours; None where no rate is known or nothing fits."""
+        """Whether all rows end within the hours; None if no rate is known or nothing fits."""
         if self.best is None or not self.timings:
             return None
         return self.timings[self.best.name].seconds + self.start_seconds <= self.hours * 3600
@@ -125,8 +125,8 @@ def fit_model(
     """Weigh one model against one target.
 
     `context` is the longest prompt in tokens, to which `lengths` are cut; `hours` is the whole session, of which
-    START_SECONDS are the start's; `kernel` is a 4-bit one by name. Raises UsageError where the model does not read so
-    much, the target does not tell its cards' memory, or the kernel cannot run there.
+    START_SECONDS are the start's; `kernel` is a 4-bit one by name. Raises UsageError if the model does not read so
+    much, the target does not give its cards' memory, or the kernel cannot run there.
     """
     if kernel is not None:
         kernel_of(checkpoint, target, rates, kernel)
@@ -136,7 +136,7 @@ def fit_model(
             f"{checkpoint.name} reads {most:,} tokens: --context {most - 1} is the most, the answer needs one"
         )
     lengths = lengths.cut(context)
-    ways = layouts(checkpoint, target, context=context, mean_tokens=lengths.mean)
+    candidates = layouts(checkpoint, target, context=context, mean_tokens=lengths.mean)
     speed, why = None, None
     try:
         speed = speed_of(checkpoint, target, rates, kernel)
@@ -145,10 +145,10 @@ def fit_model(
     timings = {}
     if speed is not None:
         link, left = link_of(target), hours * 3600 - START_SECONDS
-        for way in ways:
-            seconds = total_seconds(checkpoint, way, speed, link, lengths, rows)
-            most_tokens = tokens_in(checkpoint, way, speed, link, rows=rows, seconds=left) if left > 0 else 0
-            timings[way.name] = Timing(seconds, min(most_tokens, way.longest))
+        for layout in candidates:
+            seconds = total_seconds(checkpoint, layout, speed, link, lengths, rows)
+            most_tokens = tokens_in(checkpoint, layout, speed, link, rows=rows, seconds=left) if left > 0 else 0
+            timings[layout.name] = Timing(seconds, min(most_tokens, layout.longest))
     return Fit(
         checkpoint=checkpoint,
         target=target.name,
@@ -156,7 +156,7 @@ def fit_model(
         rows=rows,
         hours=hours,
         lengths=lengths,
-        layouts=tuple(ways),
+        layouts=tuple(candidates),
         speed=speed,
         no_speed=why,
         timings=timings,
@@ -175,11 +175,11 @@ def sizes_table(
     kernel: str | None = None,
 ) -> list[Fit]:
     """Every model that kit knows by name, in 4 bits, weighed against the target; each at what it reads at most."""
-    found = []
+    fits = []
     for name in SHAPES:
         checkpoint = named_shape(name)
         most = checkpoint.architecture.most_tokens or context + 1
-        found.append(
+        fits.append(
             fit_model(
                 checkpoint,
                 target,
@@ -191,7 +191,7 @@ def sizes_table(
                 kernel=kernel,
             )
         )
-    return found
+    return fits
 
 
 GROUP = 128

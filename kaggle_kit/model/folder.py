@@ -48,10 +48,10 @@ class Folder:
 def read_folder(root: Path) -> Folder:
     """Walk through `root`.
 
-    Raises ModelError where it is no folder, cannot be read, or holds more files or levels than any model.
+    Raises ModelError if it is not a folder, cannot be read, or holds more files or levels than any model.
     """
     if not root.is_dir():
-        raise ModelError(f"{root} is no folder: name the folder that holds config.json and the weights")
+        raise ModelError(f"{root} is not a folder: name the folder that holds config.json and the weights")
     try:
         return _read(root)
     except (OSError, OutsideError) as error:
@@ -69,11 +69,11 @@ def _read(root: Path) -> Folder:
         if len(files) >= MOST_FILES:
             raise ModelError(f"{root} holds more than {MOST_FILES:,} files: see that it is a model's folder")
         files[name] = path
-        if found := _no_content(name, path):
-            problems.append(found)
+        if problem := _no_content(name, path):
+            problems.append(problem)
             unreadable.add(name)
-        elif found := _harmful(name):
-            problems.append(found)
+        elif problem := _harmful(name):
+            problems.append(problem)
     return Folder(root, dict(sorted(files.items())), tuple(sorted(left_out)), tuple(problems), frozenset(unreadable))
 
 
@@ -90,14 +90,14 @@ def _walk(root: Path, folder: Path, left_out: list[str], problems: list[Problem]
             left_out.append(name)
         elif path.is_dir() and not path.is_symlink():
             yield from _walk(root, path, left_out, problems)
-        elif found := _bad_link(root, path, name):
-            problems.append(found)
+        elif problem := _bad_link(root, path, name):
+            problems.append(problem)
         else:
             yield name, path
 
 
 def _bad_link(root: Path, path: Path, name: str) -> Problem | None:
-    """What is wrong with a path that is no folder; Hugging Face's cache consists of links out of the folder."""
+    """What is wrong with a path that is not a folder; Hugging Face's cache consists of links out of the folder."""
     copy = f"put real files there: cp -rL {root} COPY"
     try:
         real = path.resolve(strict=True)
@@ -116,10 +116,10 @@ def _no_content(name: str, path: Path) -> Problem | None:
         return Problem(name, "is empty (0 bytes)", "download or copy it again")
     if size > _LFS_BYTES:
         return None
-    found = _LFS.match(read_bytes(path, most_bytes=_LFS_BYTES, follow=True))
-    if found is None:
+    pointer = _LFS.match(read_bytes(path, most_bytes=_LFS_BYTES, follow=True))
+    if pointer is None:
         return None
-    what = f"is a pointer of Git LFS, not the file of {int(found[1]):,} bytes that it stands for"
+    what = f"is a pointer of Git LFS, not the file of {int(pointer[1]):,} bytes that it stands for"
     return Problem(name, what, "fetch the files (git lfs pull), or download the model with another tool")
 
 
@@ -127,15 +127,14 @@ def _harmful(name: str) -> Problem | None:
     file = name.rsplit("/", 1)[-1]
     if file.endswith(_PICKLES):
         what = "is a pickle: loading it runs whatever code it holds, and kit's engines load safetensors alone"
-        return Problem(name, what, "delete it; where it holds the only weights, save the model as safetensors")
+        return Problem(name, what, "delete it; if it holds the only weights, save the model as safetensors")
     if file == _ADAPTER:
         what = "makes transformers load the model that it names, and lay an adapter over it"
         return Problem(name, what, "remove it, or merge the adapter first: kit model quantize SRC OUT --adapter PATH")
     if file.startswith("adapter_model"):
-        what = "is a LoRA adapter: alone it is no model, and beside one it is not used"
-        return Problem(
-            name, what, "merge it first: kit model quantize SRC OUT --adapter PATH, or peft's merge_and_unload"
-        )
+        what = "is a LoRA adapter: alone it is not a model, and beside one it is not used"
+        step = "merge it first: kit model quantize SRC OUT --adapter PATH, or peft's merge_and_unload"
+        return Problem(name, what, step)
     if file.endswith(_ELSEWHERE):
         return warning(name, "is for other programs, and would be sent for nothing", "delete it")
     return None

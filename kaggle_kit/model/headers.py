@@ -56,7 +56,7 @@ _AGAIN = "download or copy the file again"
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor as the header tells it; `begin` and `end` are bytes after the header."""
+    """One tensor as the header describes it; `begin` and `end` are bytes after the header."""
 
     name: str
     dtype: str
@@ -98,11 +98,12 @@ def read_header(path: Path) -> Header:
         raise ModelError(f"{path}: {str(error).removeprefix(f'{path} ')}") from error
     except OSError as error:
         raise ModelError(f"{path}: it cannot be read: {error.strerror or error}; {_AGAIN}") from error
+
     body = _parse(raw, path)
     metadata = body.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ModelError(f"{path}: the header's __metadata__ is not a table of texts; {_AGAIN}")
-    tensors = {name: _tensor(name, told, path) for name, told in body.items()}
+    tensors = {name: _tensor(name, entry, path) for name, entry in body.items()}
     _check_offsets(sorted(tensors.values(), key=lambda tensor: (tensor.begin, tensor.end)), data, path)
     return Header(tensors, metadata)
 
@@ -116,7 +117,7 @@ def _raw_header(stream: BinaryIO, path: Path) -> tuple[bytes, int]:
     if length > MOST_HEADER_BYTES:
         raise ModelError(
             f"{path}: the header should have {length:,} bytes, and {MOST_HEADER_BYTES:,} are the most that kit "
-            f"reads: this is no safetensors file, or a hostile one; {_AGAIN}"
+            f"reads: this is not a safetensors file, or a hostile one; {_AGAIN}"
         )
     if _LENGTH_BYTES + length > size:
         raise ModelError(
@@ -127,7 +128,7 @@ def _raw_header(stream: BinaryIO, path: Path) -> tuple[bytes, int]:
 
 def _parse(raw: bytes, path: Path) -> dict[str, Any]:
     if not raw.startswith(b"{"):
-        raise ModelError(f"{path}: the header is no JSON object: this is no safetensors file; {_AGAIN}")
+        raise ModelError(f"{path}: the header is not a JSON object: this is not a safetensors file; {_AGAIN}")
     try:
         body: dict[str, Any] = parse_json(raw, f"{path}: the header", most_depth=_MOST_DEPTH, once=True)
     except OutsideError as error:
@@ -135,19 +136,20 @@ def _parse(raw: bytes, path: Path) -> dict[str, Any]:
     return body
 
 
-def _tensor(name: str, told: Any, path: Path) -> Tensor:
+def _tensor(name: str, entry: Any, path: Path) -> Tensor:
     where = f"{path}: tensor {shown(name)}"
     if len(name) > MOST_NAME or not name.isprintable():
         raise ModelError(f"{where} has a name that no checkpoint has ({len(name):,} letters); {_AGAIN}")
-    if not isinstance(told, dict):
-        raise ModelError(f"{where} is no table; {_AGAIN}")
-    dtype: Any = told.get("dtype")
-    shape: Any = told.get("shape")
-    offsets: Any = told.get("data_offsets")
+    if not isinstance(entry, dict):
+        raise ModelError(f"{where} is not a table; {_AGAIN}")
+    dtype: Any = entry.get("dtype")
+    shape: Any = entry.get("shape")
+    offsets: Any = entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
         raise ModelError(f"{where} has the dtype {shown(dtype)}, which safetensors does not know; {_AGAIN}")
     if not _whole_numbers(shape, MOST_DIMENSIONS) or not _whole_numbers(offsets, 2) or len(offsets) != 2:
         raise ModelError(f"{where} has the shape {shown(shape)} and the offsets {shown(offsets)}; {_AGAIN}")
+
     begin, end = offsets
     bits = math.prod(shape) * DTYPE_BITS[dtype]
     if begin > end or bits != (end - begin) * 8:
@@ -159,9 +161,9 @@ def _tensor(name: str, told: Any, path: Path) -> Tensor:
 
 
 def _whole_numbers(value: Any, most: int) -> bool:
-    return (
-        isinstance(value, list) and len(value) <= most and all(type(one) is int and 0 <= one < 1 << 63 for one in value)
-    )
+    if not isinstance(value, list) or len(value) > most:
+        return False
+    return all(type(number) is int and 0 <= number < 1 << 63 for number in value)
 
 
 def _check_offsets(tensors: list[Tensor], data: int, path: Path) -> None:
@@ -193,7 +195,7 @@ _LONGEST = 120
 class Weights:
     """All tensors by name, the file of each, and what is wrong with the files.
 
-    `whole` is False where a file could not be read: what is missing then says nothing about the model.
+    `whole` is False if a file could not be read: what is missing then says nothing about the model.
     """
 
     tensors: Mapping[str, Tensor]
@@ -203,7 +205,7 @@ class Weights:
 
 
 def read_weights(folder: Folder) -> Weights:
-    """Read the header of every safetensors file at the top of the folder, and the index where there is one."""
+    """Read the header of every safetensors file at the top of the folder, and the index if there is one."""
     names = [name for name in folder.files if name.endswith(".safetensors") and not name.startswith("adapter_model")]
     problems: list[Problem] = []
     tensors: dict[str, Tensor] = {}
@@ -226,19 +228,20 @@ def read_weights(folder: Folder) -> Weights:
                 problems.append(Problem(name, what, "keep one of the two sets of files"))
             tensors[tensor.name] = tensor
             places[tensor.name] = name
+
     if not names:
         problems.append(Problem("*.safetensors", "there is no file of weights", "save the model as safetensors"))
     if len(tensors) > MOST_TENSORS:
         what = f"hold more than {MOST_TENSORS:,} tensors, and no model has so many"
         problems.append(Problem("*.safetensors", what, "see that it is the right folder"))
+
     missing = _missing_numbers(names)
     problems += missing
     index = _read_index(folder, problems)
     if index is not None:
-        told = {problem.file for problem in missing}
-        problems += [
-            problem for problem in _against_index(index, places, names, whole=whole) if problem.file not in told
-        ]
+        known = {problem.file for problem in missing}
+        against_index = _against_index(index, places, names, whole=whole)
+        problems += [problem for problem in against_index if problem.file not in known]
     elif len(names) > 1 and INDEX not in folder.files:
         what = f"is missing beside {len(names)} files of weights: vLLM reads them all, transformers none"
         problems.append(warning(INDEX, what, "save the model again, or download the index"))
@@ -246,13 +249,13 @@ def read_weights(folder: Folder) -> Weights:
 
 
 def _missing_numbers(names: list[str]) -> list[Problem]:
-    """Shards that `-00001-of-00003` tells of, and that are not there."""
-    found: dict[tuple[str, str], set[str]] = {}
+    """Shards that a name like `-00001-of-00003` counts, and that are not there."""
+    shards: dict[tuple[str, str], set[str]] = {}
     for name in names:
         if match := _NUMBERED.fullmatch(name):
-            found.setdefault((match[1], match[3]), set()).add(match[2])
+            shards.setdefault((match[1], match[3]), set()).add(match[2])
     problems = []
-    for (stem, count), there in sorted(found.items()):
+    for (stem, count), there in sorted(shards.items()):
         # A hostile name must not make millions of problems.
         lacking = [n for n in range(1, min(int(count), 1000) + 1) if f"{n:05}" not in there]
         problems += [
@@ -269,11 +272,11 @@ def _read_index(folder: Folder, problems: list[Problem]) -> dict[str, Any] | Non
     try:
         body = read_json(path, follow=True)
     except OutsideError as error:
-        problems.append(Problem(INDEX, f"is no index: {error}", again))
+        problems.append(Problem(INDEX, f"is not an index: {error}", again))
         return None
     mapped = body.get("weight_map") if isinstance(body, dict) else None
     if not isinstance(mapped, dict) or not all(isinstance(file, str) for file in mapped.values()):
-        problems.append(Problem(INDEX, "is no index: it has no weight_map from names to files", again))
+        problems.append(Problem(INDEX, "is not an index: it has no weight_map from names to files", again))
         return None
     return dict(body)
 
@@ -315,4 +318,5 @@ def _tensors_against_index(index: Mapping[str, Any], places: Mapping[str, str], 
 def shorten(names: list[str]) -> str:
     """The first names of a list, and how many more there are."""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…" for name in names[:_LISTED]) + more
+    listed = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…" for name in names[:_LISTED]]
+    return ", ".join(listed) + more

@@ -31,7 +31,7 @@ CONFIG = "config.json"
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found. `architecture` and `tally` are None where config.json or the weights could not be read."""
+    """The findings. `architecture` and `tally` are None if config.json or the weights could not be read."""
 
     folder: Folder
     config: Mapping[str, Any]
@@ -102,8 +102,8 @@ class Inspection:
             "tokens": self.tokenizer and self.tokenizer.tokens,
             "label_ids": list(self.tokenizer.label_ids) if self.tokenizer else [],
             "problems": [
-                {"severity": one.severity, "file": one.file, "what": one.what, "next_step": one.next_step}
-                for one in self.problems
+                {key: getattr(problem, key) for key in ("severity", "file", "what", "next_step")}
+                for problem in self.problems
             ],
         }
 
@@ -120,9 +120,9 @@ def inspect_model(
     """Inspect the checkpoint in the folder `root`.
 
     `target` adds what its engine and cards refuse, `labels` whether each is one token, `longest` whether prompts of so
-    many tokens are within the model's length. `manifest`: whether sizes are compared with manifest.json, where there
-    is one. `tokenizer`: whether it is looked at, which takes the library tokenizers. Raises ModelError where `root` is
-    no folder; every other fault is a problem of the result.
+    many tokens are within the model's length. `manifest`: whether sizes are compared with manifest.json, if there
+    is one. `tokenizer`: whether it is looked at, which takes the library tokenizers. Raises ModelError if `root` is
+    not a folder; every other fault is a problem of the result.
     """
     folder = read_folder(root)
     guard = Guard(root) if tokenizer and TOKENIZER in folder.files else None  # it starts while the weights are read
@@ -131,6 +131,7 @@ def inspect_model(
     architecture = _caught(lambda: read_architecture(config), problems) if config else None
     quantisation = _caught(lambda: read_quantisation(config), problems) if config else None
     method = _caught(lambda: quant_method(config), problems) if config else None
+
     weights = read_weights(folder)
     problems += weights.problems
     packed = packed_layers(weights.tensors, quantisation) if quantisation else {}
@@ -146,13 +147,15 @@ def inspect_model(
         problems += checks.check_method(target, method, quantisation)
         dtypes = {tensor.dtype for tensor in weights.tensors.values()}
         problems += checks.check_dtype(target, architecture, dtypes, packed=bool(packed))
+
     facts = None
     if tokenizer:
         rows = architecture.vocabulary if architecture else None
-        facts, found = check_tokenizer(folder, config, rows=rows, labels=labels, guard=guard)
-        problems += found
+        facts, tokenizer_problems = check_tokenizer(folder, config, rows=rows, labels=labels, guard=guard)
+        problems += tokenizer_problems
     if manifest:
         problems += _against_manifest(folder)
+
     return Inspection(
         folder=folder,
         config=config,
@@ -163,12 +166,12 @@ def inspect_model(
         packed=packed,
         tally=tally(weights.tensors, packed, architecture),
         tokenizer=facts,
-        problems=tuple(sorted(problems, key=lambda one: (one.severity, one.file))),
+        problems=tuple(sorted(problems, key=lambda problem: (problem.severity, problem.file))),
     )
 
 
 def _caught(read: Any, problems: list[Problem]) -> Any:
-    """What `read` gives; None and a problem of config.json where it raises ModelError."""
+    """What `read` gives; None and a problem of config.json if it raises ModelError."""
     try:
         return read()
     except ModelError as error:
@@ -192,26 +195,25 @@ def _read_config(folder: Folder, problems: list[Problem]) -> dict[str, Any]:
 
 
 def _against_manifest(folder: Folder) -> list[Problem]:
-    """Sizes only: hashes are checked by the notebook, and made anew by writing the manifest."""
+    """Sizes only: the notebook checks hashes, and writing the manifest makes them again."""
     path = folder.root / MANIFEST
     if not path.is_file():
         return []
-    again = "restore the file, or write the manifest anew (--write)"
+    again = "restore the file, or write the manifest again (--write)"
     try:
         manifest = read_manifest(path)
     except KitError as error:
-        return [Problem(MANIFEST, str(error), "write it anew (--write)")]
+        return [Problem(MANIFEST, str(error), "write it again (--write)")]
     problems = []
     listed = {entry.path: entry.size for entry in manifest.files}
     for name, size in sorted(listed.items()):
         if name not in folder.files:
             problems.append(Problem(name, f"is missing, and {MANIFEST} lists it", again))
-        elif (found := folder.files[name].stat().st_size) != size:
-            problems.append(Problem(name, f"has {found:,} bytes, and {MANIFEST} says {size:,}", again))
-    step = "write the manifest anew (--write), or delete the file"
+        elif (actual := folder.files[name].stat().st_size) != size:
+            problems.append(Problem(name, f"has {actual:,} bytes, and {MANIFEST} says {size:,}", again))
+    step = "write the manifest again (--write), or delete the file"
     extra = sorted(set(folder.files) - set(listed))
-    problems += [Problem(name, f"is not in {MANIFEST}", step) for name in extra]
-    return problems
+    return [*problems, *(Problem(name, f"is not in {MANIFEST}", step) for name in extra)]
 
 
 def write_manifest(
@@ -225,27 +227,27 @@ def write_manifest(
 
     The name is the given one, else the old manifest's, else the folder's; what else the old one says (where the model
     is from, how it was quantised) is kept and joined by `extra`. `tell` hears each file's path and bytes before it is
-    hashed. Raises ModelError where the inspection found errors: a manifest would call a broken model whole.
+    hashed. Raises ModelError if the inspection found errors: a manifest would call a broken model whole.
     """
     folder = inspection.folder
     if inspection.errors:
         raise ModelError(
-            f"{folder.root} has {len(inspection.errors)} errors, so no manifest was written; mend them first"
+            f"{folder.root} has {len(inspection.errors)} errors, so no manifest was written; fix them first"
         )
     path = folder.root / MANIFEST
-    kept: Mapping[str, object] = {}
+    old_extra: Mapping[str, object] = {}
     if path.is_file():
         try:
             old = read_manifest(path)
-            name, kept = name or old.name, old.extra
+            name, old_extra = name or old.name, old.extra
         except KitError:
-            # It is written anew for that very reason.
-            kept = {}
+            # It is written again for that very reason.
+            old_extra = {}
     entries: list[FileEntry] = []
-    for known, file in folder.files.items():
+    for path_below, file in folder.files.items():
         if tell:
-            tell(known, file.stat().st_size)
+            tell(path_below, file.stat().st_size)
         entries.append(file_entry(file, folder.root))
-    manifest = Manifest("model", name or folder.root.resolve().name, tuple(entries), {**kept, **(extra or {})})
+    manifest = Manifest("model", name or folder.root.resolve().name, tuple(entries), {**old_extra, **(extra or {})})
     write_atomic(path, dump_manifest(manifest))
     return manifest

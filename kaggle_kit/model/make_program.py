@@ -3,7 +3,7 @@
     python -I make_program.py REQUEST EVENTS
 
 REQUEST is a JSON file: the fields of an Order, with the task as `Task.to_json` gives it. EVENTS is the number of a file
-descriptor to which one JSON object a line is written: what the work tells, and at the end `done` or `failed`.
+descriptor to which one JSON object a line is written: what the work reports, and at the end `done` or `failed`.
 """
 
 from __future__ import annotations
@@ -52,9 +52,8 @@ def make(request: dict[str, Any], tell: Any) -> dict[str, Any]:
     from kaggle_kit.runtime.job import Task
 
     calibration = request["calibration"]
-    source = CalibrationSource(
-        **(calibration | {"task": Task(**calibration["task"]), "table": Path(calibration["table"])})
-    )
+    paths = {"task": Task(**calibration["task"]), "table": Path(calibration["table"])}
+    source = CalibrationSource(**(calibration | paths))
     order = Order(
         source=Path(request["source"]),
         out=Path(request["out"]),

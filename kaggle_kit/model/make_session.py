@@ -75,7 +75,7 @@ class MakeSession:
     _python: Path | None = None
 
     def __post_init__(self) -> None:
-        """The clock of the lines begins; where things will lie."""
+        """Start the clock; name the folders."""
         self._stages = Stages(self.tell)
         self._quantiser = self.scratch / "quantiser"
         self._making = self.scratch / "made"
@@ -93,13 +93,13 @@ class MakeSession:
         tensors = _tensors(self.base)
         kind = compute_type(sum(tensor.numbers for tensor in tensors), where=self.base)
         base_bytes = sum(tensor.size for tensor in tensors)
-        made = _quantised_bytes(tensors, self.group_size)
-        self._refuse_space(made, merged=base_bytes if self.adapter else 0)
+        expected = _quantised_bytes(tensors, self.group_size)
+        self._refuse_space(expected, merged=base_bytes if self.adapter else 0)
         self._refuse_unfit()
         verify_files(self.base, read_manifest(self.base / MANIFEST))
-        self.record["make"] = {"compute": kind, "base_bytes": base_bytes, "expected_bytes": made}
+        self.record["make"] = {"compute": kind, "base_bytes": base_bytes, "expected_bytes": expected}
         self._stages.say(
-            f"the base is whole: {_told(base_bytes)}, about {_told(made)} when it is quantised"
+            f"the base is whole: {_size(base_bytes)}, about {_size(expected)} when it is quantised"
             + (f"; the adapter {self.adapter.name} is whole" if self.adapter else "")
         )
 
@@ -112,16 +112,16 @@ class MakeSession:
             if value < 1:
                 raise UsageError(f"{setting} = {value!r}: take 1 or more")
 
-    def _refuse_space(self, made: int, *, merged: int) -> None:
-        """`made`, `merged`: bytes of the new model, and of the merged one, which is gone when the new one is copied."""
+    def _refuse_space(self, needed: int, *, merged: int) -> None:
+        """`needed`, `merged`: bytes of the new model and of the merged one, which is gone before the copy."""
         packages = installed_bytes(self.packages.download)
         earlier = (self._quantiser, self._making)
         what = "the packages and what is made on the way"
-        _refuse_small(self.scratch, packages + made + merged, what, replaced=earlier)
-        _refuse_small(self.working, made, f"the model {self.name}", replaced=self._replaced)
+        _refuse_small(self.scratch, packages + needed + merged, what, replaced=earlier)
+        _refuse_small(self.working, needed, f"the model {self.name}", replaced=self._replaced)
         if self.scratch.stat().st_dev == self.working.stat().st_dev:
             both = f"the packages and the model {self.name}, there and in {self.working}, which is on the same disk,"
-            _refuse_small(self.scratch, packages + 2 * made, both, replaced=earlier + self._replaced)
+            _refuse_small(self.scratch, packages + 2 * needed, both, replaced=earlier + self._replaced)
 
     def _refuse_unfit(self) -> None:
         """By the headers: base and adapter are what can be merged and quantised. Raises ModelError."""
@@ -134,13 +134,15 @@ class MakeSession:
     def install(self) -> None:
         """The quantiser's environment, from the package index, by hash. Raises WheelhouseError."""
         shutil.rmtree(self._making, ignore_errors=True)  # an earlier run's, in whose place the packages may come
-        self._stages.say(f"{_told(self.packages.download)} of packages, by their hashes")
-        made = install_from_index(wheels=self.packages.wheels, archives=self.packages.archives, scratch=self._quantiser)
-        self._python = made.python
+        packages = self.packages
+        self._stages.say(f"{_size(packages.download)} of packages, by their hashes")
+        installed = install_from_index(wheels=packages.wheels, archives=packages.archives, scratch=self._quantiser)
+        self._python = installed.python
         with zipfile.ZipFile(self.kit) as archive:
             archive.extractall(self.scratch / "kit")
-        self.record["make"]["install"] = {"installer": made.installer, "packages": made.wheels, **made.seconds}
-        self._stages.say(f"{made.wheels} packages installed by {made.installer}")
+        made_by = {"installer": installed.installer, "packages": installed.wheels}
+        self.record["make"]["install"] = made_by | dict(installed.seconds)
+        self._stages.say(f"{installed.wheels} packages installed by {installed.installer}")
 
     def quantize(self) -> None:
         """Merge and quantise, as `kit model quantize` does, into scratch. Raises ModelError."""
@@ -174,74 +176,71 @@ class MakeSession:
 
     def finish(self) -> None:
         """The model as NAME in the notebook's output, whole or not at all, and what to do next. Raises ModelError."""
-        made, (place, part) = self._made, self._replaced
+        source, (place, part) = self._made, self._replaced
         try:
             shutil.rmtree(part, ignore_errors=True)
-            size = sum(path.stat().st_size for path in made.iterdir())
+            size = sum(path.stat().st_size for path in source.iterdir())
             _refuse_small(self.working, size, f"the model {self.name}", replaced=[place])
             if shutil.disk_usage(self.working).free < size + _SPARE_BYTES:
                 shutil.rmtree(place, ignore_errors=True)  # the old one and the new one do not fit side by side
-            shutil.copytree(made, part)
+            shutil.copytree(source, part)
             verify_files(part, read_manifest(part / MANIFEST))
             shutil.rmtree(place, ignore_errors=True)
             part.replace(place)
         except OSError as error:
             raise ModelError(
-                f"the model {self.name} could not be copied from {made} into {self.working}: {error}; "
+                f"the model {self.name} could not be copied from {source} into {self.working}: {error}; "
                 f"see that there is space, and run the notebook again"
             ) from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
         self.record["make"]["model"] = {"name": self.name, "bytes": size}
-        self._stages.say(f"{self.name}: {_told(size)} in this notebook's output")
+        self._stages.say(f"{self.name}: {_size(size)} in this notebook's output")
         for line in _next_steps(self.name):
             self.tell(line)
 
 
 def _tensors(base: Path) -> list[Tensor]:
-    """The tensors of a checkpoint, by the headers of its files. Raises ModelError where there are none."""
-    found = [
+    """The tensors of a checkpoint, by the headers of its files. Raises ModelError if there are none."""
+    tensors = [
         tensor
         for path in sorted(base.glob("*.safetensors"))
         if not path.name.startswith("adapter_model")
         for tensor in read_header(path).tensors.values()
     ]
-    if not found:
+    if not tensors:
         raise ModelError(f"{base} holds no weights in safetensors; save the model so, and upload it again")
-    return found
+    return tensors
 
 
 def _quantised_bytes(tensors: Sequence[Tensor], group_size: int) -> int:
     """What the model takes when its layers' matrices are of 4 bits and all else of 16."""
     packed = _PACKED + _SCALE_AND_ZERO / group_size
-    return int(
-        sum(
-            tensor.numbers * (packed if ".layers." in tensor.name and len(tensor.shape) == 2 else _HALF)
-            for tensor in tensors
-        )
-    )
+    in_layers = [tensor.numbers for tensor in tensors if ".layers." in tensor.name and len(tensor.shape) == 2]
+    others = sum(tensor.numbers for tensor in tensors) - sum(in_layers)
+    return int(packed * sum(in_layers) + _HALF * others)
 
 
 def _refuse_small(folder: Path, needed: int, what: str, *, replaced: Sequence[Path]) -> None:
-    """Raise KitError where what is free, and what the folders `replaced` will give back, is less than `needed`."""
+    """Raise KitError if what is free, and what the folders `replaced` will give back, is less than `needed`."""
     folder.mkdir(parents=True, exist_ok=True)
     earlier = sum(map(_bytes_in, replaced))
     free = shutil.disk_usage(folder).free + earlier
     if free < needed + _SPARE_BYTES:
-        counted = f" ({_told(earlier)} of it held by an earlier run)" if earlier else ""
+        counted = f" ({_size(earlier)} of it held by an earlier run)" if earlier else ""
         raise KitError(
-            f"{folder} has {_told(free)} free{counted}, and {what} need about {_told(needed)}: "
+            f"{folder} has {_size(free)} free{counted}, and {what} need about {_size(needed)}: "
             f"make it on a machine with more space, with kit model quantize"
         )
 
 
 def _bytes_in(folder: Path) -> int:
-    """What the disk gives back for a folder, 0 where there is none: a file of two names counts once."""
+    """What the disk gives back for a folder, 0 if there is none: a file of two names counts once."""
     files = (Path(root, name).lstat() for root, _, names in os.walk(folder) for name in names)
-    return sum({told.st_ino: told.st_blocks * 512 for told in files}.values())
+    return sum({status.st_ino: status.st_blocks * 512 for status in files}.values())
 
 
-def _told(size: int) -> str:
+def _size(size: int) -> str:
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
@@ -288,7 +287,7 @@ class Stages:
 
     def _layer(self, done: int, total: int) -> str:
         if self._name != "layers":
-            # They are a stage of their own, though none is told.
+            # They are a stage of their own, though no event says so.
             self.end()
             self._name, self._since = "layers", time.monotonic()
         left = (time.monotonic() - self._since) / done * (total - done) if done else 0.0

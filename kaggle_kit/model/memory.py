@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from kaggle_kit.errors import UsageError
 from kaggle_kit.runtime.engine_plan import (
     BATCHES,
+    Card,
     CardMemory,
-    Gpu,
     card_memory,
     memory_share,
     sequences_of,
@@ -41,7 +41,7 @@ class Layout:
     `room` is what vLLM may use of one card in bytes, `parts` what the busiest card holds at `batch` tokens a step;
     `cache_tokens` are the tokens whose keys and values one engine keeps when all room that is left is theirs.
     `longest` and `largest_batch` are the most tokens that fit, of a prompt at this batch and of a step at this context;
-    0 where nothing fits. `obstacle` says why the layers cannot be split so.
+    0 if nothing fits. `obstacle` says why the layers cannot be split so.
     """
 
     name: str
@@ -78,8 +78,8 @@ def card_room(target: Target) -> int:
         return target.memory_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if target.gpu_memory_bytes is None:
         raise UsageError(f"the target {target.name} does not say how much memory its cards have")
-    gpu = Gpu(target.gpu_memory_bytes, target.capability or (8, 0))
-    return int(share_option(target.engine_options, memory_share(gpu)) * gpu.memory)
+    card = Card(target.gpu_memory_bytes, target.capability or (8, 0))
+    return int(share_option(target.engine_options, memory_share(card)) * card.memory)
 
 
 def cache_tokens(model: Architecture, space: float, *, parallel: int = 1, block: int = BLOCK) -> int:
@@ -94,15 +94,15 @@ def cache_tokens(model: Architecture, space: float, *, parallel: int = 1, block:
 def layouts(checkpoint: Checkpoint, target: Target, *, context: int, mean_tokens: float) -> list[Layout]:
     """Every layout of the target's cards for prompts of up to `context` tokens, `mean_tokens` on average."""
     cards = max(1, target.gpus)
-    ways = [("one card", 1, 1, 1)] if target.gpus else [("this machine's CPU", 1, 1, 1)]
-    ways += [(f"data parallel {cards}", 1, 1, cards)] if cards > 1 else []
+    candidates = [("one card", 1, 1, 1)] if target.gpus else [("this machine's CPU", 1, 1, 1)]
+    candidates += [(f"data parallel {cards}", 1, 1, cards)] if cards > 1 else []
     sizes = [size for size in range(2, cards + 1) if cards % size == 0]
-    ways += [(f"tensor parallel {size}", size, 1, cards // size) for size in sizes]
-    ways += [(f"pipeline {size}", 1, size, cards // size) for size in sizes]
+    candidates += [(f"tensor parallel {size}", size, 1, cards // size) for size in sizes]
+    candidates += [(f"pipeline {size}", 1, size, cards // size) for size in sizes]
     room = card_room(target)
     return [
         _layout(checkpoint, target, name, parallel, stages, replicas, room, context, mean_tokens)
-        for name, parallel, stages, replicas in ways
+        for name, parallel, stages, replicas in candidates
     ]
 
 
@@ -119,18 +119,20 @@ def _layout(
 ) -> Layout:
     busiest = _stage(checkpoint, stages)
     model = busiest.architecture
-    given = target.engine_options
+    options = target.engine_options
     if not target.gpus:
         # As the runtime plans for a CPU: one step holds the longest prompt.
         steps = [max(4096, context + 1)]
     else:
-        fixed_step = "max_num_batched_tokens" in given
-        steps = [whole_option(given, "max_num_batched_tokens")] if fixed_step else list(BATCHES)
+        steps = list(BATCHES)
+        if "max_num_batched_tokens" in options:
+            steps = [whole_option(options, "max_num_batched_tokens")]
     for batch in steps:
-        sequences = whole_option(given, "max_num_seqs", sequences_of(batch, mean_tokens))
+        sequences = whole_option(options, "max_num_seqs", sequences_of(batch, mean_tokens))
         parts = card_memory(busiest, parallel=parallel, batch=batch, sequences=sequences, longest=context)
         if parts.total <= room:
             break
+
     fixed = parts.weights + parts.activations + parts.logits + parts.inside
     per_token = model.kv_bytes_per_token / min(parallel, model.kv_heads)
     longest = math.floor((room - fixed) / per_token) - batch - 1
@@ -138,6 +140,7 @@ def _layout(
     per_batch_token = per_token + parts.activations / batch
     widest = math.floor((room - parts.total) / per_batch_token) + batch
     block = BLOCK if target.gpus else CPU_BLOCK
+
     return Layout(
         name=name,
         cards=parallel * stages,

@@ -40,7 +40,7 @@ _LIBRARIES = ("transformers", "peft", "unsloth")
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter that fits: its hash, how many layers it changes, its rank, and what the author should know of it."""
+    """An adapter that fits: the hash of its files, the layers it changes, its rank, and notes for the author."""
 
     path: Path
     sha256: str
@@ -72,7 +72,7 @@ def check_adapter(path: Path, base: Inspection, *, tokenizer: bool = True) -> Ad
     """The adapter in the folder `path`, which fits `base`.
 
     `tokenizer`: whether one beside it is compared, which takes the library tokenizers. Raises ModelError for an adapter
-    that is no LoRA adapter, is not whole, or does not fit, with what does not.
+    that is not a LoRA adapter, is not whole, or does not fit, with what does not.
     """
     config = _read_config(path)
     content = _read_content(path / WEIGHTS)
@@ -84,13 +84,17 @@ def check_adapter(path: Path, base: Inspection, *, tokenizer: bool = True) -> Ad
     if problems:
         more = f"\n  … and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         listed = "\n  ".join(problems[:_LISTED])
+        name = config.get("base_model_name_or_path")
+        hint = f"The adapter says that its base is {shown(name)}; " if name else ""
         raise ModelError(
             f"the adapter {path} does not fit the base {base.folder.root}:\n  {listed}{more}\n"
-            f"{_hint(config)}name the model that the adapter was trained on"
+            f"{hint}name the model that the adapter was trained on"
         )
+
+    hashes = "".join(sha256_file(path / name) for name in (CONFIG, WEIGHTS))
     return Adapter(
         path,
-        _digest(path),
+        hashlib.sha256(hashes.encode()).hexdigest(),
         len(content.layers),
         int(config["r"]),
         tuple(sorted({name.rpartition(".")[2] for name in content.layers})),
@@ -113,13 +117,13 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ModelError(
             f"{path} is an adapter of the kind {shown(kind)}; kit merges LORA (QLoRA, DoRA and rsLoRA are such)"
         )
-    if named := _code_named(config):
-        raise ModelError(f"{path / CONFIG}: {named}; take the adapter from a source that you trust, or remove that key")
+    if code := _code_named(config):
+        raise ModelError(f"{path / CONFIG}: {code}; take the adapter from a source that you trust, or remove that key")
     return config
 
 
 def _code_named(config: Mapping[str, Any]) -> str | None:
-    """By which word of an adapter peft would import a module that it names, or read a file from elsewhere."""
+    """The key of an adapter by which peft would import a module that it names, or read a file from elsewhere."""
     if config.get("megatron_config") is not None:
         return f"'megatron_config' makes peft import the module {shown(config.get('megatron_core'))}"
     mapping = config.get("auto_mapping")
@@ -129,31 +133,31 @@ def _code_named(config: Mapping[str, Any]) -> str | None:
     if config.get("layer_replication") is not None:
         return "'layer_replication' builds layers that the base does not have"
     for key in ("corda_config", "eva_config", "loftq_config"):
-        told = config.get(key)
-        if isinstance(told, dict) and any(isinstance(value, str) and "/" in value for value in told.values()):
+        settings = config.get(key)
+        if isinstance(settings, dict) and any(isinstance(value, str) and "/" in value for value in settings.values()):
             return f"{key!r} names a file, which peft would read"
     return None
 
 
 def _read_content(path: Path) -> _Content:
-    found = _Content()
+    content = _Content()
     for key, tensor in read_header(path).tensors.items():
         name = key.removeprefix(_PREFIX)
         if match := _PART.fullmatch(name):
-            found.layers.setdefault(match[1], {})[match[2].removeprefix("embedding_")] = tensor.shape
+            content.layers.setdefault(match[1], {})[match[2].removeprefix("embedding_")] = tensor.shape
         else:
-            found.whole[name.replace(".base_layer", "").replace(".modules_to_save.default", "")] = tensor.shape
-    if not found.layers:
+            content.whole[name.replace(".base_layer", "").replace(".modules_to_save.default", "")] = tensor.shape
+    if not content.layers:
         raise ModelError(f"{path} holds no LoRA weights; save the adapter again with peft's save_pretrained")
-    return found
+    return content
 
 
 def _layer_problems(content: _Content, config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> list[str]:
     problems = []
-    turned = bool(config.get("fan_in_fan_out"))
+    transposed = bool(config.get("fan_in_fan_out"))
     for name, parts in sorted(content.layers.items()):
-        there = shapes.get(f"{name}.weight")
-        if there is None:
+        expected = shapes.get(f"{name}.weight")
+        if expected is None:
             problems.append(f"{name}: the base has no such layer")
         elif "A" not in parts or "B" not in parts:
             problems.append(f"{name}: the adapter has only {' and '.join(sorted(parts))} of A and B")
@@ -163,10 +167,10 @@ def _layer_problems(content: _Content, config: Mapping[str, Any], shapes: Mappin
             problems.append(f"{name}: A {parts['A']} and B {parts['B']} do not belong together")
         else:
             # Linear: A (rank, inputs), B (outputs, rank). Embedding: A (rank, words), B (width, rank).
-            made = (parts["B"][0], parts["A"][1])
-            embedding = name.rpartition(".")[2].startswith("embed") or turned
-            if (tuple(reversed(made)) if embedding else made) != there:
-                problems.append(f"{name}: the adapter is for a weight of {made}, the base has {there}")
+            shape = (parts["B"][0], parts["A"][1])
+            embedding = name.rpartition(".")[2].startswith("embed") or transposed
+            if (tuple(reversed(shape)) if embedding else shape) != expected:
+                problems.append(f"{name}: the adapter is for a weight of {shape}, the base has {expected}")
     return problems
 
 
@@ -175,7 +179,7 @@ def _target_problems(content: _Content, config: Mapping[str, Any]) -> list[str]:
     if not isinstance(targets, list):  # a pattern, or "all-linear"
         return []
     parts = [name.split(".") for name in content.layers]
-    ends = {".".join(one[first:]) for one in parts for first in range(len(one))}
+    ends = {".".join(part[first:]) for part in parts for first in range(len(part))}
     return [
         f"{CONFIG} names the target {shown(target)}, and no layer of the adapter's file is one"
         for target in targets
@@ -186,14 +190,14 @@ def _target_problems(content: _Content, config: Mapping[str, Any]) -> list[str]:
 def _whole_problems(content: _Content, shapes: Mapping[str, Shape], base: Inspection) -> list[str]:
     problems = []
     for name, shape in sorted(content.whole.items()):
-        there = shapes.get(name)
-        if there is None and name == "lm_head.weight" and base.config.get("tie_word_embeddings"):
+        expected = shapes.get(name)
+        if expected is None and name == "lm_head.weight" and base.config.get("tie_word_embeddings"):
             problems.append("lm_head.weight: the adapter replaces it, and the base ties it to its embeddings")
-        elif there is None:
+        elif expected is None:
             problems.append(f"{name}: the adapter replaces it, and the base has none")
-        elif there != shape:
+        elif expected != shape:
             words = ": another vocabulary" if name.startswith(("lm_head", "model.embed")) else ""
-            problems.append(f"{name}: the adapter's is {shape}, the base's {there}{words}")
+            problems.append(f"{name}: the adapter's is {shape}, the base's {expected}{words}")
     return problems
 
 
@@ -212,18 +216,8 @@ def _tokenizer_problems(path: Path, base: Path) -> list[str]:
     return [f"tokenizer.json: {count:,} tokens are not those of the base's vocabulary ({named})"]
 
 
-def _hint(config: Mapping[str, Any]) -> str:
-    name = config.get("base_model_name_or_path")
-    return f"The adapter says that its base is {shown(name)}; " if name else ""
-
-
 def _notes(config: Mapping[str, Any], base: Inspection) -> tuple[str, ...]:
     name = str(config.get("base_model_name_or_path") or "")
     if not name or name.rstrip("/").rpartition("/")[2] == base.folder.root.resolve().name:
         return ()
     return (f"the adapter names {shown(name)} as its base; every shape fits {base.folder.root}, which is used",)
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 over the hashes of both files."""
-    return hashlib.sha256("".join(sha256_file(path / name) for name in (CONFIG, WEIGHTS)).encode()).hexdigest()

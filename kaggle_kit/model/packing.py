@@ -4,7 +4,7 @@ Shapes, with p = 32 / bits numbers in one int32, g the group size, and a layer o
 AWQ (gemm): qweight (I, O/p), qzeros (I/g, O/p), scales (I/g, O). GPTQ: qweight (I/p, O), qzeros (I/g, O/p),
 scales (I/g, O), g_idx (I). compressed-tensors (pack-quantized): weight_packed (O, I/p), weight_scale (O, I/g),
 weight_zero_point (O/p, I/g), weight_shape (2); int-quantized: weight (O, I) in int8, weight_scale (O, 1) or (1), and
-input_scale (1) where the activations' scale does not come of each token. Source: vLLM 0.32,
+input_scale (1) if the activations' scale does not come from each token. Source: vLLM 0.32,
 model_executor/layers/quantization/{auto_awq, auto_gptq,compressed_tensors}."""
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ def packed_layers(tensors: Mapping[str, Tensor], quantisation: Quantisation) -> 
     """The packed layers among `tensors`, by name, each with what of its shapes does not agree."""
     form = quantisation.form
     main = f".{PACKED[form]}"
-    found = {}
+    layers = {}
     for name, tensor in tensors.items():
-        # An int8 layer's weight is called as any other's: its type tells it.
+        # An int8 layer's weight is named as any other's: its type shows it.
         if not name.endswith(main) or (form == "int8" and tensor.dtype != "I8"):
             continue
         layer = name.removesuffix(main)
         parts = {ending: tensors[f"{layer}.{ending}"] for ending in _PARTS[form] if f"{layer}.{ending}" in tensors}
-        found[layer] = _layer(layer, parts, quantisation)
-    return found
+        layers[layer] = _layer(layer, parts, quantisation)
+    return layers
 
 
 def _layer(name: str, parts: Mapping[str, Tensor], quantisation: Quantisation) -> PackedLayer:
@@ -74,6 +74,7 @@ def _layer(name: str, parts: Mapping[str, Tensor], quantisation: Quantisation) -
         inputs *= pack
     if not inputs or not outputs:
         return PackedLayer(name, 0, 0, parts, (f"its packed weights have the shape {shape}, and hold nothing",))
+
     needed = [part for part in _PARTS[form] if part not in _OPTIONAL]
     if quantisation.zero_points and quantisation.method == "compressed-tensors":
         needed.append("weight_zero_point")
@@ -83,6 +84,7 @@ def _layer(name: str, parts: Mapping[str, Tensor], quantisation: Quantisation) -
     if inputs % group:
         faults.append(f"its {inputs} inputs do not divide into groups of {group}")
         return PackedLayer(name, inputs, outputs, parts, tuple(faults))
+
     for ending, expected in _expected(quantisation, inputs, outputs, inputs // group, pack).items():
         tensor = parts.get(ending)
         if tensor is not None and tensor.shape != expected and not (form == "int8" and tensor.shape == (1,)):
@@ -157,11 +159,12 @@ def tally(tensors: Mapping[str, Tensor], packed: Mapping[str, PackedLayer], arch
         add("scales and zeros", 0, sum(tensor.size for tensor in layer.parts.values()) - main.size)
         seen.update(tensor.name for tensor in layer.parts.values())
     for tensor in tensors.values():
-        if tensor.name not in seen:
-            if tensor.name.rsplit(".", 1)[-1] in {"weight_scale", "input_scale", "weight_scale_inv"}:
-                add("scales and zeros", 0, tensor.size)
-            else:
-                add(_part(tensor.name), tensor.numbers, tensor.size)
+        if tensor.name in seen:
+            continue
+        if tensor.name.rsplit(".", 1)[-1] in {"weight_scale", "input_scale", "weight_scale_inv"}:
+            add("scales and zeros", 0, tensor.size)
+        else:
+            add(_part(tensor.name), tensor.numbers, tensor.size)
     return Tally(parts, in_layers, memory_bytes(tensors.values(), packed, architecture))
 
 

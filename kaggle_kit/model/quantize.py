@@ -2,7 +2,7 @@
 
 Everything is made in a folder beside OUT, and OUT appears when it is whole: a call that is interrupted leaves nothing.
 AutoAWQ and llm-compressor quantise the layers in place, in one go, and offer no way to go on from a layer: such a call
-begins anew.
+begins again.
 """
 
 from __future__ import annotations
@@ -114,14 +114,14 @@ class _Bench:
     launch: Launch
 
     @property
-    def room(self) -> Path:
+    def output(self) -> Path:
         """The one folder that it may write in."""
-        return self.staging / "room"
+        return self.staging / "output"
 
     def ask(self, request: Mapping[str, Any], reads: Sequence[Path] = ()) -> dict[str, Any]:
-        """Its answer; what it made lies in the room. Raises ModelError."""
-        shutil.rmtree(self.room, ignore_errors=True)
-        self.room.mkdir()
+        """Its answer; what it made lies in `output`. Raises ModelError."""
+        shutil.rmtree(self.output, ignore_errors=True)
+        self.output.mkdir()
         return run_worker(
             self.python,
             request,
@@ -129,15 +129,15 @@ class _Bench:
             tell=self.tell,
             launch=self.launch,
             reads=reads,
-            writes=self.room,
+            writes=self.output,
         )
 
 
 def quantize(order: Order, *, python: Path, tell: Tell, launch: Launch = launch_plain) -> Quantised:
     """Do it, in the environment of `python`; `tell` hears the stages and the layers, `launch` starts the quantiser.
 
-    Raises UsageError where an output is there already, ModelError for a model or adapter that cannot be quantised,
-    DataError and LabelError where data, task and model do not fit together.
+    Raises UsageError if an output is there already, ModelError for a model or adapter that cannot be quantised,
+    DataError and LabelError if data, task and model do not fit together.
     """
     _refuse_existing(order)
     source = sound_source(order.source)
@@ -153,17 +153,17 @@ def quantize(order: Order, *, python: Path, tell: Tell, launch: Launch = launch_
         tell({"event": "stage", "name": f"checking what {order.method} supports"})
         bench = _Bench(python, staging, tell, launch)
         versions = _refuse_unsupported(source, order, bench)
-        facts = _Facts(
-            order, adapter, prompts, compute=compute_type(_numbers(source), where=order.source), versions=versions
-        )
+        numbers = sum(tensor.numbers for tensor in source.weights.tensors.values())
+        compute = compute_type(numbers, where=order.source)
+        facts = _Facts(order, adapter, prompts, compute=compute, versions=versions)
         provenance = facts.provenance(_source_hash(order.source, tell))
         base = order.source
         for note in adapter.notes if adapter else ():
             tell({"event": "note", "message": note})
         if adapter:
             base = _merge(facts, adapter, provenance, bench)
-        made = _quantize(facts, base, bench)
-        provenance = provenance | {"quantisation": provenance["quantisation"] | made}
+        counts = _quantize(facts, base, bench)
+        provenance = provenance | {"quantisation": provenance["quantisation"] | counts}
         _finish(staging / "model", provenance, name=order.out.name)
         if order.merged and adapter:
             (staging / "merged").replace(order.merged)
@@ -178,7 +178,7 @@ class _Facts:
     order: Order
     adapter: Adapter | None
     prompts: CalibrationPrompts | None
-    """None where none is needed."""
+    """None if none is needed."""
     compute: str
     versions: Mapping[str, str]
 
@@ -226,15 +226,14 @@ def _refuse_existing(order: Order) -> None:
         if path is not None and (path.exists() or path.is_symlink()):
             raise UsageError(f"{path} is there already; name another folder, or remove it")
         if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError(f"{path.absolute().parent} is no folder; make it first")
+            raise UsageError(f"{path.absolute().parent} is not a folder; make it first")
 
 
 def _refuse_unsupported(source: Inspection, order: Order, bench: _Bench) -> dict[str, str]:
     """The versions of the environment's libraries. Raises ModelError for an architecture that the method cannot do."""
     method = order.method
-    request = {"do": "supported", "method": method, "scheme": order.scheme}
-    found = bench.ask(request)
-    versions, supported = versions_in(found), names_in(found, "supported")
+    answer = bench.ask({"do": "supported", "method": method, "scheme": order.scheme})
+    versions, supported = versions_in(answer), names_in(answer, "supported")
     shape = source.architecture
     name = (shape.model_type if method == AUTOAWQ else shape.name) if shape else None
     if name in supported:
@@ -244,19 +243,15 @@ def _refuse_unsupported(source: Inspection, order: Order, bench: _Bench) -> dict
         # Whatever transformers builds: a list of some 200.
         known = versions.get("transformers", "of its environment")
         raise ModelError(f"{what}: transformers {known} does not know it. Take a model of another architecture")
-    other = next(one for one in METHODS if one != method)
+    other = next(name for name in METHODS if name != method)
     raise ModelError(
         f"{what}. It can: {', '.join(supported)}. Try --method {other}, whose list is another one, or take a "
         f"model that is offered as AWQ already"
     )
 
 
-def _numbers(source: Inspection) -> int:
-    return sum(tensor.numbers for tensor in source.weights.tensors.values())
-
-
 def _source_hash(source: Path, tell: Tell) -> str:
-    """The hash of the source's manifest; where it has none, of the one that it would have."""
+    """The hash of the source's manifest; if it has none, of the one that it would have."""
     if (source / MANIFEST).is_file():
         return sha256_file(source / MANIFEST)
     tell({"event": "stage", "name": "hashing the source, which has no manifest"})
@@ -267,7 +262,7 @@ def _source_hash(source: Path, tell: Tell) -> str:
 def _staging(out: Path) -> Iterator[Path]:
     """A folder beside `out` in which it is made, removed at the end in any case.
 
-    What a killed call left there is removed first. Raises UsageError where another call is at it.
+    What a killed call left there is removed first. Raises UsageError if another call is at it.
     """
     folder = out.absolute().with_name(f".{out.name}.being-made")
     folder.mkdir(exist_ok=True)
@@ -290,32 +285,31 @@ def _staging(out: Path) -> Iterator[Path]:
 
 
 def _request(facts: _Facts, what: str, source: Path, out: Path, **more: Any) -> dict[str, Any]:
-    seed = facts.order.calibration.seed
-    method = facts.order.method
-    common = {
+    return {
         "do": what,
-        "method": method,
+        "method": facts.order.method,
         "scheme": facts.order.scheme,
         "source": str(source),
         "out": str(out),
         "dtype": facts.compute,
-        "seed": seed,
+        "seed": facts.order.calibration.seed,
+        "shard_size": SHARD_SIZE,
+        **more,
     }
-    return {**common, "shard_size": SHARD_SIZE, **more}
 
 
 def _merge(facts: _Facts, adapter: Adapter, provenance: Mapping[str, Any], bench: _Bench) -> Path:
     """The merged model, whole, in the staging folder."""
     view = make_view(facts.order.source, bench.staging / "base-view", old=facts.order.method == AUTOAWQ)
-    made, out = bench.room / "merged", bench.staging / "merged"
+    merged, out = bench.output / "merged", bench.staging / "merged"
     # An absolute path: peft would take another one for a name on the hub.
-    request = _request(facts, "merge", view, made, adapter=str(adapter.path.resolve()), layers=adapter.layers)
+    request = _request(facts, "merge", view, merged, adapter=str(adapter.path.resolve()), layers=adapter.layers)
     bench.ask(request, (*_with_linked(view), adapter.path.resolve()))
-    take_files(made, out)
+    take_files(merged, out)
     _carry(facts.order.source, out)
     write_atomic(out / "config.json", json.dumps(read_config(facts.order.source), indent=2) + "\n")
-    told = {key: provenance[key] for key in ("source", "adapter")}
-    _finish(out, told, name=f"{facts.order.source.resolve().name}-merged")
+    extra = {key: provenance[key] for key in ("source", "adapter")}
+    _finish(out, extra, name=f"{facts.order.source.resolve().name}-merged")
     return out
 
 
@@ -327,7 +321,7 @@ def _with_linked(view: Path) -> tuple[Path, ...]:
 def _quantize(facts: _Facts, base: Path, bench: _Bench) -> dict[str, Any]:
     """The quantised model in the staging folder, all but its manifest; what the worker says of it."""
     view = make_view(base, bench.staging / "view", old=facts.order.method == AUTOAWQ)
-    made, out = bench.room / "model", bench.staging / "model"
+    quantised, out = bench.output / "model", bench.staging / "model"
     tokenizer, prompts = base.resolve() / "tokenizer.json", bench.staging / "prompts.json"
     more = {"tokenizer": str(tokenizer), "quant_config": facts.quant_config}
     reads = [*_with_linked(view), tokenizer]
@@ -335,8 +329,9 @@ def _quantize(facts: _Facts, base: Path, bench: _Bench) -> dict[str, Any]:
         write_atomic(prompts, json.dumps(facts.prompts.token_ids))
         more["prompts"] = str(prompts)
         reads.append(prompts)
-    answer = bench.ask(_request(facts, "quantize", view, made, **more), reads)
-    take_files(made, out)
+
+    answer = bench.ask(_request(facts, "quantize", view, quantised, **more), reads)
+    take_files(quantised, out)
     _carry(base, out)
     # The source's own words, which newer readers understand better than those of transformers 4.51.3.
     config = read_config(base)

@@ -11,7 +11,7 @@ from kaggle_kit.errors import ModelError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.model.inspect import Inspection, inspect_model
 from kaggle_kit.runtime.checkpoint import read_config
-from kaggle_kit.runtime.machine import find_gpus
+from kaggle_kit.runtime.machine import find_cards
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ _SPARE = 1.3
 
 
 def sound_source(path: Path, *, tokenizer: bool = True) -> Inspection:
-    """What is to be quantised, by its headers. Raises ModelError where it cannot be as it is, or is quantised already.
+    """What is to be quantised, by its headers. Raises ModelError if it cannot be as it is, or is quantised already.
 
     Without `tokenizer` its tokenizer is not looked at, which takes the package tokenizers.
     """
@@ -42,7 +42,7 @@ def sound_source(path: Path, *, tokenizer: bool = True) -> Inspection:
 
 
 def refuse_misfit(source: Inspection, groups: int | None) -> None:
-    """Raise ModelError where the layers are of a size that no quantiser or engine takes.
+    """Raise ModelError if the layers are of a size that no quantiser or engine takes.
 
     AutoAWQ packs eight outputs together and clips 64 at a time, and groups must fill the inputs; without `groups`
     (w8a8) both must fill the steps of vLLM's kernels.
@@ -53,29 +53,31 @@ def refuse_misfit(source: Inspection, groups: int | None) -> None:
         outputs, inputs = tensor.shape
         if groups is None:
             if inputs % _STEP or outputs % _STEP:
-                told = f"{name} has {inputs:,} inputs and {outputs:,} outputs"
-                raise ModelError(f"{told}; vLLM's int8 kernels take multiples of {_STEP}: take --scheme w4a16")
+                sizes = f"{inputs:,} inputs and {outputs:,} outputs"
+                raise ModelError(
+                    f"{name} has {sizes}; vLLM's int8 kernels take multiples of {_STEP}: take --scheme w4a16"
+                )
             continue
         if inputs % groups:
+            better = next((size for size in (64, 32) if inputs % size == 0), "of a divisor")
             raise ModelError(
-                f"{name} has {inputs:,} inputs, which groups of {groups} do not fill; "
-                f"take --group-size {next((size for size in (64, 32) if inputs % size == 0), 'of a divisor')}"
+                f"{name} has {inputs:,} inputs, which groups of {groups} do not fill; take --group-size {better}"
             )
         if outputs % 64:
             raise ModelError(f"{name} has {outputs:,} outputs; AutoAWQ takes multiples of 64")
 
 
 def compute_type(numbers: int, *, where: Path) -> str:
-    """What a model of so many numbers is computed in: float32, the most exact, where the memory holds the model so;
-    else the checkpoint's own type ("auto"), or float16 where a card here has no bfloat16 (below compute capability
-    8.0: NVIDIA). Raises ModelError where the memory holds neither; `where` is the model's folder.
+    """What a model of so many numbers is computed in: float32, the most exact, if the memory holds the model so;
+    else the checkpoint's own type ("auto"), or float16 if a card here has no bfloat16 (below compute capability
+    8.0: NVIDIA). Raises ModelError if the memory holds neither; `where` is the model's folder.
     """
     import psutil
 
     free = psutil.virtual_memory().available
     for name, size in _COMPUTE.items():
         if numbers * size * _SPARE <= free:
-            half = name == "auto" and any(gpu.capability < (8, 0) for gpu in find_gpus())
+            half = name == "auto" and any(card.capability < (8, 0) for card in find_cards())
             return "float16" if half else name
     needed = numbers * _COMPUTE["auto"] * _SPARE
     raise ModelError(
@@ -87,7 +89,7 @@ def compute_type(numbers: int, *, where: Path) -> str:
 def make_view(model: Path, folder: Path, *, old: bool = True) -> Path:
     """Make `folder` the view of `model`: links to the weights and their index, and nothing that could run.
 
-    `old`: for transformers 4. Raises ModelError for a config.json that the old words cannot say.
+    `old`: for transformers 4. Raises ModelError for a config.json that the old names cannot express.
     """
     folder.mkdir(parents=True)
     config = read_config(model)
@@ -107,18 +109,20 @@ def old_words(config: Mapping[str, Any], *, where: Path) -> dict[str, Any]:
     `dtype` was `torch_dtype`; `rope_parameters` (with `rope_theta` in it) was `rope_theta` and `rope_scaling`: an old
     reader takes no notice of it and silently goes on with a theta of 10,000 (transformers, migration guide of v5).
     """
-    found = {key: value for key, value in config.items() if key != "dtype"}
-    found.setdefault("torch_dtype", config.get("dtype"))
-    rope = found.pop("rope_parameters", None)
+    renamed = {key: value for key, value in config.items() if key != "dtype"}
+    renamed.setdefault("torch_dtype", config.get("dtype"))
+    rope = renamed.pop("rope_parameters", None)
     if rope is None:
-        return found
+        return renamed
     if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
-        raise ModelError(f"{where}: rope_parameters by kind of layer cannot be said to AutoAWQ's transformers 4.51.3")
+        raise ModelError(
+            f"{where}: rope_parameters by kind of layer cannot be written for AutoAWQ's transformers 4.51.3"
+        )
     rope = dict(rope)
     if (theta := rope.pop("rope_theta", None)) is not None:
-        found.setdefault("rope_theta", theta)
+        renamed.setdefault("rope_theta", theta)
     if (share := rope.pop("partial_rotary_factor", None)) is not None:
-        found.setdefault("partial_rotary_factor", share)
+        renamed.setdefault("partial_rotary_factor", share)
     if rope.get("rope_type", "default") != "default":
-        found.setdefault("rope_scaling", rope)
-    return found
+        renamed.setdefault("rope_scaling", rope)
+    return renamed

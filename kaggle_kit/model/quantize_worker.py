@@ -51,9 +51,9 @@ class Events:
         self._stream = os.fdopen(os.dup(descriptor), "w", encoding="utf-8", buffering=1)
         os.dup2(2, descriptor)
 
-    def __call__(self, event: str, **told: Any) -> None:
+    def __call__(self, event: str, **fields: Any) -> None:
         """One event."""
-        self._stream.write(json.dumps({"event": event, **told}) + "\n")
+        self._stream.write(json.dumps({"event": event, **fields}) + "\n")
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def main() -> None:
     work = {"supported": supported, "merge": merge, "quantize": quantise}[request["do"]]
     try:
         tell("done", **work(request, tell), versions=versions())
-    except Exception as error:  # noqa: BLE001  whatever a library raises is told to the one who waits
+    except Exception as error:  # noqa: BLE001  whatever a library raises goes to the one who waits
         traceback.print_exc()
         tell("failed", message=f"{type(error).__name__}: {error}")
 
@@ -130,14 +130,14 @@ def autoawq(request: dict[str, Any], tell: Events) -> dict[str, Any]:
         device_map="cpu",
     )
 
-    def told(layers: Iterable[int], **_options: Any) -> Iterator[int]:
+    def with_progress(layers: Iterable[int], **_options: Any) -> Iterator[int]:
         numbers = list(layers)
         for number in numbers:
             tell("layer", done=number, total=len(numbers))
             yield number
         tell("layer", done=len(numbers), total=len(numbers))
 
-    inner.tqdm = told
+    inner.tqdm = with_progress
     tell("stage", name="running the calibration prompts")
     longest = max(map(len, prompts))
     model.quantize(
@@ -178,12 +178,12 @@ def llm_compressor(request: dict[str, Any], tell: Events) -> dict[str, Any]:
     weights = QuantizationArgs(num_bits=4, type="int", symmetric=False, strategy="group", group_size=group)
     scheme = QuantizationScheme(targets=["Linear"], weights=weights)
 
-    def told(items: Iterable[Any], *_places: Any, desc: str = "", **_options: Any) -> Iterable[Any]:
+    def with_progress(items: Iterable[Any], *_places: Any, desc: str = "", **_options: Any) -> Iterable[Any]:
         if (match := re.match(r"\((\d+)/(\d+)\): Calib", desc)) is not None:
             tell("layer", done=int(match[1]) - 1, total=int(match[2]))
         return items
 
-    pipeline.tqdm = told
+    pipeline.tqdm = with_progress
     tell("stage", name="running the calibration prompts")
     longest = max(map(len, prompts))
     oneshot(
@@ -262,7 +262,7 @@ def type_word() -> str:
 
 
 def halve(model: Any) -> None:
-    """All numbers in fp16. Raises ValueError where one is beyond its range."""
+    """All numbers in fp16. Raises ValueError if one is beyond its range."""
     import torch
 
     model.half()
@@ -297,11 +297,11 @@ def dtype_of(name: str) -> Any:
 
 def versions() -> dict[str, str]:
     """What did it."""
-    found = {}
+    installed = {}
     for name in _PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            installed[name] = importlib.metadata.version(name)
+    return installed
 
 
 if __name__ == "__main__":

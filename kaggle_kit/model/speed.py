@@ -1,4 +1,4 @@
-"""How long rows take where only prompts are read: work in FLOP, and the card's rate, measured or assumed by name.
+"""How long rows take if only prompts are read: work in FLOP, and the card's rate, measured or assumed by name.
 
 Work of a prompt of n tokens, with P numbers in the layers' matrices, L layers, H heads of D numbers, hidden size h and
 V words: 2·P·n for the matrices; 2·L·H·D·n² for causal attention (queries with keys and probabilities with values, 2·n²
@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import DataError, OutsideError, UsageError
 from kaggle_kit.outside import MEGA, parse_json, read_text
+from kaggle_kit.runtime.governor import largest
 from kaggle_kit.runtime.job import Job
-from kaggle_kit.runtime.kernels import choose_kernel
+from kaggle_kit.runtime.kernels import HOPPER_RATES, choose_kernel
 from kaggle_kit.runtime.prepare import open_job, prepare
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _STAGE_SHARE = 0.9
 
 
 @dataclass(frozen=True)
-class Card:
+class CardKind:
     """One kind of card: its published fp16 rate in FLOP/s (dense), the share of it that is assumed, why, and the bytes
     a second that two cards exchange."""
 
@@ -52,16 +53,16 @@ class Card:
 
 
 CARDS = {
-    "Tesla T4": Card(
+    "Tesla T4": CardKind(
         65e12, 0.30, "of NVIDIA's 65 TFLOP/s; estimated from 500 to 700 tokens/s of a 34B model on two T4", 8e9
     ),
-    "NVIDIA L4": Card(121e12, 0.5, "of NVIDIA's 121 TFLOP/s; an assumption, nothing was measured", 16e9),
-    "NVIDIA H100": Card(989e12, 0.70, "of NVIDIA's 989 TFLOP/s; measured on an H200, the same chip", 200e9),
-    "NVIDIA H200": Card(989e12, 0.70, "of NVIDIA's 989 TFLOP/s; measured", 200e9),
+    "NVIDIA L4": CardKind(121e12, 0.5, "of NVIDIA's 121 TFLOP/s; an assumption, nothing was measured", 16e9),
+    "NVIDIA H100": CardKind(989e12, 0.70, "of NVIDIA's 989 TFLOP/s; measured on an H200, the same chip", 200e9),
+    "NVIDIA H200": CardKind(989e12, 0.70, "of NVIDIA's 989 TFLOP/s; measured", 200e9),
 }
 INT8 = "int8"
 """The kernel of int8 weights and activations: CUTLASS's on a GPU."""
-_HOPPER = {"machete": 1.0, "plain": 0.80, "marlin": 0.46, "marlin-int8": 0.64, "dense": 0.87, INT8: 1.48}
+_HOPPER = {**HOPPER_RATES, "marlin-int8": 0.64, "dense": 0.87, INT8: 1.48}
 """Rates of the kernels on an H200, of Machete's; int8 activations make 1.38 of Marlin's there."""
 _ELSEWHERE = {INT8: 1.48, "marlin-int8": 1.38}
 """Rates on other cards, of the rate in 4 bits there."""
@@ -85,9 +86,9 @@ def prompt_flops(checkpoint: Checkpoint, tokens: float) -> float:
 
 
 def speed_of(checkpoint: Checkpoint, target: Target, rates: Rates | None, wanted: str | None = None) -> Speed:
-    """The rate of one card of the target: measured where `rates` has the kernel, else a named share of the card's peak.
+    """The rate of one card of the target: measured if `rates` has the kernel, else a named share of the card's peak.
 
-    `wanted` is a 4-bit kernel by name. Raises UsageError for a target whose card nobody knows, and where that kernel or
+    `wanted` is a 4-bit kernel by name. Raises UsageError for a target whose card nobody knows, and if that kernel or
     all of them cannot run.
     """
     kernel = kernel_of(checkpoint, target, rates, wanted)
@@ -97,24 +98,26 @@ def speed_of(checkpoint: Checkpoint, target: Target, rates: Rates | None, wanted
     card = CARDS.get(target.gpu_name or "")
     if card is None:
         raise UsageError(
-            f"nobody has measured {target.gpu_name or 'the processor of ' + target.name}, so no time can be told; "
+            f"nobody has measured {target.gpu_name or 'the processor of ' + target.name}, so no time can be given; "
             f"measure it (kit bench), and put the rates into rates/{target.name}.json"
         )
+
     hopper = target.capability == (9, 0)
     relative = (_HOPPER if hopper else _ELSEWHERE).get(kernel, 1.0)
-    told = kernel
+    source = kernel
     if kernel in _ELSEWHERE:
         # Turing, Ada and Hopper all multiply int8 at twice their fp16 rate.
+        base = "Machete" if hopper else "the 4-bit rate"
         where = "measured on an H200" if hopper else "as on an H200; nobody has measured it on this card"
-        told = f"{kernel}, {relative} times {'Machete' if hopper else 'the 4-bit rate'}, {where}"
-    why = f"assumed: {card.share * relative:.0%} {card.why} ({told})"
+        source = f"{kernel}, {relative} times {base}, {where}"
+    why = f"assumed: {card.share * relative:.0%} {card.why} ({source})"
     return Speed(card.peak * card.share * relative, kernel, why, measured=False)
 
 
 def kernel_of(checkpoint: Checkpoint, target: Target, rates: Rates | None, wanted: str | None = None) -> str:
-    """The kernel of a model's matrices on a target; `wanted` is taken where the model has 4 bits and the target cards.
+    """The kernel of a model's matrices on a target; `wanted` is taken if the model has 4 bits and the target cards.
 
-    Raises UsageError where that kernel, or every 4-bit one, cannot run there.
+    Raises UsageError if that kernel, or every 4-bit one, cannot run there.
     """
     if checkpoint.int8:
         return INT8
@@ -153,24 +156,19 @@ def total_seconds(
 
 
 def tokens_in(checkpoint: Checkpoint, layout: Layout, speed: Speed, link: float, *, rows: int, seconds: float) -> int:
-    """The most tokens a row (all alike) for which `rows` rows end within `seconds`; 0 where not even one does."""
-    each = seconds / rows
-    if row_seconds(checkpoint, layout, speed, link, 1) > each:
-        return 0
-    low, high = 1, 2
-    while row_seconds(checkpoint, layout, speed, link, high) <= each and high < 1 << 22:
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        if row_seconds(checkpoint, layout, speed, link, middle) <= each:
-            low = middle
-        else:
-            high = middle
-    return low
+    """The most tokens a row (all alike) for which `rows` rows end within `seconds`; 0 if not even one does."""
+
+    def in_time(tokens: int) -> bool:
+        return row_seconds(checkpoint, layout, speed, link, tokens) <= seconds / rows
+
+    high = 1
+    while in_time(high) and high < 1 << 22:
+        high *= 2
+    return largest(high // 2, high, in_time)
 
 
 def link_of(target: Target) -> float:
-    """Bytes a second between two of the target's cards; without end where there is one."""
+    """Bytes a second between two of the target's cards; without end if there is one."""
     card = CARDS.get(target.gpu_name or "")
     return card.link if card and target.gpus > 1 else math.inf
 
@@ -221,7 +219,7 @@ def even_lengths(tokens: int) -> Lengths:
 def read_lengths(path: Path) -> Lengths:
     """A table of lengths: JSON `{"512": 100, …}`, or CSV lines `tokens,rows` with or without a heading.
 
-    Raises DataError where it cannot be read, or holds no row.
+    Raises DataError if it cannot be read, or holds no row.
     """
     try:
         text = read_text(path, most_bytes=_MOST_BYTES, follow=True)
@@ -236,21 +234,21 @@ def read_lengths(path: Path) -> Lengths:
     if not counts or min(counts) < 1 or min(counts.values()) < 1:
         raise DataError(f"{path}: every line needs a length of 1 or more and as many rows")
     if max(counts) > _MOST_TOKENS or sum(counts.values()) > _MOST_ROWS:
-        raise DataError(f"{path}: at most {_MOST_TOKENS:,} tokens and {_MOST_ROWS:,} rows can be reckoned with")
+        raise DataError(f"{path}: at most {_MOST_TOKENS:,} tokens and {_MOST_ROWS:,} rows can be counted with")
     return Lengths(dict(counts), f"{path}: {sum(counts.values()):,} rows")
 
 
 def _pairs(text: str) -> list[list[str]]:
     lines = [line for line in csv.reader(text.splitlines()) if line]
     if any(len(line) != 2 for line in lines):
-        raise ValueError("a line has not two values")
+        raise ValueError("a line does not have two values")
     return lines if lines and lines[0][0].strip().isdigit() else lines[1:]
 
 
 def data_lengths(data: Path, *, task: Task, model: Path, token_budget: int) -> Lengths:
     """The lengths of the rows of `data`/test.csv in the notebook's own prompt, cut to its budget.
 
-    Raises DataError, LabelError or ModelError where they do not fit together.
+    Raises DataError, LabelError or ModelError if they do not fit together.
     """
     test = data / "test.csv"
     try:

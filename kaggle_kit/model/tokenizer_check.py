@@ -1,4 +1,4 @@
-"""Whether the tokenizer is there, is this model's, and says each label as one token."""
+"""Whether the tokenizer is there, is this model's, and has each label as one token."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Labels:
     words: Sequence[str]
     prompt: str = _USUAL_END
     special_tokens: bool = True
-    """Whether the tokenizer's own start is added to the prompt (not where a chat template brings it)."""
+    """Whether the tokenizer's own start is added to the prompt (not if a chat template brings it)."""
 
 
 @dataclass(frozen=True)
 class TokenizerFacts:
-    """Tokens of the vocabulary, added ones included, and the label tokens where labels were given."""
+    """Tokens of the vocabulary, added ones included, and the label tokens if labels were given."""
 
     tokens: int
     label_ids: tuple[int, ...] = ()
@@ -56,11 +56,12 @@ def check_tokenizer(
     if tokenizer is None:
         return None, problems
     try:
-        found = tokenizer.vocabulary(rows=rows, words=sorted(set(words.values())))
+        vocabulary = tokenizer.vocabulary(rows=rows, words=sorted(set(words.values())))
     except ModelError as error:
         return None, [*problems, Problem(TOKENIZER, str(error), _AGAIN)]
-    problems += _against_rows(found, rows)
-    problems += _against_settings(words, config, found["numbers"])
+    problems += _against_rows(vocabulary, rows)
+    problems += _against_settings(words, config, vocabulary["numbers"])
+
     ids: tuple[int, ...] = ()
     if labels is not None:
         try:
@@ -71,7 +72,7 @@ def check_tokenizer(
             problems.append(Problem(TOKENIZER, str(error), _AGAIN))
         if rows is not None and any(token >= rows for token in ids):
             problems.append(Problem(TOKENIZER, f"has label tokens {ids} without a row", "choose other labels"))
-    return TokenizerFacts(found["tokens"], ids), problems
+    return TokenizerFacts(vocabulary["tokens"], ids), problems
 
 
 def _load(
@@ -93,18 +94,16 @@ def _load(
         return None
 
 
-def _against_rows(found: Mapping[str, Any], rows: int | None) -> list[Problem]:
+def _against_rows(vocabulary: Mapping[str, Any], rows: int | None) -> list[Problem]:
     if rows is None:
         return []
-    last = found["last"]
+    last = vocabulary["last"]
     if last >= rows:
-        named = ", ".join(f"{word!r} ({number})" for number, word in found["first"])
-        more = " …" if found["beyond"] > len(found["first"]) else ""
+        named = ", ".join(f"{word!r} ({number})" for number, word in vocabulary["first"])
+        more = " …" if vocabulary["beyond"] > len(vocabulary["first"]) else ""
         what = f"has tokens beyond the embeddings' {rows:,} rows: {named}{more}"
-        step = (
-            "take the tokenizer of this model, or resize the embeddings to it (resize_token_embeddings) and save again"
-        )
-        return [Problem(TOKENIZER, what, step)]
+        resize = "resize the embeddings to it (resize_token_embeddings) and save again"
+        return [Problem(TOKENIZER, what, f"take the tokenizer of this model, or {resize}")]
     if last + 1 < _FEW * rows:
         what = f"has {last + 1:,} tokens, and the embeddings have {rows:,} rows"
         return [warning(TOKENIZER, what, "see that it is this model's tokenizer")]
@@ -112,7 +111,7 @@ def _against_rows(found: Mapping[str, Any], rows: int | None) -> list[Problem]:
 
 
 def _settings(folder: Folder, problems: list[Problem]) -> Mapping[str, Any]:
-    """tokenizer_config.json; nothing where there is none, or it cannot be read."""
+    """tokenizer_config.json; nothing if there is none, or it cannot be read."""
     path = folder.files.get(SETTINGS)
     if path is None or SETTINGS in folder.unreadable:
         return {}
@@ -132,8 +131,8 @@ def _end_words(settings: Mapping[str, Any]) -> dict[str, str]:
     """The words by which a text begins and ends, as the settings name them: `bos_token`, `eos_token`."""
     words = {}
     for name in ("bos_token", "eos_token"):
-        told = settings.get(name)
-        word = told.get("content") if isinstance(told, dict) else told
+        value = settings.get(name)
+        word = value.get("content") if isinstance(value, dict) else value
         if isinstance(word, str) and len(word) <= _LONGEST_WORD:
             words[name] = word
     return words
@@ -145,14 +144,14 @@ def _against_settings(
     """config.json, tokenizer_config.json and the vocabulary should name the same start and end."""
     problems = []
     for name, word in words.items():
-        told = config.get(f"{name}_id")
-        if told is None:
+        known = config.get(f"{name}_id")
+        if known is None:
             continue
         number = numbers.get(word)
         if number is None:
             what = f"names {word!r} as {name}, and the vocabulary has no such token"
             problems.append(Problem(SETTINGS, what, "take all files of the tokenizer from one place"))
-        elif number not in (told if isinstance(told, list) else [told]):
-            what = f"makes {word!r} ({number}) the {name}, and config.json says {shown(told)}"
+        elif number not in (known if isinstance(known, list) else [known]):
+            what = f"makes {word!r} ({number}) the {name}, and config.json says {shown(known)}"
             problems.append(warning(SETTINGS, what, "see that tokenizer and model belong together"))
     return problems

@@ -1,4 +1,4 @@
-"""Runs a quantiser in its own environment, hears what it says, and looks at what it made before it is taken."""
+"""Runs a quantiser in its own environment, hears what it reports, and checks what it made before it is taken."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ PROGRAM = Path(__file__).with_name("quantize_worker.py")
 _LAST_LINES = 15
 _PATIENCE_SECONDS = 10.0
 _OUTPUT = "1"
-"""The descriptor that the program tells its events on: it lets nothing else write there."""
-_TOLD: Kinds = {"stage": {"name": text}, "layer": {"done": count, "total": count}, "note": {"message": text}}
+"""The descriptor on which the program writes its events: it lets nothing else write there."""
+_PROGRESS: Kinds = {"stage": {"name": text}, "layer": {"done": count, "total": count}, "note": {"message": text}}
 _LAST: Kinds = {"done": None, "failed": {"message": text, "foreseen": optional(bool)}}
-_EVENTS: Kinds = {**_TOLD, **_LAST}
-_MOST_TOLD = 100_000
+_EVENTS: Kinds = {**_PROGRESS, **_LAST}
+_MOST_EVENTS = 100_000
 
 
 def run_worker(
@@ -53,9 +53,9 @@ def run_worker(
     """What the worker answers to `request`; its events on the way go to `tell`.
 
     The program is named by its path and run isolated (`-I`): neither kit's environment nor a setting of this process
-    leads it astray. `launch` starts it; it reads `reads`, writes and works in `writes` (`scratch` where it is not
-    given), and every path in `request` must be absolute. Its answer is a stranger's: whoever uses it looks at it.
-    Raises ModelError where it fails, with its own words; the worker never outlives this call.
+    leads it astray. `launch` starts it; it reads `reads`, writes and works in `writes` (`scratch` if it is not
+    given), and every path in `request` must be absolute. Its answer is a stranger's: whoever uses it checks it.
+    Raises ModelError if it fails, with its own words; the worker never outlives this call.
     """
     scratch = scratch.absolute()
     path, log = scratch / f"{request['do']}.json", scratch / f"{request['do']}.log"
@@ -95,8 +95,8 @@ def run_worker(
 
 
 def _hear(hearing: Hearing, tell: Tell) -> dict[str, Any]:
-    """The last event; all before it are told."""
-    told = 0
+    """The last event; all before it go to `tell`."""
+    events = 0
     for line in hearing.lines(lambda: math.inf):
         event = parse_event(line, _EVENTS)
         if event is None:
@@ -105,15 +105,15 @@ def _hear(hearing: Hearing, tell: Tell) -> dict[str, Any]:
             continue
         if event["event"] in _LAST:
             return event
-        told += 1
-        if told > _MOST_TOLD:
-            raise WorkerError(f"it has told more than {_MOST_TOLD:,} things, and no end")
+        events += 1
+        if events > _MOST_EVENTS:
+            raise WorkerError(f"it has reported more than {_MOST_EVENTS:,} things, and no end")
         tell(event)
     return {}
 
 
 def _wait(hearing: Hearing) -> None:
-    """Let it go: what was told last decides, however long torch and CUDA take for that."""
+    """Let it go: its last event decides, however long torch and CUDA take for that."""
     until = time.monotonic() + _PATIENCE_SECONDS
     for _ in hearing.lines(lambda: until - time.monotonic()):
         pass
@@ -136,7 +136,7 @@ def _environment(scratch: Path) -> dict[str, str]:
 
 _MOST_FILES = 10_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.(safetensors|json|jinja|txt|model)")
-"""Weights and settings. What else a library leaves (a recipe, code) is no part of a model, and stays behind."""
+"""Weights and settings. What else a library leaves (a recipe, code) is not part of a model, and stays behind."""
 _MOST_SETTINGS = 1 << 20
 _MOST_DEPTH = 12
 
@@ -144,7 +144,7 @@ _MOST_DEPTH = 12
 def take_files(made: Path, target: Path) -> None:
     """Move the model's files in the folder `made`, whose writer has ended, into the new folder `target`.
 
-    Both are on one disk. Raises ModelError where something else than files lies there: a link, a folder, a device.
+    Both are on one disk. Raises ModelError if something else than files lies there: a link, a folder, a device.
     """
     target.mkdir()
     with ExitStack() as stack:
@@ -162,9 +162,9 @@ def take_files(made: Path, target: Path) -> None:
         if len(names) > _MOST_FILES:
             raise ModelError(f"the quantiser left {len(names):,} files where a model has a few")
         for name in names:
-            told = os.stat(name, dir_fd=source, follow_symlinks=False)
-            if not stat.S_ISREG(told.st_mode) or told.st_nlink != 1:
-                raise ModelError(f"the quantiser left {name!r}, which is no file of its own: nothing of it is taken")
+            status = os.stat(name, dir_fd=source, follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                raise ModelError(f"the quantiser left {name!r}, which is not a file of its own: nothing of it is taken")
             if not _NAME.fullmatch(name):
                 continue
             os.rename(name, name, src_dir_fd=source, dst_dir_fd=place)
@@ -197,18 +197,22 @@ def counts_in(answer: Mapping[str, Any], *keys: str) -> dict[str, int]:
 
 def settings_in(answer: Mapping[str, Any], key: str) -> dict[str, Any]:
     """A JSON object of some depth and size. Raises ModelError for anything else."""
-    found = answer.get(key)
-    if not isinstance(found, dict) or not _is_flat(found, _MOST_DEPTH) or len(json.dumps(found)) > _MOST_SETTINGS:
-        raise _wrong(key, "no object of settings")
-    return found
+    settings = answer.get(key)
+    if (
+        not isinstance(settings, dict)
+        or not _is_flat(settings, _MOST_DEPTH)
+        or len(json.dumps(settings)) > _MOST_SETTINGS
+    ):
+        raise _wrong(key, "not an object of settings")
+    return settings
 
 
 def _is_flat(value: Any, depth: int) -> bool:
     if depth == 0:
         return False
     if isinstance(value, dict):
-        return all(_is_flat(one, depth - 1) for one in value.values())
-    return not isinstance(value, list) or all(_is_flat(one, depth - 1) for one in value)
+        return all(_is_flat(item, depth - 1) for item in value.values())
+    return not isinstance(value, list) or all(_is_flat(item, depth - 1) for item in value)
 
 
 def _wrong(key: str, why: object) -> ModelError:

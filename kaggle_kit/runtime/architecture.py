@@ -56,7 +56,7 @@ class Family:
     fused: bool = False
     """Whether the checkpoint holds query, key and value as one matrix, and gate and up as one."""
     tied: bool = False
-    """Whether embeddings and LM head are one matrix where config.json says nothing of it."""
+    """Whether embeddings and LM head are one matrix if config.json does not say."""
 
 
 FAMILIES = {
@@ -100,7 +100,7 @@ class Architecture:
     mlp_bias: bool = False
     most_tokens: int | None = None
     window: int | None = None
-    """Tokens that a layer with sliding attention looks back; None where every layer sees all."""
+    """Tokens that a layer with sliding attention looks back; None if every layer sees all."""
     dtype: str = "float16"
 
     def layer_matrices(self) -> Iterator[Matrix]:
@@ -195,63 +195,66 @@ def word(value: Any, *, default: str) -> str:
     if not isinstance(value, str) or not value:
         return default
     if len(value) > _LONGEST_WORD or not value.isprintable():
-        raise ModelError(f"{shown(value)} is no name of a type")
+        raise ModelError(f"{shown(value)} is not the name of a type")
     return value
 
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:
     """The architecture that a config.json describes.
 
-    Raises ModelError where a number is missing or is none; the text names the key.
+    Raises ModelError if a number is missing or wrong; the message names the key.
     """
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ModelError("'architectures' names no architecture, so no engine knows how to build the model")
     if odd := [name for name in names if not _NAME.fullmatch(name)]:
-        raise ModelError(f"'architectures' has {shown(odd[0])}, which is no name of an architecture")
+        raise ModelError(f"'architectures' has {shown(odd[0])}, which is not the name of an architecture")
     kind = config.get("model_type")
     if not isinstance(kind, str):
         raise ModelError("'model_type' is missing, and the engine chooses the configuration by it")
-    told: Mapping[str, Any] = config.get("text_config") or config
-    if not isinstance(told, dict):
-        raise ModelError(f"'text_config' is {shown(told)}, and a table belongs there")
-    hidden, heads = whole_number(told, "hidden_size"), whole_number(told, "num_attention_heads")
-    family = FAMILIES.get(names[0]) if told is config else None
-    tied = told.get("tie_word_embeddings", config.get("tie_word_embeddings"))
-    window = told.get("sliding_window") if told.get("use_sliding_window", True) else None
+
+    text: Mapping[str, Any] = config.get("text_config") or config
+    if not isinstance(text, dict):
+        raise ModelError(f"'text_config' is {shown(text)}, and a table belongs there")
+
+    hidden, heads = whole_number(text, "hidden_size"), whole_number(text, "num_attention_heads")
+    family = FAMILIES.get(names[0]) if text is config else None
+    tied = text.get("tie_word_embeddings", config.get("tie_word_embeddings"))
+    window = text.get("sliding_window") if text.get("use_sliding_window", True) else None
+
     return Architecture(
         name=names[0],
         model_type=word(kind, default=""),
         family=family,
-        layers=whole_number(told, "num_hidden_layers"),
+        layers=whole_number(text, "num_hidden_layers"),
         hidden=hidden,
-        intermediate=whole_number(told, "intermediate_size", 4 * hidden),
+        intermediate=whole_number(text, "intermediate_size", 4 * hidden),
         heads=heads,
-        kv_heads=whole_number(told, "num_key_value_heads", heads),
-        head_dim=whole_number(told, "head_dim", hidden // heads),
-        vocabulary=whole_number(told, "vocab_size"),
+        kv_heads=whole_number(text, "num_key_value_heads", heads),
+        head_dim=whole_number(text, "head_dim", hidden // heads),
+        vocabulary=whole_number(text, "vocab_size"),
         tied=bool(family and family.tied) if tied is None else bool(tied),
-        attention_bias=bool(told.get("attention_bias")),
-        mlp_bias=bool(told.get("mlp_bias")),
-        most_tokens=_most_tokens(told),
+        attention_bias=bool(text.get("attention_bias")),
+        mlp_bias=bool(text.get("mlp_bias")),
+        most_tokens=_most_tokens(text),
         window=window if type(window) is int and 0 < window < _MOST_WINDOW else None,
-        dtype=_dtype(told, config),
+        dtype=_dtype(text, config),
     )
 
 
-def _most_tokens(told: Mapping[str, Any]) -> int | None:
-    """The longest text in tokens, the answer included: max_position_embeddings, times the factor of `rope_scaling`.
+def _most_tokens(text: Mapping[str, Any]) -> int | None:
+    """The longest prompt in tokens, the answer included: max_position_embeddings, times the factor of `rope_scaling`.
 
     As vLLM 0.32 derives it (config/model.py, `_get_and_verify_max_len`): the kinds in `_UNSCALED`, and Gemma 3, give
     the lengthened number already.
     """
-    longest = told.get("max_position_embeddings")
+    longest = text.get("max_position_embeddings")
     if type(longest) is not int or longest <= 0:
         return None
-    longest = whole_number(told, "max_position_embeddings")
+    longest = whole_number(text, "max_position_embeddings")
 
-    scaling = told.get("rope_scaling") or told.get("rope_parameters")
-    if not isinstance(scaling, dict) or "gemma3" in str(told.get("model_type")):
+    scaling = text.get("rope_scaling") or text.get("rope_parameters")
+    if not isinstance(scaling, dict) or "gemma3" in str(text.get("model_type")):
         return longest
     factor = scaling.get("factor")
     kind = scaling.get("rope_type", scaling.get("type"))
@@ -262,5 +265,5 @@ def _most_tokens(told: Mapping[str, Any]) -> int | None:
 
 def _dtype(*tables: Mapping[str, Any]) -> str:
     """The type that the checkpoint was saved in; a nested text model may leave it to the table around it."""
-    named = (table.get(key) for table in tables for key in ("dtype", "torch_dtype"))
-    return word(next(filter(None, named), None), default="float16")
+    dtypes = (table.get(key) for table in tables for key in ("dtype", "torch_dtype"))
+    return word(next(filter(None, dtypes), None), default="float16")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from kaggle_kit.runtime.engine_plan import EngineSetup, Gpu
+    from kaggle_kit.runtime.engine_plan import Card, EngineSetup
     from kaggle_kit.runtime.job import Job
     from kaggle_kit.runtime.launch import Launch
 
@@ -44,6 +44,10 @@ class Trial:
     kernel: str | None
     options: Mapping[str, Any]
     environment: Mapping[str, str]
+
+    def is_set_up_as(self, other: Trial) -> bool:
+        """Whether both start the same engine."""
+        return (self.options, self.environment) == (other.options, other.environment)
 
 
 @dataclass(frozen=True)
@@ -71,39 +75,41 @@ def trials(setup: EngineSetup, checkpoint: Checkpoint, budget: int) -> tuple[Tri
     """
 
     def planned(name: str, *, kernel: str | None = None, **more: Any) -> Trial:
-        tried = replace(setup, options={**setup.options, **more}, rates={}, kernel=kernel)
-        plan = tried.plan(checkpoint, budget)
+        trial_setup = replace(setup, options={**setup.options, **more}, rates={}, kernel=kernel)
+        plan = trial_setup.plan(checkpoint, budget)
         return Trial(name, kernel, plan.options, plan.environment)
 
     own = planned("as planned")
-    found = [own]
+    planned_trials = [own]
     method = checkpoint.kernel_method
     if setup.cards and method and "quantization" not in setup.options:
         capability, version = setup.cards[0].capability, setup.version
         possible = [
             name for name in KERNELS if obstacle(name, capability=capability, version=version, method=method) is None
         ]
-        each = [planned(f"kernel {name}", kernel=name) for name in possible]
-        alike = [one for one in each if (one.options, one.environment) == (own.options, own.environment)]
-        found = [*(alike or [own]), *(one for one in each if one not in alike)]
-    found.append(planned("no prefix cache", enable_prefix_caching=False))
+        kernels = [planned(f"kernel {name}", kernel=name) for name in possible]
+        # The plan's own choice is one of them, under its kernel's name.
+        kernels.sort(key=lambda trial: not trial.is_set_up_as(own))
+        planned_trials = kernels if any(trial.is_set_up_as(own) for trial in kernels) else [own, *kernels]
+    planned_trials.append(planned("no prefix cache", enable_prefix_caching=False))
     step = max(int(own.options.get("max_num_batched_tokens", 8192)) // 2, budget + 1)
-    found.append(planned(f"steps of {step:,}", max_num_batched_tokens=step))
+    planned_trials.append(planned(f"steps of {step:,}", max_num_batched_tokens=step))
+
     different: list[Trial] = []
-    for one in found:
-        if all((one.options, one.environment) != (other.options, other.environment) for other in different):
-            different.append(one)
+    for trial in planned_trials:
+        if not any(trial.is_set_up_as(other) for other in different):
+            different.append(trial)
     return tuple(different)
 
 
 def probe_rows(data: Path, out: Path, *, rows: int) -> Path:
-    """The first `rows` rows of `data`/train.csv, or of test.csv where that has none, as the CSV `out`.
+    """The first `rows` rows of `data`/train.csv, or of test.csv if that has none, as the CSV `out`.
 
-    A public run's test.csv holds a handful of rows only. Raises DataError where neither has a row.
+    A public run's test.csv holds a handful of rows only. Raises DataError if neither has a row.
     """
     sources = [path for path in (data / "train.csv", data / "test.csv") if path.is_file()]
-    found = ([dict(record) for record in islice(read_records(path, columns=[]), rows)] for path in sources)
-    records = next(filter(None, found), None)
+    tables = ([dict(record) for record in islice(read_records(path, columns=[]), rows)] for path in sources)
+    records = next(filter(None, tables), None)
     if records is None:
         raise DataError(f"{data} holds no train.csv or test.csv with rows to measure with")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +141,7 @@ def bench(
     `environment`. Raises what `trials`, `probe_rows` and `run_trials` do.
     """
     checkpoint = read_checkpoint(job.model)
-    found = run_trials(
+    measured = run_trials(
         trials(setup, checkpoint, job.token_budget),
         job=replace(job, test=probe_rows(data, scratch / "bench.csv", rows=rows)),
         python=python,
@@ -146,7 +152,7 @@ def bench(
         tell=tell,
         launch=launch,
     )
-    return found, rates(found, target=target, checkpoint=checkpoint, cards=setup.cards)
+    return measured, rates(measured, target=target, checkpoint=checkpoint, cards=setup.cards)
 
 
 def run_trials(
@@ -161,29 +167,31 @@ def run_trials(
     tell: Callable[[str], None],
     launch: Launch = launch_plain,
 ) -> tuple[Measured, ...]:
-    """Run the trials one after the other, each over the job's rows for `seconds` after its engine's start.
+    """Run the trials one after another, each over the job's rows for `seconds` after its engine's start.
 
     `deadline` (of `time.monotonic`, seconds): no trial is begun that would probably not end before it, and one that
-    still runs is ended. A trial that fails is kept with its problem; RunError where not even the first gave a rate.
+    still runs is ended. A trial that fails is kept with its problem; RunError if not even the first gave a rate.
     """
-    found: list[Measured] = []
+    measured: list[Measured] = []
     longest = _SHORTEST
     for place, trial in enumerate(planned):
         left = deadline - time.monotonic()
-        if left < longest and found:
+        if left < longest and measured:
             tell(f"{trial.name}: no time is left for it")
             continue
+
         since = time.monotonic()
         folder = scratch / f"trial-{place}"
-        one = _run(trial, job, python, folder, environment, seconds=seconds, limit=left, launch=launch)
+        result = _run(trial, job, python, folder, environment, seconds=seconds, limit=left, launch=launch)
         longest = max(longest, time.monotonic() - since)
-        if found and not one.problem:
-            one = replace(one, apart=_apart(one.probabilities, found[0].probabilities))
-        if not found and one.problem:
-            raise RunError(f"nothing could be measured: {one.problem}")
-        found.append(one)
-        tell(line(one, found[0]))
-    return tuple(found)
+
+        if measured and not result.problem:
+            result = replace(result, apart=_apart(result.probabilities, measured[0].probabilities))
+        if not measured and result.problem:
+            raise RunError(f"nothing could be measured: {result.problem}")
+        measured.append(result)
+        tell(line(result, measured[0]))
+    return tuple(measured)
 
 
 def _run(
@@ -207,13 +215,14 @@ def _run(
             reads=(path, job.test, job.model),
         )
     )
+
     until = time.monotonic() + max(limit, 1.0)
-    found = problem = None
+    result = problem = None
     with heard(running, log) as hearing:
         try:
             for line in hearing.lines(lambda: until - time.monotonic()):
                 if event := parse_event(line, MEASURED):
-                    found = _measured(trial, job, event)
+                    result = _measured(trial, job, event)
                     break
         except WorkerError as error:
             problem = str(error)
@@ -222,8 +231,9 @@ def _run(
             running.stop(grace_seconds=0)
         with suppress(WorkerError):
             list(hearing.rest())
-    if found or problem:
-        return found or Measured(trial, problem=problem)
+
+    if result or problem:
+        return result or Measured(trial, problem=problem)
     if time.monotonic() >= until:
         return Measured(trial, problem=f"it did not end within {limit:.0f} s")
     lines = log_tail(log).strip().splitlines()
@@ -231,70 +241,71 @@ def _run(
 
 
 def _measured(trial: Trial, job: Job, event: Mapping[str, Any]) -> Measured:
-    """What a trial says, looked at. Raises WorkerError for figures that cannot be."""
+    """What a trial reports, checked. Raises WorkerError for figures that cannot be."""
     try:
-        chances = {str(row_id): list(map(number, row)) for row_id, row in dict(event["probabilities"]).items()}
+        probabilities = {str(row_id): list(map(number, row)) for row_id, row in dict(event["probabilities"]).items()}
     except (TypeError, ValueError) as error:
-        raise WorkerError(f"the trial's probabilities are none: {error}") from error
-    if any(len(row) != len(job.task.labels) for row in chances.values()):
+        raise WorkerError(f"the trial's probabilities are wrong: {error}") from error
+    if any(len(row) != len(job.task.labels) for row in probabilities.values()):
         raise WorkerError("the trial's probabilities are of other labels")
     if event["tokens_per_second"] <= 0 or event["start_seconds"] < 0:
-        raise WorkerError("the trial's rate is none")
+        raise WorkerError("the trial's rate is wrong")
     figures = {name: event[name] for name in ("tokens_per_second", "start_seconds", "rows", "tokens", "engine")}
-    return Measured(trial, **figures, probabilities=chances)
+    return Measured(trial, **figures, probabilities=probabilities)
 
 
-def _apart(one: Mapping[str, Sequence[float]], other: Mapping[str, Sequence[float]]) -> float | None:
-    pairs = [(one[name], other[name]) for name in one.keys() & other.keys()]
+def _apart(rows: Mapping[str, Sequence[float]], others: Mapping[str, Sequence[float]]) -> float | None:
+    pairs = [(rows[row_id], others[row_id]) for row_id in rows.keys() & others.keys()]
     return max((abs(x - y) for left, right in pairs for x, y in zip(left, right, strict=True)), default=None)
 
 
-def line(one: Measured, first: Measured) -> str:
+def line(result: Measured, first: Measured) -> str:
     """A trial in a sentence, its rate against the first's."""
-    if one.problem:
-        return f"{one.trial.name}: {one.problem}"
-    ratio = one.tokens_per_second / first.tokens_per_second
-    apart = "" if one.apart is None else f", probabilities within {one.apart:.4f} of the first's"
-    if one.trial.kernel and one.trial.kernel not in EXACT:
-        apart += f'; taken only where the notebook has kernel = "{one.trial.kernel}"'
+    if result.problem:
+        return f"{result.trial.name}: {result.problem}"
+    ratio = result.tokens_per_second / first.tokens_per_second
+    apart = "" if result.apart is None else f", probabilities within {result.apart:.4f} of the first's"
+    if result.trial.kernel and result.trial.kernel not in EXACT:
+        apart += f'; taken only if the notebook has kernel = "{result.trial.kernel}"'
     return (
-        f"{one.trial.name}: {one.tokens_per_second:,.0f} tokens/s ({ratio:.2f} of the first), {one.rows} rows of "
-        f"{one.tokens / max(one.rows, 1):.0f} tokens, engine start {one.start_seconds:.0f} s{apart}"
+        f"{result.trial.name}: {result.tokens_per_second:,.0f} tokens/s ({ratio:.2f} of the first), "
+        f"{result.rows} rows of {result.tokens / max(result.rows, 1):.0f} tokens, "
+        f"engine start {result.start_seconds:.0f} s{apart}"
     )
 
 
-def rates(found: Sequence[Measured], *, target: str, checkpoint: Checkpoint, cards: Sequence[Gpu]) -> dict[str, Any]:
+def rates(results: Sequence[Measured], *, target: str, checkpoint: Checkpoint, cards: Sequence[Card]) -> dict[str, Any]:
     """The rates file's content: `kernels` are prompt tokens a second, by which builds choose among the exact ones."""
-    unasked = [one for one in found if one.trial.kernel is None or one.trial.kernel in EXACT]
+    unasked = [result for result in results if result.trial.kernel in {None, *EXACT}]
     best: dict[str, float] = {}
-    for one in found:
-        if one.trial.kernel and not one.problem:
-            best[one.trial.kernel] = max(best.get(one.trial.kernel, 0.0), round(one.tokens_per_second, 1))
+    for result in results:
+        if result.trial.kernel and not result.problem:
+            best[result.trial.kernel] = max(best.get(result.trial.kernel, 0.0), round(result.tokens_per_second, 1))
     return {
         "format": FORMAT,
         "target": target,
         "card": f"sm_{cards[0].capability[0]}{cards[0].capability[1]}" if cards else "cpu",
         "cards": len(cards),
-        "engine_cards": int(found[0].trial.options.get("tensor_parallel_size", 1)),
-        "engine": found[0].engine,
+        "engine_cards": int(results[0].trial.options.get("tensor_parallel_size", 1)),
+        "engine": results[0].engine,
         "model": {
             "weight_bytes": checkpoint.weight_bytes,
             **{name: getattr(checkpoint.architecture, name) for name in _SIZES},
             "quantisation": checkpoint.kernel_method,
         },
         "kernels": best,
-        "tokens_per_second": round(max(one.tokens_per_second for one in unasked), 1),
+        "tokens_per_second": round(max(result.tokens_per_second for result in unasked), 1),
         "trials": [
             {
-                "name": one.trial.name,
-                "kernel": one.trial.kernel,
-                "tokens_per_second": round(one.tokens_per_second, 1),
-                "start_seconds": round(one.start_seconds, 1),
-                "rows": one.rows,
-                "tokens": one.tokens,
-                "apart": one.apart,
-                "problem": one.problem,
+                "name": result.trial.name,
+                "kernel": result.trial.kernel,
+                "tokens_per_second": round(result.tokens_per_second, 1),
+                "start_seconds": round(result.start_seconds, 1),
+                "rows": result.rows,
+                "tokens": result.tokens,
+                "apart": result.apart,
+                "problem": result.problem,
             }
-            for one in found
+            for result in results
         ],
     }

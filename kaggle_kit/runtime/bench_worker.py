@@ -1,6 +1,6 @@
 """One trial of a measurement, in the engine's own environment: `python -m kaggle_kit.runtime.bench_worker JOB S`.
 
-Scores the rows of the job file JOB with its engine for S seconds at most, and says what it measured in a line of JSON.
+Scores the rows of the job file JOB with its engine for S seconds at most, and reports its figures in a line of JSON.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def measure(job: Job, *, seconds: float, ready: Callable[[], None] = lambda: Non
     prepared = prepare(job)
     rows = [(row_id, list(prompt.token_ids)) for row_id, prompt in prepared.prompts.items()]
     longest = max(len(ids) for _, ids in rows)
+
     since = time.perf_counter()
     engine = open_engine(
         job.engine, job.model, label_ids=prepared.label_ids, longest=longest, options=job.engine_options
@@ -41,6 +42,7 @@ def measure(job: Job, *, seconds: float, ready: Callable[[], None] = lambda: Non
     # The first batch of a shape is slow, and these rows' own tokens would come out of the prefix cache again.
     score_all(engine, [ids[:1] + ids[:0:-1] for _, ids in rows[:_WARM_ROWS]])
     ready()
+
     since = time.perf_counter()
 
     def chunks() -> Iterator[list[list[int]]]:
@@ -49,8 +51,9 @@ def measure(job: Job, *, seconds: float, ready: Callable[[], None] = lambda: Non
                 return
             yield [ids for _, ids in rows[first : first + _CHUNK_ROWS]]
 
-    scores = [one for answers in engine.stream(chunks()) for one in answers]
+    scores = [score for answers in engine.stream(chunks()) for score in answers]
     took = time.perf_counter() - since
+
     done = rows[: len(scores)]
     tokens = sum(len(ids) for _, ids in done)
     return {
@@ -61,8 +64,8 @@ def measure(job: Job, *, seconds: float, ready: Callable[[], None] = lambda: Non
         "tokens_per_second": tokens / took,
         "start_seconds": start_seconds,
         "probabilities": {
-            row_id: [math.exp(value) for value in one.log_probabilities]
-            for (row_id, _), one in zip(done, scores, strict=True)
+            row_id: [math.exp(value) for value in score.log_probabilities]
+            for (row_id, _), score in zip(done, scores, strict=True)
         },
     }
 
@@ -79,5 +82,5 @@ def main(argv: list[str]) -> int:
 if __name__ == "__main__":
     code = main(sys.argv[1:])
     sys.stderr.flush()
-    # vLLM's threads can hold up a normal exit for many seconds; the figures are told by now.
+    # vLLM's threads can hold up a normal exit for many seconds; the figures are sent by now.
     os._exit(code)

@@ -22,7 +22,7 @@ def wrap_in_chat(template: str, model: Path) -> str:
     The result holds the special tokens, the one at its start included, as words. The chat template runs in Jinja's
     sandbox, as transformers runs it; that bounds neither time nor memory, which `guard.Guard.chat` does.
 
-    Raises ModelError where the model has none, or it does not repeat the user's words, or makes too much of them.
+    Raises ModelError if the model has none, or it does not repeat the user's words, or makes too much of them.
     """
     source, words = _chat_template(model)
     rendered = _render(source, words, model)
@@ -33,14 +33,15 @@ def wrap_in_chat(template: str, model: Path) -> str:
 
 
 def _chat_template(model: Path) -> tuple[str, dict[str, str]]:
-    """The chat template, and the special words that it may name (`bos_token` …)."""
+    """The chat template, and the special tokens that it may name (`bos_token` …)."""
     config = read_table(model / "tokenizer_config.json", "a tokenizer's settings")
     source = _own_file(model / "chat_template.jinja") or config.get("chat_template")
     if isinstance(source, list):
-        named = (one for one in source if isinstance(one, dict) and one.get("name") == "default")
-        source = next((one.get("template") for one in named), None)
+        templates = (entry for entry in source if isinstance(entry, dict) and entry.get("name") == "default")
+        source = next((entry.get("template") for entry in templates), None)
     if not isinstance(source, str):
         raise ModelError(f"{model} has no chat template (tokenizer_config.json, chat_template.jinja); set chat = False")
+
     words = {}
     for key in ("bos_token", "eos_token", "unk_token", "pad_token"):
         value = config.get(key)
@@ -69,6 +70,7 @@ def _render(source: str, words: dict[str, str], model: Path) -> str:
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     environment.globals["raise_exception"] = refuse
+
     pieces: list[str] = []
     letters = 0
     turns = [{"role": "user", "content": _PLACE}]
@@ -80,7 +82,7 @@ def _render(source: str, words: dict[str, str], model: Path) -> str:
             pieces.append(piece)
     except MemoryError:
         raise
-    except Exception as error:  # a template can raise any
+    except Exception as error:  # a template can raise anything
         raise ModelError(f"the chat template of {model} fails: {str(error)[:500]}; set chat = False") from error
     if letters > _MOST_LETTERS:
         raise ModelError(

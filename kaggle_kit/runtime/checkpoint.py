@@ -1,9 +1,9 @@
 """A checkpoint, read without loading it: with distrust, since whoever made it chose each word.
 
 A configuration can name code: transformers 4.51.3 takes `_attn_implementation_internal` from the file and runs the
-kernel that it names on the hub, vLLM loads another model in place of this one where there is a `speculators_config`,
+kernel that it names on the hub, vLLM loads another model in place of this one if there is a `speculators_config`,
 and compressed-tensors runs a Python file that stands where the name of a format belongs. trust_remote_code guards none
-of the three, so a configuration with such a word is refused before an engine sees it.
+of the three, so a configuration with such a key is refused before an engine sees it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ MOST_CONFIG_BYTES = 16 * MEGA
 _ELSEWHERE = re.compile(r"[/:@]")
 _WEIGHT_FILES = (".safetensors", ".bin", ".pt")
 _INTERNAL = ("_attn_implementation_internal", "_experts_implementation_internal")
+_PACKING = {"quantization_config", "compression_config"}
 _REGISTERED = ("format", "observer", "quant_method", "strategy", "type")
 """Keys of `quantization_config` that compressed-tensors looks up by name, or runs as FILE.py:NAME."""
 
@@ -35,12 +36,12 @@ _REGISTERED = ("format", "observer", "quant_method", "strategy", "type")
 def read_config(model: Path) -> dict[str, Any]:
     """The checkpoint's config.json.
 
-    Raises ModelError where it cannot be read, or names code or a model that an engine would load from elsewhere.
+    Raises ModelError if it cannot be read, or names code or a model that an engine would load from elsewhere.
     """
     path = model / "config.json"
     body = read_table(path, "a model's configuration")
-    if named := next(code_named(body), None):
-        raise ModelError(f"{path}: {named}; take the model from a source that you trust, or remove that key")
+    if code := next(code_named(body), None):
+        raise ModelError(f"{path}: {code}; take the model from a source that you trust, or remove that key")
     return body
 
 
@@ -51,17 +52,18 @@ def read_table(path: Path, what: str) -> dict[str, Any]:
     except OutsideError as error:
         raise ModelError(f"{path} cannot be read as {what}: {error}; copy the model again, whole") from error
     if not isinstance(body, dict):
-        raise ModelError(f"{path} cannot be read as {what}: it holds no object; copy the model again, whole")
+        raise ModelError(f"{path} cannot be read as {what}: it does not hold an object; copy the model again, whole")
     return body
 
 
 def code_named(config: Mapping[str, Any]) -> Iterator[str]:
-    """Each word of a configuration by which an engine would run code, or load a model, that is not this one's.
+    """Each word of a configuration by which an engine would run code or load a model that is not this one's.
 
     `auto_map` at the top is none of them: it asks for trust_remote_code, which kit never gives.
     """
     if "speculators_config" in config:
         yield "'speculators_config' makes vLLM load the model that it names in place of this one"
+
     for place, key, value in _walk(config):
         if key in _INTERNAL:
             yield f"{key!r} makes transformers run the code of the kernel that it names"
@@ -69,7 +71,7 @@ def code_named(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key!r} is {shown(value)}, a kernel from elsewhere, whose code transformers would run"
         elif key == "auto_map" and place:
             yield f"'auto_map' in {place[-1]!r} names code, which some versions of vLLM run unasked"
-        elif key in _REGISTERED and _of_quantisation(place) and isinstance(value, str) and ":" in value:
+        elif key in _REGISTERED and isinstance(value, str) and ":" in value and _PACKING.intersection(place):
             yield f"{key!r} in {place[-1]!r} is {shown(value)}, a file of code in place of a name"
 
 
@@ -91,10 +93,6 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, dict):
         for inner in value.values():
             yield from _texts(inner)
-
-
-def _of_quantisation(place: tuple[str, ...]) -> bool:
-    return any(key in ("quantization_config", "compression_config") for key in place)
 
 
 @dataclass(frozen=True)

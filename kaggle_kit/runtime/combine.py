@@ -56,7 +56,7 @@ class Bin:
 class Calibration:
     """What is done to a row's log-probabilities, by its prompt's length; `bins` by ascending length.
 
-    `one_pass`: the bins of rows that have one pass only, where these differ: the mean of two passes is less sure.
+    `one_pass`: the bins of rows that have one pass only, if these differ: the mean of two passes is less sure.
     """
 
     bins: tuple[Bin, ...]
@@ -71,7 +71,7 @@ class Calibration:
     ) -> tuple[float, ...]:
         """Calibrated log-probabilities by label; `columns` are the labels' columns, in the same order."""
         bins = self.bins_of(passes=passes)
-        chosen = next((one for one in bins if tokens <= one.up_to_tokens), bins[-1])
+        chosen = next((part for part in bins if tokens <= part.up_to_tokens), bins[-1])
         return normalised(
             [
                 value / chosen.temperature + chosen.bias.get(column, 0.0)
@@ -85,7 +85,7 @@ def read_calibration(model: Path, *, columns: Sequence[str]) -> Calibration | No
 
     The file: `{"bins": [{"up_to_tokens": 512, "temperature": 1.2, "bias": {"column": 0.1}}, …]}`, the last bin without
     `up_to_tokens`. `one_pass_bins`, of the same form, may stand beside it for rows that have no swapped pass; other
-    keys are passed over. Raises ModelError where it is not of that form or names another column.
+    keys are passed over. Raises ModelError if it is not of that form or names another column.
     """
     path = model / CALIBRATION
     return read_calibration_file(path, columns=columns) if path.is_file() else None
@@ -96,16 +96,16 @@ def read_calibration_file(path: Path, *, columns: Sequence[str]) -> Calibration:
     try:
         body = read_json(path, most_bytes=_MOST_BYTES, follow=True)
     except OutsideError as error:
-        raise ModelError(f"{path} is no calibration: {error}; fit it anew") from error
+        raise ModelError(f"{path} is not a calibration: {error}; fit it again") from error
     return parse_calibration(body, columns=columns, where=str(path))
 
 
 def parse_calibration(body: Any, *, columns: Sequence[str], where: str) -> Calibration:
-    """The calibration that a JSON object of that form says. Raises ModelError as `read_calibration` does."""
+    """The calibration in a JSON object of that form. Raises ModelError as `read_calibration` does."""
     try:
         bins, one_pass = (tuple(map(_bin, part)) for part in (body["bins"], body.get("one_pass_bins", [])))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise ModelError(f"{where} is no calibration: {shown(error)}; fit it anew") from error
+        raise ModelError(f"{where} is not a calibration: {shown(error)}; fit it again") from error
     _check_bins(bins, where, columns=columns)
     if one_pass:
         _check_bins(one_pass, where, columns=columns)
@@ -113,16 +113,16 @@ def parse_calibration(body: Any, *, columns: Sequence[str], where: str) -> Calib
 
 
 def _check_bins(bins: Sequence[Bin], where: str, *, columns: Sequence[str]) -> None:
-    limits = [one.up_to_tokens for one in bins]
+    limits = [part.up_to_tokens for part in bins]
     if not bins or limits != sorted(set(limits)):
         raise ModelError(f"{where} needs bins of ascending length; it has {shown(limits)}")
-    for one in bins:
-        # Far beyond what a fit finds; beyond these, products and sums of log-probabilities are no numbers any more.
-        if not (1 / _MOST_FACTOR <= one.temperature <= _MOST_FACTOR):
-            raise ModelError(f"{where} has the temperature {one.temperature}; it must be above 0, and near 1")
-        if not all(abs(value) <= _MOST_FACTOR for value in one.bias.values()):
-            raise ModelError(f"{where} has the bias {shown(dict(one.bias))}; each must be a finite number, near 0")
-        if unknown := set(one.bias) - set(columns):
+    for part in bins:
+        # Far beyond what a fit finds; beyond these, products and sums of log-probabilities overflow.
+        if not (1 / _MOST_FACTOR <= part.temperature <= _MOST_FACTOR):
+            raise ModelError(f"{where} has the temperature {part.temperature}; it must be above 0, and near 1")
+        if not all(abs(value) <= _MOST_FACTOR for value in part.bias.values()):
+            raise ModelError(f"{where} has the bias {shown(dict(part.bias))}; each must be a finite number, near 0")
+        if unknown := set(part.bias) - set(columns):
             raise ModelError(f"{where} has a bias for {shown(sorted(unknown))}; the columns are {', '.join(columns)}")
 
 
@@ -140,19 +140,19 @@ def answers(
     A row that a rule answered is not calibrated: its distribution is the author's.
     """
     columns = list(task.labels)
-    found: dict[str, tuple[float, ...]] = {}
+    final: dict[str, tuple[float, ...]] = {}
     for row_id, entry in plain.items():
         if entry.log_probabilities is None:
             continue
         passes = [entry.log_probabilities]
-        other = swapped.get(row_id)
-        if other is not None and other.log_probabilities is not None:
-            passes.append(task.mirrored(other.log_probabilities))
+        mirror = swapped.get(row_id)
+        if mirror is not None and mirror.log_probabilities is not None:
+            passes.append(task.mirrored(mirror.log_probabilities))
         answer = average(passes)
         if calibration is not None and entry.tokens:
             answer = calibration.apply(answer, columns=columns, tokens=entry.tokens, passes=len(passes))
-        found[row_id] = answer
-    return found
+        final[row_id] = answer
+    return final
 
 
 def ensemble(members: Sequence[tuple[Mapping[str, Sequence[float]], float]]) -> dict[str, tuple[float, ...]]:
@@ -160,9 +160,8 @@ def ensemble(members: Sequence[tuple[Mapping[str, Sequence[float]], float]]) -> 
 
     `members` pairs each model's answers (row id → log-probabilities by label) with its weight above 0.
     """
-    ids = dict.fromkeys(row_id for answered, _ in members for row_id in answered)
-    found = {}
-    for row_id in ids:
-        have = [(answered[row_id], weight) for answered, weight in members if row_id in answered]
-        found[row_id] = average([values for values, _ in have], weights=[weight for _, weight in have])
-    return found
+    means = {}
+    for row_id in dict.fromkeys(row_id for rows, _ in members for row_id in rows):
+        known = [(rows[row_id], weight) for rows, weight in members if row_id in rows]
+        means[row_id] = average([values for values, _ in known], weights=[weight for _, weight in known])
+    return means

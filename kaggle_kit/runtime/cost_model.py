@@ -2,7 +2,7 @@
 
 Law: seconds of a chunk = speed factor × (a · rows + b · Σ length + c · Σ length²), with a, b, c ≥ 0. The linear part
 is the matrix products, the quadratic part attention, the part per row whatever an engine does once a prompt. The
-engine's start-up is no part of it: whoever plans by the clock has paid that before the first chunk.
+engine's start is not in it: whoever plans by the clock has paid that before the first chunk.
 
 Rows are scored in ascending length, so a slower card and a steeper law look the same from then on. Hence the law is
 fitted to the first chunks only (the probe, which spans all lengths within minutes), and later chunks move the speed.
@@ -68,13 +68,13 @@ class Estimate:
 
 
 def load_of(lengths: Lengths, *, tokens: int | None = None) -> Load:
-    """The load of prompts of `lengths` tokens, each cut to `tokens` where given."""
+    """The load of prompts of `lengths` tokens, each cut to `tokens` if given."""
     import numpy as np
 
     array = np.asarray(lengths, dtype=np.float64)
     if tokens is not None:
         array = np.minimum(array, tokens)
-    # Not array @ array: BLAS threads cost a millisecond here where the other cores are busy.
+    # Not array @ array: BLAS threads cost a millisecond here if the other cores are busy.
     return Load(float(len(array)), float(array.sum()), float((array * array).sum()))
 
 
@@ -110,7 +110,7 @@ class CostModel:
             self._follow(load, seconds)
 
     def estimate(self, load: Load, *, spread: float | None = None) -> Estimate:
-        """What `load` will take; `spread`, where given, stands in for the model's own."""
+        """What `load` will take; `spread`, if given, stands in for the model's own."""
         seconds = math.exp(self.level) * self.by_law(load)
         return Estimate(seconds, self._spread(load, seconds) if spread is None else spread)
 
@@ -136,7 +136,7 @@ class CostModel:
     def _law_variance(self, load: Load) -> float:
         """Variance of the log ratio between what the law says of `load` and of recent chunks.
 
-        The level is measured on recent chunks: where the work ahead looks like them, the law's errors cancel.
+        The level is measured on recent chunks: if the work ahead looks like them, the law's errors cancel.
         """
         total = self.by_law(load)
         if self._covariance is None or total <= 0:
@@ -145,7 +145,7 @@ class CostModel:
         slope = [there - here for there, here in zip(ahead, self._recent, strict=True)]
         rows: list[list[float]] = self._covariance.tolist()
         variance = sum(slope[i] * slope[j] * rows[i][j] for i in range(3) for j in range(3))
-        # Linear in the errors, so without sense where they are large: lengths far from all that was seen.
+        # Linear in the errors, so without sense if they are large: lengths far from all that was seen.
         return min(max(0.0, variance), _DOUBT**2)
 
     def _fit(self) -> None:
@@ -161,11 +161,12 @@ class CostModel:
     def _follow(self, load: Load, seconds: float) -> None:
         """Move the level (a scalar Kalman filter) towards what a chunk says.
 
-        A chunk far out is a stall or a new speed, and alone it cannot tell which: it moves the level by no more than
+        A chunk far out is a stall or a new speed, and alone it cannot show which: it moves the level by no more than
         noise could, and opens the doubt so far that the next chunk decides.
         """
         expected = self.by_law(load)
         innovation = math.log(seconds / expected) - self.level
+
         before = self.level_variance + _DRIFT
         total = before + self.noise
         far = _FAR * math.sqrt(total)
@@ -177,6 +178,7 @@ class CostModel:
         self.noise = min(max(noise, _LEAST_NOISE), _MOST_NOISE)
         if abs(innovation) > far:
             self.level_variance = min(abs(innovation), _DOUBT) ** 2
+
         self._followed += 1
         weight = max(_RECENT, 1 / self._followed)
         # A stall's seconds say nothing about a usual chunk's.
@@ -201,6 +203,7 @@ def _fit_law(chunks: Sequence[tuple[Load, float]]) -> tuple[tuple[float, float, 
     scale = np.median(parts / seconds[:, None], axis=0)
     # Real probes stay below 100; what is far beyond is nonsense, and would make the equations singular.
     shares = np.minimum(parts / seconds[:, None] / np.maximum(scale, 1e-300), 1e3)
+
     weights = np.ones(len(chunks))
     noise = _FIRST_NOISE
     beta = np.array([0.0, 1.0, 0.0])
@@ -217,6 +220,7 @@ def _fit_law(chunks: Sequence[tuple[Load, float]]) -> tuple[tuple[float, float, 
         weights = np.square(np.clip(1 - np.square(errors / (4.7 * math.sqrt(noise))), 0, None))
         if not weights.any():
             weights = np.ones(len(chunks))
+
     curvature = (shares * weights[:, None]).T @ shares / noise + np.diag(1 / np.square(_SHARE_SD))
     # Relative errors punish a forecast that is too high: take that lean out again.
     lean = math.exp(float(errors @ weights / weights.sum()))
@@ -232,10 +236,11 @@ def _non_negative(shares: Vector, weights: Vector, precision: Vector) -> Vector:
     centre = np.array([0.0, 1.0, 0.0])
     matrix = (shares * weights[:, None]).T @ shares + np.diag(precision)
     target = (shares * weights[:, None]).sum(axis=0) + precision * centre
+
     best, least = centre, math.inf
-    for kept in ([0], [1], [2], [0, 1], [0, 2], [1, 2], [0, 1, 2]):
+    for parts in ([0], [1], [2], [0, 1], [0, 2], [1, 2], [0, 1, 2]):
         beta = np.zeros(3)
-        beta[kept] = np.linalg.solve(matrix[np.ix_(kept, kept)], target[kept])
+        beta[parts] = np.linalg.solve(matrix[np.ix_(parts, parts)], target[parts])
         cost = float(beta @ matrix @ beta - 2 * target @ beta)
         if (beta >= 0).all() and cost < least:
             best, least = beta, cost

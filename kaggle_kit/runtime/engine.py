@@ -1,4 +1,4 @@
-"""What every engine gives, for each prompt the log-probabilities of the labels, and the feed that keeps one busy."""
+"""What every engine gives, for each prompt the log-probabilities of the labels, and the feed of its prompts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LabelScores:
     """One row's answer.
 
     `log_probabilities`: one for each label, renormalised over the labels (nats). `mass`: the probability that the
-    model gives to all labels together before that; None where the engine cannot tell it. `flags`: what the report
+    model gives to all labels together before that; None if the engine does not give it. `flags`: what the report
     should know of the row (`LOW_MASS`).
     """
 
@@ -55,8 +55,8 @@ class Engine(Protocol):
         `chunks` before the last one's answers are there, so that no batch runs half empty at a chunk's end. After an
         error the chunks taken and not answered have to be given again; the engine itself can go on.
 
-        Raises EngineMemoryError where a smaller batch may pass, EngineDiedError where only a new engine helps, and
-        RunError where a prompt is too long or an answer is not whole.
+        Raises EngineMemoryError if a smaller batch may pass, EngineDiedError if only a new engine helps, and
+        RunError if a prompt is too long or an answer is not whole.
         """
 
 
@@ -69,7 +69,7 @@ def score_all(engine: Engine, prompts: Sequence[Sequence[int]]) -> list[LabelSco
 def renormalise(raw: Sequence[float], *, with_mass: bool) -> LabelScores:
     """Label log-probabilities as the engine gives them, made to sum to 1 over the labels.
 
-    Raises RunError where one is not a finite number: a label without a probability is never guessed.
+    Raises RunError if one is not a finite number: a label without a probability is never guessed.
     """
     if not all(math.isfinite(value) for value in raw):
         raise RunError(f"the engine gave the label log-probabilities {list(raw)}: not all are finite")
@@ -83,13 +83,13 @@ def renormalise(raw: Sequence[float], *, with_mass: bool) -> LabelScores:
 
 
 def check_labels(label_ids: Sequence[int]) -> None:
-    """Raise UsageError where `label_ids` are not two or more distinct tokens."""
+    """Raise UsageError if `label_ids` are not two or more distinct tokens."""
     if len(label_ids) < 2 or len(set(label_ids)) < len(label_ids) or min(label_ids) < 0:
         raise UsageError(f"label_ids = {list(label_ids)}: an engine needs two or more distinct tokens")
 
 
 def check_lengths(prompts: Sequence[Sequence[int]], *, longest: int) -> None:
-    """Raise RunError where a prompt is empty or longer than `longest` tokens.
+    """Raise RunError if a prompt is empty or longer than `longest` tokens.
 
     vLLM answers one such prompt by refusing the whole batch; here none reaches it.
     """
@@ -101,29 +101,36 @@ def check_lengths(prompts: Sequence[Sequence[int]], *, longest: int) -> None:
             )
 
 
-def check_answer(asked: Sequence[int], prompt: Sequence[int]) -> None:
-    """Raise RunError where an answer is to another prompt than the one that was asked."""
-    if list(asked) != list(prompt):
+def check_answer(answered: Sequence[int], prompt: Sequence[int]) -> None:
+    """Raise RunError if the `answered` prompt is not the one that was sent."""
+    if list(answered) != list(prompt):
         raise RunError("the engine answered another prompt than the one that it was asked")
 
 
 def engine_error(error: BaseException, *, doing: str) -> RunError | None:
-    """The clear error for what an engine raised while `doing` something; None where it is nothing known.
+    """The clear error for what an engine raised while `doing` something; None if it is not a known one.
 
     It looks at class names and texts along the chain of causes, so that no engine need be imported: torch raises
     OutOfMemoryError, or RuntimeError with "out of memory" in its text; vLLM raises EngineDeadError.
     """
     chain = [f"{type(link).__name__}: {link}" for link in _causes(error)]
-    told = next((text for text in chain if any(sign in text.lower() for sign in _OUT_OF_MEMORY)), None)
-    if told is not None or any(isinstance(link, MemoryError) for link in _causes(error)):
-        said = _first_line(told or chain[0])
-        return EngineMemoryError(f"the engine ran out of memory while {doing} ({said}); a smaller batch may pass")
-    if told := next((text for text in chain if any(sign in text.lower() for sign in _DEAD)), None):
+    memory = _first_with(_OUT_OF_MEMORY, chain)
+    if memory is None and any(isinstance(link, MemoryError) for link in _causes(error)):
+        memory = _first_line(chain[0])
+    if memory is not None:
+        return EngineMemoryError(f"the engine ran out of memory while {doing} ({memory}); a smaller batch may pass")
+
+    if death := _first_with(_DEAD, chain):
         return EngineDiedError(
-            f"the engine's process died while {doing} ({_first_line(told)}); the log above says why; "
+            f"the engine's process died while {doing} ({death}); the log above says why; "
             f"start the worker again: it goes on from the journal"
         )
     return None
+
+
+def _first_with(signs: Sequence[str], texts: Sequence[str]) -> str | None:
+    """The first line of the first text that holds one of the `signs`."""
+    return next((_first_line(text) for text in texts if any(sign in text.lower() for sign in signs)), None)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -154,13 +161,13 @@ class Feed:
         self._ended = False
         self._longest = longest
         self._open: deque[_Chunk] = deque()
-        self._asked: dict[str, tuple[_Chunk, int, list[int]]] = {}
+        self._sent: dict[str, tuple[_Chunk, int, list[int]]] = {}
         self._tokens = 0
 
     @property
-    def asked(self) -> int:
+    def waiting(self) -> int:
         """How many prompts are with the engine."""
-        return len(self._asked)
+        return len(self._sent)
 
     def fill(self, tokens: int, add: Callable[[list[int]], str]) -> bool:
         """Hand chunks to the engine until it has `tokens` tokens to do; False when everything is answered.
@@ -178,16 +185,16 @@ class Feed:
             self._open.append(opened)
             for place, prompt in enumerate(chunk):
                 ids = list(prompt)
-                self._asked[add(ids)] = (opened, place, ids)
+                self._sent[add(ids)] = (opened, place, ids)
                 self._tokens += len(ids)
         return bool(self._open)
 
     def answer(self, output: Any, scores: LabelScores) -> None:
         """File the engine's finished `output`, which says `scores`.
 
-        Raises RunError for an answer to something else than was asked: one that an earlier failure left behind.
+        Raises RunError for an answer to a prompt that was not sent: one that an earlier failure left behind.
         """
-        opened, place, ids = self._asked.pop(output.request_id, (None, 0, []))
+        opened, place, ids = self._sent.pop(output.request_id, (None, 0, []))
         if opened is None:
             raise RunError(f"the engine answered the request {output.request_id}, which was not asked")
         check_answer(output.prompt_token_ids, ids)

@@ -38,7 +38,7 @@ _DTYPES = {"half": "float16", "float": "float32"}
 
 
 @dataclass(frozen=True)
-class Gpu:
+class Card:
     """One card: its memory as torch sees it, in bytes, and its compute capability."""
 
     memory: int
@@ -60,13 +60,13 @@ class EngineSetup:
     """What an engine is set up with: its name and version, the cards it finds, and what is given or measured of it.
 
     No `cards` means this machine's CPU. The `options` (of `vllm.LLM`) and variables of the `environment` that are given
-    win over the plan's own; `rates` are the target's measured 4-bit kernels in prompt tokens a second, of which the
-    fastest is taken, and `kernel` is one by name, for every model that has 4 bits and a card.
+    win over the plan's own; `rates` are the target's measured 4-bit kernels in prompt tokens a second: the fastest is
+    taken, and `kernel` is one by name, for every model that has 4 bits and a card.
     """
 
     engine: str = "vllm"
     version: tuple[int, int, int] = (0, 0, 0)
-    cards: Sequence[Gpu] = ()
+    cards: Sequence[Card] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class EngineSetup:
         draft.set("max_model_len", budget + 1, "the longest prompt here and the one token of its answer")
         if whole_option(draft.options, "max_model_len") <= budget:
             raise UsageError(f"max_model_len = {draft.options['max_model_len']} is given; {budget + 1} are needed")
-        draft.set("enforce_eager", True, "graphs gain nothing where only prompts are read, and take 55 s to start")
+        draft.set("enforce_eager", True, "graphs gain nothing if only prompts are read, and take 55 s to start")
         draft.set("enable_prefix_caching", True, "prompts share their opening text: 1.15 times as fast on an H200")
 
         if self.cards:
@@ -132,10 +132,10 @@ def length_obstacle(architecture: Architecture, budget: int) -> str | None:
     return f"prompts of {budget:,} tokens and one answer: the model reads {most:,}"
 
 
-def engine_dtype(architecture: Architecture, capability: tuple[int, int] | None, given: object = "auto") -> str:
-    """The type that the engine computes in: the `given` one, else the checkpoint's as far as card and engine allow."""
-    if given != "auto":
-        return _DTYPES.get(str(given), str(given))
+def engine_dtype(architecture: Architecture, capability: tuple[int, int] | None, wanted: object = "auto") -> str:
+    """The type that the engine computes in: the `wanted` one, else the checkpoint's as far as card and engine allow."""
+    if wanted != "auto":
+        return _DTYPES.get(str(wanted), str(wanted))
     if capability is not None and capability < _BFLOAT16_FROM:
         return "float16"
     half = architecture.dtype == "float16" and architecture.model_type not in _NO_HALF
@@ -143,24 +143,23 @@ def engine_dtype(architecture: Architecture, capability: tuple[int, int] | None,
 
 
 def dtype_obstacle(
-    architecture: Architecture, capability: tuple[int, int] | None, given: object = "auto"
+    architecture: Architecture, capability: tuple[int, int] | None, wanted: object = "auto"
 ) -> str | None:
     """Why the engine refuses the type that it would compute in; None if it takes it."""
-    dtype, old = engine_dtype(architecture, capability, given), capability is not None and capability < _BFLOAT16_FROM
+    dtype = engine_dtype(architecture, capability, wanted)
+    old = capability is not None and capability < _BFLOAT16_FROM
     if dtype == "bfloat16" and old:
         return 'dtype = bfloat16 is given, which a card before sm_80 does not have: set dtype = "half"'
     if dtype == "float16" and architecture.model_type in _NO_HALF:
-        way = "and the card has no bfloat16: take a model of another family" if old else 'set dtype = "bfloat16"'
-        return (
-            f"vLLM refuses {architecture.model_type} in float16 (its activations overflow){', ' if old else ': '}{way}"
-        )
+        way = ", and the card has no bfloat16: take a model of another family" if old else ': set dtype = "bfloat16"'
+        return f"vLLM refuses {architecture.model_type} in float16 (its activations overflow){way}"
     return None
 
 
-def card_obstacle(checkpoint: Checkpoint, capability: tuple[int, int] | None, given: object = "auto") -> str | None:
-    """Why the engine refuses the checkpoint on such a card, whatever its memory; None if it takes it."""
+def card_obstacle(checkpoint: Checkpoint, capability: tuple[int, int] | None, wanted: object = "auto") -> str | None:
+    """Why the engine refuses the checkpoint on this kind of card, whatever its memory; None if it takes it."""
     method = capability and method_obstacle(checkpoint.method, capability, int8=checkpoint.int8)
-    return f"the model is {method}" if method else dtype_obstacle(checkpoint.architecture, capability, given)
+    return f"the model is {method}" if method else dtype_obstacle(checkpoint.architecture, capability, wanted)
 
 
 @dataclass(frozen=True)
@@ -200,25 +199,25 @@ def card_memory(checkpoint: Checkpoint, *, parallel: int, batch: int, sequences:
     )
 
 
-def whole_option(given: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    """The whole number that the engine's option `key` is. Raises UsageError where it is none, or beyond all sense."""
-    value = given.get(key, default)
+def whole_option(options: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """The whole number that the engine's option `key` is. Raises UsageError if it is not one, or beyond all sense."""
+    value = options.get(key, default)
     if type(value) is not int or not 0 < value <= _MOST_OPTION:
         raise UsageError(f"engine option {key} = {shown(value)}: take a whole number from 1 to {_MOST_OPTION:,}")
     return value
 
 
-def share_option(given: Mapping[str, Any], default: float) -> float:
-    """The engine's option gpu_memory_utilization. Raises UsageError where it is no share."""
-    value = given.get("gpu_memory_utilization", default)
+def share_option(options: Mapping[str, Any], default: float) -> float:
+    """The engine's option gpu_memory_utilization. Raises UsageError if it is not a share."""
+    value = options.get("gpu_memory_utilization", default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
         raise UsageError(f"engine option gpu_memory_utilization = {shown(value)}: take a share above 0, up to 1")
     return float(value)
 
 
-def memory_share(gpu: Gpu) -> float:
+def memory_share(card: Card) -> float:
     """The share of a card's memory that vLLM may use (gpu_memory_utilization)."""
-    return min(_MOST_SHARE, math.floor((gpu.memory - _CONTEXT) / gpu.memory * 100) / 100)
+    return min(_MOST_SHARE, math.floor((card.memory - _CONTEXT) / card.memory * 100) / 100)
 
 
 def sequences_of(batch: int, mean_tokens: float) -> int:
@@ -228,20 +227,19 @@ def sequences_of(batch: int, mean_tokens: float) -> int:
 
 @dataclass
 class _Draft:
-    """The plan in the making: what is given wins, and says so."""
+    """The plan in the making: what is given wins, and the reason says so."""
 
     setup: EngineSetup
     options: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
 
-    def set(self, key: str, value: Any, reason: str) -> Any:
-        """Take `value` unless the option is given; returns what was taken."""
+    def set(self, key: str, value: Any, reason: str) -> None:
+        """Set the option to `value`, unless it is given."""
         if key in self.setup.options:
             value, reason = self.setup.options[key], "given"
         self.options[key] = value
         self.reasons.append(f"{key} = {value}: {reason}")
-        return value
 
     def variable(self, key: str, value: str, reason: str) -> None:
         """Set a variable of the worker, unless it is given."""
@@ -276,13 +274,15 @@ def _plan_cards(draft: _Draft, checkpoint: Checkpoint, longest: int, mean_tokens
     cards = draft.setup.cards
     if len(set(cards)) > 1:
         raise UsageError(f"the cards differ ({', '.join(map(str, cards))}): name the ones to use")
-    gpu = cards[0]
-    if reason := card_obstacle(checkpoint, gpu.capability, draft.setup.options.get("dtype", "auto")):
+    card = cards[0]
+    if reason := card_obstacle(checkpoint, card.capability, draft.setup.options.get("dtype", "auto")):
         raise UsageError(reason)
-    _plan_dtype(draft, gpu, checkpoint.architecture)
-    outside = f"{_CONTEXT / GIB:.1f} GiB of {gpu.memory / GIB:.1f} stay outside"
-    draft.set("gpu_memory_utilization", memory_share(gpu), outside)
-    room = int(share_option(draft.options, memory_share(gpu)) * gpu.memory)
+
+    _plan_dtype(draft, card, checkpoint.architecture)
+    outside = f"{_CONTEXT / GIB:.1f} GiB of {card.memory / GIB:.1f} stay outside"
+    draft.set("gpu_memory_utilization", memory_share(card), outside)
+
+    room = int(share_option(draft.options, memory_share(card)) * card.memory)
     parallel, batch, sequences, needed = _fit(draft, checkpoint, room, longest, mean_tokens)
     replicas = len(cards) // parallel
     sizes = f"{needed / GIB:.1f} of {room / GIB:.1f} GiB a card"
@@ -290,9 +290,10 @@ def _plan_cards(draft: _Draft, checkpoint: Checkpoint, longest: int, mean_tokens
         draft.set("tensor_parallel_size", 1, f"the model fits one card ({sizes}): {replicas} engines, one a card")
     else:
         draft.set("tensor_parallel_size", parallel, f"one card is too small; shared by {parallel} it takes {sizes}")
+
     draft.set("max_num_batched_tokens", batch, "the largest step that fits; 2,048 and 16,384 were alike on an H200")
     draft.set("max_num_seqs", sequences, f"two steps' worth of prompts of {mean_tokens:.0f} tokens")
-    draft.variable("VLLM_USE_FLASHINFER_SAMPLER", "0", "the sampler's import fails where FlashInfer is not installed")
+    draft.variable("VLLM_USE_FLASHINFER_SAMPLER", "0", "the sampler's import fails if FlashInfer is not installed")
     draft.variable("VLLM_WORKER_MULTIPROC_METHOD", "spawn", "a forked process cannot use CUDA again")
     if parallel == 1:
         why = "one process imports once: on an H200 an engine began 10 s sooner, ended 4 s sooner, and read as fast"
@@ -300,11 +301,11 @@ def _plan_cards(draft: _Draft, checkpoint: Checkpoint, longest: int, mean_tokens
     return replicas
 
 
-def _plan_dtype(draft: _Draft, gpu: Gpu, architecture: Architecture) -> None:
-    half = engine_dtype(architecture, gpu.capability, draft.setup.options.get("dtype", "auto")) == "float16"
+def _plan_dtype(draft: _Draft, card: Card, architecture: Architecture) -> None:
+    half = engine_dtype(architecture, card.capability, draft.setup.options.get("dtype", "auto")) == "float16"
     why = f"the checkpoint is {architecture.model_type} in {architecture.dtype}"
-    if gpu.capability < _BFLOAT16_FROM:
-        why = f"sm_{gpu.capability[0]}{gpu.capability[1]} has no bfloat16"
+    if card.capability < _BFLOAT16_FROM:
+        why = f"sm_{card.capability[0]}{card.capability[1]} has no bfloat16"
     draft.set("dtype", "half" if half else "bfloat16", why)
 
 
@@ -312,24 +313,29 @@ def _fit(
     draft: _Draft, checkpoint: Checkpoint, room: int, longest: int, mean_tokens: float
 ) -> tuple[int, int, int, int]:
     """The fewest cards an engine, and on these the largest step, that fit: (cards, step, sequences, bytes a card)."""
-    given, cards = draft.setup.options, len(draft.setup.cards)
-    sizes = [whole_option(given, "tensor_parallel_size")] if "tensor_parallel_size" in given else range(1, cards + 1)
-    steps = [whole_option(given, "max_num_batched_tokens")] if "max_num_batched_tokens" in given else BATCHES
-    tried = []
+    options, cards = draft.setup.options, len(draft.setup.cards)
+    sizes: Sequence[int] = range(1, cards + 1)
+    if "tensor_parallel_size" in options:
+        sizes = [whole_option(options, "tensor_parallel_size")]
+    steps: Sequence[int] = BATCHES
+    if "max_num_batched_tokens" in options:
+        steps = [whole_option(options, "max_num_batched_tokens")]
+
+    attempts = []
     for parallel in sizes:
         if parallel > cards:
             raise UsageError(f"tensor_parallel_size = {parallel}, but the target has {cards} cards")
         if reason := split_obstacle(checkpoint, parallel):
-            tried.append(f"{parallel} a model: {reason}")
+            attempts.append(f"{parallel} a model: {reason}")
             continue
         for batch in steps:
-            sequences = whole_option(given, "max_num_seqs", sequences_of(batch, mean_tokens))
-            parts = card_memory(checkpoint, parallel=parallel, batch=batch, sequences=sequences, longest=longest)
-            needed = parts.total
+            sequences = whole_option(options, "max_num_seqs", sequences_of(batch, mean_tokens))
+            memory = card_memory(checkpoint, parallel=parallel, batch=batch, sequences=sequences, longest=longest)
+            needed = memory.total
             if needed <= room:
                 return parallel, batch, sequences, needed
-        tried.append(f"{parallel} a model: {needed / GIB:.1f} GiB a card, {room / GIB:.1f} GiB are there")
-    raise UsageError(f"the model does not fit the target's {cards} cards ({'; '.join(tried)}); take a smaller one")
+        attempts.append(f"{parallel} a model: {needed / GIB:.1f} GiB a card, {room / GIB:.1f} GiB are there")
+    raise UsageError(f"the model does not fit the target's {cards} cards ({'; '.join(attempts)}); take a smaller one")
 
 
 def split_obstacle(checkpoint: Checkpoint, parallel: int) -> str | None:
@@ -346,8 +352,8 @@ def split_obstacle(checkpoint: Checkpoint, parallel: int) -> str | None:
 
 def _plan_backend(draft: _Draft) -> None:
     """A T4 gets FlashInfer from 0.11.1 to 0.23, which is broken there (flashinfer issues 3620 and 3621)."""
-    gpu, version = draft.setup.cards[0], draft.setup.version
-    if gpu.capability != (7, 5) or not (0, 11, 1) <= version < (0, 24, 0):
+    card, version = draft.setup.cards[0], draft.setup.version
+    if card.capability != (7, 5) or not (0, 11, 1) <= version < (0, 24, 0):
         return
     why = "before vLLM 0.24 a T4 gets FlashInfer by itself, which is broken there"
     if version >= (0, 13, 0):
@@ -361,14 +367,11 @@ def _plan_kernel(draft: _Draft, method: str, architecture: Architecture) -> None
     if setup.kernel is None and "quantization" in setup.options:
         return
     choice = choose_kernel(
-        capability=capability,
-        version=setup.version,
-        method=method,
-        rates=setup.rates,
-        wanted=setup.kernel,
+        capability=capability, version=setup.version, method=method, rates=setup.rates, wanted=setup.kernel
     )
     if setup.kernel is not None:
         _refuse_contradiction(draft, choice)
+
     for key, value in choice.options.items():
         draft.set(key, value, f"selects the kernel {choice.kernel}")
     if choice.kernel == "plain" and draft.options["dtype"] == "bfloat16" and "dtype" not in setup.options:
@@ -381,12 +384,12 @@ def _plan_kernel(draft: _Draft, method: str, architecture: Architecture) -> None
 
 
 def _refuse_contradiction(draft: _Draft, choice: KernelChoice) -> None:
-    """Raise UsageError where what is given would select another kernel than the one that is asked for by name."""
-    options = {"quantization": None, **choice.options}
-    for given, chosen in ((draft.setup.options, options), (draft.setup.environment, choice.environment)):
+    """Raise UsageError if what is given would select another kernel than the named one."""
+    selecting = {"quantization": None, **choice.options}
+    for settings, chosen in ((draft.setup.options, selecting), (draft.setup.environment, choice.environment)):
         for key, value in chosen.items():
-            if key in given and given[key] != value:
+            if key in settings and settings[key] != value:
                 raise UsageError(
-                    f"the kernel {choice.kernel} is asked for, and {key} = {given[key]!r} is given, which selects "
+                    f"the kernel {choice.kernel} is asked for, and {key} = {settings[key]!r} is given, which selects "
                     f"another: leave one of them out"
                 )

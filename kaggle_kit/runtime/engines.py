@@ -24,8 +24,8 @@ def open_engine(
     """Load the model folder `model` into an engine of `kind` (one of ENGINES), for prompts of at most `longest` tokens.
 
     `options` are those of vLLM's `LLM`, or of `TransformersEngine`. Raises UsageError for an unknown kind, labels
-    that are not two or more distinct tokens, or a combination that would answer wrongly; EngineMemoryError where the
-    model does not fit; ModelError where the checkpoint cannot be read.
+    that are not two or more distinct tokens, or a combination that would answer wrongly; EngineMemoryError if the
+    model does not fit; ModelError if the checkpoint cannot be read.
     """
     check_labels(label_ids)
     if kind == "vllm":

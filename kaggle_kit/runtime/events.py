@@ -1,4 +1,4 @@
-"""What a worker says: one JSON object a line on its standard output, looked at here.
+"""What a worker reports: one JSON object a line on its standard output, checked here.
 
 The worker runs a stranger's model. Whoever reads its lines takes nothing for granted: not that a line ends, that it is
 JSON, that a number is one.
@@ -29,31 +29,31 @@ class WorkerError(RunError):
 
 
 def text(value: Any) -> str:
-    """A text that can be written, cut where it is long."""
+    """A text that can be written, cut if it is long."""
     if not isinstance(value, str):
-        raise TypeError("no text")
+        raise TypeError("not a text")
     return value[:_MOST_TEXT].encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def count(value: Any) -> int:
     """A whole number that is not negative."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_COUNT:
-        raise TypeError("no count")
+        raise TypeError("not a count")
     return value
 
 
 def number(value: Any) -> float:
     """A finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TypeError("no finite number")
+        raise TypeError("not a finite number")
     return float(value)
 
 
 def texts(value: Any) -> list[str]:
     """A list of texts."""
     if not isinstance(value, list):
-        raise TypeError("no list")
-    return [text(one) for one in value]
+        raise TypeError("not a list")
+    return [text(item) for item in value]
 
 
 def whole(value: Any) -> Any:
@@ -67,26 +67,27 @@ def optional(check: Check) -> Check:
 
 
 def parse_event(line: bytes, kinds: Kinds) -> dict[str, Any] | None:
-    """The event of a line, with the fields of its kind and no other; None for a line that is no event.
+    """The event of a line, with the fields of its kind and no other; None for a line that is not an event.
 
     A kind without a list of fields comes with all of them, for whoever reads it to look at.
 
-    Raises WorkerError where a field is missing or of another type.
+    Raises WorkerError if a field is missing or of another type.
     """
     try:
-        found = json.loads(line)
+        body = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    kind = found.get("event") if isinstance(found, dict) else None
+    kind = body.get("event") if isinstance(body, dict) else None
     if not isinstance(kind, str) or kind not in kinds:
         return None
     checks = kinds[kind]
     if checks is None:
-        return dict(found)
+        return dict(body)
+
     event: dict[str, Any] = {"event": kind}
     for name, check in checks.items():
         try:
-            event[name] = check(found.get(name))
+            event[name] = check(body.get(name))
         except (TypeError, ValueError, OverflowError) as error:
             raise WorkerError(f"the worker's event {kind!r} has a {name!r} that is {error}") from error
     return event
@@ -113,4 +114,4 @@ MEASURED: Kinds = {
         "probabilities": whole,
     }
 }
-"""What a trial of a measurement says."""
+"""What a trial of a measurement reports."""

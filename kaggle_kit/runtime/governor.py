@@ -3,10 +3,10 @@
 It decides and does nothing else: no files, no engine, and the clock is handed in, so that a simulation drives the
 very same code. The worker's loop:
 
-1. Score the probe (`probe`), and tell `observe` what each chunk took, from its start to its rows' being on disk.
+1. Score the probe (`probe`), and give `observe` what each chunk took, from its start to its rows' being on disk.
 2. Before each further chunk, ask `budget` with all lengths that remain, in their order (ascending). Cut the chunk's
    prompts to `tokens`, take no more than `rows` of them, and of these as many as are `affordable` (one chunk's noise
-   is larger than the average of many); where that is 0, the rest get the prior.
+   is larger than the average of many); if that is 0, the rest get the prior.
 3. After the first pass, ask `affordable` before each chunk with the lengths of the swapped passes not yet bought, in
    the order of `swap_order`; stop at 0.
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.runtime.cost_model import CostModel, Estimate, Load, load_of
+from kaggle_kit.runtime.cost_model import CostModel, Load, load_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,7 +60,7 @@ def deadline(
     """When scoring must have ended: the nearer of the two limits after `started`, less the margin.
 
     The margin has to hold what the governor cannot know beforehand: a stall in the very last chunk, that chunk's own
-    overrun, and the writing of the submission. Raises UsageError where nothing is left.
+    overrun, and the writing of the submission. Raises UsageError if nothing is left.
     """
     limit = session_seconds if competition_seconds is None else min(session_seconds, competition_seconds)
     if margin_seconds < 0:
@@ -74,19 +74,20 @@ def probe(lengths: Lengths, *, rows: int = 256, chunks: int = 8) -> list[list[in
     """Rows to score first: `chunks` lists of indices into `lengths`, each from its own stratum of length.
 
     The strata come in a mixed order (bit reversal), so that a card that slows down during the probe does not look like
-    a law of length. Where the probe would be more than a quarter of the rows it is smaller; below 4 rows a chunk, none.
+    a law of length. A probe of more than a quarter of the rows is made smaller; below 4 rows a chunk, there is none.
     """
     import numpy as np
 
     each = min(rows, len(lengths) // 4) // chunks
     if each < 4:
         return []
+
     order = np.argsort(np.asarray(lengths), kind="stable")
     strata = np.array_split(order, chunks)
     bits = max(1, (chunks - 1).bit_length())
     turns = sorted(range(chunks), key=lambda number: int(f"{number:0{bits}b}"[::-1], 2))
-    picked = (strata[turn][np.linspace(0, len(strata[turn]) - 1, each).round().astype(int)] for turn in turns)
-    return [[int(index) for index in chunk] for chunk in picked]
+    chunks_of_rows = (strata[turn][np.linspace(0, len(strata[turn]) - 1, each).round().astype(int)] for turn in turns)
+    return [[int(index) for index in chunk] for chunk in chunks_of_rows]
 
 
 def swap_order(
@@ -98,7 +99,7 @@ def swap_order(
     """The rows in the order in which to buy their swapped passes: the largest expected gain first. Shape (N,).
 
     `probabilities`: shape (N, K), of the first pass. `exchanged`: the two labels that trade places. `costs`: seconds or
-    tokens of each row's pass, where the gain should be counted per cost.
+    tokens of each row's pass, if the gain should be counted per cost.
 
     Rule: gain = m - d², with m = p_a + p_b and d = p_a - p_b. Averaging a pass with its mirror image in log space
     moves the log-odds of a against b by some z (a's logit by z/2, b's by -z/2), and leaves the other labels' logits.
@@ -129,8 +130,8 @@ def swap_gain(probabilities: NDArray[np.float64], *, exchanged: tuple[int, int] 
 class Governor:
     """Keeps a run inside its deadline.
 
-    `deadline`: on `clock`'s scale (seconds). `full`: tokens that a prompt has at most when time is no matter. `floor`:
-    the least budget that is of use (default: an eighth of `full`, at least 128, never above `full`).
+    `deadline`: on `clock`'s scale (seconds). `full`: tokens of a prompt at most when time does not matter. `floor`: the
+    least budget that is of use (default: an eighth of `full`, at least 128, never above `full`).
     """
 
     deadline: float
@@ -138,11 +139,10 @@ class Governor:
     clock: Callable[[], float]
     floor: int | None = None
     model: CostModel = field(default_factory=CostModel)
-
     _ahead: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raise UsageError where the budgets make no sense."""
+        """Raise UsageError if the budgets make no sense."""
         if self.full < 1:
             raise UsageError(f"a full budget of {self.full} tokens leaves no prompt; it must be 1 or more")
         if self.floor is not None and not 1 <= self.floor <= self.full:
@@ -172,13 +172,14 @@ class Governor:
     def budget(self, lengths: Lengths) -> Allowance:
         """The largest budget with which all remaining rows end before the deadline in 19 of 20 cases.
 
-        `lengths`: of the remaining rows at the full budget, in the order in which they will be scored. Where even the
+        `lengths`: of the remaining rows at the full budget, in the order in which they will be scored. If even the
         least budget is too much: how many rows, in this order, still fit. Before the first observation nothing is
         known, and everything is allowed until the deadline has passed.
         """
         left = self.left
         if left <= 0 or self.model.count == 0 or len(lengths) == 0:
             return Allowance(self.full, len(lengths) if left > 0 else 0)
+
         whole = load_of(lengths, tokens=self.full)
         spread = self.model.estimate(whole).spread
         if self._p95(whole, spread) <= left:
@@ -186,14 +187,8 @@ class Governor:
         loads = _CutLoads(lengths)
         if self._p95(loads.at(self.least), spread) > left:
             return Allowance(self.least, self._fitting(lengths, tokens=self.least, left=left))
-        fits, fails = self.least, self.full
-        while fails - fits > 1:
-            middle = (fits + fails) // 2
-            if self._p95(loads.at(middle), spread) <= left:
-                fits = middle
-            else:
-                fails = middle
-        return Allowance(fits, len(lengths))
+        tokens = largest(self.least, self.full, lambda tokens: self._p95(loads.at(tokens), spread) <= left)
+        return Allowance(tokens, len(lengths))
 
     def finish(self, lengths: Lengths, *, tokens: int | None = None) -> Finish | None:
         """When the rows of `lengths` would be done, each cut to `tokens` (default: the full budget).
@@ -226,7 +221,8 @@ class Governor:
 
     def _p95(self, load: Load, spread: float | None = None) -> float:
         """Seconds in which `load` is done in 19 of 20 cases, the reserve for stalls included."""
-        return _with_reserve(self.model.estimate(load, spread=spread))
+        seconds = self.model.estimate(load, spread=spread).p95
+        return seconds + min(STALL_SECONDS, STALL_SHARE * seconds) if math.isfinite(seconds) else math.inf
 
     def _fitting(self, lengths: Lengths, *, tokens: int, left: float) -> int:
         """How many rows from the first on fit into `left` seconds."""
@@ -237,20 +233,22 @@ class Governor:
         most = int(np.searchsorted(np.cumsum(self.model.row_seconds(array)), left, side="right"))
         array = array[:most]
         sums, squares = np.cumsum(array), np.cumsum(array * array)
-        fits, fails = 0, most + 1
-        while fails - fits > 1:
-            middle = (fits + fails) // 2
-            load = Load(float(middle), float(sums[middle - 1]), float(squares[middle - 1]))
-            if self._p95(load) <= left:
-                fits = middle
-            else:
-                fails = middle
-        return fits
+
+        def in_time(rows: int) -> bool:
+            return self._p95(Load(float(rows), float(sums[rows - 1]), float(squares[rows - 1]))) <= left
+
+        return largest(0, most + 1, in_time)
 
 
-def _with_reserve(estimate: Estimate) -> float:
-    seconds = estimate.p95
-    return seconds + min(STALL_SECONDS, STALL_SHARE * seconds) if math.isfinite(seconds) else math.inf
+def largest(fits: int, fails: int, test: Callable[[int], bool]) -> int:
+    """The largest number that passes `test`, from `fits`, which does, to below `fails`, which does not."""
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        if test(middle):
+            fits = middle
+        else:
+            fails = middle
+    return fits
 
 
 class _CutLoads:

@@ -85,13 +85,13 @@ class Guard:
         self._lock = threading.Lock()
         threads = str(min(_MOST_THREADS, os.cpu_count() or 1))
         # Each thread's own arena would take address space of which nothing is used.
-        added = {"RAYON_NUM_THREADS": threads, "MALLOC_ARENA_MAX": "2", "TOKENIZERS_PARALLELISM": "true"}
+        variables = {"RAYON_NUM_THREADS": threads, "MALLOC_ARENA_MAX": "2", "TOKENIZERS_PARALLELISM": "true"}
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _PROGRAM, str(self._limits.memory), *_import_paths()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=child_environment(added),
+            env=child_environment(variables),
             start_new_session=True,
         )
         self._end = weakref.finalize(self, _end, self._process)
@@ -101,7 +101,7 @@ class Guard:
         self._end()
 
     def chat(self, template: str) -> str:
-        """`runtime.chat.wrap_in_chat`. Raises ModelError, also where the template takes too much."""
+        """`runtime.chat.wrap_in_chat`. Raises ModelError, also if the template takes too much."""
         body = {"model": str(self._model.absolute()), "template": template}
         return str(self.ask("chat", body, about=f"the chat template of {self._model}", step="set chat = False")[0])
 
@@ -126,14 +126,17 @@ class Guard:
             try:
                 reply, blob = self._exchange(request, most_blob)
             except (OSError, EOFError, OutsideError, ValueError) as error:  # ValueError: it was closed
-                self._failed(about, step, seconds, error)
+                self._raise_failure(about, step, seconds, error)
             finally:
                 timer.cancel()
-        if isinstance(reply, dict) and isinstance(told := reply.get("error"), str):
-            if told == "MemoryError":
-                self._too_much(about, step)
-            raise _ERRORS.get(told, ModelError)(str(reply.get("text")))
-        return (reply.get("value") if isinstance(reply, dict) else None), blob
+
+        if not isinstance(reply, dict):
+            return None, blob
+        if isinstance(kind := reply.get("error"), str):
+            if kind == "MemoryError":
+                self._raise_too_much(about, step)
+            raise _ERRORS.get(kind, ModelError)(str(reply.get("text")))
+        return reply.get("value"), blob
 
     def _exchange(self, request: bytes, most_blob: int) -> tuple[Any, bytes]:
         stdin, stdout = self._process.stdin, self._process.stdout
@@ -146,7 +149,7 @@ class Guard:
             raise EOFError
         return parse_json(_take(stdout, length), "the reply"), _take(stdout, size)
 
-    def _failed(self, about: str, step: str, seconds: float, error: BaseException) -> NoReturn:
+    def _raise_failure(self, about: str, step: str, seconds: float, error: BaseException) -> NoReturn:
         """Raise for a process that is gone or talks nonsense; another call cannot use it either."""
         self._process.kill()
         code = self._process.wait()
@@ -154,9 +157,9 @@ class Guard:
             raise ModelError(f"{about} took more than {seconds:.0f} s and was stopped; {step}") from None
         if isinstance(error, OutsideError):
             raise ModelError(f"{about}: {error}; {step}") from None
-        self._too_much(about, step)
+        self._raise_too_much(about, step)
 
-    def _too_much(self, about: str, step: str) -> NoReturn:
+    def _raise_too_much(self, about: str, step: str) -> NoReturn:
         size = self._limits.memory / (1 << 30)
         raise ModelError(
             f"{about} took more than {size:.1f} GiB of memory, or crashed, and was stopped; {step}"
@@ -187,17 +190,19 @@ class GuardedTokenizer:
         most = sum(map(most_tokens, texts))
         counts, blob = self._ask("encode", {"texts": texts}, letters=letters, most_blob=3 * 4 * most)
         if len(blob) % 4:
-            self._nonsense()
+            self._raise_nonsense()
+
         numbers = array("i", blob)
         encoded, place = [], 0
         for count in self._list(counts):
             if type(count) is not int or not 0 <= count <= len(numbers):
-                self._nonsense()
+                self._raise_nonsense()
             middle, end = place + count, place + 3 * count
             encoded.append(Encoded(numbers[place:middle], numbers[middle:end]))
             place = end
+
         if place != len(numbers) or len(encoded) != len(texts):
-            self._nonsense()
+            self._raise_nonsense()
         return encoded
 
     def encode(self, text: str) -> list[int]:
@@ -211,28 +216,29 @@ class GuardedTokenizer:
     def vocabulary(self, *, rows: int | None, words: Sequence[str]) -> dict[str, Any]:
         """What the vocabulary holds: `tokens`, the `last` id, the `numbers` of `words` (None for those it lacks), and
         how many tokens lie `beyond` the embeddings' rows, with the `first` of them as [id, word]."""
-        found = self._ask("vocabulary", {"rows": rows, "words": list(words)})[0]
-        if not isinstance(found, dict) or any(type(found.get(key)) is not int for key in ("tokens", "last", "beyond")):
-            self._nonsense()
-        numbers, first = found.get("numbers"), self._list(found.get("first"))
-        if not isinstance(numbers, dict) or any(not isinstance(one, list) or len(one) != 2 for one in first):
-            self._nonsense()
-        return found
+        answer = self._ask("vocabulary", {"rows": rows, "words": list(words)})[0]
+        counts = ("tokens", "last", "beyond")
+        if not isinstance(answer, dict) or any(type(answer.get(key)) is not int for key in counts):
+            self._raise_nonsense()
+        numbers, first = answer.get("numbers"), self._list(answer.get("first"))
+        if not isinstance(numbers, dict) or any(not isinstance(pair, list) or len(pair) != 2 for pair in first):
+            self._raise_nonsense()
+        return answer
 
     def differences(self, other: Path) -> tuple[int, tuple[str, ...]]:
         """How many tokens are not those of the tokenizer file `other`, and the first of them."""
-        found = self._list(self._ask("differences", {"other": str(other.absolute())})[0])
-        if len(found) != 2 or type(found[0]) is not int:
-            self._nonsense()
-        return found[0], tuple(map(str, self._list(found[1])))
+        answer = self._list(self._ask("differences", {"other": str(other.absolute())})[0])
+        if len(answer) != 2 or type(answer[0]) is not int:
+            self._raise_nonsense()
+        return answer[0], tuple(map(str, self._list(answer[1])))
 
     def _ask(self, what: str, body: Mapping[str, Any], *, letters: int = 0, most_blob: int = 0) -> tuple[Any, bytes]:
         return self._guard.ask(what, body, about=self._about, letters=letters, most_blob=most_blob)
 
     def _list(self, value: Any) -> list[Any]:
-        return value if isinstance(value, list) else self._nonsense()
+        return value if isinstance(value, list) else self._raise_nonsense()
 
-    def _nonsense(self) -> NoReturn:
+    def _raise_nonsense(self) -> NoReturn:
         raise ModelError(f"{self._about}: its process answers nonsense; {_TRUST}")
 
 
@@ -240,18 +246,18 @@ def _import_paths() -> list[str]:
     """Where the child finds kit and the two libraries: nothing else of this process's path."""
     paths = [str(Path(__file__).parents[2])]
     for name in ("tokenizers", "jinja2", "markupsafe"):
-        found = importlib.util.find_spec(name)
-        if found and found.origin:
-            paths.append(str(Path(found.origin).parents[1]))
+        spec = importlib.util.find_spec(name)
+        if spec and spec.origin:
+            paths.append(str(Path(spec.origin).parents[1]))
     return list(dict.fromkeys(paths))
 
 
 def _take(stream: Any, size: int) -> bytes:
     """Exactly so many bytes. Raises EOFError."""
-    found = bytes(stream.read(size))
-    if len(found) < size:
+    content = bytes(stream.read(size))
+    if len(content) < size:
         raise EOFError
-    return found
+    return content
 
 
 def _stop(process: subprocess.Popen[bytes], late: threading.Event) -> None:

@@ -102,10 +102,10 @@ class _Work:
         """The number of tokens of each text; in the blob the ids of each, then where each token begins and ends."""
         encoded = self._tokenizer.encode_batch(request["texts"])
         counts = []
-        for one in encoded:
-            offsets = one.offsets
+        for text in encoded:
+            offsets = text.offsets
             try:
-                self.blob.extend(one.ids)
+                self.blob.extend(text.ids)
                 self.blob.extend(chain.from_iterable(offsets))
             except OverflowError as error:
                 raise ModelError(f"{TOKENIZER} has token ids beyond all embeddings") from error
@@ -116,23 +116,23 @@ class _Work:
         return [piece[:_MOST_PIECE] for piece in self._tokenizer.pieces(request["ids"])]
 
     def do_vocabulary(self, request: dict[str, Any]) -> dict[str, Any]:
-        found = self._vocabulary()
+        vocabulary = self._vocabulary()
         rows = request["rows"]
-        beyond = sorted((number, word) for word, number in found.items() if rows is not None and number >= rows)
+        beyond = sorted((number, word) for word, number in vocabulary.items() if rows is not None and number >= rows)
         return {
-            "tokens": len(found),
-            "last": max(found.values(), default=-1),
+            "tokens": len(vocabulary),
+            "last": max(vocabulary.values(), default=-1),
             "beyond": len(beyond),
             "first": [[number, word[:_MOST_PIECE]] for number, word in beyond[:_FIRST]],
-            "numbers": {word: found.get(word) for word in request["words"]},
+            "numbers": {word: vocabulary.get(word) for word in request["words"]},
         }
 
     def do_differences(self, request: dict[str, Any]) -> tuple[int, list[str]]:
         path = Path(request["other"])
-        one = self._vocabulary()
+        own = self._vocabulary()
         with rust_errors(str(path)):
             other: dict[str, int] = open_tokenizer(path).get_vocab(with_added_tokens=True)
-        differing = sorted(word for word in one.keys() | other.keys() if one.get(word) != other.get(word))
+        differing = sorted(word for word in own.keys() | other.keys() if own.get(word) != other.get(word))
         return len(differing), [word[:_MOST_PIECE] for word in differing[:_FIRST]]
 
     def _vocabulary(self) -> dict[str, int]:

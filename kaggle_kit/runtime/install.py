@@ -2,7 +2,7 @@
 
 A wheelhouse is one folder (as `kit wheels fetch` makes it) or several parts (as `kit wheels dataset` does). Its
 manifests may say: `pythons`, the Pythons it serves; `only`, the wheels that are for some of them; `true_names`, what a
-file is called that Kaggle shows under another name; `mode`, "overlay" where the wheels lie over the image's packages;
+file is called that Kaggle shows under another name; `mode`, "overlay" if the wheels lie over the image's packages;
 `installed_bytes` by Python; `parts` and `engine_manifest`, which tie the parts to each other.
 """
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 UNPACKED = 3.5
 """Bytes installed for each byte of a wheel, at most: measured 2.6 for the local-cpu wheelhouse, 2.1 for a CUDA one."""
 _EARLIER = ("env", "overlay", "uv-cache")
-"""What an earlier install left in scratch, in the order in which it goes where space is wanted: what uv unpacked serves
-another install of the same wheels."""
+"""What an earlier install left in scratch, in the order in which it is removed if space is short: what uv unpacked
+serves another install of the same wheels."""
 _LAST_LINES = 12
 _LOCK_AGAIN = "lock the wheelhouse again with uv in it"
 
@@ -62,7 +62,7 @@ class Installed:
 
 @dataclass(frozen=True)
 class Installer:
-    """What installs: "uv" or "pip", the words that start it, and what to do where it does not run."""
+    """What installs: "uv" or "pip", the words that start it, and what to do if it does not run."""
 
     name: str
     program: tuple[str, ...]
@@ -95,8 +95,8 @@ def install_engine(wheelhouse: Path | Sequence[Path], *, scratch: Path, with_uv:
 
     The wheels for the running Python are checked first, each by size and SHA-256. An overlay has no environment of its
     own: its packages go to `scratch`/overlay, and `environment` puts them before the image's. Without `with_uv` pip
-    does it, as it does where no uv runs.
-    Raises WheelhouseError where a part or a wheel is missing or corrupt, nothing is for this Python, the space does not
+    does it, as it does if no uv runs.
+    Raises WheelhouseError if a part or a wheel is missing or corrupt, nothing is for this Python, the space does not
     suffice even without what an earlier install left there, or the installer fails (its own last words are in the
     message).
     """
@@ -131,16 +131,17 @@ def _read_parts(folders: Sequence[Path]) -> list[tuple[Path, Manifest]]:
                 f"{folder} is a part of the wheelhouse {manifest.name}, {parts[0][0]} one of {parts[0][1].name}; "
                 f"attach the parts of one wheelhouse only"
             )
-    found = {str(manifest.extra.get("part")): folder for folder, manifest in parts}
+
+    by_part = {str(manifest.extra.get("part")): folder for folder, manifest in parts}
     for folder, manifest in parts:
         for part in _texts(manifest.extra.get("parts")):
-            if part not in found:
+            if part not in by_part:
                 raise WheelhouseError(
                     f"the part {part!r} of the wheelhouse {manifest.name} is missing (found {folder}); attach its "
                     f"dataset to the notebook"
                 )
         expected = manifest.extra.get("engine_manifest")
-        if expected and (engine := found.get("engine")) and sha256_file(engine / MANIFEST) != expected:
+        if expected and (engine := by_part.get("engine")) and sha256_file(engine / MANIFEST) != expected:
             raise WheelhouseError(
                 f"{folder} was made for another version of the wheelhouse {manifest.name} than {engine} holds; "
                 f"upload both parts again, or attach the versions that belong together"
@@ -150,30 +151,35 @@ def _read_parts(folders: Sequence[Path]) -> list[tuple[Path, Manifest]]:
 
 def _checked(parts: Sequence[tuple[Path, Manifest]]) -> list[Wheel]:
     """The wheels for the running Python, each of the right size and SHA-256; every other file of the right size."""
-    jobs = []
+    checks = []
     wheels = []
     for folder, manifest in parts:
         true_names: Any = manifest.extra.get("true_names") or {}
         wanted = set(_for_this_python(manifest, folder))
         for entry in manifest.files:
-            here = _as_found(entry, folder)
-            alone = replace(manifest, files=(here,))
-            jobs.append(partial(verify_files, folder, alone, hashes=entry.path in wanted))
+            actual = _as_found(entry, folder)
+            alone = replace(manifest, files=(actual,))
+            checks.append(partial(verify_files, folder, alone, hashes=entry.path in wanted))
             if entry.path in wanted:
                 name = str(true_names.get(entry.path, PurePosixPath(entry.path).name))
                 if "/" in name or name in {"", ".", ".."}:
                     raise WheelhouseError(f"{folder / MANIFEST} gives {entry.path} the name {name!r}; do not use it")
-                wheels.append(Wheel(folder / here.path, name))
+                wheels.append(Wheel(folder / actual.path, name))
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing lets other threads run
-        for done in [pool.submit(job) for job in jobs]:
-            done.result()
+        for future in [pool.submit(check) for check in checks]:
+            future.result()
     if not wheels:
         raise WheelhouseError(f"the wheelhouse {parts[0][1].name} in {parts[0][0]} holds no wheels; lock it again")
     return sorted(wheels, key=lambda wheel: wheel.name)
 
 
+def _running_python() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
 def _for_this_python(manifest: Manifest, folder: Path) -> list[str]:
-    running = f"{sys.version_info.major}.{sys.version_info.minor}"
+    running = _running_python()
     pythons = _texts(manifest.extra.get("pythons"))
     if pythons and running not in pythons:
         raise WheelhouseError(
@@ -198,26 +204,25 @@ def _as_found(entry: FileEntry, folder: Path) -> FileEntry:
 
 
 def _make_space(parts: Sequence[tuple[Path, Manifest]], scratch: Path) -> None:
-    running = f"{sys.version_info.major}.{sys.version_info.minor}"
     needed = 0
     for _, manifest in parts:
-        told: Any = manifest.extra.get("installed_bytes") or {}
+        sizes: Any = manifest.extra.get("installed_bytes") or {}
         guess = int(sum(entry.size for entry in manifest.files) * UNPACKED)
-        needed += int(told.get(running, guess))
+        needed += int(sizes.get(_running_python(), guess))
     scratch.mkdir(parents=True, exist_ok=True)
-    left = [path for name in _EARLIER if (path := scratch / name).exists()]
-    gone = ", now that the environment of an earlier run is removed from there" if left else ""
-    while (free := shutil.disk_usage(scratch).free) < needed and left:
-        shutil.rmtree(left.pop(0), ignore_errors=True)
+    leftovers = [path for name in _EARLIER if (path := scratch / name).exists()]
+    removed = ", now that the environment of an earlier run is removed from there" if leftovers else ""
+    while (free := shutil.disk_usage(scratch).free) < needed and leftovers:
+        shutil.rmtree(leftovers.pop(0), ignore_errors=True)
     if free < needed:
         raise WheelhouseError(
-            f"{scratch} has {free / 1e9:.1f} GB free{gone}; the environment needs about "
+            f"{scratch} has {free / 1e9:.1f} GB free{removed}; the environment needs about "
             f"{needed / 1e9:.1f} GB: free space there"
         )
 
 
 def _with_true_names(wheels: Sequence[Wheel], folder: Path) -> list[Wheel]:
-    """The wheels, those with a name that no installer would take as symbolic links in `folder`."""
+    """The wheels, those with a name that no installer takes as symbolic links in `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
     named = []
     for wheel in wheels:
@@ -234,13 +239,13 @@ def _with_true_names(wheels: Sequence[Wheel], folder: Path) -> list[Wheel]:
 def find_installer(scratch: Path, wheels: Sequence[Wheel] = (), *, advice: str, with_uv: bool = True) -> Installer:
     """The wheelhouse's own uv, which is the one that was tested; else the image's uv; else the image's pip.
 
-    `advice` ends the error's sentence. Raises WheelhouseError where none of these runs.
+    `advice` ends the error's sentence. Raises WheelhouseError if none of these runs.
     """
     for wheel in wheels if with_uv else ():
         if wheel.name.startswith("uv-") and (program := _unpacked_uv(wheel, scratch / "uv")):
             return Installer("uv", (str(program),), advice)
-    if with_uv and (found := shutil.which("uv")) and _runs([found, "--version"]):
-        return Installer("uv", (found,), advice)
+    if with_uv and (uv := shutil.which("uv")) and _runs([uv, "--version"]):
+        return Installer("uv", (uv,), advice)
     pip = (sys.executable, "-I", "-m", "pip")
     if _runs([*pip, "--version"]):
         return Installer("pip", pip, advice)
@@ -248,7 +253,7 @@ def find_installer(scratch: Path, wheels: Sequence[Wheel] = (), *, advice: str, 
 
 
 def _unpacked_uv(wheel: Wheel, target: Path) -> Path | None:
-    """The uv program of a wheel, or None where the wheel holds none or it does not run here."""
+    """The uv program of a wheel, or None if the wheel holds none or it does not run here."""
     try:
         with zipfile.ZipFile(wheel.path) as archive:
             inside = [item for item in archive.namelist() if item.endswith(".data/scripts/uv")]
@@ -266,7 +271,7 @@ def _unpacked_uv(wheel: Wheel, target: Path) -> Path | None:
 def _runs(command: Sequence[str]) -> bool:
     try:
         done = subprocess.run(command, env=session_environment(), capture_output=True, check=False)
-    except OSError:  # another machine's program, or a scratch where nothing may be executed
+    except OSError:  # another machine's program, or a scratch folder in which nothing may be executed
         return False
     return done.returncode == 0
 
@@ -293,25 +298,28 @@ def _install(installer: Installer, requirements: Path, python: Path, scratch: Pa
     where = ["--target", str(place)] if place else []
     if place:
         shutil.rmtree(place, ignore_errors=True)
-    fixed = ["--no-index", "--no-deps", *where, "-r", str(requirements)]
+    own = "--offline" if installer.name == "uv" else "--quiet"
+    options = [own, "--no-index", "--no-deps", *where, "-r", str(requirements)]
+    _run(_install_command(installer, python, options), scratch, installer.advice)
+
+
+def _install_command(installer: Installer, python: Path, options: Sequence[str]) -> list[str]:
     if installer.name == "uv":
-        command = [*installer.program, "pip", "install", "--python", str(python), "--offline", *fixed]
-    else:
-        quiet = ["--quiet", "--no-compile", "--no-cache-dir", "--no-warn-conflicts", "--no-warn-script-location"]
-        command = [*installer.program, "--python", str(python), "install", *quiet, *fixed]
-    _run(command, scratch, installer.advice)
+        return [*installer.program, "pip", "install", "--python", str(python), *options]
+    quiet = ["--no-compile", "--no-cache-dir", "--no-warn-conflicts", "--no-warn-script-location"]
+    return [*installer.program, "--python", str(python), "install", *quiet, *options]
 
 
 def _run(command: Sequence[str], scratch: Path, advice: str) -> None:
     """Run an installer, cut off from any configuration of the image. Raises WheelhouseError with its last words."""
-    alone = {"UV_NO_CONFIG": "1", "PIP_CONFIG_FILE": os.devnull}
-    run_installer(command, scratch, session_environment(alone), advice=advice)
+    isolated = {"UV_NO_CONFIG": "1", "PIP_CONFIG_FILE": os.devnull}
+    run_installer(command, scratch, session_environment(isolated), advice=advice)
 
 
 def run_installer(command: Sequence[str], scratch: Path, environment: Mapping[str, str], *, advice: str) -> None:
     """Run an installer in `environment`, its caches in `scratch`.
 
-    Raises WheelhouseError with its last words; with `advice` where it cannot be run at all.
+    Raises WheelhouseError with its last words; with `advice` if it cannot be run at all.
     """
     environment = {
         **environment,
@@ -333,17 +341,11 @@ def _texts(value: object) -> list[str]:
     return [str(item) for item in value] if isinstance(value, (list, tuple)) else []
 
 
-_KEPT = {
+_INDEX_SETTINGS = {
     *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_OFFLINE"),
     *("UV_HTTP_TIMEOUT", "UV_HTTP_CONNECT_TIMEOUT", "UV_REQUEST_TIMEOUT", "UV_HTTP_RETRIES", "UV_CONCURRENT_DOWNLOADS"),
-    *(
-        "SSL_CLIENT_CERT",
-        "UV_SYSTEM_CERTS",
-        "UV_NATIVE_TLS",
-        "UV_INSECURE_HOST",
-        "UV_KEYRING_PROVIDER",
-        "UV_CREDENTIALS_DIR",
-    ),
+    *("SSL_CLIENT_CERT", "UV_SYSTEM_CERTS", "UV_NATIVE_TLS"),
+    *("UV_INSECURE_HOST", "UV_KEYRING_PROVIDER", "UV_CREDENTIALS_DIR"),
     *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX"),
     *("PIP_PROXY", "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES", "PIP_KEYRING_PROVIDER"),
     *("PIP_CERT", "PIP_CLIENT_CERT", "PIP_TRUSTED_HOST", "PIP_USE_FEATURE"),
@@ -351,18 +353,17 @@ _KEPT = {
 """Where packages are from and how the network is reached is the machine's business: uv's settings of these by its list
 of environment variables, pip's by its general options (its use of the system's certificates is a "feature"). Any other
 setting could contradict the hashes, as a file of constraints does."""
-_KEPT_ALL = "UV_INDEX_"
-"""Those of single indexes: who logs in there, and with what."""
+_OF_SINGLE_INDEXES = "UV_INDEX_"
+"""Who logs in at a single index, and with what."""
 _PIN_ANOTHER = "pin an image that has one of them (image, in kit.toml)"
 
 
 def refuse_python(pythons: Sequence[str]) -> None:
-    """Raise WheelhouseError where the running Python is none of `pythons` ("3.12"), for which the packages are."""
-    running = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if running not in pythons:
+    """Raise WheelhouseError if the running Python is none of `pythons` ("3.12"), for which the packages are."""
+    if _running_python() not in pythons:
         raise WheelhouseError(
-            f"this is Python {running}, and the packages of this notebook are locked for {' and '.join(pythons)}; "
-            f"pin an image with such a Python (image, in kit.toml)"
+            f"this is Python {_running_python()}, and the packages of this notebook are locked for "
+            f"{' and '.join(pythons)}; pin an image with such a Python (image, in kit.toml)"
         )
 
 
@@ -375,7 +376,7 @@ def install_from_index(*, wheels: str, archives: str, scratch: Path, with_uv: bo
     """Make `scratch`/env of `wheels` and `archives`: requirements, a line each, every one with its hashes.
 
     Nothing is resolved: what the lines name is all that is installed. Source archives are built with what is in the
-    environment. Without `with_uv` pip does it, as it does where the image has no uv. Raises WheelhouseError with the
+    environment. Without `with_uv` pip does it, as it does if the image has no uv. Raises WheelhouseError with the
     installer's own last words: not offered, not reached, another hash.
     """
     shutil.rmtree(scratch, ignore_errors=True)
@@ -390,30 +391,27 @@ def install_from_index(*, wheels: str, archives: str, scratch: Path, with_uv: bo
         with clock.step("archives"):
             _add(installer, python, archives, ("--no-build-isolation",), scratch)
     shutil.rmtree(scratch / "uv-cache", ignore_errors=True)
-    number = len([line for line in (wheels + "\n" + archives).splitlines() if line.strip()])
+    number = sum(bool(line.strip()) for text in (wheels, archives) for line in text.splitlines())
     return Installed(python, {}, installer.name, number, clock.seconds)
 
 
 def _add(installer: Installer, python: Path, lines: str, options: Sequence[str], scratch: Path) -> None:
     requirements = scratch / "requirements.txt"
     requirements.write_text(lines + "\n", encoding="utf-8")
-    fixed = [*options, "--require-hashes", "--no-deps", "--quiet", "-r", str(requirements)]
-    if installer.name == "uv":
-        command = [*installer.program, "pip", "install", "--python", str(python), *fixed]
-    else:
-        quiet = ["--no-compile", "--no-cache-dir", "--no-warn-conflicts", "--no-warn-script-location"]
-        command = [*installer.program, "--python", str(python), "install", *quiet, *fixed]
-    run_installer(command, scratch, _environment(python), advice=installer.advice)
+    command = _install_command(
+        installer, python, [*options, "--require-hashes", "--no-deps", "--quiet", "-r", str(requirements)]
+    )
+    run_installer(command, scratch, _index_environment(python), advice=installer.advice)
 
 
 def is_index_setting(name: str) -> bool:
-    """Whether a variable tells an installer where packages are from, or how the network is reached."""
-    return name in _KEPT or name.startswith(_KEPT_ALL)
+    """Whether a variable says where packages are from, or how the network is reached."""
+    return name in _INDEX_SETTINGS or name.startswith(_OF_SINGLE_INDEXES)
 
 
-def _environment(python: Path) -> Mapping[str, str]:
-    kept = {name: value for name, value in os.environ.items() if is_index_setting(name)}
+def _index_environment(python: Path) -> Mapping[str, str]:
+    settings = {name: value for name, value in os.environ.items() if is_index_setting(name)}
     # A build calls the environment's own programs.
     path = os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)])
-    alone = {"PATH": path, "UV_NO_CONFIG": "1", "PIP_CONFIG_FILE": os.devnull}
-    return session_environment(child_environment(kept | alone, network=True))
+    isolated = {"PATH": path, "UV_NO_CONFIG": "1", "PIP_CONFIG_FILE": os.devnull}
+    return session_environment(child_environment(settings | isolated, network=True))

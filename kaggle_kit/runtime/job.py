@@ -1,4 +1,4 @@
-"""What the notebook hands to its worker: one JSON file."""
+"""What the notebook gives its worker: one JSON file."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from kaggle_kit.runtime.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+_PATHS = ("test", "model", "journal")
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,14 @@ class Job:
     deadline: float = math.inf
     """When scoring must have ended (Unix time, seconds)."""
     swapped: bool = True
-    """Whether a swapped pass may follow, where the task has one."""
+    """Whether a swapped pass may follow, if the task has one."""
     share: tuple[int, int] = (0, 1)
-    """This worker's number and how many there are: it does every so-manieth row, from that number on."""
+    """This worker's number and how many there are: it does every n-th row of n workers, from that number on."""
 
     def configuration(self) -> str:
         """A hash of all that decides the scores: a journal goes on only under the same one.
 
-        Raises DataError where test.csv is missing.
+        Raises DataError if test.csv is missing.
         """
         try:
             size = self.test.stat().st_size
@@ -67,21 +69,9 @@ class Job:
 
     def write(self, path: Path) -> None:
         """Write the job for the worker."""
-        body = {
-            "task": self.task.to_json(),
-            "test": str(self.test),
-            "id_column": self.id_column,
-            "model": str(self.model),
-            "journal": str(self.journal),
-            "token_budget": self.token_budget,
-            "engine": self.engine,
-            "engine_version": list(self.engine_version),
-            "engine_options": dict(self.engine_options),
-            "environment": dict(self.environment),
-            "deadline": self.deadline,
-            "swapped": self.swapped,
-            "share": self.share,
-        }
+        paths = {name: str(getattr(self, name)) for name in _PATHS}
+        tables = {"engine_options": dict(self.engine_options), "environment": dict(self.environment)}
+        body = vars(self) | paths | tables | {"task": self.task.to_json()}
         # Never sorted: the order of the labels is the order of the scores.
         write_atomic(path, json.dumps(body, indent=2) + "\n")
 
@@ -89,21 +79,9 @@ class Job:
 def read_job(path: Path) -> Job:
     """Read what `Job.write` wrote."""
     body = json.loads(path.read_text(encoding="utf-8"))
-    return Job(
-        task=Task(**body["task"]),
-        test=Path(body["test"]),
-        id_column=body["id_column"],
-        model=Path(body["model"]),
-        journal=Path(body["journal"]),
-        token_budget=body["token_budget"],
-        engine_options=body["engine_options"],
-        environment=body["environment"],
-        engine=body["engine"],
-        engine_version=tuple(body["engine_version"]),
-        deadline=body["deadline"],
-        swapped=body["swapped"],
-        share=tuple(body["share"]),
-    )
+    paths = {name: Path(body[name]) for name in _PATHS}
+    tuples = {name: tuple(body[name]) for name in ("engine_version", "share")}
+    return Job(**{**body, **paths, **tuples, "task": Task(**body["task"])})
 
 
 ROW_FORMATS = ("turns", "text")
@@ -133,7 +111,7 @@ class Task:
     chat: bool = False
 
     def __post_init__(self) -> None:
-        """Raise DataError where the parts do not agree."""
+        """Raise DataError if the parts do not agree."""
         if len(self.labels) < 2:
             raise DataError(f"labels = {dict(self.labels)!r}: a task needs two labels or more")
         if len(set(self.labels.values())) < len(self.labels):
@@ -154,11 +132,11 @@ class Task:
     @property
     def field_pairs(self) -> dict[str, str]:
         """The pairs of fields that a swapped pass exchanges."""
-        return {one: other for one, other in self.swap.items() if one in self.fields}
+        return {name: other for name, other in self.swap.items() if name in self.fields}
 
     def mirrored(self, values: tuple[float, ...]) -> tuple[float, ...]:
         """Values by label, in the order of `labels`, with the exchanged columns mapped back."""
-        pairs = {**self.swap, **{other: one for one, other in self.swap.items()}}
+        pairs = {**self.swap, **{other: name for name, other in self.swap.items()}}
         columns = list(self.labels)
         return tuple(values[columns.index(pairs.get(column, column))] for column in columns)
 
@@ -173,10 +151,10 @@ class Task:
         names = [*self.swap, *self.swap.values()]
         if len(set(names)) < len(names):
             raise DataError(f"swap = {dict(self.swap)!r}: a name stands in two pairs")
-        for one, other in self.swap.items():
-            if not any(one in group and other in group for group in (self.fields, self.labels)):
+        for name, other in self.swap.items():
+            if not any(name in group and other in group for group in (self.fields, self.labels)):
                 raise DataError(
-                    f"swap pairs {one!r} with {other!r}; a pair is of two fields ({', '.join(self.fields)}) "
+                    f"swap pairs {name!r} with {other!r}; a pair is of two fields ({', '.join(self.fields)}) "
                     f"or of two columns ({', '.join(self.labels)})"
                 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -42,12 +42,12 @@ ON CONFLICT (id, pass) DO UPDATE SET tokens = excluded.tokens, cut = excluded.cu
 
 def _check_schema(connection: sqlite3.Connection) -> None:
     """Raise sqlite3.DatabaseError if the file has a table, index, view or trigger that is not a journal's."""
-    question = "SELECT type, name, tbl_name, sql FROM sqlite_master"
-    found = connection.execute(question).fetchall()
-    with closing(sqlite3.connect(":memory:")) as own:
-        own.executescript(_TABLES)
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master"
+    schema = set(connection.execute(query))
+    with closing(sqlite3.connect(":memory:")) as empty:
+        empty.executescript(_TABLES)
         # A journal whose writer was killed as it made it has some of the tables.
-        if not set(found) <= set(own.execute(question).fetchall()):
+        if not schema <= set(empty.execute(query)):
             raise sqlite3.DatabaseError("it is not a journal, or one of another version of kit")
 
 
@@ -72,7 +72,7 @@ class Entry:
 def _entry(
     row_id: object, tokens: object, cut: object, scores: object, mass: object, flags: object, problem: object
 ) -> Entry:
-    """A row of the table. Raises TypeError, ValueError for one that no journal wrote."""
+    """A row of the table. Raises TypeError, ValueError for one that kit did not write."""
     if not isinstance(row_id, str) or not isinstance(tokens, int) or not isinstance(problem, str | None):
         raise TypeError(f"{row_id!r:.60} has values of other types")
     if not isinstance(mass, float | int | None) or not isinstance(scores, str | None):
@@ -99,11 +99,11 @@ class Journal:
     """A SQLite file in WAL mode: one writer (the notebook, or kit), any number of readers."""
 
     def __init__(self, path: Path, *, configuration: str, begin: bool = True) -> None:
-        """Open or make the journal; one that was written for another configuration is begun anew.
+        """Open or make the journal; one that was written for another configuration begins again.
 
-        Without `begin` such a one is left as it is, and reads as empty.
+        Without `begin` such a journal is left as it is, and reads as empty.
 
-        Raises RunError where the file cannot be opened or written.
+        Raises RunError if the file cannot be opened or written.
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,9 +115,10 @@ class Journal:
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.executescript(_TABLES)
             with self._connection:
-                found = self._connection.execute("SELECT hash FROM configuration").fetchone()
-                self._foreign = found != (configuration,) and not begin
-                if found != (configuration,) and begin:
+                stored = self._connection.execute("SELECT hash FROM configuration").fetchone()
+                other = stored != (configuration,)
+                self._foreign = other and not begin
+                if other and begin:
                     for table in ("configuration", "rows", "in_flight"):
                         self._connection.execute(f"DELETE FROM {table}")  # noqa: S608  three names of our own
                     self._connection.execute("INSERT INTO configuration VALUES (?)", (configuration,))
@@ -150,7 +151,7 @@ class Journal:
             raise RunError(f"the journal cannot be written: {error}") from error
 
     def begin(self, row_ids: Iterable[str]) -> None:
-        """Note the rows that the engine is about to be given: if it dies, one of them may be why.
+        """Note the rows that the engine is about to get: if it dies, one of them may be why.
 
         Rows of an earlier note that were never written stay noted.
         """
@@ -163,7 +164,7 @@ class Journal:
             )
 
     def in_flight(self) -> dict[str, int]:
-        """The rows that the engine was given and that were never written: id → how often it was given the row alone."""
+        """The rows that the engine got and that were never written: id → how often it got the row alone."""
         return dict(self._connection.execute("SELECT id, alone FROM in_flight").fetchall())
 
     def read(self, *, pass_name: str = PLAIN) -> dict[str, Entry]:
@@ -183,15 +184,15 @@ class Journal:
 
     def answered(self) -> int:
         """How many rows the model has answered, those of each pass counted; a rule's answer has no tokens."""
-        given = "SELECT COUNT(*) FROM rows WHERE log_probabilities IS NOT NULL AND tokens > 0"
-        return int(self._connection.execute(given).fetchone()[0])
+        query = "SELECT COUNT(*) FROM rows WHERE log_probabilities IS NOT NULL AND tokens > 0"
+        return int(self._connection.execute(query).fetchone()[0])
 
     def count(self) -> int:
         """How many rows the journal holds, those of each pass counted."""
         return int(self._connection.execute("SELECT COUNT(*) FROM rows").fetchone()[0])
 
     def most_times(self) -> int:
-        """How often the most often written row was written; 1 where no row was scored twice, 0 for no rows."""
+        """How often the most often written row was written; 1 if no row was scored twice, 0 for no rows."""
         return int(self._connection.execute("SELECT COALESCE(MAX(times), 0) FROM rows").fetchone()[0])
 
     def close(self) -> None:
@@ -219,83 +220,75 @@ _MOST_FLAGS = 16
 
 
 def _to_list(entry: Entry) -> list[Any]:
-    return [
-        entry.id,
-        entry.tokens,
-        list(entry.cut),
-        None if entry.log_probabilities is None else list(entry.log_probabilities),
-        entry.mass,
-        entry.problem,
-        list(entry.flags),
-    ]
+    return [list(value) if isinstance(value, tuple) else value for value in vars(entry).values()]
 
 
-def _from_list(found: Any, *, labels: int) -> Entry:
+def _from_list(values: Any, *, labels: int) -> Entry:
     """Raises WorkerError for anything but an entry of so many labels."""
     try:
-        row_id, tokens, cut, scores, mass, problem, flags = found
+        row_id, tokens, cut, scores, mass, problem, flags = values
         logs = None if scores is None else _logs(scores, labels)
         share, why = optional(number)(mass), optional(text)(problem)
         entry = Entry(_id(row_id), count(tokens), tuple(texts(cut)), logs, share, why, tuple(texts(flags)))
     except (TypeError, ValueError) as error:
-        raise WorkerError(f"the worker gave an answer that is none: {error}") from error
+        raise WorkerError(f"the worker gave a wrong answer: {error}") from error
     if (share is not None and not 0 <= share <= _MOST_MASS) or len(entry.flags) > _MOST_FLAGS:
-        raise WorkerError("the worker gave an answer that is none: a mass beyond 1, or flags without end")
+        raise WorkerError("the worker gave a wrong answer: a mass beyond 1, or flags without end")
     return entry
 
 
-def _id(found: Any) -> str:
-    if not isinstance(found, str):
-        raise TypeError("an id that is no text")
-    return found
+def _id(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("an id that is not a text")
+    return value
 
 
-def _logs(found: Any, length: int) -> tuple[float, ...]:
-    if not isinstance(found, list) or len(found) != length:
+def _logs(values: Any, length: int) -> tuple[float, ...]:
+    if not isinstance(values, list) or len(values) != length:
         raise TypeError(f"not {length} numbers")
-    logs = tuple(map(number, found))
-    if not all(_LEAST_LOG < one < _ROUNDING for one in logs):
-        raise ValueError("the logarithm of no probability")
+    logs = tuple(map(number, values))
+    if not all(_LEAST_LOG < log < _ROUNDING for log in logs):
+        raise ValueError("not the logarithm of a probability")
     return logs
 
 
 class WorkerJournal:
-    """What the worker knows of the journal: what stood in it when it began, and all that it has told since."""
+    """What the worker knows of the journal: what stood in it when it began, and all that it has reported since."""
 
-    def __init__(self, known: Mapping[str, Any], tell: Callable[..., None]) -> None:
-        """`known` is what `JournalWriter.known` gave; `tell` sends an event."""
-        self._tell = tell
+    def __init__(self, known: Mapping[str, Any], send: Callable[..., None]) -> None:
+        """`known` is what `JournalWriter.known` gave; `send` sends an event."""
+        self._send = send
         self._entries: dict[str, dict[str, Entry]] = {}
         for name in (PLAIN, SWAPPED):
-            found = (_from_list(one, labels=len(one[3] or ())) for one in known.get(name, ()))
-            self._entries[name] = {entry.id: entry for entry in found}
-        self._flown: dict[str, int] = dict(known.get("in_flight", {}))
+            entries = (_from_list(values, labels=len(values[3] or ())) for values in known.get(name, ()))
+            self._entries[name] = {entry.id: entry for entry in entries}
+        self._in_flight: dict[str, int] = dict(known.get("in_flight", {}))
 
     def write(self, entries: Iterable[Entry], *, pass_name: str = PLAIN) -> None:
-        """Tell rows, and take them out of flight; a row that is already there is replaced."""
+        """Report rows, and take them out of flight; a row that is already there is replaced."""
         waiting: list[list[Any]] = []
         size = 0
         for entry in entries:
             waiting.append(_to_list(entry))
             size += 200 + len(entry.id) + len(entry.problem or "") + sum(map(len, entry.flags))
             self._entries[pass_name][entry.id] = entry
-            self._flown.pop(entry.id, None)
+            self._in_flight.pop(entry.id, None)
             if size > _MOST_BYTES:
-                self._tell("answers", **{"pass": pass_name, "rows": waiting})
+                self._send("answers", **{"pass": pass_name, "rows": waiting})
                 waiting, size = [], 0
         if waiting:
-            self._tell("answers", **{"pass": pass_name, "rows": waiting})
+            self._send("answers", **{"pass": pass_name, "rows": waiting})
 
     def begin(self, row_ids: Iterable[str]) -> None:
-        """Tell the rows that the engine is about to be given: if it dies, one of them may be why."""
+        """Report the rows that the engine is about to get: if it dies, one of them may be why."""
         ids = list(row_ids)
         for row_id in ids:
-            self._flown[row_id] = self._flown.get(row_id, 0) + int(len(ids) == 1)
-        self._tell("begun", ids=ids)
+            self._in_flight[row_id] = self._in_flight.get(row_id, 0) + int(len(ids) == 1)
+        self._send("begun", ids=ids)
 
     def in_flight(self) -> dict[str, int]:
-        """The rows that an engine was given and that were never answered: id → how often it was given the row alone."""
-        return dict(self._flown)
+        """The rows that an engine got and never answered: id → how often it got the row alone."""
+        return dict(self._in_flight)
 
     def read(self, *, pass_name: str = PLAIN) -> dict[str, Entry]:
         """All rows of a pass so far, by id."""
@@ -309,20 +302,15 @@ class WorkerJournal:
 
 @dataclass
 class JournalWriter:
-    """Writes into the journal what a worker tells, once it was looked at."""
+    """Writes into the journal what a worker reports, once it was checked."""
 
     job: Job
     journal: Journal
-    _cut: frozenset[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """What an entry may name."""
-        self._cut = frozenset(self.job.task.fields)
 
     @cached_property
     def _ids(self) -> frozenset[str]:
-        found = read_records(self.job.test, columns=[self.job.id_column])
-        return frozenset(record[self.job.id_column] or "" for record in found)
+        records = read_records(self.job.test, columns=[self.job.id_column])
+        return frozenset(record[self.job.id_column] or "" for record in records)
 
     def known(self, path: Path) -> None:
         """Write what a worker's life begins with, as the file `path`."""
@@ -330,28 +318,28 @@ class JournalWriter:
         write_atomic(path, json.dumps(body | {"in_flight": self.journal.in_flight()}))
 
     def take(self, event: Mapping[str, Any]) -> bool:
-        """Write what `event` tells; False for one that is not for the journal.
+        """Write what `event` reports; False for one that is not for the journal.
 
-        Raises WorkerError for what is no answer to a row of the job, RunError where the journal cannot be written.
+        Raises WorkerError for what is not an answer to a row of the job, RunError if the journal cannot be written.
         """
         if event["event"] == "begun":
             self.journal.begin(self._known_ids(event["ids"]))
         elif event["event"] == "answers":
             if event["pass"] not in _PASSES or not isinstance(event["rows"], list):
                 raise WorkerError("the worker gave answers of no pass")
-            entries = [_from_list(one, labels=len(self.job.task.labels)) for one in event["rows"]]
+            entries = [_from_list(values, labels=len(self.job.task.labels)) for values in event["rows"]]
             self._known_ids([entry.id for entry in entries])
-            if any(not self._cut.issuperset(entry.cut) for entry in entries):
-                raise WorkerError("the worker says that it cut a field that the task has not")
+            if any(not self.job.task.fields.keys() >= set(entry.cut) for entry in entries):
+                raise WorkerError("the worker says that it cut a field that the task does not have")
             self.journal.write(entries, pass_name=event["pass"])
         else:
             return False
         return True
 
-    def _known_ids(self, found: Any) -> list[str]:
-        if not isinstance(found, list) or not all(isinstance(one, str) and one in self._ids for one in found):
-            raise WorkerError("the worker speaks of a row that the table has not")
-        return found
+    def _known_ids(self, ids: Any) -> list[str]:
+        if not isinstance(ids, list) or not all(isinstance(row_id, str) and row_id in self._ids for row_id in ids):
+            raise WorkerError("the worker speaks of a row that the table does not have")
+        return ids
 
 
 _PASSES = (PLAIN, SWAPPED)
@@ -359,5 +347,5 @@ _PASSES = (PLAIN, SWAPPED)
 
 def read_known_entries(path: Path) -> dict[str, Any]:
     """What `JournalWriter.known` wrote."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    entries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return entries

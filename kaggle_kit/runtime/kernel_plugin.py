@@ -1,6 +1,6 @@
 """A plugin that vLLM loads from the kit's own wheel: it selects 4-bit kernels that vLLM has and does not offer.
 
-The plain AWQ kernel: from 0.24 on an AWQ layer takes it (dequantise, then cuBLAS) only where Marlin is not supported
+The plain AWQ kernel: from 0.24 on an AWQ layer takes it (dequantise, then cuBLAS) only if Marlin is not supported
 (model_executor/layers/quantization/auto_awq.py, read in 0.24 to 0.32).
 
 Marlin with int8 activations for weights with zero points, as AWQ has them: the kernels are compiled and tested there,
@@ -25,7 +25,7 @@ INPUT_TYPE = "VLLM_MARLIN_INPUT_DTYPE"
 def register() -> None:
     """Change what the variables ask for.
 
-    Raises ImportError or AttributeError, which end the engine's start, where vLLM no longer has what is changed: a
+    Raises ImportError or AttributeError, which end the engine's start, if vLLM no longer has what is changed: a
     kernel that was asked for is never silently another.
     """
     if os.environ.get(VARIABLE) == "plain":
@@ -40,15 +40,11 @@ def _select_plain() -> None:
 
     if not hasattr(auto_awq, "check_marlin_supported"):
         raise AttributeError(f"this vLLM does not ask whether Marlin is supported: leave {VARIABLE} out")
-    auto_awq.check_marlin_supported = _never
-
-
-def _never(*_: object, **__: object) -> bool:
-    return False
+    auto_awq.check_marlin_supported = lambda *_, **__: False
 
 
 def _admit_zero_points() -> None:
-    """Let 4-bit weights with zero points pass for those without where Marlin's assertions compare them."""
+    """Let 4-bit weights with zero points pass for those without when Marlin's assertions compare them."""
     from vllm.model_executor.kernels.linear.mixed_precision.marlin import MarlinLinearKernel
     from vllm.scalar_type import scalar_types
 
@@ -68,8 +64,8 @@ def _equal_to(kind: Any, other: Any) -> Any:
     """The number type `kind`, which says of itself that it equals `other` too."""
 
     class Tolerant(type(kind)):  # type: ignore[misc]
-        def __eq__(self, asked: object) -> bool:
-            return asked is self or asked in {kind, other}
+        def __eq__(self, value: object) -> bool:
+            return value is self or value in {kind, other}
 
         __hash__ = type(kind).__hash__
 

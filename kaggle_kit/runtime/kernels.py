@@ -1,11 +1,11 @@
-"""The 4-bit matrix kernel: the one engine setting that matters where only prompts are read.
+"""The 4-bit matrix kernel: the one engine setting that matters if only prompts are read.
 
 Measured over a 34B AWQ model's prompts on an H200 (vLLM 0.25.1): Machete 1, plain AWQ (dequantise, then cuBLAS) 0.80,
 Marlin 0.46. Where each can be had was read in vLLM's sources of 0.14.1, 0.17.1, 0.18.1, 0.19.1, 0.21 to 0.25.1 and
 0.32 (model_executor/layers/quantization/awq*.py, kernels/linear/), and in PR 1252, 6612, 24722 and 29901.
 
 `marlin-int8` rounds each token's activations to 8 bits and multiplies integers, which a T4 does at twice the rate of
-fp16 (NVIDIA's data sheet: 130 TOPS and 65 TFLOPS). It changes the answers by more than rounding: it is taken only where
+fp16 (NVIDIA's data sheet: 130 TOPS and 65 TFLOPS). It changes the answers by more than rounding: it is taken only if
 it is asked for by name.
 """
 
@@ -39,7 +39,8 @@ _LEAST_CAPABILITY = {"awq": (7, 5), "gptq": (6, 0), "compressed-tensors": (7, 0)
 _INT8_FROM, _INT8_BELOW = (7, 5), (10, 0)
 """Cards that multiply int8 activations in vLLM: from compressed_tensors_w8a8_int8.py's own limit to where its CUTLASS
 kernels end (csrc/quantization/w8a8/cutlass: "Int8 not supported on SM100")."""
-_HOPPER_MEASURED = {"machete": 1.0, "plain": 0.80, "marlin": 0.46}
+HOPPER_RATES = {"machete": 1.0, "plain": 0.80, "marlin": 0.46}
+"""Of Machete's on an H200."""
 
 
 @dataclass(frozen=True)
@@ -70,22 +71,22 @@ def method_obstacle(
 
 
 def obstacle(kernel: str, *, capability: tuple[int, int], version: tuple[int, int, int], method: str) -> str | None:
-    """Why this kernel cannot run, or cannot be selected; None where it can.
+    """Why this kernel cannot run, or cannot be selected; None if it can.
 
     `method` is the checkpoint's quant_method ("awq", "gptq", "compressed-tensors"). Raises UsageError for an unknown
     kernel.
     """
     if kernel not in KERNELS:
         raise UsageError(f"there is no kernel {kernel!r}; use one of {', '.join(KERNELS)}")
-    told = ".".join(map(str, version))
-    sm = f"sm_{capability[0]}{capability[1]}"
+    engine = f"vLLM {'.'.join(map(str, version))}"
+    card = f"the card is sm_{capability[0]}{capability[1]}"
     checks = {
         "machete": _machete_obstacle,
         "marlin": _marlin_obstacle,
         "plain": _plain_obstacle,
         "marlin-int8": _int8_obstacle,
     }
-    return checks[kernel](capability, version, method, f"vLLM {told}", f"the card is {sm}")
+    return checks[kernel](capability, version, method, engine, card)
 
 
 def _machete_obstacle(
@@ -135,24 +136,27 @@ def choose_kernel(
     """The kernel for a 4-bit checkpoint on a card.
 
     `wanted` by name wins, then the fastest of the target's measured `rates`, then the stated default: on Hopper the
-    order measured on an H200, elsewhere Marlin, where nobody has published a comparison. Unasked, only the kernels of
-    `EXACT` are taken. Raises UsageError, with the reasons, where `wanted` or every kernel is impossible.
+    order measured on an H200, elsewhere Marlin, since nobody has published a comparison. Unasked, only the kernels of
+    `EXACT` are taken. Raises UsageError, with the reasons, if `wanted` or every kernel is impossible.
     """
     obstacles = {name: obstacle(name, capability=capability, version=version, method=method) for name in EXACT}
     if wanted is not None:
         if reason := obstacle(wanted, capability=capability, version=version, method=method):
             raise UsageError(f"the kernel {wanted} cannot be used: {reason}")
         return _selected(wanted, "it was asked for", capability=capability, version=version)
+
     possible = [name for name in EXACT if obstacles[name] is None]
     if not possible:
         raise UsageError(f"no 4-bit kernel can be used: {'; '.join(filter(None, obstacles.values()))}")
+
     measured = {name: rate for name, rate in (rates or {}).items() if name in possible}
     if measured:
         best = max(measured, key=lambda name: measured[name])
-        told = ", ".join(f"{name} {rate:,.0f}" for name, rate in sorted(measured.items(), key=lambda item: -item[1]))
-        why = f"measured on this target, in tokens/s: {told}"
+        fastest_first = sorted(measured.items(), key=lambda item: -item[1])
+        listed = ", ".join(f"{name} {rate:,.0f}" for name, rate in fastest_first)
+        why = f"measured on this target, in tokens/s: {listed}"
     elif capability == (9, 0):
-        best = max(possible, key=lambda name: _HOPPER_MEASURED[name])
+        best = max(possible, key=lambda name: HOPPER_RATES[name])
         why = "on an H200 Machete 1, plain 0.80, Marlin 0.46 of its rate"
     else:
         best = "marlin" if "marlin" in possible else possible[0]

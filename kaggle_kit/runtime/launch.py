@@ -35,7 +35,7 @@ _STRAY_SECONDS = 2.0
 _MOST_REST = 4 << 20
 _READ = 1 << 18
 _PIPE = 1 << 20
-"""What the pipe of events holds, where the system lets it: a reader that is busy for a moment stops no engine."""
+"""What the pipe of events holds, if the system lets it: a reader that is busy for a moment then stops no engine."""
 _MOST_LOG = 32 << 20
 _TAIL = 1 << 18
 _LAST_LINES = 40
@@ -51,7 +51,7 @@ class Running(Protocol):
     def stop(self, *, grace_seconds: float) -> int | None:
         """End it and all that it started: politely (SIGTERM), after `grace_seconds` not.
 
-        Returns its exit code; 128 + N or -N where signal N ended it, None where nothing can end it.
+        Returns its exit code; 128 + N or -N if signal N ended it, None if nothing can end it.
         """
 
 
@@ -108,31 +108,31 @@ def launch_plain(program: Program) -> Running:
 
 
 def open_own(path: Path, flags: int) -> int:
-    """A descriptor of the file `path`, made where it is missing. Raises RunError for anything but a regular file."""
+    """A descriptor of the file `path`, made if it is missing. Raises RunError for anything but a regular file."""
     try:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror}; remove what stands there") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise RunError(f"{path} is no regular file: remove what stands there")
+        raise RunError(f"{path} is not a regular file: remove what stands there")
     return descriptor
 
 
 class Log:
-    """What a child says on its error stream, as a file of bounded size: beyond that it is begun anew."""
+    """A child's error stream, as a file of bounded size: beyond that it begins again."""
 
     def __init__(self, path: Path) -> None:
         """Add to the file `path`. Raises RunError for anything but a regular file."""
         self._stream = os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "ab", buffering=0)
 
-    def write(self, said: bytes) -> None:
+    def write(self, content: bytes) -> None:
         """Add to it. A full disk loses words, never the work."""
         with contextlib.suppress(OSError):
-            if os.fstat(self._stream.fileno()).st_size + len(said) > _MOST_LOG:
+            if os.fstat(self._stream.fileno()).st_size + len(content) > _MOST_LOG:
                 os.ftruncate(self._stream.fileno(), 0)
                 self._stream.write(b"[the log was longer than 32 MiB, and begins here again]\n")
-            self._stream.write(said)
+            self._stream.write(content)
 
     def close(self) -> None:
         """Close the file."""
@@ -140,17 +140,17 @@ class Log:
 
 
 def log_tail(log: Path) -> str:
-    """The last lines of a log; nothing where there is none."""
+    """The last lines of a log; nothing if there is none."""
     try:
         descriptor = os.open(log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return ""
-    told = os.fstat(descriptor)
-    if not stat.S_ISREG(told.st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         return ""
     with os.fdopen(descriptor, "rb") as stream:
-        stream.seek(max(0, told.st_size - _TAIL))
+        stream.seek(max(0, status.st_size - _TAIL))
         return "\n".join(stream.read(_TAIL).decode("utf-8", "replace").splitlines()[-_LAST_LINES:])
 
 
@@ -218,7 +218,7 @@ class Hearing:
         return [key.fileobj for key in self._selector.get_map().values()]  # type: ignore[misc]
 
     def _chunk(self, stream: IO[bytes]) -> bytes:
-        """What there is to be read; nothing at the end, and where nothing has come."""
+        """What there is to be read; nothing at the end, or if nothing has come."""
         try:
             return os.read(stream.fileno(), _READ)
         except OSError:
@@ -252,16 +252,16 @@ class Hearing:
 def heard(running: Running, log: Path) -> Iterator[Hearing]:
     """Listen to a child until the block ends; what it still said then is in the log, and the child is gone.
 
-    Raises RunError where the log cannot be written.
+    Raises RunError if the log cannot be written.
     """
     try:
-        written = Log(log)
+        log_file = Log(log)
     except BaseException:
         running.stop(grace_seconds=0)
         raise
-    hearing = Hearing(running.process, written)
+    hearing = Hearing(running.process, log_file)
     try:
         yield hearing
     finally:
         hearing.close()
-        written.close()
+        log_file.close()

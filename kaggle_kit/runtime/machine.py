@@ -8,7 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import RunError, WheelhouseError
-from kaggle_kit.runtime.engine_plan import Gpu
+from kaggle_kit.runtime.engine_plan import Card
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
 from kaggle_kit.runtime.permitted import session_environment
 
@@ -23,14 +23,14 @@ _ENGINE = re.compile(r"(?:.*/)?vllm(_cpu)?-(\d+)\.(\d+)(?:\.(\d+))?[^/]*\.whl$")
 def engine_version(folders: Sequence[Path]) -> tuple[int, int, int]:
     """The (major, minor, patch) of the vLLM wheel in a wheelhouse's folders.
 
-    Raises WheelhouseError where there is none.
+    Raises WheelhouseError if there is none.
     """
     match = _engine_wheel(folders)
     return int(match[2]), int(match[3]), int(match[4] or 0)
 
 
 def is_for_cards(folders: Sequence[Path]) -> bool:
-    """Whether that vLLM is a build for GPUs, and not the one for CPUs. Raises WheelhouseError where there is none."""
+    """Whether that vLLM is a build for GPUs, and not the one for CPUs. Raises WheelhouseError if there is none."""
     return _engine_wheel(folders)[1] is None
 
 
@@ -51,34 +51,35 @@ _WAIT_SECONDS = 30
 _TRIES = 2
 
 
-def find_gpus() -> tuple[Gpu, ...]:
-    """Each card's memory and compute capability as `nvidia-smi` tells them; none where it is missing or fails."""
-    return _ask()[0]
+def find_cards() -> tuple[Card, ...]:
+    """Each card's memory and compute capability as `nvidia-smi` reports them; none if it is missing or fails."""
+    return _query()[0]
 
 
-def engine_gpus(wheelhouse: Sequence[Path]) -> tuple[Gpu, ...]:
+def engine_cards(wheelhouse: Sequence[Path]) -> tuple[Card, ...]:
     """The cards that the engine of a wheelhouse, in these folders, will find: none for a build for CPUs.
 
-    Raises RunError where the build is for cards and there is none: what would be planned for a CPU could not start.
+    Raises RunError if the build is for cards and there is none: what would be planned for a CPU could not start.
     """
     if not is_for_cards(wheelhouse):
         return ()
     problem = ""
     for _ in range(_TRIES):
-        found, problem = _ask()
-        if found:
-            return found
+        cards, problem = _query()
+        if cards:
+            return cards
     raise RunError(
         f"the engine is built for GPUs, and this session has none: {problem}; attach the accelerator that the notebook "
         f"was built for"
     )
 
 
-def _ask() -> tuple[tuple[Gpu, ...], str]:
+def _query() -> tuple[tuple[Card, ...], str]:
     """The cards, and why there is none."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return (), "there is no nvidia-smi"
+
     problem = ""
     for fields in _FIELDS:
         command = [program, f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
@@ -94,21 +95,22 @@ def _ask() -> tuple[tuple[Gpu, ...], str]:
             )
         except (OSError, subprocess.SubprocessError) as error:
             return (), f"nvidia-smi failed: {error}"
-        told = (done.stdout + done.stderr).strip().splitlines()
+        output = (done.stdout + done.stderr).strip() or "nothing"
+        says = f"says {output.splitlines()[0]!r}"
         if done.returncode == 0:
-            found = parse_gpus(done.stdout)
-            return found, "" if found else f"nvidia-smi says {told[0] if told else 'nothing'!r}"
-        problem = f"nvidia-smi ended with {done.returncode} and says {told[0] if told else 'nothing'!r}"
+            cards = parse_cards(done.stdout)
+            return cards, "" if cards else f"nvidia-smi {says}"
+        problem = f"nvidia-smi ended with {done.returncode} and {says}"
     return (), problem
 
 
-def parse_gpus(text: str) -> tuple[Gpu, ...]:
-    """The cards in nvidia-smi's lines `15360, 450, 7.5` or `15360, 7.5`; lines of another form are passed over."""
-    found = []
+def parse_cards(text: str) -> tuple[Card, ...]:
+    """The cards in nvidia-smi's lines `15360, 450, 7.5` or `15360, 7.5`; other lines are skipped."""
+    cards = []
     for line in text.splitlines():
-        memory, *reserved = [part.strip() for part in line.split(",")]
-        major, _, minor = (reserved.pop() if reserved else "").partition(".")
+        memory, *rest = [part.strip() for part in line.split(",")]
+        major, _, minor = (rest.pop() if rest else "").partition(".")
         if memory.isdigit() and major.isdigit() and minor.isdigit():
-            kept = int(reserved[0]) if reserved and reserved[0].isdigit() else _USUALLY_RESERVED
-            found.append(Gpu((int(memory) - kept) * _MIB, (int(major), int(minor))))
-    return tuple(found)
+            reserved = int(rest[0]) if rest and rest[0].isdigit() else _USUALLY_RESERVED
+            cards.append(Card((int(memory) - reserved) * _MIB, (int(major), int(minor))))
+    return tuple(cards)

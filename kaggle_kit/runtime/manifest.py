@@ -81,42 +81,33 @@ def make_manifest(folder: Path, *, kind: str, name: str, extra: Mapping[str, obj
 
 def dump_manifest(manifest: Manifest) -> str:
     """The text of `manifest.json`: keys sorted, files by path."""
-    files = [
-        {"path": entry.path, "sha256": entry.sha256, "size": entry.size}
-        for entry in sorted(manifest.files, key=lambda entry: entry.path)
-    ]
-    body = {
-        **manifest.extra,
-        "kind": manifest.kind,
-        "name": manifest.name,
-        "version": VERSION,
-        "files": files,
-    }
+    files = [vars(entry) for entry in sorted(manifest.files, key=lambda entry: entry.path)]
+    body = {**manifest.extra, "kind": manifest.kind, "name": manifest.name, "version": VERSION, "files": files}
     return json.dumps(body, indent=2, sort_keys=True) + "\n"
 
 
 def read_manifest(path: Path) -> Manifest:
     """Read a `manifest.json`.
 
-    Raises KitError where it is missing, is no manifest of this version, or names a path outside its folder.
+    Raises KitError if it is missing, is not a manifest of this version, or names a path outside its folder.
     """
     if not path.exists():
-        raise KitError(f"{path} is missing: the folder cannot be checked; make it anew")
+        raise KitError(f"{path} is missing: the folder cannot be checked; make it again")
     try:
         body = read_json(path, follow=True)
     except OutsideError as error:
-        raise KitError(f"{path} cannot be read as a manifest: {error}; make it anew") from error
+        raise KitError(f"{path} cannot be read as a manifest: {error}; make it again") from error
     return _parse(body, path)
 
 
 def _parse(body: Any, path: Path) -> Manifest:
     if not isinstance(body, dict) or body.get("version") != VERSION:
-        raise KitError(f"{path} is not a kit manifest of version {VERSION}; make it anew with this kit")
+        raise KitError(f"{path} is not a kit manifest of version {VERSION}; make it again with this kit")
     try:
         files = tuple(_entry(entry) for entry in body["files"])
         kind, name = _text(body, "kind"), _text(body, "name")
     except (KeyError, TypeError, ValueError) as error:
-        raise KitError(f"{path} is not a whole manifest ({error!r}); make it anew") from error
+        raise KitError(f"{path} is not a whole manifest ({error!r}); make it again") from error
     for entry in files:
         pure = PurePosixPath(entry.path)
         if pure.is_absolute() or ".." in pure.parts:
@@ -148,26 +139,25 @@ def verify_files(folder: Path, manifest: Manifest, *, hashes: bool = True) -> No
     for entry in manifest.files:
         path = folder / entry.path
         try:
-            found_file = path.stat()
+            status = path.stat()
         except OSError:
             raise error(
                 f"{entry.path} is missing from the {manifest.kind} {manifest.name} in {folder}; "
                 f"fetch or upload it again"
             ) from None
-        if not stat.S_ISREG(found_file.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise error(
-                f"{entry.path} of the {manifest.kind} {manifest.name} in {folder} is no regular file; "
+                f"{entry.path} of the {manifest.kind} {manifest.name} in {folder} is not a regular file; "
                 f"fetch or upload it again"
             )
-        size = found_file.st_size
-        if size != entry.size:
+        if status.st_size != entry.size:
             raise error(
-                f"{entry.path} of the {manifest.kind} {manifest.name} in {folder} has {size:,} bytes, "
+                f"{entry.path} of the {manifest.kind} {manifest.name} in {folder} has {status.st_size:,} bytes, "
                 f"its manifest says {entry.size:,}: it was cut or changed; fetch or upload it again"
             )
-        if hashes and (found := sha256_file(path)) != entry.sha256:
+        if hashes and (digest := sha256_file(path)) != entry.sha256:
             raise error(
-                f"{entry.path} of the {manifest.kind} {manifest.name} in {folder} has SHA-256 {found}, "
+                f"{entry.path} of the {manifest.kind} {manifest.name} in {folder} has SHA-256 {digest}, "
                 f"its manifest says {entry.sha256}: it is corrupt; fetch or upload it again"
             )
 

@@ -22,7 +22,7 @@ TRUST_OPTION = "--trust-remote-code"
 _PREFIXES = (
     *("VLLM_", "NCCL_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "TORCH_NCCL_", "GLOO_"),
 )
-"""Families of settings. A name of them is refused where a word in it speaks of a place, a library or a secret."""
+"""Families of settings. A name of them is refused if a word in it speaks of a place, a library or a secret."""
 _NAMES = frozenset(
     (
         *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_LAUNCH_BLOCKING"),
@@ -72,8 +72,8 @@ _CHOICES: Mapping[str, frozenset[str] | None] = {
     "distributed_executor_backend": frozenset(("mp", "uni", "ray", "external_launcher")),
     "data_parallel_backend": frozenset(("mp", "ray")),
 }
-"""Options of vLLM's (0.4 to 0.33) and of our own engine that are a choice of words, with the words where others would
-load code. Any other text may be a class, a module, a file or a folder."""
+"""Options of vLLM's (0.4 to 0.33) and of our own engine that are a choice of words, with the allowed words if others
+would load code. Any other text may be a class, a module, a file or a folder."""
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,60}(:[0-9]{1,3})?")
 _TRUSTING = re.compile(r"trust|insecure|unsafe|hf_token")
 """Options that are a mere yes or no and yet let code in, or a login out."""
@@ -90,7 +90,7 @@ _OF_THE_SESSION = frozenset(
 
 
 def variable_problem(name: str, value: str) -> str | None:
-    """Why a project may not set this variable of the worker; None where it may."""
+    """Why a project may not set this variable of the worker; None if it may."""
     words = name.split("_")
     known = name in _NAMES or name.startswith(_PREFIXES)
     if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name) or not known:
@@ -98,36 +98,36 @@ def variable_problem(name: str, value: str) -> str | None:
     if name not in _NAMES and (_DANGEROUS_WORDS & set(words) or words[-1] == "TOKEN" or name in _DANGEROUS_NAMES):
         return "it can name code to load, a place to write to, or a login"
     if not _VALUE.fullmatch(value):
-        return f"{value[:60]!r} is no number, word or list of these"
+        return f"{value[:60]!r} is not a number, a word or a list of these"
     return None
 
 
 def option_problem(options: Mapping[str, Any]) -> str | None:
-    """The first engine option that could make the engine run code of others, and why; None where there is none.
+    """The first engine option that could make the engine run code of others, and why; None if there is none.
 
     Numbers, yes and no are harmless, but for `trust_remote_code`; a text must be one of an option's known words.
     """
-    for given, value in options.items():
-        name = given.lower().replace("-", "_")
+    for option, value in options.items():
+        name = option.lower().replace("-", "_")
         if _TRUSTING.search(name):
             if value is not False:
-                return f"{given} = {value!r}: the model's own code would be run, or a login used"
+                return f"{option} = {value!r}: the model's own code would be run, or a login used"
         elif isinstance(value, str):
             if name not in _CHOICES or not _WORD.fullmatch(value) or value.lower() == "custom":
-                return f"{given} = {value[:80]!r}: it may name code, a file or a folder to be loaded"
+                return f"{option} = {value[:80]!r}: it may name code, a file or a folder to be loaded"
             if (words := _CHOICES[name]) is not None and value.lower() not in words:
-                return f"{given} = {value!r}: none of {', '.join(sorted(words))}, and others may load code"
+                return f"{option} = {value!r}: none of {', '.join(sorted(words))}, and others may load code"
         elif value is not None and not isinstance(value, (bool, int, float)):
-            return f"{given} is a {type(value).__name__}, in which code to be loaded may be named"
+            return f"{option} is a {type(value).__name__}, in which code to be loaded may be named"
     return None
 
 
 def check_options(options: Mapping[str, Any], *, where: str, trusted: bool) -> None:
-    """Raise UsageError where engine options that a project names `where` may load code, unless the user trusts it."""
+    """Raise UsageError if engine options that a project names `where` may load code, unless the user trusts it."""
     problem = option_problem(options)
     if problem and not trusted:
         raise UsageError(
-            f"{where}: {problem}; take it out, or, where you have read that code and trust it, say {TRUST_OPTION}"
+            f"{where}: {problem}; take it out, or, if you have read that code and trust it, say {TRUST_OPTION}"
         )
 
 
@@ -136,9 +136,9 @@ def session_environment(added: Mapping[str, str] | None = None) -> dict[str, str
 
     No token, no setting of Python's, nothing that is loaded before a program's own libraries.
     """
-    kept = {
+    session = {
         name: value
         for name, value in os.environ.items()
         if name in _OF_THE_SESSION or variable_problem(name, value) is None
     }
-    return child_environment(kept | dict(added or {}))
+    return child_environment(session | dict(added or {}))

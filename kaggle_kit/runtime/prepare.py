@@ -51,11 +51,18 @@ def open_prompt(task: Task, model: Path, *, guarded: bool = True) -> tuple[Templ
     """The template, the tokenizer, and the labels' tokens right after the template's end.
 
     `guarded`: whether the model's tokenizer and chat template run in a process with limits of its own (see
-    `runtime.guard`); not where this process, a notebook's worker, has no other work.
+    `runtime.guard`); not if this process, a notebook's worker, has no other work.
 
-    Raises DataError, LabelError or ModelError where they do not fit together.
+    Raises DataError, LabelError or ModelError if they do not fit together.
     """
-    text, tokenizer = _guarded(task, model) if guarded else _in_this_process(task, model)
+    if guarded:
+        guard = Guard(model)
+        text = guard.chat(task.template) if task.chat else task.template
+        tokenizer: TextTokenizer = GuardedTokenizer(model, special_tokens=not task.chat, guard=guard)
+    else:
+        text = wrap_in_chat(task.template, model) if task.chat else task.template
+        tokenizer = load_tokenizer(model, special_tokens=not task.chat)
+
     fields = tuple(task.fields)
     template = parse_template(text, fields=fields)
     frame = template.fill(dict.fromkeys(fields, ""))
@@ -63,21 +70,10 @@ def open_prompt(task: Task, model: Path, *, guarded: bool = True) -> tuple[Templ
     return template, tokenizer, label_tokens(labels, prompt=frame, tokenizer=tokenizer)
 
 
-def _guarded(task: Task, model: Path) -> tuple[str, TextTokenizer]:
-    guard = Guard(model)
-    text = guard.chat(task.template) if task.chat else task.template
-    return text, GuardedTokenizer(model, special_tokens=not task.chat, guard=guard)
-
-
-def _in_this_process(task: Task, model: Path) -> tuple[str, TextTokenizer]:
-    text = wrap_in_chat(task.template, model) if task.chat else task.template
-    return text, load_tokenizer(model, special_tokens=not task.chat)
-
-
 def open_job(job: Job, *, guarded: bool = False) -> Opened:
     """`open_prompt` of a job whose model is whole, and whose budget fits both the model and the template.
 
-    Raises DataError, LabelError or ModelError where it cannot be done as it is; reads no row.
+    Raises DataError, LabelError or ModelError if it cannot be done as it is; reads no row.
     """
     verify_files(job.model, read_manifest(job.model / MANIFEST), hashes=False)
     template, tokenizer, label_ids = open_prompt(job.task, job.model, guarded=guarded)
@@ -94,9 +90,9 @@ def needs_engine(job: Job) -> bool:
 
 
 def prepare(job: Job, opened: Opened | None = None) -> Prepared:
-    """Read and cut all rows, with what `open_job` gave where it was called already.
+    """Read and cut all rows, with what `open_job` gave if it was called already.
 
-    Raises DataError, LabelError or ModelError where the job cannot be done as it is.
+    Raises DataError, LabelError or ModelError if the job cannot be done as it is.
     """
     opened = opened or open_job(job)
     builder, special = opened.builder, opened.tokenizer.special
@@ -120,6 +116,7 @@ def prepare(job: Job, opened: Opened | None = None) -> Prepared:
         if len(waiting) >= _BATCH_ROWS:
             build()
     build()
+
     return Prepared(opened.label_ids, prompts, tuple(settled), builder)
 
 
@@ -148,13 +145,13 @@ def _rule_of(turns: Mapping[str, tuple[str, ...]], task: Task) -> str | None:
     pairs = [tuple("\n".join(turns[name]).strip() for name in pair) for pair in task.field_pairs.items()]
     if "empty" in task.rules and not any(text for pair in pairs for text in pair):
         return "empty"
-    if "identical" in task.rules and all(one == other for one, other in pairs):
+    if "identical" in task.rules and all(text == other for text, other in pairs):
         return "identical"
     return None
 
 
 def _check_budget(job: Job) -> None:
-    """Raise DataError where a prompt as long as the budget would not leave the model room for its answer."""
+    """Raise DataError if a prompt as long as the budget would not leave the model room for its answer."""
     limit = most_tokens(job.model)
     if limit is not None and job.token_budget >= limit:
         raise DataError(

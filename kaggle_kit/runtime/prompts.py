@@ -86,7 +86,7 @@ class Template:
 def parse_template(text: str, *, fields: Sequence[str]) -> Template:
     """Split a prompt text at its `{field}` places.
 
-    Raises DataError where a field of the task has no place, or has two. Braces around anything that is
+    Raises DataError if a field of the task has no place, or has two. Braces around anything that is
     not a field of the task are text.
     """
     pieces: list[str] = [""]
@@ -105,8 +105,7 @@ def parse_template(text: str, *, fields: Sequence[str]) -> Template:
             f"so that a label never joins with a row's last word"
         )
     for name in fields:
-        if placed.count(name) != 1:
-            times = placed.count(name)
+        if (times := placed.count(name)) != 1:
             raise DataError(
                 f"the prompt template has {times} places {{{name}}} for the field {name!r}; it needs exactly one"
             )
@@ -121,7 +120,7 @@ def clean(text: str) -> str:
 def escape_special(text: str, special: Collection[str]) -> str:
     """`text` with a space in each word that the tokenizer would read as a special token: a row is data, not control.
 
-    Raises ModelError where the special tokens make the text grow without end: each could match what another one left.
+    Raises ModelError if the special tokens make the text grow without end: each could match what another one left.
     """
     most = 2 * len(text)
     for word in special:
@@ -132,18 +131,6 @@ def escape_special(text: str, special: Collection[str]) -> str:
     return text
 
 
-def build_prompt(
-    row: Mapping[str, Sequence[str]],
-    *,
-    template: Template,
-    shares: Mapping[str, float],
-    budget: int,
-    tokenizer: Tokenizer,
-) -> Prompt:
-    """The prompt of one row: see `PromptBuilder`."""
-    return PromptBuilder(template, shares, budget, tokenizer).build([row])[0]
-
-
 class PromptBuilder:
     """Makes prompts of at most `budget` tokens, special tokens included, by one template.
 
@@ -151,7 +138,7 @@ class PromptBuilder:
     """
 
     def __init__(self, template: Template, shares: Mapping[str, float], budget: int, tokenizer: Tokenizer) -> None:
-        """Raises DataError where `budget` is too small for the template alone."""
+        """Raises DataError if `budget` is too small for the template alone."""
         self.template = template
         self.budget = budget
         self._shares = shares
@@ -200,11 +187,11 @@ class PromptBuilder:
         encoded = self._tokenizer.encode_batch([prompt.text(self.template) for prompt in whole])
         prompts: dict[int, Prompt] = {}
         drafts: list[_Draft] = []
-        for number, (kept, one) in enumerate(zip(turns, encoded, strict=True)):
-            if len(one.ids) <= self.budget:
-                prompts[number] = Prompt(array("i", one.ids), kept)
+        for number, (kept, text) in enumerate(zip(turns, encoded, strict=True)):
+            if len(text.ids) <= self.budget:
+                prompts[number] = Prompt(array("i", text.ids), kept)
             else:
-                drafts.append(_Draft(number, _measure(self.template, kept, one.offsets), self.budget - self._around))
+                drafts.append(_Draft(number, _measure(self.template, kept, text.offsets), self.budget - self._around))
         while drafts:
             drafts = self._cut(drafts, turns, prompts)
         return [prompts[number] for number in range(len(rows))]
@@ -212,22 +199,22 @@ class PromptBuilder:
     def _cut(
         self, drafts: Sequence[_Draft], turns: Sequence[Mapping[str, tuple[str, ...]]], prompts: dict[int, Prompt]
     ) -> list[_Draft]:
-        """Cut each draft to its room: those that fit become prompts, the others come back with less room."""
-        kept = [self._cut_fields(draft) for draft in drafts]
-        texts = [Prompt(array("i"), values).text(self.template) for values in kept]
+        """Cut each draft to its space: those that fit become prompts, the others come back with less space."""
+        shorter = [self._cut_fields(draft) for draft in drafts]
+        texts = [Prompt(array("i"), kept).text(self.template) for kept in shorter]
         left: list[_Draft] = []
-        for draft, values, one in zip(drafts, kept, self._tokenizer.encode_batch(texts), strict=True):
-            over = len(one.ids) - self.budget
+        for draft, kept, text in zip(drafts, shorter, self._tokenizer.encode_batch(texts), strict=True):
+            over = len(text.ids) - self.budget
             if over <= 0:
-                cut = tuple(name for name in values if values[name] != turns[draft.number][name])
-                prompts[draft.number] = Prompt(array("i", one.ids), values, cut)
-            elif draft.room <= 0:
+                cut = tuple(name for name in kept if kept[name] != turns[draft.number][name])
+                prompts[draft.number] = Prompt(array("i", text.ids), kept, cut)
+            elif draft.space <= 0:
                 raise DataError(f"no cut of a row fits into {self.budget} tokens; raise token_budget")
             else:
                 # Tokens join differently where pieces meet and around the cut mark: a try can be a few too long.
                 # A tokenizer that makes as many tokens of any text must not be asked a thousand times.
-                less = over + 1 if draft.tries < _FINE_TRIES else max(over + 1, draft.room // 2)
-                left.append(replace(draft, room=max(draft.room - less, 0), tries=draft.tries + 1))
+                less = over + 1 if draft.tries < _FINE_TRIES else max(over + 1, draft.space // 2)
+                left.append(replace(draft, space=max(draft.space - less, 0), tries=draft.tries + 1))
         return left
 
     def _cut_fields(self, draft: _Draft) -> dict[str, tuple[str, ...]]:
@@ -235,13 +222,15 @@ class PromptBuilder:
             name: sum(len(turn.spans) for turn in turns) + self._separator * max(len(turns) - 1, 0)
             for name, turns in draft.turns.items()
         }
-        allowed = split_budget(draft.room, lengths=lengths, shares=self._shares)
-        return {
-            name: tuple(turn.text for turn in turns)
-            if lengths[name] <= allowed[name]
-            else cut_turns(turns, limit=allowed[name], mark=self._mark, separator=self._separator)
-            for name, turns in draft.turns.items()
-        }
+        allowed = split_budget(draft.space, lengths=lengths, shares=self._shares)
+
+        kept = {}
+        for name, turns in draft.turns.items():
+            if lengths[name] <= allowed[name]:
+                kept[name] = tuple(turn.text for turn in turns)
+            else:
+                kept[name] = cut_turns(turns, limit=allowed[name], mark=self._mark, separator=self._separator)
+        return kept
 
 
 @dataclass(frozen=True)
@@ -258,7 +247,7 @@ class _Draft:
 
     number: int
     turns: Mapping[str, list[Turn]]
-    room: int
+    space: int
     tries: int = 0
 
 
@@ -286,11 +275,11 @@ def _measure(
     return fields
 
 
-def split_budget(room: int, *, lengths: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, int]:
-    """Tokens for each field, together at most `room`: by share, what a short field leaves going to the others."""
+def split_budget(space: int, *, lengths: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, int]:
+    """Tokens for each field, together at most `space`: by share, what a short field leaves going to the others."""
     allowed: dict[str, int] = {}
     open_fields = set(lengths)
-    left = max(room, 0)
+    left = max(space, 0)
     while open_fields:
         total = sum(shares[name] for name in open_fields)
         part = {name: int(left * shares[name] / total) for name in open_fields}

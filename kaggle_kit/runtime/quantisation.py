@@ -24,7 +24,7 @@ _MOST_GROUP = 1 << 24
 class Quantisation:
     """How the weights are packed. `group_size` is None for one scale an output (-1 in the files).
 
-    `activations` is "int8" where the engine rounds these too, and multiplies integers; None where they keep 16 bits.
+    `activations` is "int8" if the engine rounds these too, and multiplies integers; None if they keep 16 bits.
     """
 
     method: str
@@ -53,61 +53,64 @@ def quant_method(config: Mapping[str, Any]) -> str | None:
 
 
 def read_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
-    """`quantization_config` of a config.json; None where there is none, or where its method packs no integers.
+    """`quantization_config` of a config.json; None if there is none, or if its method packs no integers.
 
-    Raises ModelError where a method that kit knows lacks a number, or has a form that vLLM does not read.
+    Raises ModelError if a method that kit knows lacks a number, or has a form that vLLM does not read.
     """
-    found = config.get("quantization_config")
-    if found is None:
+    packing = config.get("quantization_config")
+    if packing is None:
         return None
-    if not isinstance(found, dict):
-        raise ModelError(f"'quantization_config' is {shown(found)}, and a table belongs there")
-    method = found.get("quant_method")
+    if not isinstance(packing, dict):
+        raise ModelError(f"'quantization_config' is {shown(packing)}, and a table belongs there")
+    method = packing.get("quant_method")
     if not isinstance(method, str) or method not in {"awq", "gptq", "compressed-tensors"}:
         return None
     if method == "compressed-tensors":
-        return _compressed_tensors(found)
-    bits, group = found.get("bits", found.get("w_bit")), found.get("group_size", found.get("q_group_size"))
+        return _compressed_tensors(packing)
+
+    bits = packing.get("bits", packing.get("w_bit"))
+    group = packing.get("group_size", packing.get("q_group_size"))
     if type(bits) is not int or bits not in {2, 3, 4, 8}:
         raise ModelError(f"'quantization_config.bits' is {shown(bits)}; {method} has 2, 3, 4 or 8")
     if type(group) is not int or (group != -1 and not 0 < group <= _MOST_GROUP):
         raise ModelError(
             f"'quantization_config.group_size' is {shown(group)}, and a number above 0 or -1 belongs there"
         )
-    _check_form(method, bits, found)
+    _check_form(method, bits, packing)
+
     return Quantisation(
         method=method,
         bits=bits,
         group_size=None if group == -1 else group,
-        zero_points=bool(found.get("zero_point", not found.get("sym", False))),
-        left_whole=_names(found.get("modules_to_not_convert")),
+        zero_points=bool(packing.get("zero_point", not packing.get("sym", False))),
+        left_whole=_names(packing.get("modules_to_not_convert")),
     )
 
 
-def _check_form(method: str, bits: int, found: Mapping[str, Any]) -> None:
+def _check_form(method: str, bits: int, packing: Mapping[str, Any]) -> None:
     """Raise ModelError for a form that vLLM's auto_awq.py or auto_gptq.py (TYPE_MAP, from_config) refuses."""
     where = "'quantization_config"
     if method == "gptq":
-        if bits not in (4, 8) or not found.get("sym", True):
-            told = f"{bits} bits, sym = {shown(found.get('sym', True))}"
-            raise ModelError(f"{where}' says {told}: vLLM reads GPTQ of 4 or 8 bits, symmetric, alone")
+        if bits not in (4, 8) or not packing.get("sym", True):
+            form = f"{bits} bits, sym = {shown(packing.get('sym', True))}"
+            raise ModelError(f"{where}' says {form}: vLLM reads GPTQ of 4 or 8 bits, symmetric, alone")
         return
-    version = str(found.get("version", "gemm")).lower()
+    version = str(packing.get("version", "gemm")).lower()
     if version not in _AWQ_FORMS:
         raise ModelError(f"{where}.version' is {shown(version)}: vLLM reads AWQ in the form 'gemm' alone")
     if bits != 4:
         raise ModelError(f"{where}.bits' is {bits}: vLLM reads AWQ of 4 bits alone")
-    if "zero_point" not in found:
+    if "zero_point" not in packing:
         raise ModelError(f"{where}.zero_point' is missing, and vLLM stops without it")
 
 
-def _compressed_tensors(found: Mapping[str, Any]) -> Quantisation | None:
-    groups = found.get("config_groups") or {}
+def _compressed_tensors(packing: Mapping[str, Any]) -> Quantisation | None:
+    groups = packing.get("config_groups") or {}
     if not isinstance(groups, dict):
-        raise ModelError("'quantization_config.config_groups' is no table")
-    if found.get("format") == "int-quantized":
-        return _int_quantized(groups, left_whole=_names(found.get("ignore")))
-    if found.get("format", "pack-quantized") != "pack-quantized":
+        raise ModelError("'quantization_config.config_groups' is not a table")
+    if packing.get("format") == "int-quantized":
+        return _int_quantized(groups, left_whole=_names(packing.get("ignore")))
+    if packing.get("format", "pack-quantized") != "pack-quantized":
         return None
     for group in groups.values():
         weights = group.get("weights") if isinstance(group, dict) else None
@@ -121,7 +124,7 @@ def _compressed_tensors(found: Mapping[str, Any]) -> Quantisation | None:
                 bits=bits,
                 group_size=size if type(size) is int and 0 < size <= _MOST_GROUP else None,
                 zero_points=not weights.get("symmetric", True),
-                left_whole=_names(found.get("ignore")),
+                left_whole=_names(packing.get("ignore")),
             )
     return None
 
@@ -132,12 +135,11 @@ def _int_quantized(groups: Mapping[str, Any], *, left_whole: tuple[str, ...]) ->
     Raises ModelError for what vLLM's compressed_tensors.py (_is_dynamic_token_w8a8, _is_static_tensor_w8a8) refuses.
     """
     for group in groups.values():
-        weights, inputs = (
-            group.get(key) if isinstance(group, dict) else None for key in ("weights", "input_activations")
-        )
+        parts = group if isinstance(group, dict) else {}
+        weights, inputs = parts.get("weights"), parts.get("input_activations")
         if not isinstance(weights, dict) or not isinstance(inputs, dict):
             continue
-        if any(told.get("type") != "int" or told.get("num_bits") != 8 for told in (weights, inputs)):
+        if any(part.get("type") != "int" or part.get("num_bits") != 8 for part in (weights, inputs)):
             continue
         where = "'quantization_config' says int8 weights and activations"
         if weights.get("strategy") not in ("channel", "tensor") or not weights.get("symmetric", True):
@@ -149,4 +151,5 @@ def _int_quantized(groups: Mapping[str, Any], *, left_whole: tuple[str, ...]) ->
 
 
 def _names(value: Any) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for name in value if isinstance(name, str))) if isinstance(value, list) else ()
+    names = value if isinstance(value, list) else []
+    return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))

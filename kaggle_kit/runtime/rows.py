@@ -27,16 +27,16 @@ class Row:
 def read_records(path: Path, *, columns: Sequence[str]) -> Iterator[dict[str, str | None]]:
     """The lines of a CSV file as dicts; cells that are not UTF-8 keep what can be read of them.
 
-    Raises DataError where the file or one of `columns` is missing, or its CSV cannot be parsed.
+    Raises DataError if the file or one of `columns` is missing, or its CSV cannot be parsed.
     """
     csv.field_size_limit(sys.maxsize)
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
             reader = csv.DictReader(stream)
-            found = reader.fieldnames or []
+            header = reader.fieldnames or []
             for name in columns:
-                if name not in found:
-                    raise DataError(f"{path} has no column {name!r}; it has: {', '.join(found)}")
+                if name not in header:
+                    raise DataError(f"{path} has no column {name!r}; it has: {', '.join(header)}")
             yield from reader
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
@@ -47,7 +47,7 @@ def read_records(path: Path, *, columns: Sequence[str]) -> Iterator[dict[str, st
 def read_rows(path: Path, *, id_column: str, fields: Sequence[str], row_format: str) -> Iterator[Row]:
     """The rows of a competition's test.csv, in its order.
 
-    Raises DataError where the file or a column is missing, or two rows have the same id.
+    Raises DataError if the file or a column is missing, or two rows have the same id.
     """
     seen: set[str] = set()
     for record in read_records(path, columns=[id_column, *fields]):

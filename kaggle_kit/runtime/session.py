@@ -19,7 +19,7 @@ from kaggle_kit.runtime.combine import answers, ensemble, read_calibration
 from kaggle_kit.runtime.install import Installed, install_engine
 from kaggle_kit.runtime.integrity import BackgroundHashes
 from kaggle_kit.runtime.journal import SWAPPED, Entry
-from kaggle_kit.runtime.machine import engine_gpus, engine_version
+from kaggle_kit.runtime.machine import engine_cards, engine_version
 from kaggle_kit.runtime.progress import ProgressLine, duration, summary_lines, throughput_plot
 from kaggle_kit.runtime.record import SUBMISSION, Installer, RunRecord, Workers, count_rows
 from kaggle_kit.runtime.submission import Sample, dump_submission, put_submission, read_sample
@@ -86,7 +86,7 @@ class Session:
         """
         self._installed = install_engine(self.wheelhouse, scratch=self.scratch)
         self._note(installer=Installer(self._installed.installer, dict(self._installed.seconds)))
-        version, cards = engine_version(self.wheelhouse), engine_gpus(self.wheelhouse)
+        version, cards = engine_version(self.wheelhouse), engine_cards(self.wheelhouse)
         self.setup = replace(self.setup, version=version, cards=cards)
         self._plan()
 

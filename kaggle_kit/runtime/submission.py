@@ -28,7 +28,7 @@ class Sample:
 
 
 def read_sample(path: Path) -> Sample:
-    """Read `sample_submission.csv`. Raises DataError where it is missing, has no label column or repeats an id."""
+    """Read `sample_submission.csv`. Raises DataError if it is missing, has no label column or repeats an id."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             header, *lines = [line for line in csv.reader(stream) if line]
@@ -63,14 +63,14 @@ def dump_submission(sample: Sample, scores: Mapping[str, Mapping[str, float]], *
 
 
 def check_submission(text: str, sample: Sample) -> None:
-    """Raise RunError, with the line, where a submission's text is not what the sample asks for.
+    """Raise RunError, with the line, if a submission's text is not what the sample asks for.
 
     Checked: columns, ids and their order, every value a number from 0 to 1, every row's sum 1 within 1e-6.
     """
     try:
         header, *lines = csv.reader(io.StringIO(text))
     except (ValueError, csv.Error) as error:
-        raise RunError(f"the submission is empty or no CSV: {error}") from error
+        raise RunError(f"the submission is empty or not CSV: {error}") from error
     if header != [sample.id_column, *sample.columns]:
         raise RunError(f"the submission has the columns {header}, not {[sample.id_column, *sample.columns]}")
     if len(lines) != len(sample.ids):
@@ -88,7 +88,7 @@ def _problem(cells: Sequence[str], count: int) -> str | None:
     try:
         values = [float(cell) for cell in cells]
     except ValueError:
-        return "holds a value that is no number"
+        return "holds a value that is not a number"
     if not all(0 <= value <= 1 for value in values):
         return "holds a value outside 0 to 1"
     if not math.isclose(sum(values), 1, abs_tol=_SUM_TOLERANCE):
@@ -99,11 +99,13 @@ def _problem(cells: Sequence[str], count: int) -> str | None:
 def put_submission(path: Path, text: str, sample: Sample) -> None:
     """Check `text` against `sample`, then put it at `path`, in place of the submission that stood there.
 
-    Raises RunError where it is not valid or cannot be written; the old submission then still stands.
+    Raises RunError if it is not valid or cannot be written; the old submission then still stands.
     """
     check_submission(text, sample)
     try:
         write_atomic(path, text)
     except OSError as error:
-        kept = "the submission that stood there is kept" if path.exists() else "NO submission stands"
-        raise RunError(f"{path} cannot be written: {error.strerror}; {kept}; write less into {path.parent}") from error
+        stands = "the submission that stood there is kept" if path.exists() else "NO submission stands"
+        raise RunError(
+            f"{path} cannot be written: {error.strerror}; {stands}; write less into {path.parent}"
+        ) from error

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CANNOT_BE_HELPED = 2
 """The worker's exit code for a failure that a restart would only repeat."""
-_MOST_TOLD = 1000
+_MOST_EVENTS = 1000
 """Events of one life that a person is shown, progress left out: a worker has some ten."""
 
 
@@ -44,15 +44,15 @@ class Outcome:
     stages: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
     log: str = ""
-    """The end of the worker's log, where it failed."""
+    """The end of the worker's log, if it failed."""
 
 
 @dataclass(frozen=True)
 class Worker:
     """What is started, and how: the command, its whole environment, what it reads, and where its words go.
 
-    `keep` writes what an event tells into the journal, and says whether the event was of that kind; `ready` is called
-    before each life. Both may raise RunError, which no restart mends.
+    `keep` writes what an event reports into the journal, and says whether the event was of that kind; `ready` is called
+    before each life. Both may raise RunError, which no restart fixes.
     """
 
     command: Sequence[str]
@@ -79,13 +79,13 @@ def supervise(
     `tries_without_progress` deaths in a row that brought none it is given up. By default these are as many as it takes
     to find one row that kills the engine: once beside others, twice alone, and once more without it.
     """
-    life = _Lives(worker, deadline, on_event, stop)
-    outcome = life.outcome
+    lives = _Lives(worker, deadline, on_event, stop)
+    outcome = lives.outcome
     idle = 0
     while True:
         before = count()
         outcome.starts += 1
-        ended = life.one()
+        ended = lives.run()
         if ended is not None:
             outcome.ended = ended
             return outcome
@@ -108,13 +108,13 @@ class _Lives:
     outcome: Outcome = field(default_factory=Outcome)
     _error: str = ""
     _done: bool = False
-    _told: int = 0
+    _events: int = 0
 
-    def one(self) -> str | None:
-        """Run the worker once. Returns how it ended, or None where another start may help."""
-        self._error, self._done, self._told = "", False, 0
+    def run(self) -> str | None:
+        """Run the worker once: how it ended, or None if another start may help."""
+        self._error, self._done, self._events = "", False, 0
         try:
-            code = self._run()
+            code = self._live()
         except WorkerError as error:
             self.outcome.message = str(error)
             return "failed"
@@ -129,8 +129,8 @@ class _Lives:
         self.outcome.message = self._error or f"the worker was ended by {_signal_name(code)}"
         return "failed" if code == CANNOT_BE_HELPED else None
 
-    def _run(self) -> int | None:
-        """One life from its start to its end; its exit code. Raises WorkerError where it says what no worker says."""
+    def _live(self) -> int | None:
+        """One life from its start to its end; its exit code. Raises WorkerError for what no worker reports."""
         worker = self.worker
         worker.ready()
         running = worker.launch(Program(worker.command, worker.environment, worker.reads))
@@ -155,9 +155,11 @@ class _Lives:
                 return
         except RunError as error:
             raise WorkerError(str(error)) from error
-        self._told += event["event"] != "progress"
-        if self._told > _MOST_TOLD:
-            raise WorkerError(f"the worker has told more than {_MOST_TOLD:,} things, and none of them is an answer")
+        self._events += event["event"] != "progress"
+        if self._events > _MOST_EVENTS:
+            raise WorkerError(
+                f"the worker has reported more than {_MOST_EVENTS:,} things, and none of them is an answer"
+            )
         match event["event"]:
             case "stage":
                 clock.enter(event["name"])
@@ -222,12 +224,12 @@ def share(job: Job, number: int, workers: int) -> Job:
 
 def read_entries(job: Job, *, workers: int, pass_name: str = PLAIN) -> dict[str, Entry]:
     """All rows of a pass that any of the workers has answered so far."""
-    found: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     for number in range(workers):
         part = share(job, number, workers)
         with Journal(part.journal, configuration=part.configuration(), begin=False) as journal:
-            found |= journal.read(pass_name=pass_name)
-    return found
+            entries |= journal.read(pass_name=pass_name)
+    return entries
 
 
 def run_job(
@@ -242,45 +244,46 @@ def run_job(
     """Run all parts of a job to their ends; `on_event` gets each event with the number of its `worker`.
 
     The job's variables are added to what a worker gets of this process's. `launch` starts the workers, which write
-    nothing that is read here: they tell their answers, and the journals are written by this process. Their own words go
-    to `scratch`/worker-N.log; where one failed, their end is in the outcome's `log`.
+    nothing that is read here: they report their answers, and this process writes the journals. Their own words go to
+    `scratch`/worker-N.log; if one failed, their end is in the outcome's `log`.
     """
-    told = threading.Lock()
+    lock = threading.Lock()
     stop = threading.Event()
 
-    def one(number: int) -> Outcome:
-        part, place = share(job, number, workers), scratch.absolute()
-        path, known, log = (place / name.format(number) for name in ("job-{}.json", "known-{}.json", "worker-{}.log"))
+    def run_part(number: int) -> Outcome:
+        part, folder = share(job, number, workers), scratch.absolute()
+        path, known = folder / f"job-{number}.json", folder / f"known-{number}.json"
+        log = folder / f"worker-{number}.log"
         part.write(path)
         own = {"CUDA_VISIBLE_DEVICES": str(number)} if workers > 1 else {}
 
-        def tell(event: dict[str, Any]) -> None:
-            with told:
+        def report(event: dict[str, Any]) -> None:
+            with lock:
                 on_event({**event, "worker": number})
 
         with Journal(part.journal, configuration=part.configuration()) as journal:
-            keeper = JournalWriter(part, journal)
+            writer = JournalWriter(part, journal)
             worker = Worker(
                 [str(python), "-m", "kaggle_kit.runtime.worker", str(path), str(known)],
                 environment={**worker_environment(scratch), **job.environment, **own},
                 log=log,
                 reads=(path, known, part.test, part.model),
                 launch=launch,
-                keep=keeper.take,
-                ready=partial(keeper.known, known),
+                keep=writer.take,
+                ready=partial(writer.known, known),
             )
-            outcome = supervise(worker, deadline=job.deadline, count=journal.answered, on_event=tell, stop=stop)
+            outcome = supervise(worker, deadline=job.deadline, count=journal.answered, on_event=report, stop=stop)
         return replace(outcome, log=log_tail(log)) if outcome.ended == "failed" else outcome
 
     if workers == 1:
-        return one(0)
+        return run_part(0)
     with ThreadPoolExecutor(workers) as pool:
         try:
-            outcomes, pending = [], {pool.submit(one, number) for number in range(workers)}
+            outcomes, pending = [], {pool.submit(run_part, number) for number in range(workers)}
             while pending:
                 # Never without a limit: a signal that comes as a wait begins is only seen when the wait ends.
                 done, pending = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
-                outcomes += [each.result() for each in done]
+                outcomes += [future.result() for future in done]
             return _together(outcomes)
         finally:
             # After Ctrl-C, or an error of one: the others' workers end too, instead of going on to the deadline.
@@ -309,6 +312,6 @@ def _together(outcomes: list[Outcome]) -> Outcome:
 
 
 def show_log(outcome: Outcome) -> None:
-    """Write the end of a failed worker's log where the notebook shows it."""
+    """Write the end of a failed worker's log to the notebook's output."""
     if outcome.log:
         sys.stdout.write(f"The end of the worker's log:\n{outcome.log}\n")

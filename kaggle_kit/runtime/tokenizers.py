@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from kaggle_kit.errors import LabelError, ModelError, OutsideError
 from kaggle_kit.outside import MEGA, read_bytes
+from kaggle_kit.runtime.prompts import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import tokenizers
-
-    from kaggle_kit.runtime.prompts import Encoded
 
 
 TOKENIZER = "tokenizer.json"
@@ -27,21 +26,22 @@ _FREE_TOKENS = 4096
 _MOST_SPECIAL = 10_000
 
 
-class TextTokenizer(Protocol):
-    """What prompts, labels and the escaping of rows need of a tokenizer."""
-
-    @property
-    def special(self) -> tuple[str, ...]:
-        """The words that the tokenizer reads as special tokens wherever they stand in a text."""
-
-    def encode_batch(self, texts: Sequence[str]) -> Sequence[Encoded]:
-        """Each text tokenised, with the special tokens that the model expects at its start."""
+class PieceTokenizer(Protocol):
+    """What the label check needs of a tokenizer."""
 
     def encode(self, text: str) -> list[int]:
         """The token ids of `text`, with the special tokens that the model expects at its start."""
 
     def pieces(self, token_ids: list[int]) -> list[str]:
         """The vocabulary's own spelling of each token."""
+
+
+class TextTokenizer(Tokenizer, PieceTokenizer, Protocol):
+    """What prompts, labels and the escaping of rows need of a tokenizer."""
+
+    @property
+    def special(self) -> tuple[str, ...]:
+        """The words that the tokenizer reads as special tokens wherever they stand in a text."""
 
 
 class ModelTokenizer:
@@ -58,24 +58,24 @@ class ModelTokenizer:
     def special(self) -> tuple[str, ...]:
         """The words that the tokenizer reads as special tokens wherever they stand in a text. Raises ModelError."""
         added = self._tokenizer.get_added_tokens_decoder().values()
-        found = tuple(sorted(token.content for token in added if token.special and len(token.content) > 1))
-        if len(found) > _MOST_SPECIAL:
-            raise ModelError(f"{TOKENIZER} has {len(found):,} special tokens, and no model has so many")
-        return found
+        words = tuple(sorted(token.content for token in added if token.special and len(token.content) > 1))
+        if len(words) > _MOST_SPECIAL:
+            raise ModelError(f"{TOKENIZER} has {len(words):,} special tokens, and no model has so many")
+        return words
 
     def encode_batch(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
         """Each text tokenised, on all cores, with the special tokens that the model expects at its start.
 
-        Raises ModelError where the tokenizer fails, or makes a text longer than any tokenizer should.
+        Raises ModelError if the tokenizer fails, or makes a text longer than any tokenizer should.
         """
         texts = list(texts)
         with rust_errors(TOKENIZER):
             encoded = self._tokenizer.encode_batch(texts, add_special_tokens=self._special_tokens)
-        for text, one in zip(texts, encoded, strict=True):
-            if len(one) > most_tokens(text):
+        for text, encoding in zip(texts, encoded, strict=True):
+            if len(encoding) > most_tokens(text):
                 raise ModelError(
-                    f"{TOKENIZER} makes {len(one):,} tokens of a text of {len(text):,} letters, which is too many for "
-                    f"any tokenizer; take the tokenizer of this model from a source that you trust"
+                    f"{TOKENIZER} makes {len(encoding):,} tokens of a text of {len(text):,} letters, which is too many "
+                    f"for any tokenizer; take the tokenizer of this model from a source that you trust"
                 )
         return encoded
 
@@ -96,7 +96,7 @@ def most_tokens(text: str) -> int:
 def load_tokenizer(model: Path, *, special_tokens: bool = True) -> ModelTokenizer:
     """The tokenizer of the model in the folder `model`, in this process.
 
-    Raises ModelError where the folder has no readable `tokenizer.json`.
+    Raises ModelError if the folder has no readable `tokenizer.json`.
     """
     return ModelTokenizer(open_tokenizer(model / TOKENIZER), special_tokens=special_tokens)
 
@@ -118,7 +118,7 @@ def open_tokenizer(path: Path) -> tokenizers.Tokenizer:
 def label_pieces(model: Path, label_ids: Sequence[int]) -> list[str]:
     """The vocabulary's exact spellings of the label tokens: what vLLM turns back into the same ids.
 
-    Raises ModelError where a token has no spelling, or its spelling is another token's.
+    Raises ModelError if a token has no spelling, or its spelling is another token's.
     """
     path = model / TOKENIZER
     tokenizer = open_tokenizer(path)
@@ -138,38 +138,28 @@ def rust_errors(name: str) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, ModelError):
         raise
-    except BaseException as error:  # a panic is no Exception
+    except BaseException as error:  # a panic is not an Exception
         raise ModelError(f"{name} cannot be read as a tokenizer: {str(error)[:500]}") from error
 
 
 _LISTED = 20
 
 
-class PieceTokenizer(Protocol):
-    """What the label check needs of a tokenizer."""
-
-    def encode(self, text: str) -> list[int]:
-        """The token ids of `text`, with the special tokens that the model expects at its start."""
-
-    def pieces(self, token_ids: list[int]) -> list[str]:
-        """The vocabulary's own spelling of each token."""
-
-
 def label_tokens(labels: Sequence[str], *, prompt: str, tokenizer: PieceTokenizer) -> tuple[int, ...]:
     """The token id of each label right after `prompt`, in the order of `labels`.
 
-    Raises LabelError, with the pieces and with spellings that would work, where a label is several tokens there,
-    joins with the end of the prompt, or has the token of another label, and where the tokenizer ends each text itself.
+    Raises LabelError, with the pieces and with spellings that would work, if a label is several tokens there,
+    joins with the end of the prompt, or has the token of another label, and if the tokenizer ends each text itself.
     """
-    found: dict[int, str] = {}
+    by_token: dict[int, str] = {}
     for label in labels:
         token = _token_after(prompt, label, tokenizer)
         if token is None:
             raise LabelError(_explain(label, prompt, tokenizer))
-        if token in found:
-            raise LabelError(f"the labels {found[token]!r} and {label!r} are the same token {token} there")
-        found[token] = label
-    return tuple(found)
+        if token in by_token:
+            raise LabelError(f"the labels {by_token[token]!r} and {label!r} are the same token {token} there")
+        by_token[token] = label
+    return tuple(by_token)
 
 
 def _token_after(prompt: str, label: str, tokenizer: PieceTokenizer) -> int | None:
@@ -189,14 +179,9 @@ def _explain(label: str, prompt: str, tokenizer: PieceTokenizer) -> str:
             f"prompt; load it with add_eos_token=False and save it again, or take {piece!r} out of the post_processor "
             f"of tokenizer.json"
         )
-    spellings = (
-        label.capitalize(),
-        label.upper(),
-        label.lower(),
-        f" {label}",
-        f" {label.capitalize()}",
-        label[:1],
-    )
+
+    capital = label.capitalize()
+    spellings = (capital, label.upper(), label.lower(), f" {label}", f" {capital}", label[:1])
     works = dict.fromkeys(s for s in spellings if s != label and _token_after(prompt, s, tokenizer) is not None)
     advice = f"; spellings that are one token there: {', '.join(map(repr, works))}" if works else ""
     if after[: len(before)] != before:
@@ -205,6 +190,7 @@ def _explain(label: str, prompt: str, tokenizer: PieceTokenizer) -> str:
             f"the label {label!r} joins with the end of the prompt {end!r}: the model would never say it alone; "
             f"end the template on a newline or a word, without a space{advice}"
         )
+
     more = after[len(before) :]
     pieces = tokenizer.pieces(more[:_LISTED])
     return f"the label {label!r} is {len(more)} tokens after the prompt, not one: {pieces}{advice}"

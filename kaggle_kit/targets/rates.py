@@ -7,7 +7,7 @@
      "trials": [{"rows": 512, "tokens": 309760}], "dense_flops": 6.06e14, "source": "how"}
 
 `kernels` are prompt tokens a second of one engine on `engine_cards` cards: a build chooses the fastest exact one by
-them. `dense_flops` is the rate of 16-bit weights in FLOP/s, where another model was measured too.
+them. `dense_flops` is the rate of 16-bit weights in FLOP/s, if another model was measured too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MOST_BYTES = 4 << 20
 
 
 class _Table(BaseModel):
-    # What else a later `kit bench` tells is none of this reader's business.
+    # What else a later `kit bench` writes is not this reader's business.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
@@ -56,7 +56,7 @@ class MeasuredModel(_Table):
 
 
 class MeasuredTrial(_Table):
-    """Rows and tokens of one trial; both 0 where it failed."""
+    """Rows and tokens of one trial; both 0 if it failed."""
 
     rows: int = Field(default=0, ge=0, le=1_000_000_000_000)
     tokens: int = Field(default=0, ge=0, le=1_000_000_000_000_000)
@@ -84,12 +84,12 @@ class Rates(_Table):
 
     @property
     def mean_tokens(self) -> float:
-        """Tokens of a measured prompt; 600 where the trials do not tell."""
+        """Tokens of a measured prompt; 600 if the trials do not say."""
         rows = sum(trial.rows for trial in self.trials)
         return sum(trial.tokens for trial in self.trials) / rows if rows else 600.0
 
     def flops(self, kernel: str) -> float | None:
-        """FLOP/s of one card with a 4-bit kernel, or with 16-bit weights ("dense"); None where it was not measured."""
+        """FLOP/s of one card with a 4-bit kernel, or with 16-bit weights ("dense"); None if it was not measured."""
         each = self.model.flops(self.mean_tokens) / self.engine_cards
         if kernel == "dense":
             return self.tokens_per_second * each if self.model.quantisation is None else self.dense_flops
@@ -98,13 +98,13 @@ class Rates(_Table):
 
 
 def rates_path(target: str, *, project: Path | None = None) -> Path | None:
-    """The file of a target's rates; None where nobody has measured it."""
+    """The file of a target's rates; None if nobody has measured it."""
     own = [inside(project, Path(FOLDER, f"{target}.json"))] if project else []
     return next((path for path in [*own, _SHIPPED / f"{target}.json"] if path.is_file()), None)
 
 
 def load_rates(target: str, *, project: Path | None = None) -> Rates | None:
-    """The measured rates of a target; None where there are none. Raises DataError for a file that is wrong."""
+    """The measured rates of a target; None if there are none. Raises DataError for a file that is wrong."""
     path = rates_path(target, project=project)
     if path is None:
         return None

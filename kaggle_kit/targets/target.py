@@ -40,7 +40,7 @@ class Fact(BaseModel):
 
 
 class Target(BaseModel):
-    """An image profile. Sizes in bytes, times in seconds, versions as text; None where nothing is known."""
+    """An image profile. Sizes in bytes, times in seconds, versions as text; None if nothing is known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -105,7 +105,7 @@ class Target(BaseModel):
 
     @property
     def capability(self) -> tuple[int, int] | None:
-        """The compute capability of its cards; None where there are none or nothing is known."""
+        """The compute capability of its cards; None if there are none or nothing is known."""
         if not self.gpus or self.compute_capability is None:
             return None
         major, _, minor = self.compute_capability.partition(".")
@@ -113,9 +113,9 @@ class Target(BaseModel):
 
     @property
     def engine_version(self) -> tuple[int, int, int]:
-        """Its engine's version as three numbers; zeros where `engine` pins none."""
-        found = re.match(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?", self.engine.partition("==")[2])
-        return (int(found[1]), int(found[2] or 0), int(found[3] or 0)) if found else (0, 0, 0)
+        """Its engine's version as three numbers; zeros if `engine` pins none."""
+        match = re.match(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?", self.engine.partition("==")[2])
+        return (int(match[1]), int(match[2] or 0), int(match[3] or 0)) if match else (0, 0, 0)
 
     def options_for(self, engine: str) -> dict[str, bool | int | float | str]:
         """Its options for an engine by kit's name: they are vLLM's, and another engine gets none."""
@@ -150,7 +150,8 @@ def load_target(name: str, *, project: Path | None = None) -> Target:
 
     Raises UsageError for an unknown name, ProjectError for a file that is wrong.
     """
-    for folder in _folders(project) if _NAME.fullmatch(name) else ():
+    folders = _folders(project) if _NAME.fullmatch(name) else []
+    for folder in folders:
         path = folder / f"{name}.toml"
         if path.is_file():
             return _read(path, project=project if folder != _SHIPPED else None)
@@ -176,13 +177,14 @@ def _read(path: Path, *, project: Path | None) -> Target:
         raise ProjectError(f"{path} is not valid TOML: {error}") from error
     except ValidationError as error:
         raise ProjectError(f"{path}: {first_problem(error, Target)}") from error
-    places = {python: _beside(path, file, project=project) for python, file in target.freeze.items()}
-    frozen = {python: _frozen(place, python) for python, place in places.items()}
-    return target.model_copy(update={"installed": target.installed | frozen}) if frozen else target
+
+    freezes = {python: _beside(path, file, project=project) for python, file in target.freeze.items()}
+    frozen = {python: _frozen(freeze, python) for python, freeze in freezes.items()}
+    return target.model_copy(update={"installed": target.installed | frozen})
 
 
 def _beside(path: Path, file: str, *, project: Path | None) -> Path:
-    """The freeze `file` beside a target's `path`. Raises ProjectError where it is not there, but elsewhere."""
+    """The freeze `file` beside a target's `path`. Raises ProjectError if it is elsewhere."""
     if Path(file).name != file:
         raise ProjectError(f"{path}: [freeze] names {file!r}; it must be a file beside {path.name}")
     return inside(project, path.parent / file) if project else path.parent / file

@@ -107,7 +107,7 @@ def test_nothing_is_written_of_a_broken_model(checkpoint, capsys):
 def test_a_path_that_is_none_ends_with_1(tmp_path, capsys):
     """One sentence."""
     assert run(["model", "inspect", str(tmp_path / "nowhere")]) == 1
-    assert "is no folder: name the folder" in capsys.readouterr().err
+    assert "is not a folder: name the folder" in capsys.readouterr().err
 
 
 def test_fit_asks_before_downloading(capsys):

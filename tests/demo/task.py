@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from kaggle_kit.runtime.prompts import Prompt, Tokenizer, build_prompt, parse_template
+from kaggle_kit.runtime.prompts import Prompt, PromptBuilder, Tokenizer, parse_template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,4 +31,4 @@ def turns(cell: str) -> list[str]:
 def prompt_of(row: Mapping[str, str], *, tokenizer: Tokenizer, budget: int = TOKEN_BUDGET) -> Prompt:
     """The prompt of one CSV row, at most `budget` tokens long."""
     cells = {name: turns(row[name]) for name in SHARES}
-    return build_prompt(cells, template=_PARSED, shares=SHARES, budget=budget, tokenizer=tokenizer)
+    return PromptBuilder(_PARSED, SHARES, budget, tokenizer).build([cells])[0]

@@ -19,7 +19,7 @@ from kaggle_kit.model.speed import CARDS, Lengths, data_lengths, even_lengths, p
 from kaggle_kit.runtime.bench import Measured, Trial
 from kaggle_kit.runtime.bench import rates as rates_of
 from kaggle_kit.runtime.checkpoint import read_checkpoint
-from kaggle_kit.runtime.engine_plan import Gpu, card_memory
+from kaggle_kit.runtime.engine_plan import Card, card_memory
 from kaggle_kit.targets import load_target
 from kaggle_kit.targets.rates import load_rates
 
@@ -242,7 +242,7 @@ def test_measured_rates_choose_the_kernel(tmp_path):
         Measured(Trial(f"kernel {name}", name, {"tensor_parallel_size": 2}, {}), rate, 30.0, 100, 60_000, "vllm 0.32.0")
         for name, rate in (("marlin", 400.0), ("plain", 600.0))
     ]
-    body = rates_of(found, target="kaggle-t4x2", checkpoint=facts, cards=[Gpu(15 * GIB, (7, 5))] * 2)
+    body = rates_of(found, target="kaggle-t4x2", checkpoint=facts, cards=[Card(15 * GIB, (7, 5))] * 2)
     (tmp_path / "rates").mkdir()
     (tmp_path / "rates" / "kaggle-t4x2.json").write_text(json.dumps(body))
     rates = load_rates("kaggle-t4x2", project=tmp_path)

@@ -25,7 +25,7 @@ from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.model.merge import check_adapter
 from kaggle_kit.model.speed import even_lengths, read_lengths
 from kaggle_kit.runtime.checkpoint import read_checkpoint
-from kaggle_kit.runtime.engine_plan import EngineSetup, Gpu
+from kaggle_kit.runtime.engine_plan import Card, EngineSetup
 from kaggle_kit.runtime.manifest import MANIFEST, make_manifest
 from kaggle_kit.runtime.manifest import dump_manifest as dump
 from kaggle_kit.targets import load_target
@@ -104,7 +104,7 @@ def test_a_mutated_checkpoint_ends_in_findings_or_an_error(tmp_path, data):
         fit_model(subject, T4, context=512, rows=1000, lengths=even_lengths(100), hours=9.0).to_json()
     with suppress(KitError):
         checkpoint = read_checkpoint(folder)
-        for gpus in ([], [Gpu(16 << 30, (7, 5))] * 2):
+        for gpus in ([], [Card(16 << 30, (7, 5))] * 2):
             EngineSetup(version=(0, 25, 1), cards=gpus).plan(checkpoint, 500, mean_tokens=100)
     assert time.monotonic() - start < 10
 
@@ -148,7 +148,7 @@ def test_the_inspection_accepts_exactly_what_the_plan_accepts(tmp_path, words, n
     found = inspect_model(folder, target=target, longest=longest, tokenizer=False, manifest=False)
     setup = EngineSetup(
         version=target.engine_version,
-        cards=[Gpu(target.gpu_memory_bytes, target.capability)] * target.gpus,
+        cards=[Card(target.gpu_memory_bytes, target.capability)] * target.gpus,
         options=target.engine_options,
     )
     try:
@@ -305,7 +305,7 @@ def test_an_index_that_maps_no_names_to_files_is_none(tmp_path, mapped):
     """Whatever stands in its place."""
     folder = _folder(tmp_path)
     (folder / INDEX).write_text(json.dumps({"weight_map": mapped}))
-    assert any("is no index" in problem.what for problem in inspect_model(folder, tokenizer=False).errors)
+    assert any("is not an index" in problem.what for problem in inspect_model(folder, tokenizer=False).errors)
 
 
 def test_layers_that_are_not_alike_are_compared_in_time(tmp_path):
@@ -443,7 +443,7 @@ def test_a_manifest_that_lists_a_pipe_or_a_device_is_not_whole(tmp_path, kind):
     (tmp_path / MANIFEST).write_text(dump(make_manifest(tmp_path, kind="model", name="m")))
     (tmp_path / "x").unlink()
     os.mkfifo(tmp_path / "x") if kind == "pipe" else (tmp_path / "x").symlink_to("/dev/zero")
-    with pytest.raises(ModelError, match=r"x of the model m .* is no regular file"):
+    with pytest.raises(ModelError, match=r"x of the model m .* is not a regular file"):
         verify_files(tmp_path, read_manifest(tmp_path / MANIFEST))
 
 

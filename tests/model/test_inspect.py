@@ -184,7 +184,7 @@ def compressed(header):
 
 def test_a_path_that_is_no_folder_is_refused(tmp_path):
     """There is nothing to inspect."""
-    with pytest.raises(ModelError, match="is no folder: name the folder"):
+    with pytest.raises(ModelError, match="is not a folder: name the folder"):
         inspect_model(tmp_path / "nowhere")
 
 
@@ -265,7 +265,7 @@ def test_an_index_that_cannot_be_read_is_named(model, text):
     """No JSON, or none that maps names to files."""
     split(model)
     (model / "model.safetensors.index.json").write_text(text)
-    assert "model.safetensors.index.json: is no index" in errors(model)
+    assert "model.safetensors.index.json: is not an index" in errors(model)
 
 
 def test_a_truncated_file_is_named(model):
@@ -763,10 +763,10 @@ def test_files_that_the_manifest_tells_otherwise_are_errors(model):
     assert "new.json: is not in manifest.json" in found
 
 
-def test_a_manifest_that_cannot_be_read_is_an_error_until_it_is_written_anew(model):
+def test_a_manifest_that_cannot_be_read_is_an_error_until_it_is_written_again(model):
     """`--write` replaces it."""
     (model / "manifest.json").write_text("{")
-    assert "write it anew (--write)" in errors(model)
+    assert "write it again (--write)" in errors(model)
     write_manifest(inspect_model(model, manifest=False))
     assert inspect_model(model).problems == ()
 

@@ -200,7 +200,7 @@ SAYS = {
 @pytest.mark.parametrize("case", SAYS)
 def test_what_no_quantiser_says_ends_it(tmp_path, monkeypatch, case):
     """Each is a ModelError, soon, and the process is gone."""
-    monkeypatch.setattr("kaggle_kit.model.worker_process._MOST_TOLD", 1000)
+    monkeypatch.setattr("kaggle_kit.model.worker_process._MOST_EVENTS", 1000)
     program = tmp_path / "program.py"
     program.write_text(f"import json, os, sys, time\n{SAYS[case]}\n")
     with pytest.raises(ModelError, match="the quantiser failed"):

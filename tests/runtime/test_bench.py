@@ -10,13 +10,13 @@ from known_checkpoints import checkpoint
 
 from kaggle_kit.errors import DataError, RunError
 from kaggle_kit.runtime.bench import Measured, Trial, line, probe_rows, rates, run_trials, trials
-from kaggle_kit.runtime.engine_plan import EngineSetup, Gpu
+from kaggle_kit.runtime.engine_plan import Card, EngineSetup
 from kaggle_kit.runtime.job import Job, Task
 from kaggle_kit.targets.rates import load_rates
 
 GIB = 1 << 30
-T4 = Gpu(memory=15 * GIB, capability=(7, 5))
-H200 = Gpu(memory=140 * GIB, capability=(9, 0))
+T4 = Card(memory=15 * GIB, capability=(7, 5))
+H200 = Card(memory=140 * GIB, capability=(9, 0))
 MODEL = checkpoint(6 * GIB, (32, 4096, 14_336, 32, 8, 128, 128_256), most_tokens=8192)
 
 

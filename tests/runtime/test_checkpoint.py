@@ -112,7 +112,7 @@ def test_a_length_that_no_model_has_is_refused(tmp_path):
 @pytest.mark.parametrize("value", ["x" * 81, "bfloat\x1b[0m", "a\nb"])
 def test_a_word_is_short_and_printable(value):
     """The name of a type is shown to people and compared with others."""
-    with pytest.raises(ModelError, match="is no name of a type"):
+    with pytest.raises(ModelError, match="is not the name of a type"):
         word(value, default="")
     assert word("bfloat16", default="") == "bfloat16"
     assert word(None, default="float16") == word([], default="float16") == "float16"

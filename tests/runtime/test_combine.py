@@ -197,7 +197,7 @@ def test_bins_of_one_pass_are_checked_like_the_others(tmp_path, body):
 )
 def test_a_file_that_is_no_calibration_is_named(tmp_path, body):
     """Any other content is an error with the file's path."""
-    with pytest.raises(ModelError, match=r"calibration\.json is no calibration"):
+    with pytest.raises(ModelError, match=r"calibration\.json is not a calibration"):
         calibrated(tmp_path, body)
 
 

@@ -203,7 +203,7 @@ def test_each_chunk_gets_its_own_answers_in_the_chunks_order(chunks, tokens, dat
         while (answers := feed.answered()) is not None:
             found.append(answers)
     assert found == [[scores(prompt) for prompt in chunk] for chunk in chunks]
-    assert feed.asked == 0
+    assert feed.waiting == 0
 
 
 def test_no_more_is_taken_than_the_engine_needs():

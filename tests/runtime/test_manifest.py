@@ -109,9 +109,9 @@ def test_a_path_outside_the_folder_is_refused(tmp_path, path):
     ],
 )
 def test_what_is_no_manifest_is_an_error_with_its_path(tmp_path, content):
-    """Any other content says which file it is, and to make it anew."""
+    """Any other content says which file it is, and to make it again."""
     (tmp_path / MANIFEST).write_bytes(content)
-    with pytest.raises(KitError, match=r"manifest\.json .*make it anew"):
+    with pytest.raises(KitError, match=r"manifest\.json .*make it again"):
         read_manifest(tmp_path / MANIFEST)
 
 

@@ -12,7 +12,6 @@ from kaggle_kit.runtime.prompts import (
     CUT_MARK,
     PromptBuilder,
     Turn,
-    build_prompt,
     clean,
     cut_turns,
     escape_special,
@@ -42,6 +41,10 @@ class Letters:
             SimpleNamespace(ids=self.encode(text), offsets=[(0, 0), *((i, i + 1) for i in range(len(text)))])
             for text in texts
         ]
+
+
+def build_prompt(row, *, template, shares, budget, tokenizer):
+    return PromptBuilder(template, shares, budget, tokenizer).build([row])[0]
 
 
 def frame_of(tokenizer):

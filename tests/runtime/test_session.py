@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.errors import DataError, KitError, ModelError, RunError, WheelhouseError
-from kaggle_kit.runtime.engine_plan import EnginePlan, EngineSetup, Gpu
+from kaggle_kit.runtime.engine_plan import Card, EnginePlan, EngineSetup
 from kaggle_kit.runtime.install import Installed
 from kaggle_kit.runtime.job import Task
 from kaggle_kit.runtime.journal import SWAPPED, Entry, Journal
@@ -300,7 +300,7 @@ def test_a_kernel_by_name_is_planned(make_session, tmp_path):
     wheel = FileEntry("vllm-0.32.0-cp38-abi3-linux_x86_64.whl", "0" * 64, 1)
     (folder / "manifest.json").write_text(dump_manifest(Manifest("wheelhouse", "t4", (wheel,), {})))
     session = make_session(
-        [], setup=EngineSetup(kernel="marlin-int8", version=(0, 32, 0), cards=[Gpu(15 << 30, (7, 5))])
+        [], setup=EngineSetup(kernel="marlin-int8", version=(0, 32, 0), cards=[Card(15 << 30, (7, 5))])
     )
     session._plan()
     assert session._plans[session.model].environment["VLLM_MARLIN_INPUT_DTYPE"] == "int8"

@@ -60,7 +60,7 @@ def test_columns_and_rows_are_in_the_order_of_the_sample():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "empty or no CSV"),
+        ("", "empty or not CSV"),
         ("id,a,c,b\n1,1,0,0\n2,1,0,0\n", "has the columns"),
         ("id,a,b,c\n1,1,0,0\n", "has 1 rows, the sample 2"),
         ("id,a,b,c\n1,1,0,0\n2,1,0,0\n3,1,0,0\n", "has 3 rows, the sample 2"),
@@ -68,10 +68,10 @@ def test_columns_and_rows_are_in_the_order_of_the_sample():
         ("id,a,b,c\n1,1,0,0\n2,1,0\n", "line 3.*has 2 values instead of 3"),
         ("id,a,b,c\n1,1,0,0\n2,nan,0,1\n", "line 3.*outside 0 to 1"),
         ("id,a,b,c\n1,1,0,0\n2,inf,0,1\n", "outside 0 to 1"),
-        ("id,a,b,c\n1,1,0,0\n2,,0,1\n", "no number"),
+        ("id,a,b,c\n1,1,0,0\n2,,0,1\n", "not a number"),
         ("id,a,b,c\n1,1.5,-0.5,0\n2,1,0,0\n", "outside 0 to 1"),
         ("id,a,b,c\n1,0.5,0.4,0\n2,1,0,0\n", "sums to 0.90000000, not 1"),
-        ("id,a,b,c\n1\r1,1,0,0\n2,1,0,0\n", "no CSV"),
+        ("id,a,b,c\n1\r1,1,0,0\n2,1,0,0\n", "not CSV"),
     ],
 )
 def test_a_wrong_submission_is_refused_with_its_line(text, words):

@@ -179,7 +179,7 @@ def test_the_classify_head_is_made_of_the_label_tokens():
         ((0, 10, 0), {}, {}, "vLLM 0.10.0 has no `convert`"),
         ((0, 17, 1), AWQ, {}, "before vLLM 0.18.1 the head takes over the checkpoint's quantisation"),
         (NOW, {}, {"tensor_parallel_size": 2}, "each card holds a part of the LM head"),
-        (NOW, {"architectures": ["LlamaModel"]}, {}, r"\['LlamaModel'\] is no single \.\.\.ForCausalLM"),
+        (NOW, {"architectures": ["LlamaModel"]}, {}, r"\['LlamaModel'\] is not a single \.\.\.ForCausalLM"),
         (NOW, {"final_logit_softcapping": 30.0}, {}, r"final_logit_softcapping = 30\.0"),
         (NOW, {"logit_scale": 0.0625}, {}, r"logit_scale = 0\.0625"),
     ],
