@@ -3,11 +3,14 @@
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from kaggle_kit.notebook import render
 
 # The same examples in every run, however slow the machine: a test that fails now fails again. With
 # --hypothesis-profile explore they are others each time.
@@ -16,6 +19,8 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile("kit")
 
 PROJECTS = Path(__file__).parent / "projects"
+FILLED: dict[str, dict[str, Any]] = {}
+"""What templates gave so far, by all that goes into them."""
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +47,27 @@ def interruptible() -> Iterator[None]:
 def minimal(tmp_path: Path) -> Path:
     """A copy of `projects/minimal`: one notebook, a model as a dataset, another as a Kaggle Model."""
     return Path(shutil.copytree(PROJECTS / "minimal", tmp_path / "minimal"))
+
+
+@pytest.fixture
+def filled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A template whose files, cells and values are those of an earlier build gives the same, without a process.
+
+    For tests of what comes after a build. An error is never kept, nor anything of a project whose templates are links.
+    """
+    fill = render._filled_in
+
+    def filled(source: Any, template: str, project: Path, parameters: Mapping[str, Any], context: Mapping[str, Any]):
+        folders = [project / "templates", render.shipped_templates()]
+        if any(path.is_symlink() for path in (folders[0], *folders[0].rglob("*"))):
+            return fill(source, template, project, parameters, context)
+        files = [dict(_paths(folder)) for folder in folders]
+        key = repr((source.cells, template, dict(parameters), dict(context), files))
+        if key not in FILLED:
+            FILLED[key] = fill(source, template, project, parameters, context)
+        return FILLED[key]
+
+    monkeypatch.setattr(render, "_filled_in", filled)
 
 
 def _paths(folder: Path) -> Iterator[tuple[str, bytes]]:
