@@ -1,16 +1,18 @@
 """What all tests share: nothing of this user's Kaggle or kit settings is seen, and small whole projects."""
 
+import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
 
-from kaggle_kit.notebook import render
+from kaggle_kit.notebook import render, template_child
 
 # The same examples in every run, however slow the machine: a test that fails now fails again. With
 # --hypothesis-profile explore they are others each time.
@@ -19,8 +21,6 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile("kit")
 
 PROJECTS = Path(__file__).parent / "projects"
-FILLED: dict[str, dict[str, Any]] = {}
-"""What templates gave so far, by all that goes into them."""
 
 
 @pytest.fixture(autouse=True)
@@ -50,24 +50,13 @@ def minimal(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def filled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A template whose files, cells and values are those of an earlier build gives the same, without a process.
+def filled_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Templates are filled in by this process: what comes after a build is tested without a Python for each build."""
 
-    For tests of what comes after a build. An error is never kept, nor anything of a project whose templates are links.
-    """
-    fill = render._filled_in
+    def run(command: list[str], *, input: bytes, **_: object) -> subprocess.CompletedProcess[bytes]:  # noqa: A002
+        return subprocess.CompletedProcess(command, 0, json.dumps(template_child.answer(json.loads(input))).encode())
 
-    def filled(source: Any, template: str, project: Path, parameters: Mapping[str, Any], context: Mapping[str, Any]):
-        folders = [project / "templates", render.shipped_templates()]
-        if any(path.is_symlink() for path in (folders[0], *folders[0].rglob("*"))):
-            return fill(source, template, project, parameters, context)
-        files = [dict(_paths(folder)) for folder in folders]
-        key = repr((source.cells, template, dict(parameters), dict(context), files))
-        if key not in FILLED:
-            FILLED[key] = fill(source, template, project, parameters, context)
-        return FILLED[key]
-
-    monkeypatch.setattr(render, "_filled_in", filled)
+    monkeypatch.setattr(render, "subprocess", SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired))
 
 
 def _paths(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -17,7 +17,7 @@ QUICK = replace(
 
 
 @pytest.fixture
-def desk(minimal, tmp_path, monkeypatch, capsys, filled_once):  # noqa: ARG001
+def desk(minimal, tmp_path, monkeypatch, capsys, filled_here):  # noqa: ARG001
     """The minimal project, built, and an account at a Kaggle that has its wheelhouse."""
     for name in ("home", "tmp", "data", "wheels"):
         (tmp_path / name).mkdir()

@@ -82,7 +82,6 @@ def test_a_notebook_without_a_time_limit_in_its_cells(built, minimal, edit):
     assert built().notebook.is_file()
 
 
-@pytest.mark.usefixtures("filled_anew")
 def test_two_builds_are_the_same(built):
     """A second build changes no byte."""
     first = contents(built().folder)

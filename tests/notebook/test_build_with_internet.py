@@ -53,7 +53,6 @@ def test_internet_is_on_where_it_is_asked_for(built, project, tmp_path):
     assert json.loads((other.folder / "kernel-metadata.json").read_text())["enable_internet"] is False
 
 
-@pytest.mark.usefixtures("filled_anew")
 def test_the_same_bytes(built, tmp_path):
     """Two builds do not differ."""
     built(out="one")

@@ -32,7 +32,7 @@ def make(
     project: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys,
-    filled_once: None,  # noqa: ARG001
+    filled_here: None,  # noqa: ARG001
 ) -> Iterator[Callable[..., World]]:
     """A function: a copy of the project, an empty Kaggle, and this process's environment pointed to it."""
     servers: list[LoopbackKaggle] = []
