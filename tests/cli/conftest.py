@@ -16,8 +16,13 @@ QUICK = replace(
 )
 
 
+@pytest.fixture(autouse=True)
+def _filled_here(filled_here):
+    """No test of a command is of the process that fills templates in: tests/notebook has those."""
+
+
 @pytest.fixture
-def desk(minimal, tmp_path, monkeypatch, capsys, filled_here):  # noqa: ARG001
+def desk(minimal, tmp_path, monkeypatch, capsys):
     """The minimal project, built, and an account at a Kaggle that has its wheelhouse."""
     for name in ("home", "tmp", "data", "wheels"):
         (tmp_path / name).mkdir()

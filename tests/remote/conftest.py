@@ -16,6 +16,11 @@ from kaggle_kit.remote.loopback.runs import KernelRun, RunOutcome
 from kaggle_kit.remote.loopback.server import LoopbackKaggle
 
 
+@pytest.fixture(autouse=True)
+def _filled_here(filled_here: None) -> None:
+    """Builds are what these tests push, and not what they test."""
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home, without proxies; what would go out over TLS ends at a port where nothing listens."""

@@ -27,13 +27,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make(
-    tmp_path: Path,
-    project: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys,
-    filled_here: None,  # noqa: ARG001
-) -> Iterator[Callable[..., World]]:
+def make(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Iterator[Callable[..., World]]:
     """A function: a copy of the project, an empty Kaggle, and this process's environment pointed to it."""
     servers: list[LoopbackKaggle] = []
     monkeypatch.setenv("KIT_CACHE_DIR", str(tmp_path / "cache"))
