@@ -71,8 +71,7 @@ def demo_labels(labels: list[str] | None = None) -> list[int]:
     sys.path[:0] = [str(ROOT), str(DEMO)]
     import task
 
-    from kaggle_kit.runtime.labels import label_tokens
-    from kaggle_kit.runtime.tokenizers import load_tokenizer
+    from kaggle_kit.runtime.tokenizers import label_tokens, load_tokenizer
 
     frame = task.TEMPLATE.format(prompt="", response_a="", response_b="")
     wanted = labels or list(task.LABELS.values())

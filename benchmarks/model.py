@@ -22,8 +22,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "model")]
 import engines  # noqa: E402
 from checkpoints import big_awq  # noqa: E402
 
+from kaggle_kit.model.fit import named_shape  # noqa: E402
 from kaggle_kit.model.memory import layouts  # noqa: E402
-from kaggle_kit.model.shapes import named_shape  # noqa: E402
 from kaggle_kit.targets import load_target  # noqa: E402
 
 GIB = 1 << 30

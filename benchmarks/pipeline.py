@@ -167,6 +167,7 @@ def _bare(engine: VllmEngine, ids: list[list[int]]) -> dict[str, float]:
 def _ours(engine: VllmEngine, job: Job, folder: Path, start_seconds: float) -> dict[str, float]:
     """The worker's run with an engine that is up, then the notebook's submission; seconds of each part."""
     from kaggle_kit.runtime import worker
+    from kaggle_kit.runtime.engine_plan import EngineSetup
     from kaggle_kit.runtime.journal import Journal
     from kaggle_kit.runtime.session import Session
 
@@ -179,8 +180,7 @@ def _ours(engine: VllmEngine, job: Job, folder: Path, start_seconds: float) -> d
         scratch=folder,
         token_budget=job.token_budget,
         deadline=job.deadline,
-        engine_options={},
-        worker_environment={},
+        setup=EngineSetup(),
     )
 
     def start(*_: Any, **__: Any) -> VllmEngine:

@@ -25,11 +25,11 @@ from pathlib import Path
 from prepare import RESULTS, ROOT, head
 
 from kaggle_kit.files import write_atomic
+from kaggle_kit.loopback.runs import RunOutcome
+from kaggle_kit.loopback.server import LoopbackKaggle
+from kaggle_kit.loopback.service import Settings
 from kaggle_kit.notebook.build import build
 from kaggle_kit.project import load_project
-from kaggle_kit.remote.loopback.runs import RunOutcome
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
-from kaggle_kit.remote.loopback.settings import Settings
 from kaggle_kit.remote.plan.hashes import hash_files, open_cache
 from kaggle_kit.runtime.manifest import dump_manifest, make_manifest
 from kaggle_kit.targets import load_target

@@ -31,7 +31,7 @@ from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.combine import answers
 from kaggle_kit.runtime.journal import SWAPPED, Journal
 from kaggle_kit.runtime.prepare import prepare
-from kaggle_kit.runtime.run_job import read_entries, run_job
+from kaggle_kit.runtime.supervisor import read_entries, run_job
 from kaggle_kit.sandbox.seal_driver import descendants
 
 if TYPE_CHECKING:

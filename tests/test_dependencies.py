@@ -22,7 +22,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 ENGINES = {"IPython", "awq", "compressed_tensors", "datasets", "llmcompressor", "peft", "safetensors"}
 ENGINES |= {"torch", "transformers", "vllm"}
 # What is used through names that its makers may change at any time, and where.
-PRIVATE = {"kagglesdk": "remote/door/wire.py", "uvicorn": "remote/loopback/protocol.py"}
+PRIVATE = {"kagglesdk": "remote/client/wire.py", "uvicorn": "loopback/app.py"}
 
 
 def declared(*, dev: bool) -> list[Requirement]:

@@ -20,11 +20,10 @@ from machine import KAGGLE, facts
 
 from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.bench import bench
-from kaggle_kit.runtime.engine_version import engine_version
-from kaggle_kit.runtime.gpus import find_gpus
+from kaggle_kit.runtime.engine_plan import EngineSetup
 from kaggle_kit.runtime.install import install_engine
-from kaggle_kit.runtime.job import Job
-from kaggle_kit.runtime.task import Task
+from kaggle_kit.runtime.job import Job, Task
+from kaggle_kit.runtime.machine import engine_version, find_gpus
 
 BUDGET = 2047
 
@@ -55,10 +54,12 @@ def main() -> int:
         ),
         data=args.data,
         rows=2000,
-        gpus=find_gpus(),
-        vllm_version=engine_version(parts),
-        given=told["engine_options"],
-        given_environment=told["worker_environment"],
+        setup=EngineSetup(
+            version=engine_version(parts),
+            cards=find_gpus(),
+            options=told["engine_options"],
+            environment=told["worker_environment"],
+        ),
         python=installed.python,
         scratch=scratch,
         environment=installed.environment,

@@ -66,9 +66,8 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace) -> None:
         from kaggle_kit.runtime.engines import open_engine
-        from kaggle_kit.runtime.job import Job
+        from kaggle_kit.runtime.job import Job, Task
         from kaggle_kit.runtime.prepare import prepare
-        from kaggle_kit.runtime.task import Task
 
         told = facts()
         task = Task(**told["task"])

@@ -33,17 +33,16 @@ sys.path[:0] = [str(HERE), str(ROOT)]
 import forms
 from machine import KAGGLE, facts
 
-from kaggle_kit.evaluation.solution import read_solution
+from kaggle_kit.evaluation.metrics import read_solution
 from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.bench import Measured, Trial, line, probe_rows, run_trials
 from kaggle_kit.runtime.bench_worker import measure
-from kaggle_kit.runtime.engine_plan import model_facts, plan_engine
-from kaggle_kit.runtime.engine_version import engine_version
-from kaggle_kit.runtime.gpus import find_gpus
+from kaggle_kit.runtime.checkpoint import read_checkpoint
+from kaggle_kit.runtime.engine_plan import EngineSetup
 from kaggle_kit.runtime.install import install_engine
-from kaggle_kit.runtime.job import Job, read_job
+from kaggle_kit.runtime.job import Job, Task, read_job
 from kaggle_kit.runtime.kernels import KERNELS
-from kaggle_kit.runtime.task import Task
+from kaggle_kit.runtime.machine import engine_version, find_gpus
 
 BUDGET = 2047
 DEMO_BUDGET = 512
@@ -85,16 +84,14 @@ class Bench:
 
     def planned(self, name: str, model: Path, *, kernel: str | None = None, **more: Any) -> Trial:
         """The engine as a notebook would plan it, with a kernel by name or options changed."""
-        plan = plan_engine(
-            gpus=self.gpus,
-            model=model_facts(model),
-            longest=BUDGET,
-            mean_tokens=BUDGET,
-            vllm_version=engine_version(self.parts),
-            given={**self.told["engine_options"], **more},
-            given_environment=self.told["worker_environment"],
+        setup = EngineSetup(
+            version=engine_version(self.parts),
+            cards=self.gpus,
+            options={**self.told["engine_options"], **more},
+            environment=self.told["worker_environment"],
             kernel=kernel,
         )
+        plan = setup.plan(read_checkpoint(model), BUDGET)
         return Trial(name, kernel, plan.options, plan.environment)
 
     def run(self, trial: Trial, job: Job, *, seconds: float = SECONDS, place: str = "trial") -> Measured:

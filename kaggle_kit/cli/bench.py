@@ -54,7 +54,6 @@ def bench(
     from kaggle_kit.cli.scoring import HERE, open_scoring
     from kaggle_kit.files import write_atomic
     from kaggle_kit.runtime.bench import bench as measure
-    from kaggle_kit.runtime.job import Job
     from kaggle_kit.targets.rates import FOLDER
 
     until = time.monotonic() + minutes * 60
@@ -65,27 +64,23 @@ def bench(
     )
     with tempfile.TemporaryDirectory() as place:
         scratch = Path(place)
-        job = Job(
+        job = scoring.setup.job(
+            None,
             task=scoring.task,
             test=scratch / "bench.csv",
             id_column="id",
             model=scoring.model,
             journal=scratch / "journal.sqlite",
             token_budget=scoring.token_budget,
-            engine_options={},
-            engine=scoring.engine,
         )
         found, body = measure(
             job,
+            setup=scoring.setup,
             data=folder,
             rows=rows,
-            gpus=scoring.gpus,
-            vllm_version=scoring.vllm_version,
-            given=scoring.engine_options,
-            given_environment=scoring.environment,
             python=scoring.python,
             scratch=scratch,
-            environment=scoring.environment,
+            environment=scoring.setup.environment,
             target=HERE,
             seconds=max(5.0, minutes * 60 / 20),
             deadline=until,

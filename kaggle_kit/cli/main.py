@@ -12,20 +12,17 @@ from kaggle_kit import __version__
 from kaggle_kit.cli.allow import allow
 from kaggle_kit.cli.bench import bench
 from kaggle_kit.cli.build import build
-from kaggle_kit.cli.calibrate import calibrate
 from kaggle_kit.cli.dryrun import dryrun
-from kaggle_kit.cli.ensemble import ensemble
-from kaggle_kit.cli.eval import evaluate
+from kaggle_kit.cli.evaluation import calibrate, ensemble, evaluate
 from kaggle_kit.cli.model import model
 from kaggle_kit.cli.model_compare import compare as compare_models
 from kaggle_kit.cli.model_quantize import quantize
-from kaggle_kit.cli.plan import plan
 from kaggle_kit.cli.pull import pull
-from kaggle_kit.cli.push import push
 from kaggle_kit.cli.rehearse import rehearse
+from kaggle_kit.cli.release import plan, push, submit
 from kaggle_kit.cli.report import compare, report
-from kaggle_kit.cli.runs import history, logs, output, quota, status, submit
-from kaggle_kit.cli.score import score
+from kaggle_kit.cli.runs import history, logs, output, quota, status
+from kaggle_kit.cli.scoring import score
 from kaggle_kit.cli.simulate import simulate
 from kaggle_kit.cli.targets import targets
 from kaggle_kit.cli.terminal import guard, guarded, say, say_error

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from kaggle_kit.model.fit import Fit
     from kaggle_kit.model.inspect import Inspection
-    from kaggle_kit.model.lengths import Lengths
     from kaggle_kit.model.memory import Layout
-    from kaggle_kit.model.shapes import Subject
+    from kaggle_kit.model.speed import Lengths
     from kaggle_kit.model.tokenizer_check import Labels
+    from kaggle_kit.runtime.checkpoint import Checkpoint
     from kaggle_kit.targets import Target
 
 _GIB = 1 << 30
@@ -74,8 +74,7 @@ def inspect_command(
       kit model inspect models/mine --target kaggle-t4x2 --labels A,B,tie
       kit model inspect models/mine --notebook lmsys --write
     """
-    from kaggle_kit.model.inspect import inspect_model
-    from kaggle_kit.model.write_manifest import write_manifest
+    from kaggle_kit.model.inspect import inspect_model, write_manifest
 
     target, labels, longest = _asked(project_folder, folder, given)
     found = inspect_model(folder, target=target, labels=labels, longest=longest, manifest=not write)
@@ -232,17 +231,17 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
         name, kernel = name or notebook.target, kernel or notebook.kernel
     target = load_target(name or _DEFAULT_TARGET, project=root)
     rates = load_rates(target.name, project=root)
-    subject = _subject(path, target)
-    if given["kernel"] and kernel_of(subject, target, rates, kernel) != kernel:
-        raise UsageError(f"--kernel is for models of 4 bits on a target with cards: {subject.name}, {target.name}")
-    most = subject.facts.most_tokens
+    checkpoint = _checkpoint(path, target)
+    if given["kernel"] and kernel_of(checkpoint, target, rates, kernel) != kernel:
+        raise UsageError(f"--kernel is for models of 4 bits on a target with cards: {checkpoint.name}, {target.name}")
+    most = checkpoint.architecture.most_tokens
     most_context = most - 1 if most else _USUAL_CONTEXT
     lengths = _lengths(path, project_folder, given, most_context)
     asked = given["context"] or max(min(_USUAL_CONTEXT, most_context), lengths.longest)
     rows = given["rows"] or (lengths.rows if lengths.rows > 1 else _USUAL_ROWS)
     hours = given["hours"] or target.session_seconds / 3600
     alike: dict[str, Any] = {"rows": rows, "lengths": lengths, "hours": hours, "rates": rates, "kernel": kernel}
-    found = fit_model(subject, target, context=asked, **alike)
+    found = fit_model(checkpoint, target, context=asked, **alike)
     sizes = sizes_table(target, context=asked, **alike)
     if as_json:
         show_json({**found.to_json(), "sizes": [one.to_json() for one in sizes]})
@@ -252,18 +251,18 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
     _show_sizes(sizes)
 
 
-def _subject(path: str, target: Target) -> Subject:
+def _checkpoint(path: str, target: Target) -> Checkpoint:
+    from kaggle_kit.model.fit import named_shape
     from kaggle_kit.model.inspect import inspect_model
-    from kaggle_kit.model.shapes import inspected, named_shape
 
     if Path(path).is_dir():
-        return inspected(inspect_model(Path(path), target=target, manifest=False))
+        return inspect_model(Path(path), target=target, manifest=False).checkpoint()
     return named_shape(path)
 
 
 def _lengths(path: str, project_folder: Path | None, given: dict[str, Any], most: int) -> Lengths:
     from kaggle_kit.errors import UsageError
-    from kaggle_kit.model.lengths import data_lengths, even_lengths, read_lengths
+    from kaggle_kit.model.speed import data_lengths, even_lengths, read_lengths
 
     if sum(given[key] is not None for key in ("tokens", "histogram", "data")) > 1:
         raise UsageError("give one of --tokens, --histogram and --data")
@@ -281,7 +280,9 @@ def _lengths(path: str, project_folder: Path | None, given: dict[str, Any], most
 
 
 def _show_fit(found: Fit) -> None:
-    show(f"{found.subject.name} on {found.target}: prompts of up to {found.context:,} tokens; {found.lengths.source}")
+    show(
+        f"{found.checkpoint.name} on {found.target}: prompts of up to {found.context:,} tokens; {found.lengths.source}"
+    )
     room = found.layouts[0].room / _GIB
     show(f"GiB a card, of {room:.1f} that the engine may use:")
     show("  layout               weights  keys  activ.  engine   total  fits  longest       step   hours")
@@ -329,8 +330,8 @@ def _show_sizes(sizes: list[Fit]) -> None:
     show(f"4-bit models, {first.rows:,} rows, {first.lengths.source}, {first.hours:g} h; hours with the start:")
     show("  model              weights  layout             hours  tokens a row in time")
     for one in sizes:
-        name = one.subject.name.partition(",")[0]
-        weights = one.subject.facts.weight_bytes / _GIB
+        name = one.checkpoint.name.partition(",")[0]
+        weights = one.checkpoint.weight_bytes / _GIB
         best = one.best
         if best is None:
             why = one.refusal or "does not fit"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from kaggle_kit.evaluation.compare import Comparison, Figures, Pairs
     from kaggle_kit.project import Project
-    from kaggle_kit.runtime.task import Task
+    from kaggle_kit.runtime.job import Task
 
 _FOLDER = click.Path(path_type=Path)
 _ROWS = 500
@@ -183,12 +183,13 @@ def _score(
     for what, path, engine in (("reference", reference, given["engine"]), ("quantised", quantised, "vllm")):
         say(f"{what}: {path}, {len(records):,} rows")
         line = ProgressLine(deadline=float("inf"), write=say)
+        setup = replace(scoring.setup, engine=engine, options=scoring.setup.options if engine == "vllm" else {})
         found.append(
             score_records(
                 records,
                 source=source,
                 state=state / what,
-                scoring=replace(scoring, model=path, engine=engine),
+                scoring=replace(scoring, model=path, setup=setup),
                 id_column=given["id_column"],
                 on_event=line.show,
             )

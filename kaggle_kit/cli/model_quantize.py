@@ -90,9 +90,9 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     from kaggle_kit.cli.scoring import notebook_name, open_seal
     from kaggle_kit.cli.wheels import fetch_progress
     from kaggle_kit.errors import UsageError
+    from kaggle_kit.model.make_session import Stages
     from kaggle_kit.model.quantize import quantize as run
-    from kaggle_kit.model.stages import Stages
-    from kaggle_kit.runtime.gpus import find_gpus
+    from kaggle_kit.runtime.machine import find_gpus
     from kaggle_kit.wheelhouse.quantizers import quantizer_environment
 
     project = open_project(given["project_folder"])

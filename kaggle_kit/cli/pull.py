@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kaggle_kit.cli.options import open_project, project_option, trust_option
-from kaggle_kit.cli.remote_options import open_door, pushed_version, records_option
+from kaggle_kit.cli.remote_options import open_client, pushed_version, records_option
 from kaggle_kit.cli.terminal import say, show_text
 from kaggle_kit.visible import unseen
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kaggle_kit.notebook.pull import Pull
-    from kaggle_kit.remote.door.kernels import Kernel
+    from kaggle_kit.remote.client.notebooks import RemoteNotebook
 
 
 @click.command()
@@ -29,8 +29,8 @@ def pull(name: str, take: bool, clean_only: bool, records: Path | None, project_
     """Bring back what was edited in the browser: as a patch to the notebook's source.
 
     The newest version on Kaggle, the last pushed one and the source here are compared cell by cell, by content.
-    Changes of the author's cells become a patch; changes of the template's cells, and of cells that changed here too,
-    are shown as conflicts. Without --apply nothing is written.
+    Changes of the author's cells become a patch; a cell that changed here too is merged by git. Changes of the
+    template's cells, and of lines that changed here too, are shown as conflicts. Without --apply nothing is written.
 
     What no eye sees in the patch is printed as an escape (\\r, \\u202e), into a file too, and told. Such a patch is
     there to be read; --apply writes what was edited.
@@ -45,8 +45,8 @@ def pull(name: str, take: bool, clean_only: bool, records: Path | None, project_
     """
     from kaggle_kit.errors import ProjectError, RemoteError
     from kaggle_kit.notebook.pull import apply, pull_notebook
-    from kaggle_kit.remote.door import kernels
-    from kaggle_kit.remote.plan.kernel_build import source_hash
+    from kaggle_kit.remote.client import notebooks
+    from kaggle_kit.remote.client.notebooks import source_identity
     from kaggle_kit.remote.plan.state import load_state
     from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
     from kaggle_kit.targets import load_target
@@ -62,9 +62,9 @@ def pull(name: str, take: bool, clean_only: bool, records: Path | None, project_
         raise ProjectError(
             f"{build} holds no build; make the one that was pushed (with its --target and -p) with: kit build {name}"
         )
-    with open_door() as door:
-        newest = kernels.read(door, reference)
-        pushed = kernels.read(door, reference, version=number)
+    with open_client() as client:
+        newest = notebooks.read(client, reference)
+        pushed = notebooks.read(client, reference, version=number)
     if newest is None or pushed is None:
         raise RemoteError(f"notebook {reference} version {number} is not on Kaggle any more; see kit plan {name}")
     extra = read_manifest(build / MANIFEST).extra
@@ -77,7 +77,7 @@ def pull(name: str, take: bool, clean_only: bool, records: Path | None, project_
         target=load_target(str(extra.get("target")), project=project.root),
         assignments=[str(one) for one in assignments] if isinstance(assignments, list) else [],
     )
-    edited = source_hash(newest.source) != source_hash(pushed.source)
+    edited = source_identity(newest.source) != source_identity(pushed.source)
     if result.unchanged:
         known = _known(name, edited=edited, take=take, before=earlier is not None)
         say(f"{name}: version {newest.version} on Kaggle {known}")
@@ -98,13 +98,12 @@ def _is_whole(result: Pull) -> bool:
     return not result.conflicts and all(edit.place == CONFIG for edit in result.parameters)
 
 
-def _note(records: Path, brought: Kernel) -> None:
+def _note(records: Path, brought: RemoteNotebook) -> None:
     """Keep in the state that this version's edits are here: the next push may go over it, and over no later one."""
-    from kaggle_kit.remote.door.kernels import newest_version
-    from kaggle_kit.remote.plan.kernel_build import source_hash
+    from kaggle_kit.remote.client.notebooks import newest_version, source_identity
     from kaggle_kit.remote.plan.state import Merged, load_state, save_state
 
-    merged = Merged(version=newest_version(brought), source=source_hash(brought.source))
+    merged = Merged(version=newest_version(brought), source=source_identity(brought.source))
     save_state(records, load_state(records).with_merged(brought.ref, merged))
 
 
@@ -135,8 +134,8 @@ def _show(result: Pull, name: str) -> None:
 
 def _tell_unseen(patch: str, name: str) -> None:
     """Say so where the patch that was printed is not what was edited, to the letter."""
-    if found := unseen(patch):
+    if hidden := unseen(patch):
         say(
-            f"the patch holds characters that no eye sees ({', '.join(found)}), printed as these escapes: read its "
+            f"the patch holds characters that no eye sees ({', '.join(hidden)}), printed as these escapes: read its "
             f"lines twice. It applies only with them as they are: kit pull {name} --apply writes what was edited"
         )

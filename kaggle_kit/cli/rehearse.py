@@ -18,12 +18,12 @@ from kaggle_kit.files import user_config
 from kaggle_kit.places import inside_whole
 
 if TYPE_CHECKING:
-    from kaggle_kit.evaluation.solution import Solution
+    from kaggle_kit.evaluation.metrics import Solution
+    from kaggle_kit.loopback.faults import Fault
+    from kaggle_kit.loopback.runs import Runner
+    from kaggle_kit.loopback.server import LoopbackKaggle
     from kaggle_kit.notebook.build import Build
     from kaggle_kit.project import Project
-    from kaggle_kit.remote.loopback.faults import Fault
-    from kaggle_kit.remote.loopback.runs import Runner
-    from kaggle_kit.remote.loopback.server import LoopbackKaggle
     from kaggle_kit.targets import Target
 
 _FOLDER = click.Path(path_type=Path)
@@ -32,7 +32,7 @@ _FOLDER = click.Path(path_type=Path)
 def _list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted:
         return
-    from kaggle_kit.remote.loopback.faults import FAULTS
+    from kaggle_kit.loopback.faults import FAULTS
 
     for fault in FAULTS.values():
         show(f"{fault.name:<32}{fault.does}")
@@ -78,7 +78,7 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
 
     Exit code 0 where the release went through to its score, or to a whole model.
     """
-    from kaggle_kit.remote.loopback.faults import find_fault
+    from kaggle_kit.loopback.faults import find_fault
     from kaggle_kit.sandbox.dryrun import chosen_seal
     from kaggle_kit.targets import load_target
 
@@ -193,9 +193,9 @@ def _kaggle(
 ) -> LoopbackKaggle:
     """The Kaggle of this rehearsal, which knows the competition, and the project's owner as its user."""
     from kaggle_kit.errors import RemoteError
-    from kaggle_kit.evaluation.solution import log_loss
-    from kaggle_kit.remote.loopback.server import LoopbackKaggle
-    from kaggle_kit.remote.loopback.settings import Settings
+    from kaggle_kit.evaluation.metrics import log_loss
+    from kaggle_kit.loopback.server import LoopbackKaggle
+    from kaggle_kit.loopback.service import Settings
 
     def judge(_: str, submission: Path) -> float:
         if solution is None:

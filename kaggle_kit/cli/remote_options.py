@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from kaggle_kit.project import Project
-    from kaggle_kit.remote.door.door import Door
+    from kaggle_kit.remote.client.client import Client
     from kaggle_kit.remote.plan.plan import Plan
     from kaggle_kit.remote.plan.resources import Resource
 
@@ -53,19 +53,19 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def open_door(tell: Callable[[str], None] = say) -> Iterator[Door]:
-    """The door to Kaggle with the login that the official client would use here. Raises CredentialsError."""
-    from kaggle_kit.remote.door.credentials import log_in
-    from kaggle_kit.remote.door.door import Door
+def open_client(tell: Callable[[str], None] = say) -> Iterator[Client]:
+    """The client to Kaggle with the login that the official client would use here. Raises CredentialsError."""
+    from kaggle_kit.remote.client.client import Client
+    from kaggle_kit.remote.client.credentials import log_in
 
     login = log_in()
     for note in login.notes:
         tell(note)
-    door = Door(login, tell=tell)
+    client = Client(login, tell=tell)
     try:
-        yield door
+        yield client
     finally:
-        door.close()
+        client.close()
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class PlanOptions:
 
 
 def plan_of(
-    project: Project, names: Sequence[str], *, door: Door, records: Path, options: PlanOptions
+    project: Project, names: Sequence[str], *, client: Client, records: Path, options: PlanOptions
 ) -> tuple[Plan, tuple[Resource, ...]]:
     """The plan for `names` (all notebooks where none is given), and what it is about.
 
@@ -87,39 +87,39 @@ def plan_of(
     """
     from kaggle_kit.notebook.build import stale
     from kaggle_kit.project.config import CONFIG
+    from kaggle_kit.remote.client.upload_records import measured_rate
     from kaggle_kit.remote.plan.checks import check
     from kaggle_kit.remote.plan.hashes import open_cache
-    from kaggle_kit.remote.plan.on_kaggle import OnKaggle
     from kaggle_kit.remote.plan.plan import make_plan
-    from kaggle_kit.remote.plan.rate import measured_rate
-    from kaggle_kit.remote.plan.resources import merge, notebook_resources
+    from kaggle_kit.remote.plan.project_resources import merge, notebook_resources
+    from kaggle_kit.remote.plan.remote import KaggleRemote
     from kaggle_kit.remote.plan.state import load_state
     from kaggle_kit.wheelhouse.prove import proof_problem
 
     state = load_state(records)
     cache = open_cache()
-    found: list[Resource] = []
+    needed: list[Resource] = []
     for name in names or sorted(project.notebooks):
         project.notebook(name)
         folder = _build_folder(project, name, options)
-        found += notebook_resources(project, name, build=folder, parts=_parts(project, name, folder), cache=cache)
+        needed += notebook_resources(project, name, build=folder, parts=_parts(project, name, folder), cache=cache)
     cache.save()
-    resources = merge(found)
+    resources = merge(needed)
     problems = check(
         resources,
         unproved=lambda target: None if options.unproved else proof_problem(project.root, target),
         stale=lambda resource: stale(project, resource.name, _build_folder(project, resource.name, options)),
         config=project.root / CONFIG,
-        known_secrets=door.login.forms(),
+        known_secrets=client.login.forms(),
         passed={entry.split()[0] for pushed in state.datasets.values() for entry in pushed.files.values()},
-        rehearsal=door.loopback,
+        rehearsal=client.loopback,
     )
     plan = make_plan(
         resources,
         state=state,
-        remote=OnKaggle(door),
+        remote=KaggleRemote(client),
         problems=problems,
-        login=door.username,
+        login=client.username,
         rate=measured_rate(),
         overwrite=options.overwrite,
         accept=options.accept,

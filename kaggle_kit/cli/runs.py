@@ -1,8 +1,9 @@
-"""`kit status`, `kit logs`, `kit output`, `kit submit`, `kit quota`, `kit history`: what became of a pushed version."""
+"""`kit status`, `kit logs`, `kit output`, `kit quota`, `kit history`: what became of a pushed version."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,22 @@ from kaggle_kit.cli.displays import show_table
 from kaggle_kit.cli.options import open_project, project_option
 from kaggle_kit.cli.remote_options import (
     json_option,
-    open_door,
+    open_client,
     pushed_version,
     records_option,
     version_option,
 )
 from kaggle_kit.cli.terminal import say, show, show_json, show_log
+from kaggle_kit.places import inside
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kaggle_kit.remote.client.client import Client
+    from kaggle_kit.remote.client.notebooks import RunState
+    from kaggle_kit.remote.diagnosis import Finding
     from kaggle_kit.remote.receipt import Receipt
+    from kaggle_kit.remote.runs import Fetched
 
 RUNNING, UNKNOWN = 3, 4
 
@@ -32,7 +40,7 @@ RUNNING, UNKNOWN = 3, 4
 @records_option
 @project_option
 def status(name: str, version: int | None, as_json: bool, records: Path | None, project_folder: Path | None) -> int:
-    """Tell how the run of the last pushed version stands; never that of another version.
+    """Report how the run of the last pushed version stands; never that of another version.
 
     \b
     Examples:
@@ -41,24 +49,23 @@ def status(name: str, version: int | None, as_json: bool, records: Path | None, 
 
     Exit code 0 complete, 1 failed, 3 still queued or running, 4 unknown.
     """
-    from kaggle_kit.remote.door import kernels
+    from kaggle_kit.remote.client import notebooks
     from kaggle_kit.remote.receipt import load_receipt, save_receipt, with_run
 
     project = open_project(project_folder)
     place = records or project.root
     reference, number = pushed_version(project, name, records=place, version=version)
-    with open_door() as door:
-        state = kernels.status(door, reference, number)
+    with open_client() as client:
+        state = notebooks.status(client, reference, number)
     receipt = load_receipt(place, name, number, notebook=reference)
     if receipt is not None and state.ended:
         save_receipt(place, with_run(receipt, state))
     if as_json:
-        told = {"notebook": reference, "version": number, "state": state.state, "failure": state.failure}
-        show_json(told)
+        show_json({"notebook": reference, "version": number, "state": state.state, "failure": state.failure})
     else:
         failure = f": {state.failure}" if state.failure else ""
         show(f"{reference} version {number}: {state.state.lower().replace('_', ' ')}{failure}")
-    if state.state == kernels.UNKNOWN:
+    if state.state == notebooks.UNKNOWN:
         return UNKNOWN
     return (0 if state.complete else 1) if state.ended else RUNNING
 
@@ -79,22 +86,21 @@ def logs(name: str, follow: bool, version: int | None, records: Path | None, pro
 
     Exit code 1 where the run has failed.
     """
-    from kaggle_kit.remote.door import kernels, outputs
-    from kaggle_kit.remote.door.log_stream import follow_log
-    from kaggle_kit.remote.failed.failures import decode
-    from kaggle_kit.remote.failed.log_text import read_log
+    from kaggle_kit.remote.client import notebooks, outputs
+    from kaggle_kit.remote.client.outputs import follow_log
+    from kaggle_kit.remote.diagnosis import decode, read_log
     from kaggle_kit.secrets import mask
 
     project = open_project(project_folder)
     reference, number = pushed_version(project, name, records=records or project.root, version=version)
-    with open_door() as door:
+    with open_client() as client:
         if follow:
-            for line in follow_log(door, reference, number):
+            for line in follow_log(client, reference, number):
                 show_log(mask(line.text))
-        raw = outputs.log(door, reference, number)
+        raw = outputs.log(client, reference, number)
         if not follow:
             show_log(mask(read_log(raw).text).rstrip("\n"))
-        state = kernels.status(door, reference, number)
+        state = notebooks.status(client, reference, number)
     if not state.ended or state.complete:
         return 0
     for finding in decode(raw, failure_message=state.failure or "")[:3]:
@@ -129,82 +135,29 @@ def output(
 
     Exit code 1 where the run has not completed, a model is not whole, or one that was to be made is not there.
     """
-    from kaggle_kit.cli.run_end import run_folder, show_corrupt, show_findings, show_models
-    from kaggle_kit.remote.door import kernels
+    from kaggle_kit.remote.client import notebooks
     from kaggle_kit.remote.receipt import load_receipt
     from kaggle_kit.remote.runs import fetch, why_failed
 
     project = open_project(project_folder)
     place = records or project.root
     reference, number = pushed_version(project, name, records=place, version=version)
-    with open_door() as door:
-        state = kernels.status(door, reference, number)
-        folder = out or run_folder(place, name, number, notebook=reference)
-        fetched = fetch(door, reference, number, folder, ended=state.ended, patterns=patterns or ("*",))
+    with open_client() as client:
+        state = notebooks.status(client, reference, number)
+        folder = out or _run_folder(place, name, number, notebook=reference)
+        fetched = fetch(client, reference, number, folder, ended=state.ended, patterns=patterns or ("*",))
     for file in (fetched.log, *fetched.files):
         show(f"{file}  {file.stat().st_size:,} bytes")
     receipt = load_receipt(place, name, number, notebook=reference)
     makes_model = receipt.makes_model if receipt else project.notebook(name).internet
-    whole = bool(patterns) or show_models(fetched, wanted=makes_model and state.complete)
-    show_corrupt(fetched)
+    whole = bool(patterns) or _show_models(fetched, wanted=makes_model and state.complete)
+    _show_corrupt(fetched)
     if state.complete:
         return 0 if whole else 1
     say(f"{reference} version {number}: {state.state.lower()}; these files are what it has left so far")
     if state.ended:
-        show_findings(why_failed(fetched, state), fetched)
+        _show_findings(why_failed(fetched, state), fetched)
     return 1
-
-
-@click.command()
-@click.argument("name")
-@click.option("--wait", is_flag=True, help="Stay until the submission is scored.")
-@click.option("-m", "--message", metavar="TEXT", help="The submission's description (default: as the last one's).")
-@version_option
-@records_option
-@project_option
-def submit(
-    name: str,
-    wait: bool,
-    message: str | None,
-    version: int | None,
-    records: Path | None,
-    project_folder: Path | None,
-) -> int:
-    """Hand in the submission.csv of the last pushed version; the same version and message never twice.
-
-    Without -m a version that was handed in with any message is not handed in again, unless that failed.
-
-    \b
-    Examples:
-      kit submit lmsys --wait
-      kit submit lmsys --version 3 -m "budget 768"
-
-    Exit code 1 where the run is not complete, the version is not as it was asked, no submission is left today, or
-    Kaggle says that it failed; 2 where it ran with internet, which no competition takes.
-    """
-    from kaggle_kit.cli.run_end import hand_in
-    from kaggle_kit.remote.runs import refuse_unfit
-
-    project = open_project(project_folder)
-    place = records or project.root
-    reference, number = pushed_version(project, name, records=place, version=version)
-    receipt = _receipt(reference, name, number, records=place)
-    refuse_unfit(receipt)
-    with open_door() as door:
-        return hand_in(project, receipt, door=door, records=place, message=message, wait=wait)
-
-
-def _receipt(reference: str, name: str, version: int, *, records: Path) -> Receipt:
-    from kaggle_kit.errors import UsageError
-    from kaggle_kit.remote.receipt import load_receipt
-
-    receipt = load_receipt(records, name, version, notebook=reference)
-    if receipt is None:
-        raise UsageError(
-            f"there is no receipt of {reference} version {version} in {records / 'receipts'}: it was not pushed from "
-            f"here; push it with kit push {name}"
-        )
-    return receipt
 
 
 @click.command()
@@ -216,24 +169,22 @@ def quota(as_json: bool) -> None:
     Example:
       kit quota
     """
-    from dataclasses import asdict
+    from kaggle_kit.remote.client.account import read_quota
 
-    from kaggle_kit.remote.door.quota import read_quota
-
-    with open_door() as door:
-        found = read_quota(door)
-        name = door.username
+    with open_client() as client:
+        hours = read_quota(client)
+        name = client.username
     if as_json:
-        show_json({"account": name, **asdict(found)})
+        show_json({"account": name, **asdict(hours)})
         return
     for what, used, allowed in (
-        ("GPU", found.gpu_used_s, found.gpu_allowed_s),
-        ("TPU", found.tpu_used_s, found.tpu_allowed_s),
+        ("GPU", hours.gpu_used_s, hours.gpu_allowed_s),
+        ("TPU", hours.tpu_used_s, hours.tpu_allowed_s),
     ):
         if used is not None or allowed is not None:
             show(f"{what}: {_hours(used)} of {_hours(allowed)} used")
-    if found.renewed:
-        show(f"renewed: {found.renewed}")
+    if hours.renewed:
+        show(f"renewed: {hours.renewed}")
 
 
 def _hours(seconds: float | None) -> str:
@@ -274,10 +225,10 @@ def history(name: str | None, as_json: bool, records: Path | None, project_folde
 def _line(receipt: Receipt, *, several: bool) -> tuple[str, ...]:
     """A row of the table; with the notebook where its table of kit.toml has made `several`."""
 
-    def told(value: Any) -> str:
+    def shown(value: Any) -> str:
         return "–" if value is None else str(value)
 
-    run = told(receipt.run.get("state")).lower()
+    run = shown(receipt.run.get("state")).lower()
     if receipt.differing:
         run = f"not as asked: {', '.join(check.what for check in receipt.differing)}"
     made_by = receipt.made_by or "–"
@@ -288,5 +239,73 @@ def _line(receipt: Receipt, *, several: bool) -> tuple[str, ...]:
         receipt.pushed,
         commit,
         run,
-        told(receipt.submission.get("public_score")),
+        shown(receipt.submission.get("public_score")),
     )
+
+
+def bring(receipt: Receipt, state: RunState, *, client: Client, records: Path) -> tuple[Receipt, bool]:
+    """Log and output of an ended run into its folder, into the receipt what they are, and why it failed if it did.
+
+    Also whether it has made the model that it is for, and each that it has made is as its manifest says.
+    """
+    from kaggle_kit.remote.receipt import save_receipt, with_run
+    from kaggle_kit.remote.runs import fetch, output_facts, why_failed
+
+    receipt = with_run(receipt, state)
+    folder = _run_folder(records, receipt.name, receipt.version, notebook=receipt.notebook)
+    fetched = fetch(client, receipt.notebook, receipt.version, folder, ended=state.ended)
+    receipt = replace(receipt, output=output_facts(fetched))
+    save_receipt(records, receipt)
+    say(f"log and output: {fetched.folder}")
+    whole = _show_models(fetched, wanted=receipt.makes_model and state.complete)
+    _show_corrupt(fetched)
+    if not state.complete:
+        _show_findings(why_failed(fetched, state), fetched)
+    return receipt, whole
+
+
+def _show_models(fetched: Fetched, *, wanted: bool) -> bool:
+    """The models that a run has made, each checked against its manifest; whether all are whole.
+
+    Where one is `wanted`, none at all is not.
+    """
+    from kaggle_kit.remote.runs import made_models
+
+    models = made_models(fetched)
+    if wanted and not models:
+        say(f"the run left no model: no folder of its output in {fetched.folder} has a model's manifest.json")
+        return False
+    for model in models:
+        if model.problem:
+            say(f"model {model.name}: NOT whole: {model.problem}")
+        else:
+            amount = f"{model.files} files, {model.size / 1e6:,.1f} MB"
+            say(f"model {model.name}: {model.folder}: {amount}, each with the SHA-256 of its manifest")
+    return all(model.problem is None for model in models)
+
+
+def _show_corrupt(fetched: Fetched) -> None:
+    """Say so where the run itself found that a model it was given is not what was uploaded."""
+    from kaggle_kit.runtime.record import RECORD, read_record
+
+    record = fetched.folder / RECORD
+    if record in fetched.files and (bad := read_record(record).corrupt):
+        say(f"CORRUPT MODEL: {bad} is not what its manifest says: do not trust these answers, upload the model again")
+
+
+def _run_folder(records: Path, name: str, version: int, *, notebook: str) -> Path:
+    """Where the files of a version's run are kept."""
+    from kaggle_kit.remote.receipt import record_name
+
+    return inside(records, Path("runs", record_name(records, name, version, notebook=notebook)))
+
+
+def _show_findings(findings: Sequence[Finding], fetched: Fetched) -> None:
+    """The causes of a failure, the likeliest first, each with the line that shows it."""
+    for finding in findings[:3]:
+        where = f"{fetched.log}:{finding.line}" if finding.line and finding.place == "log" else finding.place
+        say(f"cause: {finding.cause}", f"  next: {finding.next_step}", f"  {where}: {finding.text}")
+        if finding.block:
+            say(*(f"    {line}" for line in finding.block))
+    if not findings:
+        say(f"nothing in the log tells why; read {fetched.log}")

@@ -1,15 +1,18 @@
-"""What a notebook's rows are scored with on this machine: shared by `kit score` and `kit eval`."""
+"""`kit score`, and what a notebook's rows are scored with on this machine: for every command that starts a worker."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.cli.terminal import say
+import click
+
+from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
+from kaggle_kit.cli.terminal import say, show, show_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from kaggle_kit.evaluation.score_file import Scoring
     from kaggle_kit.project import Project
@@ -19,11 +22,12 @@ if TYPE_CHECKING:
 HERE = "local-cpu"
 """The target whose wheelhouse runs anywhere."""
 NOT_SEALED = "none"
+_FILE = click.Path(path_type=Path)
 UNSEALED = "The model's worker sees and may change every file that this user may, and reaches the network."
 
 
 def notebook_name(project: Project, name: str | None) -> str:
-    """The notebook that is meant: `name`, or the only one that scores. Raises UsageError where it must be named."""
+    """The notebook that is meant: `name`, or the only one that scores. Raises UsageError if it must be named."""
     from kaggle_kit.errors import UsageError
 
     if name is not None:
@@ -66,15 +70,15 @@ class WorkerSeal:
 
 
 def open_seal(wanted: str | None) -> WorkerSeal:
-    """The seal of workers, said before anything starts. Raises KitError where the wanted one does not work here."""
+    """The seal of workers, said before anything starts. Raises KitError if the wanted one does not work here."""
     from kaggle_kit.sandbox.seal import choose_seal
 
     seal = choose_seal(wanted)
     if seal.name == NOT_SEALED:
         say(f"seal: none. {UNSEALED}")
         return WorkerSeal(NOT_SEALED, (UNSEALED,), None)
-    told = " ".join((f"seal: {seal.name}, without a network.", *seal.unsealed))
-    say(told)
+    sentence = " ".join((f"seal: {seal.name}, without a network.", *seal.unsealed))
+    say(sentence)
     return WorkerSeal(seal.name, seal.unsealed, seal)
 
 
@@ -98,8 +102,8 @@ def open_scoring(
     from kaggle_kit.cli.wheels import fetch_progress
     from kaggle_kit.evaluation.score_file import Scoring
     from kaggle_kit.notebook.task import notebook_task
-    from kaggle_kit.runtime.engine_version import engine_version
-    from kaggle_kit.runtime.gpus import engine_gpus, find_gpus
+    from kaggle_kit.runtime.engine_plan import EngineSetup
+    from kaggle_kit.runtime.machine import engine_gpus, engine_version, find_gpus
     from kaggle_kit.runtime.permitted import check_options
     from kaggle_kit.targets import load_target
     from kaggle_kit.targets.rates import load_rates
@@ -110,7 +114,10 @@ def open_scoring(
     model = model_of(project, name, model_name)
     task, parameters = notebook_task(project, name, assignments=assignments)
     target = load_target(target_name, project=project.root)
-    options = target.engine_options | notebook.engine_options
+    engine = engine or notebook.engine
+    options = target.options_for(engine)
+    if engine.startswith("vllm") == notebook.engine.startswith("vllm"):
+        options |= notebook.engine_options
     check_options(options, where=f"engine_options of {name} for {target.name}", trusted=project.trusted)
     seal = open_seal(seal_name)
     measured = load_rates(target.name, project=project.root)
@@ -118,21 +125,79 @@ def open_scoring(
         wheelhouse = ready_wheelhouse(target, project=project.root, progress=progress)
     if wheelhouse.note:
         say(wheelhouse.note)
-    gpus = find_gpus() if python else engine_gpus([wheelhouse.folder])
+    cards = find_gpus() if python else engine_gpus([wheelhouse.folder])
     return Scoring(
         task=task,
         model=project.model_folder(model),
         python=(python or ready_environment(wheelhouse.folder)).absolute(),
-        engine=engine or notebook.engine,
-        vllm_version=engine_version([wheelhouse.folder]),
+        setup=EngineSetup(
+            engine=engine,
+            version=engine_version([wheelhouse.folder]),
+            cards=cards,
+            options=options,
+            environment=target.worker_environment | {"PYTHONPATH": str(kit_wheel(wheelhouse.folder))},
+            rates=measured.by_kernel if measured else {},
+            kernel=notebook.kernel,
+        ),
         token_budget=int(parameters["token_budget"]),
-        engine_options=options,
-        environment=target.worker_environment | {"PYTHONPATH": str(kit_wheel(wheelhouse.folder))},
         swapped=swapped,
-        rates=measured.by_kernel if measured else {},
-        kernel=notebook.kernel,
-        gpus=gpus,
-        launch=seal.launch(cards=bool(gpus)),
+        launch=seal.launch(cards=bool(cards)),
         seal=seal.name,
         unsealed=seal.unsealed,
     )
+
+
+@click.command()
+@click.argument("source", metavar="INPUT", type=_FILE)
+@click.option("-o", "--out", metavar="OUT", type=_FILE, required=True, help="Where the probabilities go.")
+@click.option("--notebook", "name", metavar="NAME", help="The notebook whose task and model are used (if several).")
+@click.option("--id", "id_column", metavar="COLUMN", help="The id column (default: id, else the row's number).")
+@click.option("--rows", metavar="N", type=click.IntRange(min=1), help="Only the first N rows.")
+@click.option("--engine", metavar="E", help="vllm, vllm-classify, or transformers (default: the notebook's).")
+@click.option("--python", metavar="FILE", type=_FILE, help="An environment's Python that has the engine already.")
+@click.option("--plain", is_flag=True, help="Without the swapped pass.")
+@parameter_option
+@click.option("--json", "as_json", is_flag=True, help="Print the run's figures as JSON.")
+@seal_option
+@trust_option
+@project_option
+def score(source: Path, out: Path, as_json: bool, project_folder: Path | None, **given: Any) -> None:
+    """Score the rows of a table on this machine, with a notebook's own prompt, model and worker.
+
+    INPUT and OUT are .csv, .jsonl or .parquet. OUT gets each row's id, the labels' probabilities, the label mass,
+    and what was cut or could not be read. A call that was interrupted goes on where it stopped.
+
+    \b
+    Examples:
+      kit score validation.csv -o scores.csv
+      kit score pseudo.jsonl -o labels.parquet --notebook lmsys --plain
+      kit score train.csv -o reference.csv --engine transformers --rows 200
+    """
+    from kaggle_kit.evaluation.score_file import score_file
+    from kaggle_kit.evaluation.tables import check_ending
+    from kaggle_kit.runtime.progress import ProgressLine
+
+    check_ending(source)
+    check_ending(out)
+    project = open_project(project_folder)
+    scoring = open_scoring(
+        project,
+        notebook_name(project, given["name"]),
+        assignments=given["assignments"],
+        engine=given["engine"],
+        python=given["python"],
+        swapped=not given["plain"],
+        seal_name=given["seal_name"],
+    )
+    line = ProgressLine(deadline=float("inf"), write=say)
+    figures = score_file(
+        source, out, scoring=scoring, id_column=given["id_column"], rows=given["rows"], on_event=line.show
+    )
+    rows = figures["rows"]
+    if as_json:
+        show_json({**figures, "out": str(out)}, sort_keys=True)
+    else:
+        show(
+            f"{out}: {rows['total']:,} rows, {rows['scored']:,} scored by the model ({rows['swapped']:,} in both "
+            f"orders), {rows['ruled']:,} by a rule, {rows['prior']:,} with the prior"
+        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kaggle_kit.remote.loopback.runs import KernelInput, KernelRun, Runner, RunOutcome
+    from kaggle_kit.loopback.runs import KernelInput, KernelRun, Runner, RunOutcome
     from kaggle_kit.sandbox.seal import Seal
     from kaggle_kit.targets import Target
 
@@ -20,7 +20,7 @@ def sealed_runner(target: Target, *, seal: Seal, tell: Callable[[str], None]) ->
 
     `tell` hears the notebook's own lines.
     """
-    from kaggle_kit.remote.loopback.runs import RunOutcome
+    from kaggle_kit.loopback.runs import RunOutcome
     from kaggle_kit.sandbox.model_run import offer_of, packages_of
     from kaggle_kit.sandbox.pushed import run_pushed
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from kaggle_kit.cli.dataset import dataset
 from kaggle_kit.cli.displays import Bars
-from kaggle_kit.cli.options import project_option
+from kaggle_kit.cli.options import open_project, project_option
 from kaggle_kit.cli.prove import prove
 from kaggle_kit.cli.terminal import say, show
 from kaggle_kit.cli.wheels_lock import lock
@@ -19,7 +19,6 @@ from kaggle_kit.cli.wheels_show import diff, list_wheels, sbom
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from kaggle_kit.wheelhouse.fetch import Progress
 
@@ -91,6 +90,48 @@ def verify(name: str, quick: bool, project_folder: Path | None) -> None:
     show(f"{out}: {len(manifest.files)} files, {size / MEGA:,.0f} MB, {checked} as in the manifest ({seconds:.1f} s)")
 
 
+@wheels.command()
+@target_option
+@click.option(
+    "--out",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Where the folders engine/ and kit/ are written.",
+)
+@click.option("--unproved", is_flag=True, help="Also where `kit wheels prove` has not passed.")
+@project_option
+def dataset(name: str, out: Path, unproved: bool, project_folder: Path | None) -> None:
+    """Write the wheelhouse of a target as the two datasets that Kaggle gets.
+
+    engine/ holds the locked wheels, kit/ the kit's own wheel: a change of the kit uploads kilobytes. File names are
+    those that Kaggle will show. Nothing is uploaded.
+
+    \b
+    Example:
+      kit wheels dataset --target kaggle-t4x2 --out build/wheels-t4x2
+    """
+    from kaggle_kit.errors import ProjectError, WheelhouseError
+    from kaggle_kit.project.config import CONFIG
+    from kaggle_kit.targets import load_target
+    from kaggle_kit.wheelhouse.assemble import wheelhouse_path
+    from kaggle_kit.wheelhouse.dataset import make_dataset
+    from kaggle_kit.wheelhouse.prove import proof_problem
+
+    project = open_project(project_folder)
+    target = load_target(name, project=project.root)
+    if target.name not in project.wheelhouses:
+        raise ProjectError(
+            f"{project.root / CONFIG}: wheelhouses has no dataset for the target {name!r}; "
+            f'add: {name} = "{project.owner}/kit-wheels-{name}"'
+        )
+    if not unproved and (problem := proof_problem(project.root, name)):
+        raise WheelhouseError(f"{problem}\nOr write it all the same with --unproved")
+    parts = make_dataset(wheelhouse_path(project.root, name), reference=project.wheelhouses[target.name], out=out)
+    for part in parts:
+        show(f"{part.folder}: {part.files} wheels, {part.size / MEGA:,.1f} MB, for {part.reference}")
+
+
 @contextmanager
 def fetch_progress() -> Iterator[Progress]:
     """Shows how far a fetch is, from its first byte on: a bar on a terminal, else a line every tenth part."""
@@ -123,5 +164,5 @@ def _plain_lines() -> Progress:
     return tell
 
 
-for command in (lock, list_wheels, diff, sbom, prove, dataset):
+for command in (lock, list_wheels, diff, sbom, prove):
     wheels.add_command(command)

@@ -1,9 +1,13 @@
-"""The answers of a scores file as arrays: passes averaged in log space and calibrated, as the runtime does both."""
+"""The answers of a scores file as arrays, with passes averaged and calibrated as the runtime does both.
+
+Slices are parts of the rows that have something in common; folds are parts that a fit has not seen.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import DataError
@@ -11,7 +15,7 @@ from kaggle_kit.evaluation.scores import LOGP
 from kaggle_kit.runtime.journal import PLAIN, SWAPPED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -26,7 +30,15 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 _LEAST = -700.0
-"""Below this, e to the power of it is no number any more; a log-probability of minus infinity becomes it."""
+"""Below this, e to the power of it is 0; a log-probability of minus infinity becomes it."""
+LENGTHS = (128, 256, 512, 1024, 2048, 4096)
+TURNS = (1, 2, 3)
+CUTS = (0.0, 0.25, 0.5)
+LEAST_ROWS = 10
+"""Scripts with fewer rows are shown together."""
+OTHER = "other"
+FOLDS = 10
+_COPY = "copy of "
 
 
 def normalise(values: Array) -> Array:
@@ -97,12 +109,12 @@ class Answers:
         """[N, K]: `averaged`, calibrated where a model answered."""
         import numpy as np
 
-        found = self.averaged.copy()
+        values = self.averaged.copy()
         for two_passes in (False, True):
             chosen = self.by_model & (self.in_both == two_passes)
             bins = calibration.bins_of(passes=2 if two_passes else 1)
-            found[chosen] = apply_bins(bins, found[chosen], tokens=self.tokens[chosen], columns=self.columns)
-        return np.where(self.by_model[:, None], found, self.averaged)
+            values[chosen] = apply_bins(bins, values[chosen], tokens=self.tokens[chosen], columns=self.columns)
+        return np.where(self.by_model[:, None], values, self.averaged)
 
 
 def apply_bins(bins: Sequence[Bin], values: Array, *, tokens: Whole, columns: Sequence[str]) -> Array:
@@ -116,14 +128,14 @@ def apply_bins(bins: Sequence[Bin], values: Array, *, tokens: Whole, columns: Se
 
 
 def answers_of(scores: Scores, path: Path | str = "the scores file") -> Answers:
-    """The answers of a scores file. Raises DataError where an outcome is no column, or an id stands twice in a pass."""
+    """The answers of a scores file. Raises DataError if an outcome is no column, or an id is there twice in a pass."""
     import numpy as np
 
     plain, swapped = scores.of_pass(PLAIN), scores.of_pass(SWAPPED)
     columns = scores.columns
     for part in (plain, swapped):
         if part["id"].n_unique() < len(part):
-            raise DataError(f"{path} has two lines of a pass with the same id; make it anew with `kit eval`")
+            raise DataError(f"{path} has two lines of a pass with the same id; make it again with `kit eval`")
     place = {column: number for number, column in enumerate(columns)}
     unknown = set(plain["outcome"].to_list()) - set(columns)
     if plain.is_empty() or unknown:
@@ -140,3 +152,101 @@ def answers_of(scores: Scores, path: Path | str = "the scores file") -> Answers:
         tokens=plain["tokens"].to_numpy(),
         by_model=(plain["answered"] == "model").to_numpy(),
     )
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A part of the rows: what it is cut by, its name there, and [N] whether a row is in it."""
+
+    by: str
+    name: str
+    mask: Mask
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return int(self.mask.sum())
+
+
+def slices_of(answers: Answers) -> list[Slice]:
+    """The slices that have rows. Length and cut are of rows that a model answered."""
+    slices = [*_lengths(answers), *_turns(answers), *_scripts(answers), *_cuts(answers), *_labels(answers)]
+    return [part for part in slices if part.rows]
+
+
+def length_masks(tokens: Whole) -> dict[str, Mask]:
+    """By range of prompt lengths, [N]: whether a row is in it."""
+    import numpy as np
+
+    place = np.searchsorted(LENGTHS, tokens, side="left")
+    names = [f"up to {LENGTHS[0]:,}", *(f"{low + 1:,} to {high:,}" for low, high in pairwise(LENGTHS))]
+    names.append(f"above {LENGTHS[-1]:,}")
+    return {name: place == number for number, name in enumerate(names)}
+
+
+def _lengths(answers: Answers) -> list[Slice]:
+    masks = length_masks(answers.tokens)
+    return [Slice("prompt tokens", name, answers.by_model & mask) for name, mask in masks.items()]
+
+
+def _turns(answers: Answers) -> list[Slice]:
+    turns = answers.lines["turns"].to_numpy()
+    known = [Slice("turns", str(count), turns == count) for count in TURNS]
+    return [*known, Slice("turns", f"{TURNS[-1] + 1} or more", turns > TURNS[-1])]
+
+
+def _scripts(answers: Answers) -> list[Slice]:
+    """The most frequent first."""
+    import numpy as np
+
+    scripts = answers.lines["script"].to_numpy()
+    names, counts = np.unique(scripts.astype(str), return_counts=True)
+    ordered = sorted(zip(names.tolist(), counts.tolist(), strict=True), key=lambda pair: (-pair[1], pair[0]))
+    large = [name for name, count in ordered if count >= LEAST_ROWS]
+    small = [name for name, count in ordered if count < LEAST_ROWS]
+    if len(small) == 1:
+        large, small = [*large, *small], []
+    slices = [Slice("script", name, scripts == name) for name in large]
+    return [*slices, Slice("script", OTHER, np.isin(scripts.astype(str), small))]
+
+
+def _cuts(answers: Answers) -> list[Slice]:
+    import numpy as np
+
+    whole = np.maximum(answers.lines["whole_tokens"].to_numpy(), 1)
+    share = np.clip(1 - answers.tokens / whole, 0, 1)
+    was_cut = (answers.lines["cut"] != "").to_numpy()
+    slices = [Slice("cut", "nothing", answers.by_model & ~was_cut)]
+    for low, high in zip(CUTS, [*CUTS[1:], np.inf], strict=True):
+        name = f"{low:.0%} to {high:.0%}" if np.isfinite(high) else f"above {low:.0%}"
+        name = f"up to {high:.0%}" if low == 0 else name
+        inside = (share > low) & (share <= high) if low else share <= high
+        slices.append(Slice("cut", name, answers.by_model & was_cut & inside))
+    return slices
+
+
+def _labels(answers: Answers) -> list[Slice]:
+    return [Slice("outcome", column, answers.outcome == k) for k, column in enumerate(answers.columns)]
+
+
+def folds_of(answers: Answers, *, seed: int, folds: int = FOLDS) -> Iterator[tuple[Whole, Whole]]:
+    """Pairs of the rows to fit on and the rows to test on, by number; each row is tested once.
+
+    Rows with the same prompt stay together: a copy of a row that was fitted on would not be new.
+    """
+    import numpy as np
+
+    names, group = np.unique(_groups(answers), return_inverse=True)
+    fold = np.random.default_rng([seed, len(names)]).permutation(len(names)) % folds
+    place = fold[group]
+    for number in range(min(folds, len(names))):
+        yield np.flatnonzero(place != number), np.flatnonzero(place == number)
+
+
+def _groups(answers: Answers) -> list[str]:
+    """Each row's id, or that of the row whose copy it is."""
+    groups = []
+    for row_id, flags in zip(answers.ids, answers.lines["flags"].to_list(), strict=True):
+        _, mark, original = str(flags).rpartition(_COPY)
+        groups.append(original if mark else row_id)
+    return groups

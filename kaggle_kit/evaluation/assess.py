@@ -1,14 +1,14 @@
-"""How good a scores file's answers are: every metric with its interval, slices, swap consistency, differences."""
+"""How good answers are: every metric with its interval, slices, swap consistency, differences between two runs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kaggle_kit.errors import DataError
+from kaggle_kit.evaluation.answers import Answers, slices_of
 from kaggle_kit.evaluation.bootstrap import REPLICATES, SEED, Estimate, Resampled, resample
-from kaggle_kit.evaluation.metrics import brier, chance_error, class_gaps, hits, losses, top_gaps
-from kaggle_kit.evaluation.slices import slices_of
+from kaggle_kit.evaluation.metrics import brier, chance_error, class_gaps, hits, losses, reliability, top_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -16,17 +16,38 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from kaggle_kit.evaluation.answers import Answers
-    from kaggle_kit.evaluation.slices import Slice
+    from kaggle_kit.evaluation.answers import Slice
+    from kaggle_kit.evaluation.metrics import Reliability
     from kaggle_kit.runtime.combine import Calibration
 
     Array = NDArray[np.float64]
+    Whole = NDArray[np.int64]
 
-PLAIN, BOTH, CALIBRATED = "plain", "both orders", "calibrated"
+PLAIN, BOTH, CALIBRATED, SUBMITTED = "plain", "both orders", "calibrated", "submission"
 LOG_LOSS, ACCURACY, BRIER = "log loss", "accuracy", "Brier"
 MEANS: Mapping[str, Callable[..., Array]] = {LOG_LOSS: losses, ACCURACY: hits, BRIER: brier}
 TOP_ERROR, CLASS_ERROR = "ECE", "ECE by label"
+LIKELIEST = "the likeliest label"
 _ROWS = "rows"
+_FEW = 2
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """[N, K] log-probabilities of rows by label column; `outcome` [N] is the index of the column that came true."""
+
+    ids: Sequence[str]
+    columns: tuple[str, ...]
+    logs: Array
+    outcome: Whole | None = None
+
+    def take(self, index: Whole) -> Predictions:
+        """The rows of these numbers, in their order."""
+        outcome = None if self.outcome is None else self.outcome[index]
+        return replace(self, ids=[self.ids[place] for place in index], logs=self.logs[index], outcome=outcome)
+
+
+_Rows = TypeVar("_Rows", Answers, Predictions)
 
 
 @dataclass(frozen=True)
@@ -42,19 +63,21 @@ class SliceFigures:
 
 @dataclass(frozen=True)
 class Assessment:
-    """What is known of a scores file.
+    """What is known of answers whose outcomes are known.
 
-    `figures`: kind of answer ("plain", "both orders", "calibrated") → metric → estimate; the last kind is `final`.
-    `gains`: kind → its log loss less the plain answers', paired. `swap`: how the two passes agree, over the rows that
-    have both (empty without a swapped pass). `chance_ece`: what the final answers' ECE would be by chance alone.
+    `figures`: kind of answer ("plain", "both orders", "calibrated"; or "submission") → metric → estimate; the last
+    kind is `final`. `diagrams`: name → the final answers' reliability. `chance_ece`: what their ECE would be by chance
+    alone. `gains`: kind → its log loss less the plain answers', paired. `swap`: how the two passes agree, over the rows
+    that have both (empty without a swapped pass).
     """
 
     rows: int
     final: str
     figures: Mapping[str, Mapping[str, Estimate]]
-    gains: Mapping[str, Estimate]
-    slices: Sequence[SliceFigures]
+    diagrams: Mapping[str, Sequence[Reliability]]
     chance_ece: float
+    gains: Mapping[str, Estimate] = field(default_factory=dict)
+    slices: Sequence[SliceFigures] = ()
     swap: Mapping[str, Estimate] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -62,7 +85,7 @@ class Assessment:
         return {
             "rows": self.rows,
             "final": self.final,
-            "figures": {kind: _json(found) for kind, found in self.figures.items()},
+            "figures": {kind: _json(estimates) for kind, estimates in self.figures.items()},
             "difference_to_plain": _json(self.gains),
             "swap": _json(self.swap),
             "chance_ece": self.chance_ece,
@@ -84,7 +107,7 @@ class _Table:
     def __init__(self) -> None:
         self._columns: list[NDArray[Any]] = []
         self._places: dict[tuple[Any, str], slice] = {}
-        self._found: Resampled | None = None
+        self._samples: Resampled | None = None
 
     def add(self, group: Any, name: str, columns: NDArray[Any]) -> None:
         """Add [N] or [N, M] figures."""
@@ -97,45 +120,66 @@ class _Table:
         """Draw the samples that all estimates are made of."""
         import numpy as np
 
-        self._found = resample(np.concatenate(self._columns, axis=1), seed=seed, replicates=replicates)
+        self._samples = resample(np.concatenate(self._columns, axis=1), seed=seed, replicates=replicates)
 
     def mean(self, group: Any, name: str, *, less: Any = None) -> Estimate:
         """A column's mean; less that of the same column of another group, paired."""
-        found, value, samples = self._of(group, name)
+        drawn, value, samples = self._of(group, name)
         if less is not None:
             _, base, base_samples = self._of(less, name)
             value, samples = value - base, samples - base_samples
-        return found.estimate(float(value[0]), samples[:, 0])
+        return drawn.estimate(float(value[0]), samples[:, 0])
+
+    def add_kind(self, kind: str, values: Array, outcome: Whole) -> None:
+        """Add the metrics of one kind of answer, [N, K] log-probabilities."""
+        for name, metric in MEANS.items():
+            self.add(kind, name, metric(values, outcome))
+        self.add(kind, TOP_ERROR, top_gaps(values, outcome))
+
+    def kind_figures(self, kind: str) -> dict[str, Estimate]:
+        """The estimates of what `add_kind` added."""
+        return {name: self.mean(kind, name) for name in MEANS} | {TOP_ERROR: self.gaps(kind, TOP_ERROR)}
+
+    def add_slice(self, number: int, part: Slice, loss: Array, hit: Array) -> None:
+        """Add a slice's rows, and each row's loss and hit within it."""
+        self.add(number, _ROWS, part.mask * 1.0)
+        self.add(number, LOG_LOSS, loss * part.mask)
+        self.add(number, ACCURACY, hit * part.mask)
+
+    def slice_figures(self, number: int, part: Slice) -> SliceFigures:
+        """The estimates of what `add_slice` added."""
+        loss, accuracy = (self.ratio(number, name, to=_ROWS, rows=part.rows) for name in (LOG_LOSS, ACCURACY))
+        return SliceFigures(part.by, part.name, part.rows, loss, accuracy)
 
     def gaps(self, group: Any, name: str) -> Estimate:
         """The sum of the absolute means of columns."""
-        found, value, samples = self._of(group, name)
-        return found.estimate(float(abs(value).sum()), abs(samples).sum(axis=1), biased=True)
+        drawn, value, samples = self._of(group, name)
+        return drawn.estimate(float(abs(value).sum()), abs(samples).sum(axis=1), biased=True)
 
     def ratio(self, group: Any, name: str, *, to: str, rows: int) -> Estimate:
         """The mean over a slice, as the ratio of two means; a replicate without a row of it has none."""
         import numpy as np
 
-        found, top, top_samples = self._of(group, name)
+        drawn, top, top_samples = self._of(group, name)
         _, bottom, bottom_samples = self._of(group, to)
         with np.errstate(invalid="ignore", divide="ignore"):
             samples = top_samples[:, 0] / bottom_samples[:, 0]
-        return found.estimate(float(top[0] / bottom[0]), samples, rows=rows)
+        return drawn.estimate(float(top[0] / bottom[0]), samples, rows=rows)
 
     def _of(self, group: Any, name: str) -> tuple[Resampled, Array, Array]:
-        assert self._found is not None, "resample first"  # noqa: S101
+        assert self._samples is not None, "resample first"  # noqa: S101
         place = self._places[group, name]
-        return self._found, self._found.value[place], self._found.samples[:, place]
+        return self._samples, self._samples.value[place], self._samples.samples[:, place]
 
 
 def kinds_of(answers: Answers, calibration: Calibration | None) -> dict[str, Array]:
     """The answers that the file allows, each [N, K]: plain, both orders, calibrated."""
-    found = {PLAIN: answers.plain}
+    kinds = {PLAIN: answers.plain}
     if answers.in_both.any():
-        found[BOTH] = answers.averaged
+        kinds[BOTH] = answers.averaged
     if calibration is not None:
-        found[CALIBRATED] = answers.calibrated(calibration)
-    return found
+        kinds[CALIBRATED] = answers.calibrated(calibration)
+    return kinds
 
 
 def assess(
@@ -145,57 +189,68 @@ def assess(
     kinds = kinds_of(answers, calibration)
     final = list(kinds)[-1]
     parts = slices_of(answers)
-    table = _table(kinds, parts, answers)
+
+    table = _Table()
+    for kind, values in kinds.items():
+        table.add_kind(kind, values, answers.outcome)
+        table.add(kind, CLASS_ERROR, class_gaps(values, answers.outcome) / len(answers.columns))
+    loss, hit = losses(kinds[final], answers.outcome), hits(kinds[final], answers.outcome)
+    for number, part in enumerate(parts):
+        table.add_slice(number, part, loss, hit)
     table.resample(seed=seed, replicates=replicates)
+
     return Assessment(
         rows=len(answers),
         final=final,
-        figures={
-            kind: {name: table.mean(kind, name) for name in MEANS}
-            | {name: table.gaps(kind, name) for name in (TOP_ERROR, CLASS_ERROR)}
-            for kind in kinds
-        },
-        gains={kind: table.mean(kind, LOG_LOSS, less=PLAIN) for kind in kinds if kind != PLAIN},
-        slices=[
-            SliceFigures(
-                one.by,
-                one.name,
-                one.rows,
-                table.ratio(number, LOG_LOSS, to=_ROWS, rows=one.rows),
-                table.ratio(number, ACCURACY, to=_ROWS, rows=one.rows),
-            )
-            for number, one in enumerate(parts)
-        ],
+        figures={kind: table.kind_figures(kind) | {CLASS_ERROR: table.gaps(kind, CLASS_ERROR)} for kind in kinds},
+        diagrams=_diagrams(answers.columns, kinds[final], answers.outcome),
         chance_ece=chance_error(kinds[final], seed=seed),
+        gains={kind: table.mean(kind, LOG_LOSS, less=PLAIN) for kind in kinds if kind != PLAIN},
+        slices=[table.slice_figures(number, part) for number, part in enumerate(parts)],
         swap=swap_consistency(answers, seed=seed, replicates=replicates),
     )
 
 
-def _table(kinds: Mapping[str, Array], parts: Sequence[Slice], answers: Answers) -> _Table:
-    """All that is resampled: each kind's metrics, and the last kind's within each slice (under its number)."""
+def assess_submission(predictions: Predictions, *, seed: int = SEED) -> Assessment | None:
+    """The metrics of a submission; None if the outcomes are not known, or for fewer than two rows."""
+    outcome = predictions.outcome
+    if outcome is None or len(outcome) < _FEW:
+        return None
     table = _Table()
-    outcome = answers.outcome
-    for kind, values in kinds.items():
-        for name, metric in MEANS.items():
-            table.add(kind, name, metric(values, outcome))
-        table.add(kind, TOP_ERROR, top_gaps(values, outcome))
-        table.add(kind, CLASS_ERROR, class_gaps(values, outcome) / len(answers.columns))
-    final = list(kinds.values())[-1]
-    loss, hit = losses(final, outcome), hits(final, outcome)
-    for number, one in enumerate(parts):
-        table.add(number, _ROWS, one.mask * 1.0)
-        table.add(number, LOG_LOSS, loss * one.mask)
-        table.add(number, ACCURACY, hit * one.mask)
-    return table
+    table.add_kind(SUBMITTED, predictions.logs, outcome)
+    table.resample(seed=seed, replicates=REPLICATES)
+    return Assessment(
+        rows=len(outcome),
+        final=SUBMITTED,
+        figures={SUBMITTED: table.kind_figures(SUBMITTED)},
+        diagrams=_diagrams(predictions.columns, predictions.logs, outcome),
+        chance_ece=chance_error(predictions.logs, seed=seed),
+    )
+
+
+def _diagrams(columns: Sequence[str], values: Array, outcome: Whole) -> dict[str, Sequence[Reliability]]:
+    """The reliability of the likeliest label, and of each label's own probability."""
+    own = {column: reliability(values, outcome, column=number) for number, column in enumerate(columns)}
+    return {LIKELIEST: reliability(values, outcome), **own}
+
+
+def greatest_losses(predictions: Predictions, *, most: int) -> list[tuple[int, float]]:
+    """The rows of the greatest loss, as (number, loss), the greatest first; of equals the earlier."""
+    import numpy as np
+
+    if predictions.outcome is None:
+        return []
+    loss = losses(predictions.logs, predictions.outcome)
+    order = np.argsort(-loss, kind="stable")[:most]
+    return [(int(number), float(loss[number])) for number in order]
 
 
 def swap_consistency(answers: Answers, *, seed: int = SEED, replicates: int = REPLICATES) -> dict[str, Estimate]:
-    """How far p(A | A first) is from p(A | B first), over the rows with both passes; empty where there are none.
+    """How far p(A | A first) is from p(A | B first), over the rows with both passes; empty if there are none.
 
     `apart`: the mean absolute difference of an exchanged column's probability; `first place`: the mean by which such a
-    column is likelier where it stands as its own name says than where it stands in the other's place, with the sign
-    of the first of each pair (above 0: the model likes the first place); `changed`: the share of rows whose likeliest
-    column differs.
+    column is likelier in the place of its own name than in the other's place, with the sign of the first of each pair
+    (above 0: the model likes the first place); `changed`: the share of rows whose likeliest column differs.
     """
     import numpy as np
 
@@ -209,27 +264,33 @@ def swap_consistency(answers: Answers, *, seed: int = SEED, replicates: int = RE
     difference = plain - swapped
     place = ((difference[:, ones] - difference[:, others]) / 2).mean(axis=1)
     changed = (plain.argmax(axis=1) != swapped.argmax(axis=1)).astype(float)
-    found = resample(np.stack([apart, place, changed], axis=1), seed=seed, replicates=replicates)
-    return {name: found.mean(number) for number, name in enumerate(("apart", "first place", "changed"))}
+    means = resample(np.stack([apart, place, changed], axis=1), seed=seed, replicates=replicates)
+    return {name: means.mean(number) for number, name in enumerate(("apart", "first place", "changed"))}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The second file's metrics less the first's, over the `rows` that both have; `left_out` are in one only."""
+    """How the second's answers differ from the first's, over the `rows` that both have; `left_out` are in one only.
+
+    `figures`: metric → the second's less the first's, paired; empty if outcomes are not known. `apart`: the mean
+    absolute difference of a label's probability; `changed`: the share of rows whose likeliest label differs.
+    """
 
     rows: int
     left_out: int
     figures: Mapping[str, Estimate]
+    apart: float
+    changed: float
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
         return {"rows": self.rows, "left_out": self.left_out, "figures": _json(self.figures)}
 
 
-def common_rows(members: Sequence[Answers]) -> list[Answers]:
+def common_rows(members: Sequence[_Rows]) -> list[_Rows]:
     """The rows that all members have, in the first one's order.
 
-    Raises DataError where they share none, or do not speak of the same columns and outcomes.
+    Raises DataError if they share none, or do not speak of the same columns and outcomes.
     """
     import numpy as np
 
@@ -238,32 +299,43 @@ def common_rows(members: Sequence[Answers]) -> list[Answers]:
     shared = [row_id for row_id in first.ids if all(row_id in place for place in places)]
     if not shared:
         raise DataError("the scores files share no row id; score the same labelled rows with both")
-    found = [
+    common = [
         one.take(np.array([place[row_id] for row_id in shared], dtype=np.int64))
         for one, place in zip(members, places, strict=True)
     ]
-    for one in found[1:]:
+
+    outcome = common[0].outcome
+    for one in common[1:]:
         if one.columns != first.columns:
             raise DataError(f"the scores files have other labels: {', '.join(first.columns)}; {', '.join(one.columns)}")
-        if (one.outcome != found[0].outcome).any():
-            raise DataError("the scores files disagree on what came true; score the same labelled rows with both")
-    return found
+        if outcome is not None and one.outcome is not None and (one.outcome != outcome).any():
+            raise DataError("the answers disagree on what came true; compare answers to the same labelled rows")
+    return common
 
 
 def difference(
-    first: tuple[Answers, Array], second: tuple[Answers, Array], *, seed: int = SEED, replicates: int = REPLICATES
+    first: Predictions, second: Predictions, *, seed: int = SEED, replicates: int = REPLICATES
 ) -> Difference:
-    """The paired differences of two files' answers ([N, K] of each file's rows), second less first."""
+    """The paired differences of two runs' answers, second less first. Raises DataError as `common_rows` does."""
     import numpy as np
 
-    one, other = common_rows([first[0], second[0]])
-    left, right = (values[_places(one.ids, whole.ids)] for whole, values in (first, second))
-    table = [metric(right, other.outcome) - metric(left, one.outcome) for metric in MEANS.values()]
-    found = resample(np.stack(table, axis=1), seed=seed, replicates=replicates)
-    estimates = {name: found.mean(number) for number, name in enumerate(MEANS)}
-    return Difference(len(one), len(first[0]) + len(second[0]) - 2 * len(one), estimates)
+    one, other = common_rows([first, second])
+    figures: dict[str, Estimate] = {}
+    if one.outcome is not None and other.outcome is not None:
+        table = [metric(other.logs, other.outcome) - metric(one.logs, one.outcome) for metric in MEANS.values()]
+        means = resample(np.stack(table, axis=1), seed=seed, replicates=replicates)
+        figures = {name: means.mean(number) for number, name in enumerate(MEANS)}
+    return Difference(
+        rows=len(one.ids),
+        left_out=len(first.ids) + len(second.ids) - 2 * len(one.ids),
+        figures=figures,
+        apart=float(np.abs(np.exp(one.logs) - np.exp(other.logs)).mean()),
+        changed=float((one.logs.argmax(axis=1) != other.logs.argmax(axis=1)).mean()),
+    )
 
 
-def _places(wanted: Sequence[str], ids: Sequence[str]) -> list[int]:
-    place = {row_id: number for number, row_id in enumerate(ids)}
-    return [place[row_id] for row_id in wanted]
+def difference_if_any(first: Predictions | None, second: Predictions | None) -> Difference | None:
+    """`difference`; None if one has no answers, they share no row, or have other labels."""
+    if first is None or second is None or first.columns != second.columns or not set(first.ids) & set(second.ids):
+        return None
+    return difference(first, second)

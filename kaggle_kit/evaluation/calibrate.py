@@ -1,4 +1,4 @@
-"""Calibration: how much surer or less sure a model should be, fitted on labelled rows, judged on rows it did not see.
+"""Calibration: how much surer or less sure a model should be, fitted on labelled rows, tested on rows it did not see.
 
 Three kinds, each a special case of the next: one temperature; a temperature and a bias for each label; both by prompt
 length, each length's pulled toward the fit of all rows by the worth of PULL_ROWS rows.
@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError
-from kaggle_kit.evaluation.answers import apply_bins, normalise
+from kaggle_kit.evaluation.answers import FOLDS, apply_bins, folds_of, normalise
 from kaggle_kit.evaluation.bootstrap import SEED, Estimate, mean_estimate, resample
 from kaggle_kit.evaluation.fit import Fit, Problem, Pull, minimise, orbits
-from kaggle_kit.evaluation.folds import FOLDS, folds_of
 from kaggle_kit.evaluation.metrics import losses
 from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.combine import Bin
@@ -50,7 +49,7 @@ PULL_ROWS = 250.0
 
 @dataclass(frozen=True)
 class Gain:
-    """The log loss of calibrated answers less that of others, each row judged by a fit that has not seen it.
+    """The log loss of calibrated answers less that of others, each row tested on a fit that has not seen it.
 
     `over_same`: than the same answers uncalibrated; `over_plain`: than one pass, uncalibrated. Below 0 is better.
     """
@@ -71,7 +70,7 @@ class Gain:
 class Calibrated:
     """A calibration: what is written for the runtime, and what it brings.
 
-    `bins` are for rows with as many passes as the file's have (`both`: two), `one_pass` for rows with one, where the
+    `bins` are for rows with as many passes as the file's have (`both`: two), `one_pass` for rows with one, if the
     two differ. `tried`: the gain of each kind that the rows allow; `refused`: why a kind was not tried.
     """
 
@@ -90,10 +89,10 @@ class Calibrated:
 
     def body(self, **more: Any) -> dict[str, Any]:
         """The object of calibration.json; `more` says where it comes from."""
-        found: dict[str, Any] = {"bins": [_bin_json(one) for one in self.bins]}
+        body: dict[str, Any] = {"bins": [_bin_json(one) for one in self.bins]}
         if self.one_pass:
-            found["one_pass_bins"] = [_bin_json(one) for one in self.one_pass]
-        return found | {"fitted": {**self.gain.to_json(), **more}}
+            body["one_pass_bins"] = [_bin_json(one) for one in self.one_pass]
+        return body | {"fitted": {**self.gain.to_json(), **more}}
 
 
 def write_calibration(path: Path, body: Mapping[str, Any]) -> None:
@@ -119,18 +118,18 @@ def fit_bins(
     if len(limits) == 1:
         return (_bin(whole.fit_of(point), limits[0], columns),)
     place = np.searchsorted(limits, tokens, side="left")
-    found = []
+    bins = []
     for number, limit in enumerate(limits):
         own = place == number
         part = Problem(values[own], outcome[own], pairs=pairs, biased=True)
         part.pull = Pull(point, part.slope(point)[1], PULL_ROWS)
-        found.append(_bin(part.fit_of(minimise(part)), limit, columns))
-    return tuple(found)
+        bins.append(_bin(part.fit_of(minimise(part)), limit, columns))
+    return tuple(bins)
 
 
-def _bin(found: Fit, limit: float, columns: Sequence[str]) -> Bin:
-    bias = {column: float(value) for column, value in zip(columns, found.bias, strict=True)}
-    return Bin(limit, found.temperature, bias)
+def _bin(fit: Fit, limit: float, columns: Sequence[str]) -> Bin:
+    bias = {column: float(value) for column, value in zip(columns, fit.bias, strict=True)}
+    return Bin(limit, fit.temperature, bias)
 
 
 def length_limits(tokens: Whole) -> list[float]:
@@ -147,8 +146,8 @@ def length_limits(tokens: Whole) -> list[float]:
 def calibrate(answers: Answers, *, kind: str = AUTO, seed: int = SEED) -> Calibrated:
     """Fit a calibration on the rows that a model answered, and say what it brings on rows that no fit saw.
 
-    "auto" takes the simplest kind, and a richer one only where its gain over the simpler is beyond noise. Raises
-    DataError where there are too few rows.
+    "auto" takes the simplest kind, and a richer one only if its gain over the simpler is beyond noise. Raises
+    DataError if there are too few rows.
     """
     import numpy as np
 
@@ -158,9 +157,9 @@ def calibrate(answers: Answers, *, kind: str = AUTO, seed: int = SEED) -> Calibr
     wanted = KINDS if kind == AUTO else (kind,)
     if all(one in refused for one in wanted):
         raise DataError(f"{refused[wanted[0]]}; score more rows with `kit eval`")
-    judged = {one: cross_fitted(used, one, seed=seed) for one in wanted if one not in refused}
-    chosen = _simplest(judged, used.outcome, seed=seed)
-    gains = {one: _gain(used, one, found, seed=seed) for one, found in judged.items()}
+    unseen = {one: cross_fitted(used, one, seed=seed) for one in wanted if one not in refused}
+    chosen = _simplest(unseen, used.outcome, seed=seed)
+    gains = {one: _gain(used, one, values, seed=seed) for one, values in unseen.items()}
     return Calibrated(
         kind=chosen,
         both=both,
@@ -172,11 +171,11 @@ def calibrate(answers: Answers, *, kind: str = AUTO, seed: int = SEED) -> Calibr
     )
 
 
-def _simplest(judged: Mapping[str, Array], outcome: Whole, *, seed: int) -> str:
+def _simplest(unseen: Mapping[str, Array], outcome: Whole, *, seed: int) -> str:
     """The first kind, or a later one that is better than it beyond noise."""
-    chosen, *richer = judged
+    chosen, *richer = unseen
     for kind in richer:
-        gain = losses(judged[kind], outcome) - losses(judged[chosen], outcome)
+        gain = losses(unseen[kind], outcome) - losses(unseen[chosen], outcome)
         if mean_estimate(gain, seed=seed).high < 0:
             chosen = kind
     return chosen
@@ -218,12 +217,12 @@ def cross_fitted(answers: Answers, kind: str, *, seed: int, folds: int = FOLDS) 
     import numpy as np
 
     values = answers.averaged
-    found = np.empty_like(values)
-    for seen, judged in folds_of(answers, seed=seed, folds=folds):
+    calibrated = np.empty_like(values)
+    for seen, tested in folds_of(answers, seed=seed, folds=folds):
         part = answers.take(seen)
         bins = _fit(part, kind, values[seen])
-        found[judged] = apply_bins(bins, values[judged], tokens=answers.tokens[judged], columns=answers.columns)
-    return found
+        calibrated[tested] = apply_bins(bins, values[tested], tokens=answers.tokens[tested], columns=answers.columns)
+    return calibrated
 
 
 def _gain(answers: Answers, kind: str, calibrated: Array, *, seed: int) -> Gain:
@@ -231,5 +230,5 @@ def _gain(answers: Answers, kind: str, calibrated: Array, *, seed: int) -> Gain:
 
     loss = losses(calibrated, answers.outcome)
     same, plain = losses(answers.averaged, answers.outcome), losses(answers.plain, answers.outcome)
-    found = resample(np.stack([loss, loss - same, loss - plain], axis=1), seed=seed)
-    return Gain(kind, len(answers), loss=found.mean(0), over_same=found.mean(1), over_plain=found.mean(2))
+    means = resample(np.stack([loss, loss - same, loss - plain], axis=1), seed=seed)
+    return Gain(kind, len(answers), loss=means.mean(0), over_same=means.mean(1), over_plain=means.mean(2))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kaggle_kit.evaluation.assess import SliceFigures
     from kaggle_kit.evaluation.metrics import Reliability
-    from kaggle_kit.evaluation.run_facts import Lengths
+    from kaggle_kit.evaluation.run import Lengths
 
 _HEIGHT = 210.0
 _WINDOWS = 60
@@ -35,7 +35,7 @@ def seconds_text(value: float) -> str:
 
 
 def stage_chart(stages: Sequence[Mapping[str, float]]) -> Markup | None:
-    """Seconds by stage, one bar for each run; None where no stage is known."""
+    """Seconds by stage, one bar for each run; None if no stage is known."""
     names = list(dict.fromkeys(name for one in stages for name in one))
     if not names:
         return None
@@ -78,7 +78,7 @@ def rates(points: Sequence[tuple[float, int]], *, stages: Mapping[str, float]) -
 
 
 def rate_chart(series: Sequence[Sequence[tuple[float, float]]]) -> Markup | None:
-    """Prompt tokens per second since scoring began, one line for each run; None where none is known."""
+    """Prompt tokens per second since scoring began, one line for each run; None if none is known."""
     known = [corners for corners in series if corners]
     if not known:
         return None
@@ -105,7 +105,7 @@ def rate_chart(series: Sequence[Sequence[tuple[float, float]]]) -> Markup | None
 def length_chart(lengths: Lengths) -> Markup | None:
     """How many prompts have how many tokens uncut, those that are cut in a colour of their own, and the budget.
 
-    The last bar holds all longer ones. None where no model answered.
+    The last bar holds all longer ones. None if no model answered.
     """
     import numpy as np
 
@@ -145,7 +145,7 @@ def length_chart(lengths: Lengths) -> Markup | None:
 
 
 def reliability_chart(series: Sequence[Sequence[Reliability]], name: str) -> Markup:
-    """The share that came true over the probability that was given; a dot's size tells its rows."""
+    """The share that came true over the probability that was given; a dot's size shows its rows."""
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
     frame = svg.plot(
         width=svg.WIDTH,
@@ -169,7 +169,7 @@ def reliability_chart(series: Sequence[Sequence[Reliability]], name: str) -> Mar
 
 
 def mass_chart(masses: Sequence[float]) -> Markup | None:
-    """How many rows have how much label mass; None where none has any."""
+    """How many rows have how much label mass; None if none has any."""
     import numpy as np
 
     if not len(masses):

@@ -7,14 +7,12 @@ KL is KL(reference || quantised), the sum over the labels of p_ref · ln(p_ref /
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError, RunError
+from kaggle_kit.evaluation.answers import length_masks
 from kaggle_kit.evaluation.bootstrap import Estimate, mean_estimate
-from kaggle_kit.evaluation.metrics import losses
-from kaggle_kit.evaluation.slices import LENGTHS
-from kaggle_kit.evaluation.solution import outcome_of
+from kaggle_kit.evaluation.metrics import losses, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +50,7 @@ class Pairs:
 class Figures:
     """Of some rows: KL and its quantiles, decisions that changed, log loss of both and its paired difference.
 
-    The log losses are None where no outcome is known.
+    The log losses are None if no outcome is known.
     """
 
     name: str
@@ -111,7 +109,7 @@ def pair(
 ) -> Pairs:
     """The rows that both models answered in the plain pass; `records` are the table's rows, in the order of the ids.
 
-    Raises DataError where they read a row as prompts of different lengths (their tokenizers differ), RunError where no
+    Raises DataError if they read a row as prompts of different lengths (their tokenizers differ), RunError if no
     row is answered by both.
     """
     import numpy as np
@@ -145,10 +143,7 @@ def compare(pairs: Pairs) -> Comparison:
     """The figures of `pairs`; lengths that no row has are left out."""
     import numpy as np
 
-    place = np.searchsorted(LENGTHS, pairs.tokens, side="left")
-    names = [f"up to {LENGTHS[0]:,}", *(f"{low + 1:,} to {high:,}" for low, high in pairwise(LENGTHS))]
-    names.append(f"above {LENGTHS[-1]:,}")
-    parts = [_figures(name, pairs, place == k) for k, name in enumerate(names) if (place == k).any()]
+    parts = [_figures(name, pairs, mask) for name, mask in length_masks(pairs.tokens).items() if mask.any()]
     return Comparison(_figures("all", pairs, np.full(len(pairs), True)), parts, pairs.masses, pairs.left_out)
 
 
@@ -211,7 +206,7 @@ class Proof:
 
 
 def proof_of(scored: Scored) -> Proof:
-    """What a run over a few rows proves. Raises RunError where the engine failed on a row, or saw none."""
+    """What a run over a few rows proves. Raises RunError if the engine failed on a row, or saw none."""
     seen = [entry for entry in scored.plain.values() if entry.tokens]
     failed = next((entry for entry in seen if entry.log_probabilities is None), None)
     if failed is not None:

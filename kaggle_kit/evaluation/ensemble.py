@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError
-from kaggle_kit.evaluation.answers import apply_bins, normalise
+from kaggle_kit.evaluation.answers import apply_bins, folds_of, normalise
 from kaggle_kit.evaluation.assess import common_rows
 from kaggle_kit.evaluation.bootstrap import SEED, Estimate, mean_estimate
 from kaggle_kit.evaluation.calibrate import TEMPERATURE, fit_bins
-from kaggle_kit.evaluation.folds import folds_of
+from kaggle_kit.evaluation.fit import best_weights, mix
 from kaggle_kit.evaluation.metrics import losses
-from kaggle_kit.evaluation.mixture import best_weights, mix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +81,7 @@ class Ensemble:
 
     `loss` is cross-fitted: each row by weights that did not see it; `over_best`: less that of the best member alone.
     `correlation` [M][M]: of the members' errors (1 or 0, less the probability) over all rows and labels: what two
-    members get wrong together, averaging does not mend.
+    members get wrong together, averaging does not fix.
     """
 
     rows: int
@@ -120,7 +119,7 @@ def weigh(members: Sequence[Member], *, calibrate: bool = False, seed: int = SEE
     """Weigh two members or more by their log loss over the rows that all have.
 
     With `calibrate` each member gets a temperature of its own, cross-fitted with the weights; else the calibration that
-    it brings. Raises DataError where the files do not fit together or the rows are too few.
+    it brings. Raises DataError if the files do not fit together or the rows are too few.
     """
     import numpy as np
 
@@ -138,8 +137,8 @@ def weigh(members: Sequence[Member], *, calibrate: bool = False, seed: int = SEE
     fitted = _CrossFit(answers, [one.calibration for one in members], calibrate=calibrate, seed=seed)
     outcome = answers[0].outcome
     everyone = list(range(len(members)))
-    together, found = fitted.losses(everyone)
-    alone = [losses(one, outcome) for one in fitted.judged]
+    together, weights_by_fold = fitted.losses(everyone)
+    alone = [losses(one, outcome) for one in fitted.unseen]
     best = int(np.argmin([one.mean() for one in alone]))
     weights = best_weights(fitted.all_rows, outcome)
     return Ensemble(
@@ -148,7 +147,7 @@ def weigh(members: Sequence[Member], *, calibrate: bool = False, seed: int = SEE
             Share(
                 name=member.name,
                 weight=float(weights[m]),
-                spread=(float(found[:, m].min()), float(found[:, m].max())),
+                spread=(float(weights_by_fold[:, m].min()), float(weights_by_fold[:, m].max())),
                 loss=mean_estimate(alone[m], seed=seed),
                 gain=mean_estimate(together - fitted.losses([k for k in everyone if k != m])[0], seed=seed),
                 minutes=member.minutes,
@@ -158,12 +157,12 @@ def weigh(members: Sequence[Member], *, calibrate: bool = False, seed: int = SEE
         loss=mean_estimate(together, seed=seed),
         over_best=mean_estimate(together - alone[best], seed=seed),
         best=members[best].name,
-        correlation=_correlation(fitted.judged, outcome),
+        correlation=_correlation(fitted.unseen, outcome),
     )
 
 
 class _CrossFit:
-    """The members' answers [M, N, K]: `judged` by fits on other folds, `all_rows` by fits on all rows."""
+    """The members' answers [M, N, K]: `unseen` by fits on other folds, `all_rows` by fits on all rows."""
 
     def __init__(
         self, answers: Sequence[Answers], calibrations: Sequence[Calibration | None], *, calibrate: bool, seed: int
@@ -180,10 +179,10 @@ class _CrossFit:
         ]
         everything = np.arange(len(self._outcome))
         self.all_rows = self._of(everything, seen=everything)
-        self._parts = [(self._of(seen, seen=seen), self._of(judged, seen=seen)) for seen, judged in self._folds]
-        self.judged = np.empty_like(self.all_rows)
-        for (_, judged), (_, values) in zip(self._folds, self._parts, strict=True):
-            self.judged[:, judged] = values
+        self._parts = [(self._of(seen, seen=seen), self._of(unseen, seen=seen)) for seen, unseen in self._folds]
+        self.unseen = np.empty_like(self.all_rows)
+        for (_, unseen), (_, values) in zip(self._folds, self._parts, strict=True):
+            self.unseen[:, unseen] = values
 
     def _of(self, rows: Whole, *, seen: Whole) -> Array:
         """[M, rows, K]: the members' answers for `rows`, by a fit on `seen` where they are calibrated here."""
@@ -197,16 +196,16 @@ class _CrossFit:
         """[N]: each row's loss by the chosen members, weighed on the other folds; [folds, members]: these weights."""
         import numpy as np
 
-        found = np.empty(len(self._outcome))
+        loss = np.empty(len(self._outcome))
         weights = []
-        for (seen, judged), (before, values) in zip(self._folds, self._parts, strict=True):
+        for (seen, unseen), (before, values) in zip(self._folds, self._parts, strict=True):
             weights.append(best_weights(before[list(chosen)], self._outcome[seen]))
-            found[judged] = losses(mix(values[list(chosen)], weights[-1]), self._outcome[judged])
-        return found, np.stack(weights)
+            loss[unseen] = losses(mix(values[list(chosen)], weights[-1]), self._outcome[unseen])
+        return loss, np.stack(weights)
 
 
-def _tempered(answers: Answers, seen: Whole, judged: Whole) -> Array:
-    """The answers of `judged` at the temperature that is best for `seen`."""
+def _tempered(answers: Answers, seen: Whole, rows: Whole) -> Array:
+    """The answers of `rows` at the temperature that is best for `seen`."""
     values = normalise(answers.averaged)
     bins = fit_bins(
         TEMPERATURE,
@@ -216,7 +215,7 @@ def _tempered(answers: Answers, seen: Whole, judged: Whole) -> Array:
         columns=answers.columns,
         pairs=answers.pairs,
     )
-    return apply_bins(bins, values[judged], tokens=answers.tokens[judged], columns=answers.columns)
+    return apply_bins(bins, values[rows], tokens=answers.tokens[rows], columns=answers.columns)
 
 
 def _correlation(members: Array, outcome: Whole) -> tuple[tuple[float, ...], ...]:

@@ -14,18 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import __version__
 from kaggle_kit.errors import DataError
+from kaggle_kit.evaluation.metrics import outcome_of
 from kaggle_kit.evaluation.score_file import Scored, Scoring, score_records, state_folder
 from kaggle_kit.evaluation.scores import FORMAT, LOGP, WORST_ROWS, Scores, make_scores, write_scores
-from kaggle_kit.evaluation.solution import outcome_of
 from kaggle_kit.evaluation.tables import read_table
-from kaggle_kit.evaluation.text_facts import text_facts
+from kaggle_kit.evaluation.texts import PromptMaker, text_facts
 from kaggle_kit.files import sha256_file
 from kaggle_kit.runtime.combine import CALIBRATION, read_calibration
-from kaggle_kit.runtime.gpus import find_gpus
 from kaggle_kit.runtime.journal import PLAIN, SWAPPED, Entry
+from kaggle_kit.runtime.machine import find_gpus
 from kaggle_kit.runtime.manifest import MANIFEST
-from kaggle_kit.runtime.prepare import open_prompt
-from kaggle_kit.runtime.prompts import TURN_SEPARATOR, PromptBuilder, clean, escape_special
 from kaggle_kit.runtime.rows import read_rows
 
 if TYPE_CHECKING:
@@ -70,26 +68,26 @@ def evaluate(
     """Score the labelled rows of `source` into the scores file `out`, and return it.
 
     What is scored so far stands in the folder `OUT.kit`; a call that finds it goes on from there, and removes it when
-    `out` is whole. Raises DataError where the table does not fit the task or a row has not one outcome, RunError
-    where the worker failed.
+    `out` is whole. Raises DataError if the table does not fit the task or a row has not one outcome, RunError
+    if the worker failed.
     """
     records = read_table(source)[:rows]
     columns = list(scoring.task.labels)
     # Before hours of scoring, not after.
-    found = _outcomes(records, columns, id_column or "id", source)
+    outcomes = _outcomes(records, columns, id_column or "id", source)
     state = state_folder(out)
     scored = score_records(
         records, source=source, state=state, scoring=scoring, id_column=id_column, on_event=line.show
     )
     facts = _facts(source, scored, scoring, names) | {"throughput": line.points}
-    scores = make_scores(_Lines(scored, scoring, dict(zip(scored.ids, found, strict=True))).all(), facts)
+    scores = make_scores(_Lines(scored, scoring, dict(zip(scored.ids, outcomes, strict=True))).all(), facts)
     write_scores(out, scores)
     shutil.rmtree(state, ignore_errors=True)
     return scores
 
 
 def _outcomes(records: Sequence[Mapping[str, Any]], columns: Sequence[str], id_column: str, source: Path) -> list[str]:
-    """Each row's outcome. Raises DataError where a label's column is missing or a row has not one outcome."""
+    """Each row's outcome. Raises DataError if a label's column is missing or a row has not one outcome."""
     if lacking := [column for column in columns if records and column not in records[0]]:
         raise DataError(
             f"{source} has no column {lacking[0]!r}: labelled rows say with a 1 which of {', '.join(columns)} came true"
@@ -110,8 +108,7 @@ class _Lines:
 
     def __post_init__(self) -> None:
         task = self.scoring.task
-        template, self._tokenizer, _ = open_prompt(task, self.scoring.model)
-        self._builder = PromptBuilder(template, task.fields, self.scoring.token_budget, self._tokenizer)
+        self._prompts = PromptMaker(task, self.scoring.model, self.scoring.token_budget)
         read = read_rows(
             self.scored.test,
             id_column=self.scored.id_column,
@@ -152,7 +149,7 @@ class _Lines:
             "turns": facts.turns,
             "script": facts.script,
             "characters": facts.characters,
-            "whole_tokens": self._whole_tokens(row) if entry.cut else entry.tokens,
+            "whole_tokens": self._prompts.whole_tokens(row.turns) if entry.cut else entry.tokens,
             "prompt": None,
         }
 
@@ -172,27 +169,17 @@ class _Lines:
             "problem": entry.problem,
         }
 
-    def _turns(self, row: Row) -> dict[str, list[str]]:
-        special = self._tokenizer.special
-        return {name: [clean(escape_special(turn, special)) for turn in turns] for name, turns in row.turns.items()}
-
-    def _whole_tokens(self, row: Row) -> int:
-        text = self._builder.template.fill(
-            {name: TURN_SEPARATOR.join(turns) for name, turns in self._turns(row).items()}
-        )
-        return len(self._tokenizer.encode(text))
-
     def _prompt(self, row_id: str) -> str:
         """The text that the model got."""
-        [prompt] = self._builder.build([self._turns(self._rows[row_id])])
-        return prompt.text(self._builder.template)
+        [prompt] = self._prompts.prompts([self._rows[row_id].turns])
+        return self._prompts.text(prompt)
 
 
 def _facts(source: Path, scored: Scored, scoring: Scoring, names: Names) -> dict[str, Any]:
     task = scoring.task
     calibration = read_calibration(scoring.model, columns=list(task.labels))
     carried = (scoring.model / CALIBRATION).read_text(encoding="utf-8") if calibration else "null"
-    version = ".".join(map(str, scoring.vllm_version))
+    version = ".".join(map(str, scoring.setup.version))
     return {
         "format": FORMAT,
         "made": f"{dt.datetime.now(tz=dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
@@ -202,8 +189,8 @@ def _facts(source: Path, scored: Scored, scoring: Scoring, names: Names) -> dict
         "notebook": names.notebook,
         "model": names.model,
         "target": names.target,
-        "engine": scoring.engine,
-        "engine_options": dict(scoring.engine_options),
+        "engine": scoring.setup.engine,
+        "engine_options": dict(scoring.setup.options),
         "token_budget": scoring.token_budget,
         "passes": list(PASSES if scoring.swapped else PASSES[:1]),
         "calibration": json.loads(carried),

@@ -1,14 +1,20 @@
-"""One temperature and the labels' biases, fitted by log loss.
+"""What is fitted by log loss: one temperature and the labels' biases of a model, or the weights of several models.
 
-The answer's scores are s · ln p + b: s is 1 / temperature. The loss is convex in s and b together, so that Newton's
-method finds its one minimum in a few steps, and nothing of scipy is needed. Columns that a swapped pass exchanges
-share a bias: what is fitted treats them alike by construction.
+The answer's scores are linear in what is fitted, and so the loss is convex: Newton's method finds its one minimum in a
+few steps, and nothing of scipy is needed.
+
+Of one model they are s · ln p + b, where s is 1 / temperature; columns that a swapped pass exchanges share a bias, so
+that what is fitted treats them alike. Of several models they are the weighted sum of ln p, as the runtime averages
+them; weights are 0 or more and sum to 1. A member whose weight would fall below 0 is dropped, and comes back if its
+weight would help.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from kaggle_kit.evaluation.answers import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +30,32 @@ LEAST_SCALE, MOST_SCALE = 0.05, 20.0
 _STEPS = 200
 _ENOUGH = 1e-13
 """Nats: what a further step would gain."""
+_WEIGHT_STEPS = 500
+_ENOUGH_FOR_WEIGHTS = 1e-12
+_HALVINGS = 40
+
+
+def _mean_loss(design: Array, true: Array, point: Array) -> float:
+    """The mean log loss of the scores `design` [N, K, P] · `point` [P]; `true` [N, P] is `design` of what came true."""
+    import numpy as np
+
+    scores = design @ point
+    top = scores.max(axis=1)
+    logs = top + np.log(np.exp(scores - top[:, None]).sum(axis=1))
+    return float(np.mean(logs - true @ point))
+
+
+def _mean_slope(design: Array, true: Array, point: Array) -> tuple[Array, Array]:
+    """The gradient [P] and the curvature [P, P] of `_mean_loss`."""
+    import numpy as np
+
+    scores = design @ point
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares = odds / odds.sum(axis=1, keepdims=True)
+    mean = np.einsum("nk,nkp->np", shares, design)
+    spread = design - mean[:, None, :]
+    curvature = np.einsum("nk,nkp,nkq->pq", shares, spread, spread, optimize=True) / len(shares)
+    return (mean - true).mean(axis=0), curvature
 
 
 @dataclass(frozen=True)
@@ -82,28 +114,15 @@ class Problem:
 
     def loss(self, point: Array) -> float:
         """The mean log loss, and what the pull adds."""
-        import numpy as np
-
-        scores = self._design @ point
-        top = scores.max(axis=1)
-        logs = top + np.log(np.exp(scores - top[:, None]).sum(axis=1))
-        found = float(np.mean(logs - self._true @ point))
+        loss = _mean_loss(self._design, self._true, point)
         if self.pull is None:
-            return found
+            return loss
         away = point - self.pull.to
-        return found + self._pull_weight() * 0.5 * float(away @ self.pull.curvature @ away)
+        return loss + self._pull_weight() * 0.5 * float(away @ self.pull.curvature @ away)
 
     def slope(self, point: Array) -> tuple[Array, Array]:
         """The gradient and the curvature of `loss`."""
-        import numpy as np
-
-        scores = self._design @ point
-        odds = np.exp(scores - scores.max(axis=1, keepdims=True))
-        shares = odds / odds.sum(axis=1, keepdims=True)
-        mean = np.einsum("nk,nkp->np", shares, self._design)
-        gradient = (mean - self._true).mean(axis=0)
-        spread = self._design - mean[:, None, :]
-        curvature = np.einsum("nk,nkp,nkq->pq", shares, spread, spread, optimize=True) / len(shares)
+        gradient, curvature = _mean_slope(self._design, self._true, point)
         if self.pull is not None:
             gradient = gradient + self._pull_weight() * self.pull.curvature @ (point - self.pull.to)
             curvature = curvature + self._pull_weight() * self.pull.curvature
@@ -133,14 +152,14 @@ def minimise(problem: Problem) -> Array:
             step[free] = -np.linalg.lstsq(block, gradient[free], rcond=None)[0]
         if -float(gradient @ step) < _ENOUGH:
             break
-        for halvings in range(40):
+        for halvings in range(_HALVINGS):
             tried = point + step * 0.5**halvings
             tried[0] = min(max(tried[0], LEAST_SCALE), MOST_SCALE)
-            if (found := problem.loss(tried)) < loss:
+            if (less := problem.loss(tried)) < loss:
                 break
         else:
             break
-        point, loss = tried, found
+        point, loss = tried, less
     return point
 
 
@@ -148,3 +167,70 @@ def fit(values: Array, outcome: Whole, *, pairs: Sequence[tuple[int, int]] = (),
     """The temperature, and with `biased` the biases, that give [N, K] log-probabilities the least log loss."""
     problem = Problem(values, outcome, pairs=pairs, biased=biased)
     return problem.fit_of(minimise(problem))
+
+
+def mix(members: Array, weights: Array) -> Array:
+    """[N, K]: the weighted mean in log space of `members` [M, N, K]; `weights` [M] sum to 1."""
+    import numpy as np
+
+    return normalise(np.tensordot(weights, members, axes=1))
+
+
+def best_weights(members: Array, outcome: Whole) -> Array:
+    """[M]: the weights with the least mean log loss of `members` [M, N, K] against `outcome` [N]."""
+    import numpy as np
+
+    count, rows = members.shape[:2]
+    design = np.moveaxis(members, 0, -1)
+    true = design[np.arange(rows), outcome]
+    weights = np.full(count, 1 / count)
+    used = np.ones(count, dtype=bool)
+    for _ in range(_WEIGHT_STEPS):
+        gradient, curvature = _mean_slope(design, true, weights)
+        step = _weight_step(gradient, curvature, used)
+        if -float(gradient @ step) < _ENOUGH_FOR_WEIGHTS:
+            # Of those that are left out, one whose slope is below the common one would help.
+            common = float(gradient[used].mean())
+            waiting = np.where(used, np.inf, gradient - common)
+            best = int(waiting.argmin())
+            if waiting[best] > -1e-9:
+                break
+            used[best] = True
+            continue
+        moved = _next_weights(design, true, weights, step)
+        if moved is None:
+            break
+        weights = moved
+        used &= weights > 0
+    return np.asarray(weights / weights.sum())
+
+
+def _weight_step(gradient: Array, curvature: Array, used: NDArray[np.bool_]) -> Array:
+    """Newton's step of the members in use, along which the weights' sum stays."""
+    import numpy as np
+
+    place = np.flatnonzero(used)
+    size = len(place)
+    system = np.zeros((size + 1, size + 1))
+    system[:size, :size] = curvature[np.ix_(place, place)] + 1e-10 * np.eye(size)
+    system[:size, size] = system[size, :size] = 1
+    solved = np.linalg.lstsq(system, np.append(-gradient[place], 0.0), rcond=None)[0]
+    step = np.zeros(len(gradient))
+    step[place] = solved[:size]
+    return step
+
+
+def _next_weights(design: Array, true: Array, weights: Array, step: Array) -> Array | None:
+    """The weights after as much of the step as keeps them above 0 and makes the loss less; None if none does."""
+    import numpy as np
+
+    falling = step < 0
+    far = float(np.min(weights[falling] / -step[falling], initial=1.0))
+    before = _mean_loss(design, true, weights)
+    for halvings in range(_HALVINGS):
+        tried = weights + step * far * 0.5**halvings
+        tried[tried < 1e-12] = 0.0
+        tried /= tried.sum()
+        if _mean_loss(design, true, tried) < before:
+            return tried
+    return None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import __version__
 from kaggle_kit.evaluation import charts
-from kaggle_kit.evaluation.judged import apart
+from kaggle_kit.evaluation.assess import difference_if_any
 from kaggle_kit.visible import LONGEST
 from kaggle_kit.visible import visible as made_visible
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     import jinja2
 
+    from kaggle_kit.evaluation.assess import SliceFigures
     from kaggle_kit.evaluation.bootstrap import Estimate
-    from kaggle_kit.evaluation.run_facts import Run
+    from kaggle_kit.evaluation.run import Run
 
 _HERE = Path(__file__).parent
 _MOST_PROMPT = 6000
@@ -31,11 +32,11 @@ _MOST_NAME, _MOST_OUTCOME = 200, 500
 
 def report_page(run: Run) -> str:
     """The page of one run."""
-    judged = run.judged
+    assessment = run.assessment
     context = {
         "title": f"{run.name}: {run.kind}",
         "run": _shortened(run),
-        "judged": judged,
+        "assessment": assessment,
         "charts": {
             "stages": charts.stage_chart([run.stages]),
             "rate": charts.rate_chart([charts.rates(run.throughput, stages=run.stages)]),
@@ -43,7 +44,7 @@ def report_page(run: Run) -> str:
             "mass": charts.mass_chart(run.masses),
             "reliability": {
                 name: charts.reliability_chart([bins], name)
-                for name, bins in (judged.diagrams if judged else {}).items()
+                for name, bins in (assessment.diagrams if assessment else {}).items()
             },
             "slices": _slices(run),
         },
@@ -55,17 +56,17 @@ def report_page(run: Run) -> str:
 def compare_page(first: Run, second: Run) -> str:
     """The page of two runs side by side; differences are the second less the first.
 
-    Raises DataError where they disagree on what came true.
+    Raises DataError if they disagree on what came true.
     """
     runs = (first, second)
-    found = apart(first.predictions, second.predictions) if first.predictions and second.predictions else None
+    difference = difference_if_any(first.predictions, second.predictions)
     context = {
         "title": f"{first.name} and {second.name}",
         "runs": [_shortened(run) for run in runs],
         "names": _names(runs),
-        "counts": [f"{run.judged.rows:,} rows" if run.judged else "" for run in runs],
-        "metrics": _metrics(runs, found.figures if found else {}),
-        "apart": found,
+        "counts": [f"{run.assessment.rows:,} rows" if run.assessment else "" for run in runs],
+        "metrics": _metrics(runs, difference.figures if difference else {}),
+        "difference": difference,
         "differing": differing(first, second),
         "figures": _figures(runs),
         "charts": {
@@ -85,13 +86,13 @@ def differing(first: Run, second: Run) -> list[tuple[str, str, str]]:
 
 
 def _slices(run: Run) -> dict[str, Any]:
-    if run.judged is None:
+    if run.assessment is None:
         return {}
-    middle = run.judged.figures[run.judged.final]["log loss"].value
-    kinds = dict.fromkeys(one.by for one in run.judged.slices)
-    return {
-        kind: charts.slice_chart([one for one in run.judged.slices if one.by == kind], middle=middle) for kind in kinds
-    }
+    middle = run.assessment.figures[run.assessment.final]["log loss"].value
+    slices: dict[str, list[SliceFigures]] = {}
+    for one in run.assessment.slices:
+        slices.setdefault(one.by, []).append(one)
+    return {kind: charts.slice_chart(parts, middle=middle) for kind, parts in slices.items()}
 
 
 def _length_caption(run: Run) -> str:
@@ -117,7 +118,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 def _metrics(
     runs: Sequence[Run], less: Mapping[str, Estimate]
 ) -> list[tuple[str, Estimate | None, Estimate | None, Estimate | None]]:
-    left, right = (dict(run.judged.figures[run.judged.final]) if run.judged else {} for run in runs)
+    left, right = (dict(run.assessment.figures[run.assessment.final]) if run.assessment else {} for run in runs)
     return [(name, left.get(name), right.get(name), less.get(name)) for name in dict.fromkeys([*left, *right])]
 
 
@@ -128,7 +129,7 @@ def _figures(runs: Sequence[Run]) -> list[tuple[str, tuple[str, str], tuple[str,
 
 
 def _reliability(runs: Sequence[Run]) -> dict[str, Any]:
-    known = [run.judged.diagrams if run.judged else {} for run in runs]
+    known = [run.assessment.diagrams if run.assessment else {} for run in runs]
     return {
         name: charts.reliability_chart([one.get(name, ()) for one in known], name) for name in {**known[0], **known[1]}
     }

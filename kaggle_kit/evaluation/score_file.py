@@ -15,22 +15,21 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import DataError, RunError
 from kaggle_kit.evaluation.tables import check_ending, dump_csv, read_table, write_table
 from kaggle_kit.files import write_atomic
+from kaggle_kit.runtime.checkpoint import read_checkpoint
 from kaggle_kit.runtime.combine import answers, read_calibration
-from kaggle_kit.runtime.engine_plan import model_facts, plan_engine
-from kaggle_kit.runtime.figures import figures
-from kaggle_kit.runtime.job import Job
 from kaggle_kit.runtime.journal import SWAPPED, Entry
 from kaggle_kit.runtime.launch import launch_plain
 from kaggle_kit.runtime.prompts import clean
-from kaggle_kit.runtime.run_job import read_entries, run_job
+from kaggle_kit.runtime.record import count_rows
+from kaggle_kit.runtime.supervisor import read_entries, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from kaggle_kit.runtime.engine_plan import Gpu
+    from kaggle_kit.runtime.engine_plan import EngineSetup
+    from kaggle_kit.runtime.job import Task
     from kaggle_kit.runtime.launch import Launch
-    from kaggle_kit.runtime.task import Task
 
 ROW = "row"
 """The id column of a table that has none: the row's number, from 0 on."""
@@ -43,17 +42,9 @@ class Scoring:
     task: Task
     model: Path
     python: Path
-    engine: str
-    vllm_version: tuple[int, int, int]
+    setup: EngineSetup
     token_budget: int
-    engine_options: Mapping[str, Any]
-    environment: Mapping[str, str]
     swapped: bool = True
-    rates: Mapping[str, float] = field(default_factory=dict)
-    """Measured 4-bit kernels, in prompt tokens a second, and one by name, as the notebook has them."""
-    kernel: str | None = None
-    gpus: Sequence[Gpu] = ()
-    """The cards that the engine will find; none for its build for CPUs."""
     launch: Launch = launch_plain
     seal: str = "none"
     """What `launch` seals the worker with, and what that leaves open."""
@@ -81,8 +72,9 @@ class Scored:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """The run's figures: see `runtime.figures`."""
-        return {**figures(self.ids, self.plain, self.swapped), "seconds": self.seconds, "stages": dict(self.stages)}
+        """The run's figures: `runtime.record.Counts`, and times in seconds."""
+        counts = count_rows(self.ids, self.plain, self.swapped)
+        return {**counts.to_json(), "seconds": self.seconds, "stages": dict(self.stages)}
 
 
 def state_folder(out: Path) -> Path:
@@ -136,28 +128,15 @@ def score_records(
     # Its name is a part of the journal's configuration: other rows of the same size are never taken for these.
     test = state / f"rows-{hashlib.sha256(text.encode()).hexdigest()[:12]}.csv"
     write_atomic(test, text)
-    plan = plan_engine(
-        gpus=scoring.gpus,
-        model=model_facts(model),
-        longest=scoring.token_budget,
-        mean_tokens=scoring.token_budget,
-        vllm_version=scoring.vllm_version,
-        given=scoring.engine_options,
-        given_environment=scoring.environment,
-        rates=scoring.rates,
-        kernel=scoring.kernel,
-    )
-    job = Job(
+    plan = scoring.setup.plan(read_checkpoint(model), scoring.token_budget)
+    job = scoring.setup.job(
+        plan,
         task=scoring.task,
         test=test,
         id_column=name,
         model=model,
         journal=state / "journal.sqlite",
         token_budget=scoring.token_budget,
-        engine_options=plan.options if scoring.engine.startswith("vllm") else {},
-        environment=plan.environment,
-        engine=scoring.engine,
-        engine_version=scoring.vllm_version,
         swapped=scoring.swapped,
     )
     since = time.monotonic()

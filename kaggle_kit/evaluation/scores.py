@@ -8,8 +8,8 @@ table that was scored; those of the swapped pass follow in the same order, for t
 | `id` | text | the row's id |
 | `pass` | text | `plain`, or `swapped`: scored with the task's pairs of fields exchanged |
 | `logp_COLUMN` | float64 | one for each label column of the task, in its order: see below |
-| `mass` | float64, null | of all labels before they were renormalised; null where no model answered |
-| `tokens` | int64 | of the prompt as the model got it; 0 where no model answered |
+| `mass` | float64, null | of all labels before they were renormalised; null if no model answered |
+| `tokens` | int64 | of the prompt as the model got it; 0 if no model answered |
 | `whole_tokens` | int64 | of the prompt uncut; the share that was cut is 1 - tokens / whole_tokens |
 | `budget` | int64 | the token budget of a prompt |
 | `cut` | text | the fields that lost text, with commas between; empty for an uncut row |
@@ -34,8 +34,8 @@ The file's own metadata hold one more text under the key `kaggle-kit`: a JSON ob
 `calibration` (the object of the model folder's calibration.json, or null; it was not applied to the file's figures),
 `hashes` (object: `task`, `model` (its manifest), `data`: SHA-256), `versions` (object: `kaggle_kit`, `engine`,
 `python`), `machine` (text), `data` (the table's name), `seconds` (of the whole run), `stages` (object: stage →
-seconds), `figures` (object, see `runtime.figures`), `throughput` (list of [seconds, prompt tokens done so far]), `seal`
-(object: `name`, and `open`, sentences about what it leaves open).
+seconds), `figures` (object, see `runtime.record.Counts`), `throughput` (list of [seconds, prompt tokens done so far]),
+`seal` (object: `name`, and `open`, sentences about what it leaves open).
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def write_scores(path: Path, scores: Scores) -> None:
 
 
 def read_scores(path: Path) -> Scores:
-    """Read what `write_scores` wrote. Raises DataError where the file is missing or is no scores file."""
+    """Read what `write_scores` wrote. Raises DataError if the file is missing or is no scores file."""
     import polars as pl
 
     if not path.is_file():

@@ -41,7 +41,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Bar:
-    """A row of bars: its label, and for each series a value (None where it has none) with its text."""
+    """A row of bars: its label, and for each series a value (None if it has none) with its text."""
 
     label: str
     values: Sequence[float | None]

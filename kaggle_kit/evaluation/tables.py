@@ -20,7 +20,7 @@ ENDINGS = (".csv", ".jsonl", ".parquet")
 
 
 def check_ending(path: Path) -> None:
-    """Raise UsageError where `path` does not end as a table does that kit can read and write."""
+    """Raise UsageError if `path` does not end as a table does that kit can read and write."""
     if path.suffix not in ENDINGS:
         raise UsageError(f"{path} must end in one of {', '.join(ENDINGS)}")
 
@@ -28,7 +28,7 @@ def check_ending(path: Path) -> None:
 def read_table(path: Path) -> list[dict[str, Any]]:
     """The rows of a table as dicts of its columns.
 
-    Raises DataError where it cannot be read, UsageError by its ending.
+    Raises DataError if it cannot be read, UsageError by its ending.
     """
     check_ending(path)
     if not path.is_file():

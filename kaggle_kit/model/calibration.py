@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from kaggle_kit.runtime.job import Task
     from kaggle_kit.runtime.manifest import Manifest
     from kaggle_kit.runtime.rows import Row
-    from kaggle_kit.runtime.task import Task
 
 DIGESTS = "row_digests"
 """The key of a manifest's `quantisation.calibration` under which the rows' digests stand, with spaces between them."""

@@ -6,16 +6,16 @@ import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from kaggle_kit.errors import ModelError, OutsideError
-from kaggle_kit.model.problem import Problem, warning
 from kaggle_kit.outside import read_bytes
 from kaggle_kit.runtime.manifest import LEFT_OUT, MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _ELSEWHERE = (".gguf", ".onnx", ".h5", ".msgpack", ".ot", ".tflite")
@@ -139,3 +139,22 @@ def _harmful(name: str) -> Problem | None:
     if file.endswith(_ELSEWHERE):
         return warning(name, "is for other programs, and would be sent for nothing", "delete it")
     return None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding. An "error" would fail later; a "warning" is a doubt that the author should know of."""
+
+    file: str
+    what: str
+    next_step: str
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        """The sentence that a user reads."""
+        return f"{self.file}: {self.what}; {self.next_step}"
+
+
+def warning(file: str, what: str, next_step: str) -> Problem:
+    """A finding that does not stop the checkpoint from being used."""
+    return Problem(file, what, next_step, "warning")

@@ -5,26 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import KitError, ModelError
-from kaggle_kit.model import engine_check
-from kaggle_kit.model.architecture import Architecture, read_architecture
-from kaggle_kit.model.completeness import check_completeness
-from kaggle_kit.model.folder import Folder, read_folder
-from kaggle_kit.model.problem import Problem
-from kaggle_kit.model.quantisation import PackedLayer, Quantisation, packed_layers, read_quantisation
-from kaggle_kit.model.shards import Weights, read_weights
-from kaggle_kit.model.tally import Tally, tally
+from kaggle_kit.errors import KitError, ModelError, UsageError
+from kaggle_kit.files import write_atomic
+from kaggle_kit.model import checks
+from kaggle_kit.model.folder import Folder, Problem, read_folder
+from kaggle_kit.model.headers import Weights, read_weights
+from kaggle_kit.model.packing import PackedLayer, Tally, packed_layers, tally
 from kaggle_kit.model.tokenizer_check import Labels, TokenizerFacts, check_tokenizer
-from kaggle_kit.runtime.checkpoint import read_table
+from kaggle_kit.runtime.architecture import Architecture, read_architecture
+from kaggle_kit.runtime.checkpoint import Checkpoint, read_table
 from kaggle_kit.runtime.guard import Guard
-from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
+from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest, file_entry, read_manifest
+from kaggle_kit.runtime.quantisation import Quantisation, quant_method, read_quantisation
 from kaggle_kit.runtime.tokenizers import TOKENIZER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from kaggle_kit.targets import Target
+
 
 CONFIG = "config.json"
 
@@ -36,6 +36,7 @@ class Inspection:
     folder: Folder
     config: Mapping[str, Any]
     architecture: Architecture | None
+    method: str | None
     quantisation: Quantisation | None
     weights: Weights
     packed: Mapping[str, PackedLayer]
@@ -52,6 +53,24 @@ class Inspection:
     def dtypes(self) -> tuple[str, ...]:
         """The safetensors types of its tensors, sorted."""
         return tuple(sorted({tensor.dtype for tensor in self.weights.tensors.values()}))
+
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint, its weights as an engine's memory holds them.
+
+        Raises UsageError if its configuration or weights could not be read.
+        """
+        if self.architecture is None or not self.weights.whole:
+            raise UsageError(f"{self.folder.root} is not whole: see kit model inspect {self.folder.root}")
+        parts = self.tally.parts
+        return Checkpoint(
+            name=str(self.folder.root),
+            architecture=self.architecture,
+            method=self.method,
+            quantisation=self.quantisation,
+            weight_bytes=self.tally.memory_bytes,
+            layer_parameters=self.tally.layer_parameters,
+            end_bytes=sum(parts[part].parameters for part in ("embeddings", "head", "other")) * 2,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object of all findings; sizes in bytes."""
@@ -111,21 +130,22 @@ def inspect_model(
     config = _read_config(folder, problems)
     architecture = _caught(lambda: read_architecture(config), problems) if config else None
     quantisation = _caught(lambda: read_quantisation(config), problems) if config else None
+    method = _caught(lambda: quant_method(config), problems) if config else None
     weights = read_weights(folder)
     problems += weights.problems
     packed = packed_layers(weights.tensors, quantisation) if quantisation else {}
     if architecture and weights.whole:
-        problems += check_completeness(architecture, weights.tensors, packed, quantisation)
+        problems += checks.check_completeness(architecture, weights.tensors, packed, quantisation)
     if architecture:
-        problems += engine_check.check_head(architecture)
-        problems += engine_check.check_length(architecture, longest=longest)
+        problems += checks.check_head(architecture)
+        problems += checks.check_length(architecture, longest=longest)
     if config:
-        problems += engine_check.check_code(folder, config, architecture)
-        problems += engine_check.check_integers(config, weights.tensors)
+        problems += checks.check_code(folder, config, architecture)
+        problems += checks.check_integers(config, weights.tensors)
     if target and architecture:
-        problems += engine_check.check_method(target, config, quantisation)
+        problems += checks.check_method(target, method, quantisation)
         dtypes = {tensor.dtype for tensor in weights.tensors.values()}
-        problems += engine_check.check_dtype(target, architecture, dtypes, packed=bool(packed))
+        problems += checks.check_dtype(target, architecture, dtypes, packed=bool(packed))
     facts = None
     if tokenizer:
         rows = architecture.vocabulary if architecture else None
@@ -137,6 +157,7 @@ def inspect_model(
         folder=folder,
         config=config,
         architecture=architecture,
+        method=method,
         quantisation=quantisation,
         weights=weights,
         packed=packed,
@@ -191,3 +212,40 @@ def _against_manifest(folder: Folder) -> list[Problem]:
     extra = sorted(set(folder.files) - set(listed))
     problems += [Problem(name, f"is not in {MANIFEST}", step) for name in extra]
     return problems
+
+
+def write_manifest(
+    inspection: Inspection,
+    *,
+    name: str | None = None,
+    extra: Mapping[str, object] | None = None,
+    tell: Callable[[str, int], None] | None = None,
+) -> Manifest:
+    """Hash every file and write the manifest beside them, in one step.
+
+    The name is the given one, else the old manifest's, else the folder's; what else the old one says (where the model
+    is from, how it was quantised) is kept and joined by `extra`. `tell` hears each file's path and bytes before it is
+    hashed. Raises ModelError where the inspection found errors: a manifest would call a broken model whole.
+    """
+    folder = inspection.folder
+    if inspection.errors:
+        raise ModelError(
+            f"{folder.root} has {len(inspection.errors)} errors, so no manifest was written; mend them first"
+        )
+    path = folder.root / MANIFEST
+    kept: Mapping[str, object] = {}
+    if path.is_file():
+        try:
+            old = read_manifest(path)
+            name, kept = name or old.name, old.extra
+        except KitError:
+            # It is written anew for that very reason.
+            kept = {}
+    entries: list[FileEntry] = []
+    for known, file in folder.files.items():
+        if tell:
+            tell(known, file.stat().st_size)
+        entries.append(file_entry(file, folder.root))
+    manifest = Manifest("model", name or folder.root.resolve().name, tuple(entries), {**kept, **(extra or {})})
+    write_atomic(path, dump_manifest(manifest))
+    return manifest

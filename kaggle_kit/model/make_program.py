@@ -49,7 +49,7 @@ def make(request: dict[str, Any], tell: Any) -> dict[str, Any]:
     """The manifest's words about the model that was made."""
     from kaggle_kit.model.calibration import CalibrationSource
     from kaggle_kit.model.quantize import Order, quantize
-    from kaggle_kit.runtime.task import Task
+    from kaggle_kit.runtime.job import Task
 
     calibration = request["calibration"]
     source = CalibrationSource(

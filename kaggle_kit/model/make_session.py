@@ -9,25 +9,27 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError, ModelError, UsageError
 from kaggle_kit.model.headers import read_header
 from kaggle_kit.model.merge import check_adapter
-from kaggle_kit.model.quantizable import compute_type, refuse_misfit, sound_source
-from kaggle_kit.model.stages import Stages
+from kaggle_kit.model.quantize_source import compute_type, refuse_misfit, sound_source
 from kaggle_kit.model.worker_process import run_worker
-from kaggle_kit.runtime.index_install import install_from_index, installed_bytes, refuse_python
+from kaggle_kit.runtime.install import install_from_index, installed_bytes, refuse_python
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
+from kaggle_kit.runtime.progress import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kaggle_kit.model.headers import Tensor
-    from kaggle_kit.runtime.task import Task
+    from kaggle_kit.runtime.job import Task
+
 
 PROGRAM = "kaggle_kit/model/make_program.py"
 _NAME = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
@@ -250,3 +252,44 @@ def _next_steps(name: str) -> tuple[str, ...]:
         f"  kit model compare REFERENCE {name} --rows 1000 --record",
         f"and name it [models.{name}] in kit.toml, by which a notebook finds it.",
     )
+
+
+@dataclass
+class Stages:
+    """Hears the events; `tell` hears the lines, each with the time since this was made."""
+
+    tell: Callable[[str], None]
+    seconds: dict[str, float] = field(default_factory=dict)
+    _started: float = field(default_factory=time.monotonic)
+    _name: str | None = None
+    _since: float = 0.0
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Take one event."""
+        match event["event"]:
+            case "stage":
+                self.end()
+                self._name, self._since = str(event["name"]), time.monotonic()
+                self.say(self._name)
+            case "layer":
+                self.say(self._layer(int(event["done"]), int(event["total"])))
+            case other:
+                self.say(str(event.get("message", other)))
+
+    def say(self, text: str) -> None:
+        """A line, with the time."""
+        self.tell(f"[{duration(time.monotonic() - self._started):>7}] {text}")
+
+    def end(self) -> None:
+        """The stage that runs is over."""
+        if self._name is not None:
+            self.seconds[self._name] = round(time.monotonic() - self._since, 3)
+        self._name = None
+
+    def _layer(self, done: int, total: int) -> str:
+        if self._name != "layers":
+            # They are a stage of their own, though none is told.
+            self.end()
+            self._name, self._since = "layers", time.monotonic()
+        left = (time.monotonic() - self._since) / done * (total - done) if done else 0.0
+        return f"layer {done}/{total}" + (f"  {duration(left)} left" if left else "")

@@ -15,9 +15,7 @@ from kaggle_kit.runtime.engine_plan import (
     BATCHES,
     CardMemory,
     Gpu,
-    ModelFacts,
     card_memory,
-    kv_bytes_per_token,
     memory_share,
     sequences_of,
     share_option,
@@ -26,7 +24,8 @@ from kaggle_kit.runtime.engine_plan import (
 )
 
 if TYPE_CHECKING:
-    from kaggle_kit.model.shapes import Subject
+    from kaggle_kit.runtime.architecture import Architecture
+    from kaggle_kit.runtime.checkpoint import Checkpoint
     from kaggle_kit.targets import Target
 
 BLOCK = 16
@@ -83,16 +82,16 @@ def card_room(target: Target) -> int:
     return int(share_option(target.engine_options, memory_share(gpu)) * gpu.memory)
 
 
-def cache_tokens(model: ModelFacts, space: float, *, parallel: int = 1, block: int = BLOCK) -> int:
+def cache_tokens(model: Architecture, space: float, *, parallel: int = 1, block: int = BLOCK) -> int:
     """Tokens whose keys and values `space` bytes hold, in whole blocks.
 
     As vLLM counts (v1/core/kv_cache_utils.py, get_kv_cache_config_from_groups): available memory // bytes of a block.
     """
-    per_block = kv_bytes_per_token(model) / min(parallel, model.kv_heads) * block
+    per_block = model.kv_bytes_per_token / min(parallel, model.kv_heads) * block
     return max(0, math.floor(space / per_block)) * block
 
 
-def layouts(subject: Subject, target: Target, *, context: int, mean_tokens: float) -> list[Layout]:
+def layouts(checkpoint: Checkpoint, target: Target, *, context: int, mean_tokens: float) -> list[Layout]:
     """Every layout of the target's cards for prompts of up to `context` tokens, `mean_tokens` on average."""
     cards = max(1, target.gpus)
     ways = [("one card", 1, 1, 1)] if target.gpus else [("this machine's CPU", 1, 1, 1)]
@@ -102,13 +101,13 @@ def layouts(subject: Subject, target: Target, *, context: int, mean_tokens: floa
     ways += [(f"pipeline {size}", 1, size, cards // size) for size in sizes]
     room = card_room(target)
     return [
-        _layout(subject, target, name, parallel, stages, replicas, room, context, mean_tokens)
+        _layout(checkpoint, target, name, parallel, stages, replicas, room, context, mean_tokens)
         for name, parallel, stages, replicas in ways
     ]
 
 
 def _layout(
-    subject: Subject,
+    checkpoint: Checkpoint,
     target: Target,
     name: str,
     parallel: int,
@@ -118,7 +117,8 @@ def _layout(
     context: int,
     mean_tokens: float,
 ) -> Layout:
-    model = _stage(subject, stages)
+    busiest = _stage(checkpoint, stages)
+    model = busiest.architecture
     given = target.engine_options
     if not target.gpus:
         # As the runtime plans for a CPU: one step holds the longest prompt.
@@ -128,11 +128,11 @@ def _layout(
         steps = [whole_option(given, "max_num_batched_tokens")] if fixed_step else list(BATCHES)
     for batch in steps:
         sequences = whole_option(given, "max_num_seqs", sequences_of(batch, mean_tokens))
-        parts = card_memory(model, parallel=parallel, batch=batch, sequences=sequences, longest=context)
+        parts = card_memory(busiest, parallel=parallel, batch=batch, sequences=sequences, longest=context)
         if parts.total <= room:
             break
     fixed = parts.weights + parts.activations + parts.logits + parts.inside
-    per_token = kv_bytes_per_token(model) / min(parallel, model.kv_heads)
+    per_token = model.kv_bytes_per_token / min(parallel, model.kv_heads)
     longest = math.floor((room - fixed) / per_token) - batch - 1
     most = model.most_tokens - 1 if model.most_tokens else longest
     per_batch_token = per_token + parts.activations / batch
@@ -151,20 +151,21 @@ def _layout(
         cache_tokens=cache_tokens(model, room - fixed, parallel=parallel, block=block),
         longest=max(0, min(longest, most)),
         largest_batch=max(0, widest),
-        obstacle=split_obstacle(model, parallel) if parallel > 1 else None,
+        obstacle=split_obstacle(checkpoint, parallel) if parallel > 1 else None,
     )
 
 
-def _stage(subject: Subject, stages: int) -> ModelFacts:
+def _stage(checkpoint: Checkpoint, stages: int) -> Checkpoint:
     """What the busiest of so many pipeline stages holds: its layers, and the embeddings or the head beside them.
 
     vLLM gives each stage an even share of the layers (distributed/utils.py, get_pp_indices); tied ends are kept by both
     the first and the last stage.
     """
-    model = subject.facts
     if stages == 1:
-        return model
-    in_layers = model.weight_bytes - subject.end_bytes
-    end = subject.end_bytes if subject.architecture.tied else subject.end_bytes / 2
+        return checkpoint
+    model = checkpoint.architecture
+    in_layers = checkpoint.weight_bytes - checkpoint.end_bytes
+    end = checkpoint.end_bytes if model.tied else checkpoint.end_bytes / 2
     share = math.ceil(model.layers / stages)
-    return replace(model, layers=share, weight_bytes=math.ceil(in_layers * share / model.layers + end))
+    weights = math.ceil(in_layers * share / model.layers + end)
+    return replace(checkpoint, architecture=replace(model, layers=share), weight_bytes=weights)

@@ -20,13 +20,10 @@ from kaggle_kit import __version__
 from kaggle_kit.errors import ModelError, UsageError
 from kaggle_kit.files import sha256_file, write_atomic
 from kaggle_kit.model.calibration import DIGESTS, CalibrationPrompts, CalibrationSource, calibration_prompts
-from kaggle_kit.model.inspect import inspect_model
-from kaggle_kit.model.made import counts_in, names_in, settings_in, take_files, versions_in
+from kaggle_kit.model.inspect import inspect_model, write_manifest
 from kaggle_kit.model.merge import Adapter, check_adapter
-from kaggle_kit.model.old_view import make_view
-from kaggle_kit.model.quantizable import compute_type, refuse_misfit, sound_source
-from kaggle_kit.model.worker_process import run_worker
-from kaggle_kit.model.write_manifest import write_manifest
+from kaggle_kit.model.quantize_source import compute_type, make_view, refuse_misfit, sound_source
+from kaggle_kit.model.worker_process import counts_in, names_in, run_worker, settings_in, take_files, versions_in
 from kaggle_kit.runtime.checkpoint import read_config
 from kaggle_kit.runtime.launch import launch_plain
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest, read_manifest

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import LabelError, ModelError
-from kaggle_kit.model.problem import Problem, warning
+from kaggle_kit.model.folder import Problem, warning
 from kaggle_kit.outside import shown
 from kaggle_kit.runtime.checkpoint import read_table
 from kaggle_kit.runtime.guard import GuardedTokenizer
-from kaggle_kit.runtime.labels import label_tokens
-from kaggle_kit.runtime.tokenizers import TOKENIZER
+from kaggle_kit.runtime.tokenizers import TOKENIZER, label_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

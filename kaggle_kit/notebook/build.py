@@ -15,11 +15,10 @@ from kaggle_kit.notebook.parameters import Value, override, parse_assignments
 from kaggle_kit.notebook.render import render
 from kaggle_kit.notebook.source import Cell, Source, read_source
 from kaggle_kit.project.config import CONFIG
-from kaggle_kit.runtime.engine_plan import model_facts
+from kaggle_kit.runtime.checkpoint import read_checkpoint
 from kaggle_kit.runtime.kernels import obstacle
-from kaggle_kit.runtime.manifest import MANIFEST, Manifest, dump_manifest, file_entry, read_manifest
+from kaggle_kit.runtime.manifest import MANIFEST, Manifest, dump_manifest, file_entry, kit_part_reference, read_manifest
 from kaggle_kit.runtime.permitted import check_options
-from kaggle_kit.runtime.wheel_names import kit_part_reference
 from kaggle_kit.suggest import did_you_mean
 from kaggle_kit.targets import load_target
 from kaggle_kit.targets.rates import load_rates
@@ -87,7 +86,7 @@ def build(
     parameters |= parse_assignments(source.parameters, assignments)
     wheelhouse = _wheelhouse(project, target)
     _check_kernel(project, name, target)
-    options = _engine_options(notebook, target)
+    options = target.options_for(notebook.engine) | notebook.engine_options
     check_options(options, where=f"engine_options of {name} for {target.name}", trusted=project.trusted)
     measured = load_rates(target.name, project=project.root)
     kit_wheel = kit_wheel_sha256()
@@ -154,11 +153,6 @@ def _check_session(
     )
 
 
-def _engine_options(notebook: Notebook, target: Target) -> dict[str, Any]:
-    """The target's options are vLLM's: the engine transformers takes the notebook's alone."""
-    return (target.engine_options if notebook.engine.startswith("vllm") else {}) | notebook.engine_options
-
-
 def _check_kernel(project: Project, name: str, target: Target) -> None:
     """Raise ProjectError where the notebook's kernel cannot run, or cannot be selected, on the target's cards."""
     notebook = project.notebook(name)
@@ -166,7 +160,7 @@ def _check_kernel(project: Project, name: str, target: Target) -> None:
     if kernel is None:
         return
     paths = [project.model_folder(one) for one in notebook.model_names]
-    methods = [method for path in paths if (method := model_facts(path).quantisation)]
+    methods = [method for path in paths if (method := read_checkpoint(path).kernel_method)]
     reasons: list[str | None] = []
     if not notebook.engine.startswith("vllm"):
         reasons.append(f"the engine {notebook.engine} has no such kernels")

@@ -2,7 +2,7 @@
 
 Three texts meet: the notebook as it was pushed, as Kaggle gives it back, and the source as it is now. Only contents
 decide, never the times of files. A cell that was changed in the browser alone is taken; one that was changed on both
-sides, or that the template owns, is shown and left.
+sides is merged where the lines differ. Lines that both sides changed, and cells of the template, are shown and left.
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ from typing import TYPE_CHECKING
 from kaggle_kit.errors import KitError, OutsideError, SourceError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.notebook.build import build
-from kaggle_kit.notebook.parameters import parse_parameters
-from kaggle_kit.notebook.pull_merge import Change, Conflict, Merged, Sides, merge, text_diff
-from kaggle_kit.notebook.pulled_cells import INJECTED, NotebookCell, match_cells, read_cells
-from kaggle_kit.notebook.pulled_parameters import Overrides, ParameterEdit, edit_config, parameter_edits, read_values
-from kaggle_kit.notebook.source import SOURCE_BYTES
-from kaggle_kit.notebook.source_text import cut_source
+from kaggle_kit.notebook.cells import INJECTED, NotebookCell, match_cells, read_cells
+from kaggle_kit.notebook.merge import Change, Conflict, Merge, Sides, merge, text_diff
+from kaggle_kit.notebook.parameters import (
+    Overrides,
+    ParameterEdit,
+    edit_config,
+    literal_values,
+    parameter_edits,
+    parse_parameters,
+)
+from kaggle_kit.notebook.source import SOURCE_BYTES, cut_source
 from kaggle_kit.outside import read_text
 from kaggle_kit.places import inside
 from kaggle_kit.project.config import CONFIG
@@ -86,10 +91,12 @@ def pull(
     place elsewhere, or that would come out differently, is found. Raises SourceError where a text cannot be read.
     """
     overrides = overrides or Overrides()
+
     base = read_cells(pushed, where="the pushed notebook")
     theirs = read_cells(pulled, where="the pulled notebook")
     ours = cut_source(source, where=path)
     now, broken = _rebuilt(rebuild, source)
+
     frame = _frame(base, now, ours.names, author)
     sides = Sides(base, theirs, tuple(match_cells(base, theirs)), ours, frame, {cell.name: cell.text for cell in now})
     merged = merge(sides)
@@ -97,13 +104,14 @@ def pull(
         broken = "the source with these changes would be read as other cells"
     if rebuild is not None and not broken and merged.changes:
         merged, broken = _checked(sides, merged, rebuild)
+
     edits, refused = _parameters(sides, merged, overrides)
     edits, config, unwritten = _config(overrides, edits)
     return Pull(
         path=path,
         before=source,
         after=merged.text,
-        changes=merged.changes,
+        changes=tuple(merged.changes),
         conflicts=(*merged.conflicts, *refused, *unwritten),
         parameters=tuple(edits),
         config_before=overrides.text or "",
@@ -133,33 +141,36 @@ def _frame(
     return frozenset(name for name in every - set(names) if not rendered or name in rendered)
 
 
-def _checked(sides: Sides, merged: Merged, rebuild: Callable[[str], str]) -> tuple[Merged, str]:
+def _checked(sides: Sides, merged: Merge, rebuild: Callable[[str], str]) -> tuple[Merge, str]:
     """The merge without the changes that would not come out of a build as they stand in the browser."""
     for _ in range(len(sides.theirs) + 1):
         now, broken = _rebuilt(rebuild, merged.text)
         if broken:
             return merged, broken
-        wrong = sides.wrong(merged, now)
+        wrong = merged.wrong(now)
         if not wrong:
             return merged, ""
         merged = merge(sides, refused={**merged.refused, **wrong})
     return merged, "the source and the template do not give the notebook that was edited"
 
 
-def _parameters(sides: Sides, merged: Merged, overrides: Overrides) -> tuple[list[ParameterEdit], tuple[Conflict, ...]]:
+def _parameters(sides: Sides, merged: Merge, overrides: Overrides) -> tuple[list[ParameterEdit], tuple[Conflict, ...]]:
     before, after = sides.injected()
     if before == after:
         return [], ()
-    old, new = read_values(before), read_values(after)
+
+    old, new = literal_values(before), literal_values(after)
     diff = text_diff(f"{before}\n", f"{after}\n", before="pushed", after="browser")
     if old is None or new is None:
         reason = "it holds more than name = value lines"
         return [], (Conflict(INJECTED, reason, "write code into a cell of your own", diff),)
-    code = next((one.cell.text for one in merged.segments.values() if "parameters" in one.cell.tags), "")
+
+    code = next((cell.text for cell in merged.cells if "parameters" in cell.tags), "")
     try:
         known = parse_parameters(code, where="the parameters cell")
     except (KitError, SyntaxError) as error:
         return [], (Conflict(INJECTED, str(error), "correct the parameters cell first", diff),)
+
     edits, refused = parameter_edits(old, new, parameters=known, overrides=overrides)
     conflicts = [
         Conflict(f"parameter {name}", reason, f"set {name} in kit.toml, or give it with -p", diff)
@@ -179,7 +190,7 @@ def _config(
         if edit.place == CONFIG and text is not None:
             changed = edit_config(text, overrides.notebook, edit)
             if changed is None:
-                reason = f"kit.toml has its parameters in another form than kit edits: {edit.before} -> {edit.after}"
+                reason = f"kit.toml cannot be written with this value: {edit.before} -> {edit.after}"
                 conflicts.append(Conflict(f"parameter {edit.name}", reason, f"by hand, {edit.advice}"))
                 continue
             text = changed
@@ -204,11 +215,13 @@ def apply(result: Pull, *, root: Path, clean_only: bool = False) -> tuple[Path, 
             f"nothing was written to {result.path}: {len(result.conflicts)} conflicts ({named}); "
             "resolve them, or take the clean cells only"
         )
+
     texts = [(result.path, result.before, result.after), (CONFIG, result.config_before, result.config_after)]
     wanted = [(inside(root, name), before, after) for name, before, after in texts if before != after]
     for path, before, _ in wanted:
         if _text(path) != before:
             raise KitError(f"{path} was changed since it was compared: nothing was written; pull again")
+
     for path, _, after in wanted:
         write_atomic(path.resolve(), after)  # where it is a link, it stays one
     return tuple(path for path, _, _ in wanted)

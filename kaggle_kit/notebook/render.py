@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.child import child_environment
 from kaggle_kit.errors import SourceError
-from kaggle_kit.notebook.source import SOURCE_BYTES, Cell, Source, parse_cells, parse_python
+from kaggle_kit.notebook.source import SOURCE_BYTES, Cell, Source, parse_cells, parse_python, percent
 from kaggle_kit.places import homes, inside
 from kaggle_kit.suggest import did_you_mean
 
@@ -54,11 +54,13 @@ def render(
     """
     answer = _filled_in(source, template, project, parameters, context)
     placed = frozenset(answer["placed"])
+
     if left := [cell.name for cell in source.cells if cell.name not in placed]:
         raise SourceError(
             f"the template {template} leaves out the cells {', '.join(left)} of {source.path}; "
             f"place them with cell(name), or the rest with cells()"
         )
+
     cells = parse_cells(answer["text"], where=f"the template {template}")
     _check_code(cells)
     return cells
@@ -83,6 +85,7 @@ def _filled_in(
         "cells": {cell.name: _with_parameters(cell, parameters) for cell in source.cells},
         "defined": sorted(source.defined()),
     }
+
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-c", _CHILD, json.dumps([path for path in sys.path if Path(path).is_absolute()])],
@@ -95,6 +98,7 @@ def _filled_in(
         )
     except subprocess.TimeoutExpired:
         raise SourceError(f"the template {template} was not filled in within {_WAIT_SECONDS} s") from None
+
     if done.returncode:
         if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL, -signal.SIGSEGV):
             raise SourceError(
@@ -103,6 +107,7 @@ def _filled_in(
             )
         words = done.stderr.decode(errors="replace").strip().splitlines()
         raise SourceError(f"the template {template} could not be filled in: {words[-1] if words else done.returncode}")
+
     answer: dict[str, Any] = json.loads(done.stdout)
     if link := answer.get("leaves"):
         inside(project, link)
@@ -114,19 +119,9 @@ def _filled_in(
 def _with_parameters(cell: Cell, parameters: Mapping[str, Any]) -> str:
     """A cell in py:percent form; after the parameters' own, those that are overridden."""
     if "parameters" not in cell.tags or not parameters:
-        return _percent(cell)
+        return percent(cell)
     lines = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
-    return _percent(cell) + "\n" + _percent(Cell("injected-parameters", "code", lines, ("injected-parameters",)))
-
-
-def _percent(cell: Cell) -> str:
-    """A cell in py:percent form."""
-    marker = "# %% [markdown]" if cell.kind == "markdown" else "# %%"
-    tags = f" tags={json.dumps(list(cell.tags))}" if cell.tags else ""
-    body = cell.text
-    if cell.kind == "markdown":
-        body = "\n".join(f"# {line}" if line else "#" for line in cell.text.split("\n"))
-    return f'{marker} name="{cell.name}"{tags}\n{body}\n'
+    return percent(cell) + "\n" + percent(Cell("injected-parameters", "code", lines, ("injected-parameters",)))
 
 
 def _check_code(cells: tuple[Cell, ...]) -> None:
@@ -134,7 +129,7 @@ def _check_code(cells: tuple[Cell, ...]) -> None:
     from pyflakes import checker, messages
 
     code = [cell for cell in cells if cell.kind == "code"]
-    owners: list[str] = []
+    owners: list[str] = []  # of each line of the joined code
     for cell in code:
         try:
             parse_python(cell.text)
@@ -143,18 +138,20 @@ def _check_code(cells: tuple[Cell, ...]) -> None:
                 f"the rendered cell {cell.name!r}, line {error.lineno}, is not valid Python: {error.msg}"
             ) from error
         owners += [cell.name] * (cell.text.count("\n") + 1)
+
     tree = parse_python("\n".join(cell.text for cell in code), joined=True)
     try:
-        found = checker.Checker(tree, builtins=_JUPYTER).messages
+        problems = checker.Checker(tree, builtins=_JUPYTER).messages
     except RecursionError as error:
         raise SourceError(
             "the notebook's code has an expression that is too long or nested too deep to be checked: cut it in two"
         ) from error
-    for message in found:
-        if isinstance(message, messages.UndefinedName):
-            name = str(message.message_args[0])
-            owner = owners[message.lineno - 1]
-            defined = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id != name}
-            raise SourceError(
-                f"the cell {owner!r} uses {name!r}, which no cell before it defines{did_you_mean(name, defined)}"
-            )
+
+    for message in problems:
+        if not isinstance(message, messages.UndefinedName):
+            continue
+        name, owner = str(message.message_args[0]), owners[message.lineno - 1]
+        defined = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id != name}
+        raise SourceError(
+            f"the cell {owner!r} uses {name!r}, which no cell before it defines{did_you_mean(name, defined)}"
+        )

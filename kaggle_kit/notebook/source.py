@@ -1,25 +1,34 @@
-"""A notebook's source: a py:percent file of named cells, one of them tagged `parameters`."""
+"""A notebook's source: a py:percent file of named cells, one of them tagged `parameters`.
+
+It is read as cells; and it is cut at its cells, so that one cell can change while every other byte stays.
+"""
 
 from __future__ import annotations
 
 import ast
+import io
+import json
 import re
 import sys
+import tokenize
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import OutsideError, SourceError
-from kaggle_kit.notebook.parameters import Parameter, parse_parameters
+from kaggle_kit.notebook.parameters import Parameter, assignment, parse_parameters
 from kaggle_kit.outside import read_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 SOURCE_BYTES = 2 << 20
 """A source has at most so many, and a rendered notebook so many letters: Kaggle takes about a million."""
 _MOST_CELLS = 2000
-_MARKER = re.compile(r"^[ \t]*#[ \t]*%%", re.MULTILINE)
+_MARKERS = re.compile(r"^[ \t]*#[ \t]*%%", re.MULTILINE)
+_MARKER = re.compile(r"#\s*%%(%*\s|$)")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 """Cell names become cell ids, of which nbformat takes 64 characters."""
 _HEAD = re.compile(r"(#!.*\n?)?(#.*coding[:=].*\n?)?(#\s*---\s*\n(#.*\n)*?#\s*---)?")
@@ -52,35 +61,28 @@ class Source:
 
     def defined(self) -> frozenset[str]:
         """The names that code cells assign at their top level."""
-        found: set[str] = set()
-        for cell in self.cells:
-            for node in parse_python(cell.text).body if cell.kind == "code" else ():
-                targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-                found |= {target.id for target in targets if isinstance(target, ast.Name)}
-        return frozenset(found)
+        names: set[str] = set()
+        code = [cell for cell in self.cells if cell.kind == "code"]
+        for node in [node for cell in code for node in parse_python(cell.text).body]:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+        return frozenset(names)
 
     def literals(self) -> dict[str, Any]:
         """The plain values (numbers, texts, dicts, …) that the code cells assign at their top level.
 
         Values are read, never run: what is not a literal is left out.
         """
-        found: dict[str, Any] = {}
-        for cell in self.cells:
-            if cell.kind != "code":
-                continue
-            for node in parse_python(cell.text).body:
-                match node:
-                    case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                        pass
-                    case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                        pass
-                    case _:
-                        continue
+        values: dict[str, Any] = {}
+        code = [cell for cell in self.cells if cell.kind == "code"]
+        for node in [node for cell in code for node in parse_python(cell.text).body]:
+            if assigned := assignment(node):
+                name, value = assigned
                 try:
-                    found[name] = ast.literal_eval(value)
+                    values[name] = ast.literal_eval(value)
                 except (ValueError, TypeError):
-                    found.pop(name, None)
-        return found
+                    values.pop(name, None)
+        return values
 
 
 def parse_python(text: str, *, joined: bool = False) -> ast.Module:
@@ -109,6 +111,7 @@ def read_source(path: Path) -> Source:
         text = read_text(path, most_bytes=SOURCE_BYTES, follow=True)
     except OutsideError as error:
         raise SourceError(f"the source {error}") from error
+
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     try:
         parse_python(text)
@@ -119,6 +122,7 @@ def read_source(path: Path) -> Source:
         magic = (getattr(error, "text", None) or "").lstrip().startswith(("%", "!"))
         hint = "; a line that Jupyter alone understands has no place in a source" if magic else ""
         raise SourceError(f"{where}: the source is not valid Python: {message}{hint}") from error
+
     cells = parse_cells(text, where=str(path))
     _check_cells(cells, path)
     tagged = [cell for cell in cells if "parameters" in cell.tags]
@@ -142,13 +146,39 @@ def _check_cells(cells: tuple[Cell, ...], path: Path) -> None:
             ) from error
 
 
+def plain(text: str) -> str:
+    """A cell's text without what editors change by themselves: line ends of Windows, blank lines at the end."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return "\n".join(lines)
+
+
+def percent(cell: Cell) -> str:
+    """A cell in py:percent form."""
+    return "\n".join([_marker(cell), _body(cell), ""])
+
+
+def _marker(cell: Cell) -> str:
+    markdown = " [markdown]" if cell.kind == "markdown" else ""
+    tags = f" tags={json.dumps(list(cell.tags))}" if cell.tags else ""
+    return f'# %%{markdown} name="{cell.name}"{tags}'
+
+
+def _body(cell: Cell) -> str:
+    if cell.kind != "markdown":
+        return cell.text
+    return "\n".join(f"# {line}" if line else "#" for line in cell.text.split("\n"))
+
+
 def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
     """The cells of a py:percent text. Raises SourceError for a cell without a name, or two of one name."""
-    if sum(1 for _ in _MARKER.finditer(text)) > _MOST_CELLS:
+    if sum(1 for _ in _MARKERS.finditer(text)) > _MOST_CELLS:
         raise SourceError(f"{where}: more than {_MOST_CELLS:,} cells; a notebook of so many is not read")
     spare = (sign for sign in range(0xE000, 0xF900) if chr(sign) not in text)
     hidden = {ord(sign): next(spare) for sign in _LINE_ENDS}
     shown = {instead: sign for sign, instead in hidden.items()}
+
     cells: dict[str, Cell] = {}
     for number, node in enumerate(_read_percent(text.translate(hidden), where), start=1):
         name = node.metadata.get("name")
@@ -204,3 +234,129 @@ def _read_percent(text: str, where: str) -> list[Any]:
         raise SourceError(
             f'{where}: a cell\'s options are wrong: {problem}; write them as # %% name="some-name" tags=["some-tag"]'
         ) from error
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A cell's part of the text: from its marker line to the next marker. `touched`: not as it stands in the file."""
+
+    cell: Cell
+    raw: str
+    touched: bool = False
+
+
+@dataclass(frozen=True)
+class SourceText:
+    """A whole source: what stands before the first cell, and the cells; `newline` is the file's own line end."""
+
+    head: str
+    segments: tuple[Segment, ...]
+    newline: str
+
+    @property
+    def names(self) -> list[str]:
+        """The cells' names in the file's order."""
+        return [segment.cell.name for segment in self.segments]
+
+    def joined(self, segments: Sequence[Segment]) -> str:
+        """The text with these segments; between two cells that did not follow each other stands a blank line."""
+        text = self.head
+        following = dict(pairwise(self.names))
+        names = set(self.names)
+
+        for number, segment in enumerate(segments):
+            last = number == len(segments) - 1
+            after = None if last else segments[number + 1].cell.name
+            together = segment.cell.name in names and following.get(segment.cell.name) == after
+            if not segment.touched and together:
+                text += segment.raw
+            else:
+                text += self._spaced(segment.raw, last=last, together=together)
+        return text
+
+    def _spaced(self, raw: str, *, last: bool, together: bool) -> str:
+        body = raw.rstrip("\r\n")
+        gap = raw[len(body) :]
+        if together and (gap.count("\n") or last):
+            return raw
+        return body + self.newline * (1 if last else max(2, gap.count("\n")))
+
+
+def cut_source(text: str, *, where: str) -> SourceText:
+    """Cut a source's text at its cells. Raises SourceError where it is no valid source, or mixes line ends."""
+    newline = "\r\n" if "\r\n" in text else "\n"
+    unix = text.replace("\r\n", "\n")
+    if "\r" in unix:
+        raise SourceError(f"{where}: a line ends on a lone carriage return; save the file with one kind of line ends")
+
+    cells = parse_cells(unix, where=where)
+    lines = text.split("\n")
+    places = _marker_lines(unix, where)
+    if len(places) != len(cells):
+        raise SourceError(f"{where}: {len(places)} cell markers, but {len(cells)} cells; write each as # %% name=…")
+
+    keep = [f"{line}\n" for line in lines[:-1]] + lines[-1:]
+    bounds = pairwise([*places, len(lines)])
+    segments = [Segment(cell, "".join(keep[start:end])) for cell, (start, end) in zip(cells, bounds, strict=True)]
+    head = "".join(keep[: places[0]]) if places else text
+    return SourceText(head, tuple(segments), newline)
+
+
+def reads_as(text: str, cells: Sequence[Cell]) -> bool:
+    """Whether a whole source is read as these cells: an open ``` of one markdown cell may swallow those after it."""
+    try:
+        read = parse_cells(text.replace("\r\n", "\n"), where="the source")
+    except SourceError:
+        return False
+    return [_plain(cell) for cell in read] == [_plain(cell) for cell in cells]
+
+
+def _plain(cell: Cell) -> tuple[str, str, str, tuple[str, ...]]:
+    return cell.name, cell.kind, plain(cell.text), cell.tags
+
+
+def _marker_lines(text: str, where: str) -> list[int]:
+    """The lines (from 0) with a cell marker; a line inside of a text is not counted."""
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    except (tokenize.TokenError, SyntaxError) as error:
+        raise SourceError(f"{where}: the source is not valid Python: {error}") from error
+    return [
+        token.start[0] - 1
+        for token in tokens
+        if token.type == tokenize.COMMENT and token.start[1] == 0 and _MARKER.match(token.string)
+    ]
+
+
+def changed_segment(segment: Segment, *, kind: str, text: str, newline: str) -> Segment | str:
+    """The segment with another text, its marker line and the blank lines after it kept; or why it cannot be."""
+    first, _, rest = segment.raw.partition("\n")
+    cell = Cell(segment.cell.name, kind, text, segment.cell.tags)
+    marker = first.removesuffix("\r") if kind == segment.cell.kind else _marker(cell)
+    gap = rest[len(rest.rstrip("\r\n")) :]
+    ending = gap if rest.strip() else newline + gap
+    quoted = kind == segment.cell.kind == "markdown" and rest.lstrip().startswith('"""')
+    return _written(cell, marker, ending, newline, quoted=quoted)
+
+
+def new_segment(cell: Cell, *, newline: str) -> Segment | str:
+    """A segment for a new cell; or why there can be none."""
+    return _written(cell, _marker(cell), newline * 2, newline)
+
+
+def _written(cell: Cell, marker: str, ending: str, newline: str, *, quoted: bool = False) -> Segment | str:
+    if cell.kind not in ("code", "markdown"):
+        return f"it is of the kind {cell.kind!r}; a source has code and markdown"
+    if cell.kind == "code":
+        try:
+            parse_python(cell.text)
+        except (SyntaxError, ValueError) as error:
+            line = (getattr(error, "text", None) or "").strip()
+            return f"it is not plain Python ({line or error}); magics and cells in progress stay in the browser"
+
+    bodies = [f'"""\n{cell.text}\n"""'] if quoted else []
+    for body in [*bodies, _body(cell)]:
+        lines = [marker, *body.split("\n")] if body else [marker]
+        if reads_as("\n".join(lines) + "\n", [cell]):
+            return Segment(cell, newline.join(lines) + ending, touched=True)
+    return "it cannot be written in a py:percent source: a line of it reads as a cell marker there"

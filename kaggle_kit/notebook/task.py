@@ -8,7 +8,7 @@ from kaggle_kit.errors import DataError, SourceError
 from kaggle_kit.notebook.parameters import override, parse_assignments
 from kaggle_kit.notebook.source import read_source
 from kaggle_kit.project.config import CONFIG
-from kaggle_kit.runtime.task import Task
+from kaggle_kit.runtime.job import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

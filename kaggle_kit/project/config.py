@@ -15,7 +15,7 @@ from kaggle_kit.places import CONFIG, inside, inside_whole, read_config
 from kaggle_kit.runtime.kernels import Kernel
 from kaggle_kit.suggest import did_you_mean, first_problem
 
-__all__ = ["CONFIG", "Model", "Notebook", "Project", "find_project", "load_project"]
+__all__ = ["CONFIG", "Model", "Notebook", "Project", "find_project", "load_project", "slug_of"]
 
 _SLUG = r"[a-z0-9]+(?:-[a-z0-9]+)*"
 Slug = Annotated[str, Field(pattern=rf"^{_SLUG}$")]
@@ -36,13 +36,16 @@ def _finite(value: bool | float | str) -> bool | int | float | str:
 
 
 def _with_slug(title: str) -> str:
-    if len(_slug(title)) < 5:
-        raise ValueError("a title needs five letters (a to z) or digits, of which Kaggle makes the notebook's address")
+    if len(slug_of(title)) < 5:
+        raise ValueError("a title needs five letters or digits, of which Kaggle makes the notebook's address")
     return title
 
 
-def _slug(title: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+def slug_of(title: str) -> str:
+    """What Kaggle makes of a title in an address, by the library that its client asks: "Café" becomes `cafe`."""
+    from slugify import slugify
+
+    return slugify(title)
 
 
 Value = Annotated[bool | int | float | str, AfterValidator(_finite)]
@@ -102,7 +105,7 @@ class Notebook(_Table):
     session_hours: Annotated[float, Field(gt=0, le=12, strict=False)] | None = None
     """After how many hours Kaggle ends the run; by default the target's session."""
     internet: bool = False
-    """Whether its run gets the network: for a notebook that makes a model, never for one that is handed in."""
+    """Whether its run gets the network: for a notebook that makes a model, never for one that is submitted."""
     adapter: str | None = None
     """The table under models whose folder is a LoRA adapter, to be merged into `model`."""
 
@@ -120,7 +123,7 @@ class Notebook(_Table):
         elif self.template == QUANTIZE_TEMPLATE:
             raise ValueError(f"the template {self.template} installs from the package index: say internet = true")
         elif self.adapter is not None:
-            raise ValueError("adapter is for a notebook that makes a model, and such a one has internet = true")
+            raise ValueError("adapter is for a notebook that makes a model: say internet = true")
         return self
 
     @property
@@ -131,7 +134,7 @@ class Notebook(_Table):
     @property
     def slug(self) -> str:
         """What Kaggle makes of the title in the notebook's address."""
-        return _slug(self.title)
+        return slug_of(self.title)
 
 
 class Project(_Table):
@@ -152,18 +155,20 @@ class Project(_Table):
     @model_validator(mode="after")
     def _places_differ(self) -> Self:
         """What is pushed to one place would be pushed over what is pushed there from another."""
-        titled: dict[str, str] = {}
+        names: dict[str, str] = {}
         for name, notebook in self.notebooks.items():
-            if (other := titled.setdefault(notebook.slug, name)) != name:
+            if (other := names.setdefault(notebook.slug, name)) != name:
                 raise ValueError(
                     f"notebooks.{other} and notebooks.{name} would be one notebook on Kaggle, "
                     f"{self.owner}/{notebook.slug}: give one of them another title"
                 )
+
         sent = [(f"wheelhouses.{name}", place, name) for name, place in self.wheelhouses.items()]
-        sent += [(f"models.{name}", one.place, normpath(self.root / one.path)) for name, one in self.models.items()]
-        kept: dict[str, tuple[str, str]] = {}
+        for name, model in self.models.items():
+            sent.append((f"models.{name}", model.place, normpath(self.root / model.path)))
+        owners: dict[str, tuple[str, str]] = {}
         for key, place, path in sent:
-            other, first = kept.setdefault(place, (key, path))
+            other, first = owners.setdefault(place, (key, path))
             if first != path:
                 raise ValueError(f"{other} and {key} would both lie in {place} on Kaggle: give one another place")
         return self
@@ -171,30 +176,25 @@ class Project(_Table):
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
         for name, notebook in self.notebooks.items():
+            key = f"notebooks.{name}"
+            others = [model for model in self.models if model != notebook.model]
             if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-                raise ValueError(f"notebooks.{name}: a notebook's name has letters, digits, - and _ only")
+                raise ValueError(f"{key}: a notebook's name has letters, digits, - and _ only")
+
             for other in notebook.ensemble:
-                if other not in self.models or other == notebook.model:
-                    raise ValueError(
-                        f"notebooks.{name}.ensemble names {other!r}, which is not another table under models"
-                        f"{did_you_mean(other, self.models)}"
-                    )
-            if notebook.adapter is not None and (
-                notebook.adapter not in self.models or notebook.adapter == notebook.model
-            ):
-                raise ValueError(
-                    f"notebooks.{name}.adapter = {notebook.adapter!r} is not another table under models"
-                    f"{did_you_mean(notebook.adapter, self.models)}"
-                )
+                if other not in others:
+                    near = did_you_mean(other, self.models)
+                    raise ValueError(f"{key}.ensemble names {other!r}, which is not another table under models{near}")
+            if notebook.adapter is not None and notebook.adapter not in others:
+                near = did_you_mean(notebook.adapter, self.models)
+                raise ValueError(f"{key}.adapter = {notebook.adapter!r} is not another table under models{near}")
             if notebook.model not in self.models:
-                raise ValueError(
-                    f"notebooks.{name}.model = {notebook.model!r} is not a table under models"
-                    f"{did_you_mean(notebook.model, self.models)}"
-                )
+                near = did_you_mean(notebook.model, self.models)
+                raise ValueError(f"{key}.model = {notebook.model!r} is not a table under models{near}")
         return self
 
     def notebook(self, name: str) -> Notebook:
-        """The notebook `name`; raises UsageError for an unknown one."""
+        """The notebook `name`; raises UsageError for an unknown name."""
         if name not in self.notebooks:
             raise UsageError(
                 f"{self.root / CONFIG} has no notebook {name!r}{did_you_mean(name, self.notebooks)}; "

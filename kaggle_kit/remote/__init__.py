@@ -1,1 +1,1 @@
-"""The one door to Kaggle: its login, its typed client, uploads, and what can be read and made there."""
+"""What a project has on Kaggle: planned, pushed, read back, and followed to its end."""

@@ -7,20 +7,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import CredentialsError, RemoteError, UsageError
-from kaggle_kit.remote.door import datasets, kernels, models
-from kaggle_kit.remote.door.model_ref import parse_ref
-from kaggle_kit.remote.door.upload import DATASET, MODEL, Upload, forget, upload_files
-from kaggle_kit.remote.plan.kernel_build import METADATA
-from kaggle_kit.remote.plan.rate import remember_rate
+from kaggle_kit.remote.client import datasets, models, notebooks
+from kaggle_kit.remote.client.upload_records import remember_rate
+from kaggle_kit.remote.client.uploads import DATASET, MODEL, Upload, forget, upload_files
+from kaggle_kit.remote.plan.project_resources import METADATA
+from kaggle_kit.remote.plan.resources import Artifact, Dataset, Model, Notebook
 from kaggle_kit.remote.plan.state import save_state
+from kaggle_kit.remote.references import parse_variation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from kaggle_kit.remote.door.door import Door
-    from kaggle_kit.remote.door.upload import Sent
-    from kaggle_kit.remote.plan.compare import Step
+    from kaggle_kit.remote.client.client import Client
+    from kaggle_kit.remote.client.uploads import Sent
+    from kaggle_kit.remote.plan.compare import AnyStep
     from kaggle_kit.remote.plan.plan import Plan
     from kaggle_kit.remote.plan.resources import Resource
     from kaggle_kit.remote.plan.state import State
@@ -41,11 +42,11 @@ class Applied:
 
     state: State
     versions: dict[str, int] = field(default_factory=dict)
-    notebooks: dict[str, kernels.Pushed] = field(default_factory=dict)
+    notebooks: dict[str, notebooks.Pushed] = field(default_factory=dict)
     sent_bytes: int = 0
 
 
-def apply(plan: Plan, *, door: Door, records: Path, notes: str, listener: Listener) -> Applied:
+def apply(plan: Plan, *, client: Client, records: Path, notes: str, listener: Listener) -> Applied:
     """Do what `plan` says; the state in the folder `records` is written after each thing that was made.
 
     `notes` become the versions' notes. An interrupted push is taken up by the next: what was uploaded is not uploaded
@@ -54,132 +55,130 @@ def apply(plan: Plan, *, door: Door, records: Path, notes: str, listener: Listen
     """
     if not plan.allowed:
         raise UsageError("nothing was pushed:\n" + "\n".join(f"- {problem}" for problem in plan.refusals))
-    applied = Applied(state=plan.state)
-    save_state(records, applied.state)
-    waiting: list[Step] = []
+
+    push = _Push(plan, client, records, notes, listener, Applied(state=plan.state))
+    push.save(plan.state)
+    waiting: list[Artifact] = []
     for step in plan.steps:
-        if step.resource.kind == "notebook":
+        if not isinstance(step.resource, Artifact):
             continue
         if step.sends:
-            _send(step, door=door, records=records, notes=notes, listener=listener, applied=applied)
+            push.send(step, step.resource)
         elif step.becomes is not None:
-            applied.versions[step.resource.key] = step.becomes
+            push.applied.versions[step.resource.key] = step.becomes
         if step.sends or step.waits:
-            waiting.append(step)
+            waiting.append(step.resource)
+
     # Only now: one is processed while the next is sent.
-    for step in waiting:
-        _wait(step, door=door, applied=applied, say=listener.say)
+    for artifact in waiting:
+        push.wait(artifact)
     for step in plan.steps:
-        if step.resource.kind == "notebook" and step.sends:
-            _push_notebook(step, plan=plan, door=door, records=records, say=listener.say, applied=applied)
-    return applied
+        if isinstance(step.resource, Notebook) and step.sends:
+            push.push_notebook(step, step.resource)
+    return push.applied
 
 
-def _send(step: Step, *, door: Door, records: Path, notes: str, listener: Listener, applied: Applied) -> None:
-    """Upload a dataset's or model's files and make the version that holds them."""
-    resource = step.resource
-    kind = DATASET if resource.kind == "dataset" else MODEL
-    if step.waits:
-        listener.say(f"{resource.key}: Kaggle still processes version {step.version}")
-        _wait(step, door=door, applied=applied, say=listener.say, version=step.version)
-    uploads = [Upload(file.source, file.path, file.sha256) for file in resource.files]
-    listener.begin(resource)
-    since = door.clock()
-    try:
-        sent = upload_files(door, uploads, kind=kind, progress=listener.sent)
-    except CredentialsError:
-        raise
-    except RemoteError as error:
-        raise RemoteError(f"{resource.key}: {error}") from error
-    remember_rate(resource.size, door.clock() - since)
-    version = _make(step, sent, door=door, notes=notes)
-    forget(door, uploads, kind=kind)
-    applied.versions[resource.key] = version
-    applied.sent_bytes += resource.size
-    applied.state = applied.state.with_pushed(resource, version)
-    save_state(records, applied.state)
-    listener.say(f"{resource.key}: version {version} is made")
+@dataclass(frozen=True)
+class _Push:
+    """A plan that is being applied, and what it has made."""
 
+    plan: Plan
+    client: Client
+    records: Path
+    notes: str
+    listener: Listener
+    applied: Applied
 
-def _make(step: Step, sent: tuple[Sent, ...], *, door: Door, notes: str) -> int:
-    resource = step.resource
-    if resource.kind == "model":
-        return _make_model(step, sent, door=door, notes=notes)
-    if step.version is None:
-        return datasets.create(
-            door,
-            resource.reference,
-            title=resource.title,
-            files=sent,
-            licence=resource.licence or "unknown",
-            private=resource.private,
-            subtitle=resource.subtitle or None,
+    def save(self, state: State) -> None:
+        self.applied.state = state
+        save_state(self.records, state)
+
+    def send(self, step: AnyStep, artifact: Artifact) -> None:
+        """Upload an artifact's files and make the version that holds them."""
+        client, say = self.client, self.listener.say
+        kind = DATASET if isinstance(artifact, Dataset) else MODEL
+        if step.waits and step.version is not None:
+            say(f"{artifact.key}: Kaggle still processes version {step.version}")
+            self.wait(artifact, earlier=step.version)
+
+        uploads = [Upload(file.source, file.path, file.sha256) for file in artifact.files]
+        self.listener.begin(artifact)
+        since = client.clock()
+        try:
+            sent = upload_files(client, uploads, kind=kind, progress=self.listener.sent)
+        except CredentialsError:
+            raise
+        except RemoteError as error:
+            raise RemoteError(f"{artifact.key}: {error}") from error
+        remember_rate(artifact.size, client.clock() - since)
+
+        version = self._make(artifact, sent, before=step.version)
+        forget(client, uploads, kind=kind)
+        self.applied.versions[artifact.key] = version
+        self.applied.sent_bytes += artifact.size
+        self.save(self.applied.state.with_pushed(artifact, version))
+        say(f"{artifact.key}: version {version} is made")
+
+    def _make(self, artifact: Artifact, sent: tuple[Sent, ...], *, before: int | None) -> int:
+        """The number of the version that now holds the sent files; `before` is Kaggle's newest one."""
+        client, notes = self.client, self.notes
+        if isinstance(artifact, Dataset):
+            if before is not None:
+                return datasets.add_version(client, artifact.reference, files=sent, notes=notes, before=before)
+            return datasets.create(
+                client,
+                artifact.reference,
+                title=artifact.title,
+                files=sent,
+                licence=artifact.licence or "unknown",
+                private=artifact.private,
+                subtitle=artifact.subtitle or None,
+            )
+
+        reference = parse_variation(artifact.reference)
+        if before is not None:
+            return models.add_version(client, reference, files=sent, notes=notes, before=before)
+        owner, slug = reference.owner, reference.slug
+        if models.read_model(client, owner, slug) is None:
+            models.create_model(client, owner, slug, title=artifact.title, private=artifact.private)
+        return models.create_variation(client, reference, files=sent, licence=artifact.licence or "Other")
+
+    def wait(self, artifact: Artifact, *, earlier: int | None = None) -> None:
+        """Until the version that the notebook will use, or an `earlier` one, is ready, with exactly what was sent."""
+        client, say = self.client, self.listener.say
+        deadline = client.clock() + client.patience.ready_s
+        version = earlier or self.applied.versions[artifact.key]
+        # An earlier version holds other files, and what was not sent from here holds what it likes.
+        files = artifact.sizes if artifact.sent and earlier is None else None
+        if isinstance(artifact, Model):
+            reference = parse_variation(artifact.reference)
+            models.wait_ready(client, reference, version=version, files=files, deadline=deadline, tell=say)
+        else:
+            datasets.wait_ready(client, artifact.reference, version=version, files=files, deadline=deadline, tell=say)
+
+    def push_notebook(self, step: AnyStep, notebook: Notebook) -> None:
+        """Save and run a version of the notebook with exactly the versions that it needs."""
+        versions = self.applied.versions
+        attached = notebook.settings.datasets
+        made = notebooks.push(
+            self.client,
+            kernel_metadata(notebook),
+            notebook.text,
+            session_timeout_s=notebook.settings.session_seconds,
+            before=step.version or 0,
+            pinned={one: versions[f"dataset {one}"] for one in attached if f"dataset {one}" in versions},
+            internet=notebook.online,
         )
-    return datasets.add_version(door, resource.reference, files=sent, notes=notes, before=step.version)
+        self.applied.notebooks[notebook.key] = made
+        versions[notebook.key] = made.version
+        self.save(self.applied.state.with_notebook(notebook, made.version, self.plan.inputs(notebook)))
+        self.listener.say(f"{notebook.key}: version {made.version} is pushed and runs: {made.url}")
 
 
-def _make_model(step: Step, sent: tuple[Sent, ...], *, door: Door, notes: str) -> int:
-    resource = step.resource
-    ref = parse_ref(resource.reference)
-    if step.version is not None:
-        return models.add_version(door, ref, files=sent, notes=notes, before=step.version)
-    if models.read_model(door, ref.owner, ref.model) is None:
-        models.create_model(door, ref.owner, ref.model, title=resource.title, private=resource.private)
-    return models.create_variation(door, ref, files=sent, licence=resource.licence or "Other")
-
-
-def _wait(
-    step: Step,
-    *,
-    door: Door,
-    applied: Applied,
-    say: Callable[[str], None],
-    version: int | None = None,
-) -> None:
-    """Until the version that the notebook will use, or `version`, is ready; what was sent must be what it lists."""
-    resource = step.resource
-    deadline = door.clock() + door.patience.ready_s
-    number = version or applied.versions[resource.key]
-    # An earlier version holds other files, and what was not sent from here holds what it likes.
-    sent = resource.sent and version is None
-    files = {file.path: file.size for file in resource.files} if sent else None
-    if resource.kind == "model":
-        models.wait_ready(door, parse_ref(resource.reference), version=number, files=files, deadline=deadline, tell=say)
-    else:
-        datasets.wait_ready(door, resource.reference, version=number, files=files, deadline=deadline, tell=say)
-
-
-def _push_notebook(
-    step: Step, *, plan: Plan, door: Door, records: Path, say: Callable[[str], None], applied: Applied
-) -> None:
-    resource = step.resource
-    kernel = resource.kernel
-    if kernel is None:
-        raise UsageError(f"{resource.key} has no settings: build it again with kit build")
-    pinned = {
-        one: applied.versions[f"dataset {one}"] for one in kernel.datasets if f"dataset {one}" in applied.versions
-    }
-    made = kernels.push(
-        door,
-        kernel_metadata(resource),
-        resource.source_text,
-        session_timeout_s=kernel.session_seconds,
-        before=step.version or 0,
-        pinned=pinned,
-        internet=resource.online,
-    )
-    applied.notebooks[resource.key] = made
-    applied.versions[resource.key] = made.version
-    applied.state = applied.state.with_notebook(resource, made.version, plan.inputs(resource))
-    save_state(records, applied.state)
-    say(f"{resource.key}: version {made.version} is pushed and runs: {made.url}")
-
-
-def kernel_metadata(resource: Resource) -> Mapping[str, object]:
+def kernel_metadata(notebook: Notebook) -> Mapping[str, object]:
     """The notebook's kernel-metadata.json with the image that `kit.toml` names."""
-    metadata = next(file.source for file in resource.files if file.path == METADATA)
+    metadata = next(file.source for file in notebook.files if file.path == METADATA)
     body: dict[str, object] = json.loads(metadata.read_text(encoding="utf-8"))
-    if resource.kernel is not None:
-        body["docker_image"] = resource.kernel.docker_image
-        body["docker_image_pinning_type"] = resource.kernel.image_pinning
+    body["docker_image"] = notebook.settings.docker_image
+    body["docker_image_pinning_type"] = notebook.settings.image_pinning
     return body

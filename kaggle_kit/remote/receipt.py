@@ -12,15 +12,16 @@ from kaggle_kit.errors import OutsideError, ProjectError, RemoteError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.outside import read_json
 from kaggle_kit.places import inside
-from kaggle_kit.remote.door import kernels
-from kaggle_kit.remote.plan.kernel_build import source_hash
+from kaggle_kit.remote.client import notebooks
+from kaggle_kit.remote.client.notebooks import source_identity
+from kaggle_kit.remote.references import parse, split_version, versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kaggle_kit.remote.door.door import Door
+    from kaggle_kit.remote.client.client import Client
     from kaggle_kit.remote.plan.plan import Plan
-    from kaggle_kit.remote.plan.resources import Resource
+    from kaggle_kit.remote.plan.resources import Notebook
     from kaggle_kit.remote.push import Applied
 
 FOLDER = "receipts"
@@ -81,12 +82,12 @@ class Receipt:
 
     @property
     def online(self) -> bool:
-        """Whether the version's run has internet, as asked or as Kaggle says: no competition takes such a one."""
+        """Whether the version's run has internet, as asked or as Kaggle says: no competition takes such a version."""
         return any(check.what == "internet" and True in (check.asked, check.found) for check in self.checks)
 
     @property
     def makes_model(self) -> bool:
-        """Whether the version was to have internet: such a one makes a model, and is good for nothing else."""
+        """Whether the version was to have internet: such a version makes a model, and is good for nothing else."""
         return any(check.what == "internet" and check.asked is True for check in self.checks)
 
     def to_json(self) -> dict[str, Any]:
@@ -99,10 +100,10 @@ class Receipt:
 def read_back(
     plan: Plan,
     applied: Applied,
-    resource: Resource,
+    resource: Notebook,
     *,
     version: int,
-    door: Door,
+    client: Client,
     pushed: str,
     made_by: str | None,
 ) -> Receipt:
@@ -111,25 +112,27 @@ def read_back(
     `pushed` is the time of the push, `made_by` the project's commit. Raises RemoteError where Kaggle does not show
     the version.
     """
-    made, kernel = applied.notebooks.get(resource.key), resource.kernel
-    url = made.url if made else kernels.page_of(resource.reference)
-    found = door.settle(lambda: kernels.read(door, resource.reference, version=version))
-    if found is None or kernel is None:
+    made, settings = applied.notebooks.get(resource.key), resource.settings
+    url = made.url if made else notebooks.page_of(resource.reference)
+    found = client.settle(lambda: notebooks.read(client, resource.reference, version=version))
+    if found is None:
         raise RemoteError(
             f"notebook {resource.reference} version {version} was pushed, but Kaggle does not show it yet: "
             f"see {url}, and run kit plan to see what is there"
         )
+
     inputs = plan.inputs(resource)
-    pinned = [one for one in inputs if one.count("/") == 2]
+    pinned = [one for one in inputs if split_version(one)[0] in settings.datasets]
     checks = (
-        Check(what="source", asked=resource.source, found=source_hash(found.source)),
-        Check(what="internet", asked=kernel.internet, found=found.internet),
-        Check(what="accelerator", asked=kernel.accelerator or "", found=_machine(found.machine_shape, kernel.gpu)),
-        Check(what="private", asked=kernel.private, found=found.private),
-        Check(what="datasets", asked=_as_told(pinned, found.dataset_sources), found=sorted(found.dataset_sources)),
-        Check(what="models", asked=sorted(kernel.models), found=sorted(found.model_sources)),
-        Check(what="competitions", asked=sorted(kernel.competitions), found=sorted(found.competition_sources)),
+        Check(what="source", asked=resource.source, found=source_identity(found.source)),
+        Check(what="internet", asked=settings.internet, found=found.internet),
+        Check(what="accelerator", asked=settings.accelerator or "", found=_machine(found.machine_shape, settings.gpu)),
+        Check(what="private", asked=settings.private, found=found.private),
+        Check(what="datasets", asked=_pinned_as(pinned, found.datasets), found=sorted(found.datasets)),
+        Check(what="models", asked=sorted(settings.models), found=sorted(found.models)),
+        Check(what="competitions", asked=sorted(settings.competitions), found=sorted(found.competitions)),
     )
+
     return Receipt(
         name=resource.name,
         notebook=resource.reference,
@@ -142,7 +145,7 @@ def read_back(
         target=resource.target,
         inputs=tuple(_input(plan, applied, one) for one in inputs),
         checks=checks,
-        server=door.login.endpoint.name,
+        server=client.login.endpoint.name,
     )
 
 
@@ -150,20 +153,20 @@ def _machine(shape: str | None, gpu: bool) -> str | None:
     """The accelerator that Kaggle names. A CPU session's has several names, or none."""
     if shape is None or gpu:
         return shape
-    return "" if not shape.startswith(("Nvidia", "Tpu")) else shape
+    return notebooks.accelerator_of(shape)
 
 
-def _as_told(asked: Iterable[str], told: Iterable[str]) -> list[str]:
-    """The references with their versions where Kaggle tells versions at all, else without."""
-    versioned = {one.rpartition("/")[0] for one in told if one.count("/") == 2}
-    return sorted(one if one.rpartition("/")[0] in versioned else one.rpartition("/")[0] for one in asked)
+def _pinned_as(asked: Iterable[str], there: Iterable[str]) -> list[str]:
+    """The references with their versions where Kaggle gives versions at all, else without."""
+    versioned = {name for name, version in versions(there).items() if version is not None}
+    return sorted(one if (name := split_version(one)[0]) in versioned else name for one in asked)
 
 
 def _input(plan: Plan, applied: Applied, reference: str) -> dict[str, Any]:
-    bare, _, version = reference.rpartition("/")
-    kind = "dataset" if bare.count("/") == 1 else "model"
+    parsed = parse(reference)
+    kind, bare = ("model" if parsed.framework else "dataset"), str(parsed.bare)
     step = plan.step(f"{kind} {bare}")
-    number = applied.versions.get(f"{kind} {bare}", int(version))
+    number = applied.versions.get(f"{kind} {bare}", parsed.version)
     resource = step.resource if step else None
     return {
         "kind": kind,
@@ -234,7 +237,7 @@ def read_receipt(path: Path) -> Receipt:
         raise ProjectError(f"{path} is no receipt of kit ({error!r}); take it out of the folder") from error
 
 
-def with_run(receipt: Receipt, state: kernels.RunState) -> Receipt:
+def with_run(receipt: Receipt, state: notebooks.RunState) -> Receipt:
     """The receipt with what Kaggle says of the run; a failure's words are kept to one line."""
     failure = re.sub(r"\s+", " ", state.failure).strip()[:500] if state.failure else None
     return replace(receipt, run={**receipt.run, "state": state.state, "failure": failure})

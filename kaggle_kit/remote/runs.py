@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import KitError, OutsideError, RemoteError, UsageError
 from kaggle_kit.files import sha256_file, write_atomic
 from kaggle_kit.outside import read_json
-from kaggle_kit.remote.door import competitions, kernels, outputs
-from kaggle_kit.remote.failed.failures import Finding, decode
-from kaggle_kit.remote.failed.log_text import read_log
+from kaggle_kit.remote.client import competitions, notebooks, outputs
+from kaggle_kit.remote.diagnosis import Finding, decode, read_log
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 from kaggle_kit.secrets import mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from kaggle_kit.remote.door.door import Door
-    from kaggle_kit.remote.door.outputs import Progress
+    from kaggle_kit.remote.client.client import Client
+    from kaggle_kit.remote.client.outputs import Progress
     from kaggle_kit.remote.receipt import Receipt
 
 LOG = "log.txt"
@@ -41,42 +40,42 @@ class Fetched:
 
 
 def wait_ended(
-    door: Door, ref: str, version: int, *, deadline: float, tell: Callable[[kernels.RunState], None]
-) -> kernels.RunState:
+    client: Client, ref: str, version: int, *, deadline: float, tell: Callable[[notebooks.RunState], None]
+) -> notebooks.RunState:
     """The state in which the run of `version` ended; `tell` hears each state before it.
 
-    `deadline` is a moment of `door.clock()` (seconds). Raises RemoteError where it passes, or where Kaggle says
+    `deadline` is a moment of `client.clock()` (seconds). Raises RemoteError where it passes, or where Kaggle says
     nothing of the version for ten minutes.
     """
-    said: kernels.RunState | None = None
-    known = door.clock()
-    page = kernels.page_of(ref)
+    said: notebooks.RunState | None = None
+    known = client.clock()
+    page = notebooks.page_of(ref)
     while True:
-        state = kernels.status(door, ref, version)
+        state = notebooks.status(client, ref, version)
         if state != said:
             tell(state)
             said = state
         if state.ended:
             return state
-        now = door.clock()
-        if state.state != kernels.UNKNOWN:
+        now = client.clock()
+        if state.state != notebooks.UNKNOWN:
             known = now
-        silent = min(_UNKNOWN_SECONDS, 10 * door.patience.settle_s)
+        silent = min(_UNKNOWN_SECONDS, 10 * client.patience.settle_s)
         if now - known > silent:
             raise RemoteError(
                 f"notebook {ref} version {version}: Kaggle has said nothing of its run for {silent:.0f} s "
-                f"(last seen: {state.told}); see {page}, then ask again with kit status"
+                f"(last seen: {state.words}); see {page}, then ask again with kit status"
             )
         if now >= deadline:
             raise RemoteError(
-                f"notebook {ref} version {version} has not ended in time (last seen: {state.told}); it goes on at "
+                f"notebook {ref} version {version} has not ended in time (last seen: {state.words}); it goes on at "
                 f"Kaggle, and cannot be stopped from here: see {page}, then ask again with kit status"
             )
-        door.sleep(door.patience.poll_s)
+        client.sleep(client.patience.poll_s)
 
 
 def fetch(
-    door: Door,
+    client: Client,
     ref: str,
     version: int,
     folder: Path,
@@ -91,14 +90,14 @@ def fetch(
     Kaggle may not be done with keeping them. Raises RemoteError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    raw = outputs.log(door, ref, version)
+    raw = outputs.log(client, ref, version)
     if ended and not raw:
-        raw = door.settle(lambda: outputs.log(door, ref, version) or None) or ""
-    names = {part for file in outputs.list_output(door, ref, version) for part in PurePosixPath(file.name).parts[:1]}
+        raw = client.settle(lambda: outputs.log(client, ref, version) or None) or ""
+    names = {part for file in outputs.list_output(client, ref, version) for part in PurePosixPath(file.name).parts[:1]}
     log = folder / _log_name(names)
     write_atomic(log, mask(read_log(raw).text))
     wanted = patterns if tuple(patterns) != ("*",) or names else ()
-    files = outputs.output(door, ref, version, folder, patterns=wanted, progress=progress)
+    files = outputs.output(client, ref, version, folder, patterns=wanted, progress=progress)
     return Fetched(folder, log, tuple(Path(file) for file in files))
 
 
@@ -110,8 +109,8 @@ def _log_name(names: Iterable[str]) -> str:
 
 def kept_log(folder: Path) -> Path:
     """The log in a folder of `fetch`: where there are several such names, the longest is not the run's own file."""
-    found = [path.name for path in folder.glob(f"*{LOG}") if _LOGS.fullmatch(path.name)]
-    return folder / max(found, key=len, default=LOG)
+    names = [path.name for path in folder.glob(f"*{LOG}") if _LOGS.fullmatch(path.name)]
+    return folder / max(names, key=len, default=LOG)
 
 
 def output_facts(fetched: Fetched) -> tuple[dict[str, Any], ...]:
@@ -126,7 +125,7 @@ def output_facts(fetched: Fetched) -> tuple[dict[str, Any], ...]:
     )
 
 
-def why_failed(fetched: Fetched, state: kernels.RunState) -> list[Finding]:
+def why_failed(fetched: Fetched, state: notebooks.RunState) -> list[Finding]:
     """What the log and Kaggle's own message say of a failed run, the likeliest cause first."""
     return decode(fetched.log.read_text(encoding="utf-8"), failure_message=state.failure or "")
 
@@ -139,10 +138,10 @@ def refuse_unfit(receipt: Receipt) -> None:
             f"notebook that did; what it made is fetched with: kit output {receipt.name}"
         )
     if receipt.differing:
-        told = "; ".join(f"{one.what} is {one.found!r}, asked was {one.asked!r}" for one in receipt.differing)
+        differing = "; ".join(f"{one.what} is {one.found!r}, asked was {one.asked!r}" for one in receipt.differing)
         raise RemoteError(
             f"notebook {receipt.notebook} version {receipt.version} is not handed in, for Kaggle has it otherwise than "
-            f"it was asked: {told}. See {receipt.url}; kit push {receipt.name} looks again and says what helps"
+            f"it was asked: {differing}. See {receipt.url}; kit push {receipt.name} looks again and says what helps"
         )
 
 
@@ -184,7 +183,7 @@ def _made(path: Path) -> MadeModel:
 
 
 def submit(
-    door: Door,
+    client: Client,
     competition: str,
     receipt: Receipt,
     *,
@@ -192,9 +191,9 @@ def submit(
     deadline: float | None,
     tell: Callable[[Receipt], None],
 ) -> Receipt:
-    """Hand in the submission.csv of the receipt's version, and with a `deadline` wait for its score.
+    """Submit the submission.csv of the receipt's version, and with a `deadline` wait for its score.
 
-    A version that was handed in with this message, or without a `message` with any, is not handed in again, but where
+    A version that was submitted with this message, or without a `message` with any, is not submitted again, unless
     Kaggle says ERROR of it. `tell` hears the receipt with each state of the submission, the first before any wait.
     Raises UsageError, before anything is asked, where its run had internet; RemoteError where it is not as it was
     asked, its run is not complete, its output holds no submission.csv, no submission is left today, or Kaggle says
@@ -202,25 +201,25 @@ def submit(
     """
     ref, version = receipt.notebook, receipt.version
     refuse_unfit(receipt)
-    state = kernels.status(door, ref, version)
+    state = notebooks.status(client, ref, version)
     if not state.complete:
         raise RemoteError(
             f"notebook {ref} version {version} cannot be handed in: its run is {state.state}; see kit status"
         )
-    if not any(file.name == SUBMISSION for file in outputs.list_output(door, ref, version)):
+    if not any(file.name == SUBMISSION for file in outputs.list_output(client, ref, version)):
         raise RemoteError(f"notebook {ref} version {version} left no {SUBMISSION}; see its log with kit logs")
-    made = _handed_in(door, competition, receipt, message)
+    made = _submitted(client, competition, receipt, message)
     receipt = _with_submission(receipt, competition, made)
     tell(receipt)
     if deadline is None:
         return receipt
     scored = competitions.wait_scored(
-        door, made.ref, deadline=deadline, tell=lambda now: tell(_with_submission(receipt, competition, now))
+        client, made.ref, deadline=deadline, tell=lambda now: tell(_with_submission(receipt, competition, now))
     )
     return _with_submission(receipt, competition, scored)
 
 
-def _handed_in(door: Door, competition: str, receipt: Receipt, message: str | None) -> competitions.Submission:
+def _submitted(client: Client, competition: str, receipt: Receipt, message: str | None) -> competitions.Submission:
     """The version's submission: the one that the receipt or Kaggle knows, unless it failed, or a new one."""
     ref, version = receipt.notebook, receipt.version
     kept = receipt.submission if receipt.submission.get("competition") == competition else {}
@@ -228,18 +227,17 @@ def _handed_in(door: Door, competition: str, receipt: Receipt, message: str | No
     same = not message or competitions.describe(message, kernel=ref, version=version) == known
     if same and isinstance(number, int):
         # Asked for by its number: the list may not show it yet.
-        there = competitions.submission(door, number)
+        there = competitions.submission(client, number)
         if there.state != competitions.ERROR:
             return there
-    if not message and (found := competitions.find_version(door, competition, kernel=ref, version=version)):
-        return found
     return competitions.submit_code(
-        door,
+        client,
         competition,
         kernel=ref,
         version=version,
         file_name=SUBMISSION,
-        message=message or known or f"kit push {receipt.name}",
+        message=message,
+        otherwise=known or f"kit push {receipt.name}",
     )
 
 

@@ -14,22 +14,24 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError, RunError
-from kaggle_kit.runtime.engine_plan import model_facts, plan_engine
+from kaggle_kit.runtime.checkpoint import Checkpoint, read_checkpoint
 from kaggle_kit.runtime.events import MEASURED, WorkerError, number, parse_event
 from kaggle_kit.runtime.kernels import EXACT, KERNELS, obstacle
 from kaggle_kit.runtime.launch import heard, launch_plain, log_tail
 from kaggle_kit.runtime.rows import read_records
-from kaggle_kit.runtime.run_job import worker_environment
+from kaggle_kit.runtime.supervisor import worker_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from kaggle_kit.runtime.engine_plan import Gpu, ModelFacts
+    from kaggle_kit.runtime.engine_plan import EngineSetup, Gpu
     from kaggle_kit.runtime.job import Job
     from kaggle_kit.runtime.launch import Launch
 
 FORMAT = 1
+_SIZES = ("layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim")
+"""What a model's work depends on."""
 _SHORTEST = 30.0
 """Seconds below which no further trial is begun: an engine starts in about that."""
 
@@ -62,47 +64,30 @@ class Measured:
     probabilities: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False)
 
 
-def trials(
-    *,
-    gpus: Sequence[Gpu],
-    model: ModelFacts,
-    longest: int,
-    vllm_version: tuple[int, int, int],
-    given: Mapping[str, Any],
-    given_environment: Mapping[str, str],
-) -> tuple[Trial, ...]:
+def trials(setup: EngineSetup, checkpoint: Checkpoint, budget: int) -> tuple[Trial, ...]:
     """What is worth measuring here, the plan's own choice first: each kernel that can be had, then two settings.
 
-    Raises UsageError where the model fits this machine in no way.
+    Rates that were measured before are not asked. Raises UsageError if the model fits this machine in no way.
     """
 
     def planned(name: str, *, kernel: str | None = None, **more: Any) -> Trial:
-        plan = plan_engine(
-            gpus=gpus,
-            model=model,
-            longest=longest,
-            mean_tokens=longest,
-            vllm_version=vllm_version,
-            given={**given, **more},
-            given_environment=given_environment,
-            kernel=kernel,
-        )
+        tried = replace(setup, options={**setup.options, **more}, rates={}, kernel=kernel)
+        plan = tried.plan(checkpoint, budget)
         return Trial(name, kernel, plan.options, plan.environment)
 
     own = planned("as planned")
     found = [own]
-    if gpus and model.quantisation and "quantization" not in given:
-        capability = gpus[0].capability
+    method = checkpoint.kernel_method
+    if setup.cards and method and "quantization" not in setup.options:
+        capability, version = setup.cards[0].capability, setup.version
         possible = [
-            name
-            for name in KERNELS
-            if obstacle(name, capability=capability, version=vllm_version, method=model.quantisation) is None
+            name for name in KERNELS if obstacle(name, capability=capability, version=version, method=method) is None
         ]
         each = [planned(f"kernel {name}", kernel=name) for name in possible]
         alike = [one for one in each if (one.options, one.environment) == (own.options, own.environment)]
         found = [*(alike or [own]), *(one for one in each if one not in alike)]
     found.append(planned("no prefix cache", enable_prefix_caching=False))
-    step = max(int(own.options.get("max_num_batched_tokens", 8192)) // 2, longest + 1)
+    step = max(int(own.options.get("max_num_batched_tokens", 8192)) // 2, budget + 1)
     found.append(planned(f"steps of {step:,}", max_num_batched_tokens=step))
     different: list[Trial] = []
     for one in found:
@@ -132,12 +117,9 @@ def probe_rows(data: Path, out: Path, *, rows: int) -> Path:
 def bench(
     job: Job,
     *,
+    setup: EngineSetup,
     data: Path,
     rows: int,
-    gpus: Sequence[Gpu],
-    vllm_version: tuple[int, int, int],
-    given: Mapping[str, Any],
-    given_environment: Mapping[str, str],
     python: Path,
     scratch: Path,
     environment: Mapping[str, str],
@@ -149,19 +131,12 @@ def bench(
 ) -> tuple[tuple[Measured, ...], dict[str, Any]]:
     """Every trial of this machine over `rows` rows of `data`, and the rates file's content.
 
-    `job` says the task, the model, the engine and the budget; `launch` starts the engines.
-    Raises what `trials`, `probe_rows` and `run_trials` do.
+    `job` says the task, the model and the budget, `setup` what engines are tried with; `launch` starts them, in
+    `environment`. Raises what `trials`, `probe_rows` and `run_trials` do.
     """
-    model = model_facts(job.model)
+    checkpoint = read_checkpoint(job.model)
     found = run_trials(
-        trials(
-            gpus=gpus,
-            model=model,
-            longest=job.token_budget,
-            vllm_version=vllm_version,
-            given=given,
-            given_environment=given_environment,
-        ),
+        trials(setup, checkpoint, job.token_budget),
         job=replace(job, test=probe_rows(data, scratch / "bench.csv", rows=rows)),
         python=python,
         scratch=scratch,
@@ -171,7 +146,7 @@ def bench(
         tell=tell,
         launch=launch,
     )
-    return found, rates(found, target=target, model=model, gpus=gpus)
+    return found, rates(found, target=target, checkpoint=checkpoint, cards=setup.cards)
 
 
 def run_trials(
@@ -286,7 +261,7 @@ def line(one: Measured, first: Measured) -> str:
     )
 
 
-def rates(found: Sequence[Measured], *, target: str, model: ModelFacts, gpus: Sequence[Gpu]) -> dict[str, Any]:
+def rates(found: Sequence[Measured], *, target: str, checkpoint: Checkpoint, cards: Sequence[Gpu]) -> dict[str, Any]:
     """The rates file's content: `kernels` are prompt tokens a second, by which builds choose among the exact ones."""
     unasked = [one for one in found if one.trial.kernel is None or one.trial.kernel in EXACT]
     best: dict[str, float] = {}
@@ -296,19 +271,14 @@ def rates(found: Sequence[Measured], *, target: str, model: ModelFacts, gpus: Se
     return {
         "format": FORMAT,
         "target": target,
-        "card": f"sm_{gpus[0].capability[0]}{gpus[0].capability[1]}" if gpus else "cpu",
-        "cards": len(gpus),
+        "card": f"sm_{cards[0].capability[0]}{cards[0].capability[1]}" if cards else "cpu",
+        "cards": len(cards),
         "engine_cards": int(found[0].trial.options.get("tensor_parallel_size", 1)),
         "engine": found[0].engine,
         "model": {
-            "weight_bytes": model.weight_bytes,
-            "layers": model.layers,
-            "hidden": model.hidden,
-            "intermediate": model.intermediate,
-            "heads": model.heads,
-            "kv_heads": model.kv_heads,
-            "head_dim": model.head_dim,
-            "quantisation": model.quantisation,
+            "weight_bytes": checkpoint.weight_bytes,
+            **{name: getattr(checkpoint.architecture, name) for name in _SIZES},
+            "quantisation": checkpoint.kernel_method,
         },
         "kernels": best,
         "tokens_per_second": round(max(one.tokens_per_second for one in unasked), 1),

@@ -1,4 +1,4 @@
-"""What a checkpoint's small files say, without loading it: with distrust, since whoever made it chose each word.
+"""A checkpoint, read without loading it: with distrust, since whoever made it chose each word.
 
 A configuration can name code: transformers 4.51.3 takes `_attn_implementation_internal` from the file and runs the
 kernel that it names on the hub, vLLM loads another model in place of this one where there is a `speculators_config`,
@@ -9,35 +9,27 @@ of the three, so a configuration with such a word is refused before an engine se
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError, OutsideError
 from kaggle_kit.outside import MEGA, read_json, shown
+from kaggle_kit.runtime.architecture import Architecture, read_architecture
+from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
+from kaggle_kit.runtime.quantisation import Quantisation, quant_method, read_quantisation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 MOST_CONFIG_BYTES = 16 * MEGA
 """Of a JSON file beside the weights; the longest known list hundreds of thousands of layers that are not packed."""
-MOST_TOKENIZER_BYTES = 256 * MEGA
-"""Of tokenizer.json: one of 262,000 tokens has 33 MB."""
-_MOST = {
-    "num_hidden_layers": 10_000,
-    "hidden_size": 1_000_000,
-    "intermediate_size": 10_000_000,
-    "num_attention_heads": 100_000,
-    "num_key_value_heads": 100_000,
-    "head_dim": 100_000,
-    "vocab_size": 100_000_000,
-    "max_position_embeddings": 1_000_000_000,
-}
-"""Far above every real model, and small enough to count with."""
-_LONGEST_WORD = 80
+_ELSEWHERE = re.compile(r"[/:@]")
+_WEIGHT_FILES = (".safetensors", ".bin", ".pt")
 _INTERNAL = ("_attn_implementation_internal", "_experts_implementation_internal")
 _REGISTERED = ("format", "observer", "quant_method", "strategy", "type")
 """Keys of `quantization_config` that compressed-tensors looks up by name, or runs as FILE.py:NAME."""
-_ELSEWHERE = re.compile(r"[/:@]")
 
 
 def read_config(model: Path) -> dict[str, Any]:
@@ -105,48 +97,75 @@ def _of_quantisation(place: tuple[str, ...]) -> bool:
     return any(key in ("quantization_config", "compression_config") for key in place)
 
 
-def whole_number(told: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    """The size `key` of a configuration, 1 or more and no larger than any model could be.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as the engine's plan and every estimate see it: its architecture, its packing, and what it weighs.
 
-    Raises ModelError, with the key, where it is none, or is missing and has no `default`.
+    `name` is its folder, or the name of a model that kit knows. `method` is config.json's quant_method, whether kit
+    knows it in detail (`quantisation`) or not. `weight_bytes` are those of its files, or, if its headers were counted,
+    of an engine's memory; `layer_parameters` the numbers in its layers' matrices; `end_bytes` what embeddings, head and
+    last norm weigh.
     """
-    value = told.get(key)
-    if value is None and default is not None:
-        value = default
-    most = _MOST[key]
-    if type(value) is not int or not 0 < value <= most:
-        raise ModelError(f"{key!r} is {shown(value)}, and a number from 1 to {most:,} belongs there")
-    return value
+
+    name: str
+    architecture: Architecture
+    method: str | None
+    quantisation: Quantisation | None
+    weight_bytes: int
+    layer_parameters: int
+    end_bytes: int
+
+    @property
+    def kernel_method(self) -> str | None:
+        """The method of weights in 4 bits, by which their kernel is chosen; None for any other checkpoint."""
+        return self.quantisation.method if self.quantisation and self.quantisation.bits == 4 else None
+
+    @property
+    def kernel_group(self) -> int | None:
+        """How many inputs of a layer in 4 bits share a scale; None if one scale serves them all."""
+        return self.quantisation.group_size if self.quantisation and self.quantisation.bits == 4 else None
+
+    @property
+    def int8(self) -> bool:
+        """Whether weights and activations are multiplied as integers of 8 bits."""
+        return bool(self.quantisation and self.quantisation.activations == "int8")
 
 
-def length_told(told: Mapping[str, Any]) -> int | None:
-    """`max_position_embeddings`; None where no length is told. Raises ModelError for one beyond every model's."""
-    value = told.get("max_position_embeddings")
-    return whole_number(told, "max_position_embeddings") if type(value) is int and value > 0 else None
+def read_checkpoint(model: Path) -> Checkpoint:
+    """The checkpoint in the folder `model`: its config.json, and the sizes that its manifest.json lists.
 
-
-def word(value: Any, *, default: str) -> str:
-    """A short word of a configuration, such as a type's name; `default` where it is no text. Raises ModelError."""
-    if not isinstance(value, str) or not value:
-        return default
-    if len(value) > _LONGEST_WORD or not value.isprintable():
-        raise ModelError(f"{shown(value)} is no name of a type")
-    return value
-
-
-def label_pieces(model: Path, label_ids: Sequence[int]) -> list[str]:
-    """The vocabulary's exact spellings of the label tokens: what vLLM turns back into the same ids.
-
-    Raises ModelError where a token has no spelling, or its spelling is another token's.
+    Raises ModelError if config.json cannot be read, names code or lacks a number, KitError for the manifest.
     """
-    from kaggle_kit.runtime.tokenizers import open_tokenizer
+    config = read_config(model)
+    with _named(model):
+        architecture, quantisation, method = read_architecture(config), read_quantisation(config), quant_method(config)
+    files = read_manifest(model / MANIFEST).files
 
-    path = model / "tokenizer.json"
-    tokenizer = open_tokenizer(path)
-    pieces = []
-    for token in label_ids:
-        piece = tokenizer.id_to_token(token)
-        if piece is None or tokenizer.token_to_id(piece) != token:
-            raise ModelError(f"{path} has no spelling of its own for the label token {token}")
-        pieces.append(piece)
-    return pieces
+    return Checkpoint(
+        name=str(model),
+        architecture=architecture,
+        method=method,
+        quantisation=quantisation,
+        weight_bytes=sum(entry.size for entry in files if entry.path.endswith(_WEIGHT_FILES)),
+        layer_parameters=architecture.layer_parameters,
+        end_bytes=architecture.end_bytes,
+    )
+
+
+def most_tokens(model: Path) -> int | None:
+    """The longest text that the model reads, in tokens, its answer included; None if config.json gives no length.
+
+    Raises ModelError if config.json cannot be read.
+    """
+    config = read_config(model)
+    with _named(model):
+        return read_architecture(config).most_tokens
+
+
+@contextmanager
+def _named(model: Path) -> Iterator[None]:
+    """Name the file in the ModelErrors of those who are given its content alone."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{model / 'config.json'} cannot be read as a model's configuration: {error}") from error

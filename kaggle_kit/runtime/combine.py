@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from kaggle_kit.runtime.job import Task
     from kaggle_kit.runtime.journal import Entry
-    from kaggle_kit.runtime.task import Task
 
 CALIBRATION = "calibration.json"
 _MOST_BYTES = 1 << 20

@@ -1,6 +1,7 @@
-"""Engine arguments from what is known of the cards and the checkpoint, each with its reason.
+"""An engine's set-up, and the arguments that it makes of what is known of the cards and the checkpoint, with reasons.
 
-Sizes are in bytes, lengths in tokens.
+Sizes are in bytes, lengths in tokens. What vLLM refuses was read in 0.25.1 and 0.32: config/model.py
+(`_get_and_verify_dtype`, `_FLOAT16_NOT_SUPPORTED_MODELS`) and platforms/cuda.py (`supported_dtypes`).
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import ModelError, UsageError
+from kaggle_kit.errors import UsageError
 from kaggle_kit.outside import shown
-from kaggle_kit.runtime.checkpoint import length_told, read_config, whole_number, word
-from kaggle_kit.runtime.kernels import KernelChoice, choose_kernel
-from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
+from kaggle_kit.runtime.job import Job
+from kaggle_kit.runtime.kernels import KernelChoice, choose_kernel, method_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
+
+    from kaggle_kit.runtime.architecture import Architecture
+    from kaggle_kit.runtime.checkpoint import Checkpoint
 
 GIB = 1 << 30
 _CONTEXT = int(0.9 * GIB)
@@ -27,13 +29,12 @@ _INSIDE = GIB // 2
 """What vLLM's own share holds besides torch's tensors (kernels, NCCL's buffers): an estimate."""
 _MOST_SHARE = 0.95
 _MOST_OPTION = 1 << 31
-_WEIGHT_FILES = (".safetensors", ".bin", ".pt")
 BATCHES = (8192, 4096, 2048)
 """Tokens of one step, the most first: on an H200 2,048 and 16,384 gave the same rate."""
-
-
-NO_HALF = ("gemma2", "gemma3", "gemma3_text", "glm4", "plamo2")
-"""Model types that vLLM refuses in float16, since their activations overflow (0.25.1 and 0.32, config/model.py)."""
+_NO_HALF = ("gemma2", "gemma3", "gemma3_text", "glm4", "plamo2")
+"""Model types that vLLM refuses in float16, since their activations overflow."""
+_BFLOAT16_FROM = (8, 0)
+_DTYPES = {"half": "float16", "float": "float32"}
 
 
 @dataclass(frozen=True)
@@ -42,28 +43,6 @@ class Gpu:
 
     memory: int
     capability: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What the plan needs of a checkpoint: sizes in bytes, the rest as config.json counts it.
-
-    `quantisation` is the method of a 4-bit checkpoint ("awq", "gptq", "compressed-tensors"); None for any other.
-    """
-
-    weight_bytes: int
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocabulary: int
-    most_tokens: int | None
-    dtype: str
-    quantisation: str | None
-    group_size: int | None
-    model_type: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,54 +55,112 @@ class EnginePlan:
     reasons: tuple[str, ...]
 
 
-def model_facts(model: Path) -> ModelFacts:
-    """Read config.json and the sizes in manifest.json.
+@dataclass(frozen=True)
+class EngineSetup:
+    """What an engine is set up with: its name and version, the cards it finds, and what is given or measured of it.
 
-    Raises ModelError where config.json cannot be read or lacks a size, KitError for the manifest.
+    No `cards` means this machine's CPU. The `options` (of `vllm.LLM`) and variables of the `environment` that are given
+    win over the plan's own; `rates` are the target's measured 4-bit kernels in prompt tokens a second, of which the
+    fastest is taken, and `kernel` is one by name, for every model that has 4 bits and a card.
     """
-    body = read_config(model)
-    weights = [entry.size for entry in read_manifest(model / MANIFEST).files if entry.path.endswith(_WEIGHT_FILES)]
-    try:
-        told = body.get("text_config") or body
-        method, group_size = _four_bits(body.get("quantization_config") or {})
-        heads, hidden = whole_number(told, "num_attention_heads"), whole_number(told, "hidden_size")
-        return ModelFacts(
-            weight_bytes=sum(weights),
-            layers=whole_number(told, "num_hidden_layers"),
-            hidden=hidden,
-            intermediate=whole_number(told, "intermediate_size", 4 * hidden),
-            heads=heads,
-            kv_heads=whole_number(told, "num_key_value_heads", heads),
-            head_dim=whole_number(told, "head_dim", hidden // heads),
-            vocabulary=whole_number(told, "vocab_size"),
-            most_tokens=length_told(told),
-            dtype=word(told.get("dtype") or told.get("torch_dtype"), default="float16"),
-            quantisation=method,
-            group_size=group_size,
-            model_type=word(told.get("model_type") or body.get("model_type"), default="None"),
+
+    engine: str = "vllm"
+    version: tuple[int, int, int] = (0, 0, 0)
+    cards: Sequence[Gpu] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
+    kernel: str | None = None
+
+    def plan(self, checkpoint: Checkpoint, budget: int, *, mean_tokens: float | None = None) -> EnginePlan:
+        """The engine's arguments for prompts of `budget` tokens at most, `mean_tokens` on average.
+
+        Raises UsageError if the model fits in no way, the engine or the cards refuse it, the prompts are longer than
+        it reads, or the cards differ; the text says by how much.
+        """
+        if reason := head_obstacle(checkpoint.architecture):
+            raise UsageError(reason)
+        if reason := length_obstacle(checkpoint.architecture, budget):
+            raise UsageError(f"{reason}; cut them")
+        draft = _Draft(self)
+        draft.set("max_model_len", budget + 1, "the longest prompt here and the one token of its answer")
+        if whole_option(draft.options, "max_model_len") <= budget:
+            raise UsageError(f"max_model_len = {draft.options['max_model_len']} is given; {budget + 1} are needed")
+        draft.set("enforce_eager", True, "graphs gain nothing where only prompts are read, and take 55 s to start")
+        draft.set("enable_prefix_caching", True, "prompts share their opening text: 1.15 times as fast on an H200")
+
+        if self.cards:
+            replicas = _plan_cards(draft, checkpoint, budget, mean_tokens or budget)
+            _plan_backend(draft)
+            if checkpoint.kernel_method:
+                _plan_kernel(draft, checkpoint.kernel_method, checkpoint.architecture)
+        else:
+            replicas = _plan_cpu(draft, checkpoint, budget)
+            if self.kernel is not None:
+                draft.reasons.append(f"4-bit kernel {self.kernel}: it is for cards, and a CPU's own is used here")
+        draft.pass_on()
+        return EnginePlan(draft.options, draft.environment, replicas, tuple(draft.reasons))
+
+    def job(self, plan: EnginePlan | None, *, environment: Mapping[str, str] | None = None, **where: Any) -> Job:
+        """The worker's job under `plan`; `where` are the job's further fields, `environment` further variables.
+
+        A plan's options are vLLM's: another engine gets those alone that were given. Without a plan nothing is chosen:
+        such a job is for reading, not for running.
+        """
+        planned = plan.options if plan else {}
+        return Job(
+            engine=self.engine,
+            engine_version=self.version,
+            engine_options=planned if self.engine.startswith("vllm") else self.options,
+            environment={**(plan.environment if plan else {}), **(environment or {})},
+            **where,
         )
-    except (ModelError, TypeError, AttributeError) as error:
-        raise ModelError(f"{model / 'config.json'} cannot be read as a model's configuration: {error}") from error
 
 
-def _four_bits(found: Mapping[str, Any]) -> tuple[str | None, int | None]:
-    """The method and group size of weights in 4 bits. compressed-tensors tells them for each group of layers."""
-    method = found.get("quant_method")
-    if method == "compressed-tensors":
-        weights = [group.get("weights") or {} for group in (found.get("config_groups") or {}).values()]
-        sizes = [told.get("group_size") for told in weights if told.get("num_bits") == 4]
-        return (method, _group(sizes[0])) if sizes else (None, None)
-    four = found.get("bits", found.get("w_bit")) == 4
-    return (method, _group(found.get("group_size"))) if four and isinstance(method, str) else (None, None)
+def head_obstacle(architecture: Architecture) -> str | None:
+    """Why the labels' probabilities cannot be read from the model; None if it has an LM head."""
+    if architecture.name.endswith(("ForCausalLM", "ForConditionalGeneration")):
+        return None
+    return f"{architecture.name} has no LM head to read the labels from: take the ...ForCausalLM form of the model"
 
 
-def _group(size: object) -> int | None:
-    return size if type(size) is int and size > 0 else None
+def length_obstacle(architecture: Architecture, budget: int) -> str | None:
+    """Why prompts of `budget` tokens and the one token of their answer are too long; None if they are not."""
+    most = architecture.most_tokens
+    if most is None or budget + 1 <= most:
+        return None
+    return f"prompts of {budget:,} tokens and one answer: the model reads {most:,}"
 
 
-def kv_bytes_per_token(model: ModelFacts) -> int:
-    """Keys and values of one token over all layers, at two bytes a number: 2 · layers · kv heads · head size · 2."""
-    return 2 * model.layers * model.kv_heads * model.head_dim * 2
+def engine_dtype(architecture: Architecture, capability: tuple[int, int] | None, given: object = "auto") -> str:
+    """The type that the engine computes in: the `given` one, else the checkpoint's as far as card and engine allow."""
+    if given != "auto":
+        return _DTYPES.get(str(given), str(given))
+    if capability is not None and capability < _BFLOAT16_FROM:
+        return "float16"
+    half = architecture.dtype == "float16" and architecture.model_type not in _NO_HALF
+    return "float16" if half else "bfloat16"
+
+
+def dtype_obstacle(
+    architecture: Architecture, capability: tuple[int, int] | None, given: object = "auto"
+) -> str | None:
+    """Why the engine refuses the type that it would compute in; None if it takes it."""
+    dtype, old = engine_dtype(architecture, capability, given), capability is not None and capability < _BFLOAT16_FROM
+    if dtype == "bfloat16" and old:
+        return 'dtype = bfloat16 is given, which a card before sm_80 does not have: set dtype = "half"'
+    if dtype == "float16" and architecture.model_type in _NO_HALF:
+        way = "and the card has no bfloat16: take a model of another family" if old else 'set dtype = "bfloat16"'
+        return (
+            f"vLLM refuses {architecture.model_type} in float16 (its activations overflow){', ' if old else ': '}{way}"
+        )
+    return None
+
+
+def card_obstacle(checkpoint: Checkpoint, capability: tuple[int, int] | None, given: object = "auto") -> str | None:
+    """Why the engine refuses the checkpoint on such a card, whatever its memory; None if it takes it."""
+    method = capability and method_obstacle(checkpoint.method, capability, int8=checkpoint.int8)
+    return f"the model is {method}" if method else dtype_obstacle(checkpoint.architecture, capability, given)
 
 
 @dataclass(frozen=True)
@@ -142,7 +179,7 @@ class CardMemory:
         return math.ceil(self.weights + self.keys + self.activations + self.logits + self.inside)
 
 
-def card_memory(model: ModelFacts, *, parallel: int, batch: int, sequences: int, longest: int) -> CardMemory:
+def card_memory(checkpoint: Checkpoint, *, parallel: int, batch: int, sequences: int, longest: int) -> CardMemory:
     """What one of `parallel` cards must hold: weights, keys and values, activations, logits. An estimate from above.
 
     Keys and values: of one step's tokens and one longest prompt, since a prompt that has been read is done.
@@ -153,18 +190,14 @@ def card_memory(model: ModelFacts, *, parallel: int, batch: int, sequences: int,
     Seen on an H200 with vLLM 0.25.1 for six models of 7B to 72B: what is neither weights nor keys took up to
     0.45 GiB less than this says, and never more.
     """
+    model = checkpoint.architecture
     return CardMemory(
-        weights=model.weight_bytes / parallel,
+        weights=checkpoint.weight_bytes / parallel,
         # Key and value heads that are fewer than the cards are kept by several of them.
-        keys=kv_bytes_per_token(model) / min(parallel, model.kv_heads) * (batch + longest + 1),
+        keys=model.kv_bytes_per_token / min(parallel, model.kv_heads) * (batch + longest + 1),
         activations=batch * (4 * model.hidden + 3 * model.intermediate / parallel) * 2,
         logits=sequences * model.vocabulary * 4 * 3,
     )
-
-
-def bytes_per_card(model: ModelFacts, *, parallel: int, batch: int, sequences: int, longest: int) -> int:
-    """The total of `card_memory`."""
-    return card_memory(model, parallel=parallel, batch=batch, sequences=sequences, longest=longest).total
 
 
 def whole_option(given: Mapping[str, Any], key: str, default: int | None = None) -> int:
@@ -197,108 +230,61 @@ def sequences_of(batch: int, mean_tokens: float) -> int:
 class _Draft:
     """The plan in the making: what is given wins, and says so."""
 
-    given: Mapping[str, Any]
-    given_environment: Mapping[str, str]
+    setup: EngineSetup
     options: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
 
     def set(self, key: str, value: Any, reason: str) -> Any:
         """Take `value` unless the option is given; returns what was taken."""
-        if key in self.given:
-            value, reason = self.given[key], "given"
+        if key in self.setup.options:
+            value, reason = self.setup.options[key], "given"
         self.options[key] = value
         self.reasons.append(f"{key} = {value}: {reason}")
         return value
 
     def variable(self, key: str, value: str, reason: str) -> None:
         """Set a variable of the worker, unless it is given."""
-        if key in self.given_environment:
-            value, reason = self.given_environment[key], "given"
+        if key in self.setup.environment:
+            value, reason = self.setup.environment[key], "given"
         self.environment[key] = value
         self.reasons.append(f"{key}={value}: {reason}")
 
     def pass_on(self) -> None:
         """Take what is given and not yet known as it is."""
-        for key, value in self.given.items():
+        for key, value in self.setup.options.items():
             if key not in self.options:
                 self.set(key, value, "given")
-        for key, text in self.given_environment.items():
+        for key, text in self.setup.environment.items():
             if key not in self.environment:
                 self.variable(key, text, "given")
 
 
-def plan_engine(
-    *,
-    gpus: Sequence[Gpu],
-    model: ModelFacts,
-    longest: int,
-    mean_tokens: float,
-    vllm_version: tuple[int, int, int],
-    given: Mapping[str, Any] | None = None,
-    given_environment: Mapping[str, str] | None = None,
-    rates: Mapping[str, float] | None = None,
-    kernel: str | None = None,
-) -> EnginePlan:
-    """The engine arguments for prompts of `longest` tokens at most and `mean_tokens` on average.
-
-    No `gpus` means this machine's CPU. `given` arguments and variables win over the plan's own; `rates` are the
-    target's measured kernels (tokens/s), `kernel` one by name. Raises UsageError where the model fits in
-    no way, the prompts are longer than the model reads, or the cards differ; the text says by how much.
-    """
-    given, given_environment = given or {}, given_environment or {}
-    if model.most_tokens is not None and longest + 1 > model.most_tokens:
-        raise UsageError(f"prompts of {longest} tokens and one answer: the model reads {model.most_tokens}; cut them")
-    draft = _Draft(given, given_environment)
-    draft.set("max_model_len", longest + 1, "the longest prompt here and the one token of its answer")
-    if whole_option(draft.options, "max_model_len") <= longest:
-        raise UsageError(f"max_model_len = {draft.options['max_model_len']} is given; {longest + 1} are needed")
-    draft.set("enforce_eager", True, "graphs gain nothing where only prompts are read, and take 55 s to start")
-    draft.set("enable_prefix_caching", True, "prompts share their opening text: 1.15 times as fast on an H200")
-    if not gpus:
-        replicas = _plan_cpu(draft, model, longest)
-        if kernel is not None:
-            draft.reasons.append(f"4-bit kernel {kernel}: it is for cards, and a CPU's own is used here")
-    else:
-        replicas = _plan_cards(draft, gpus, model, longest, mean_tokens)
-        _plan_backend(draft, gpus[0], vllm_version)
-        if model.quantisation:
-            _plan_kernel(draft, gpus[0], model, vllm_version, rates, kernel)
-    draft.pass_on()
-    return EnginePlan(draft.options, draft.environment, replicas, tuple(draft.reasons))
-
-
-def _plan_cpu(draft: _Draft, model: ModelFacts, longest: int) -> int:
+def _plan_cpu(draft: _Draft, checkpoint: Checkpoint, longest: int) -> int:
     draft.set("dtype", "bfloat16", "a CPU's matrix units; label probabilities within 0.02 of float32 on the demo model")
     draft.set("max_num_seqs", 64, "measured on two cores")
     draft.set("max_num_batched_tokens", max(4096, longest + 1), "one step holds the longest prompt")
     batch = whole_option(draft.options, "max_num_batched_tokens")
-    space = max(1, math.ceil(kv_bytes_per_token(model) * (batch + longest + 1) / GIB))
+    space = max(1, math.ceil(checkpoint.architecture.kv_bytes_per_token * (batch + longest + 1) / GIB))
     draft.variable("VLLM_CPU_KVCACHE_SPACE", str(space), "GiB for the keys and values of one step and a longest prompt")
     draft.variable("TORCH_COMPILE_DISABLE", "1", "compiling costs more than it gains on changing batch sizes")
     draft.variable("VLLM_ENABLE_V1_MULTIPROCESSING", "0", "one process imports once, not three times")
     return 1
 
 
-def _plan_cards(draft: _Draft, gpus: Sequence[Gpu], model: ModelFacts, longest: int, mean_tokens: float) -> int:
-    if len(set(gpus)) > 1:
-        raise UsageError(f"the cards differ ({', '.join(map(str, gpus))}): name the ones to use")
-    gpu = gpus[0]
-    if gpu.capability < (8, 0):
-        draft.set("dtype", "half", f"sm_{gpu.capability[0]}{gpu.capability[1]} has no bfloat16")
-    else:
-        half = model.dtype == "float16" and model.model_type not in NO_HALF
-        draft.set("dtype", "half" if half else "bfloat16", f"the checkpoint is {model.model_type} in {model.dtype}")
-    if model.model_type in NO_HALF and draft.options["dtype"] in {"half", "float16"}:
-        way = "is given: set bfloat16" if gpu.capability >= (8, 0) else "is all that the card has: take another model"
-        raise UsageError(
-            f"vLLM refuses {model.model_type} in float16 (its activations overflow), and dtype = half {way}"
-        )
+def _plan_cards(draft: _Draft, checkpoint: Checkpoint, longest: int, mean_tokens: float) -> int:
+    cards = draft.setup.cards
+    if len(set(cards)) > 1:
+        raise UsageError(f"the cards differ ({', '.join(map(str, cards))}): name the ones to use")
+    gpu = cards[0]
+    if reason := card_obstacle(checkpoint, gpu.capability, draft.setup.options.get("dtype", "auto")):
+        raise UsageError(reason)
+    _plan_dtype(draft, gpu, checkpoint.architecture)
     outside = f"{_CONTEXT / GIB:.1f} GiB of {gpu.memory / GIB:.1f} stay outside"
     draft.set("gpu_memory_utilization", memory_share(gpu), outside)
     room = int(share_option(draft.options, memory_share(gpu)) * gpu.memory)
-    parallel, batch, sequences, needed = _fit(draft, len(gpus), model, room, longest, mean_tokens)
-    replicas = len(gpus) // parallel
+    parallel, batch, sequences, needed = _fit(draft, checkpoint, room, longest, mean_tokens)
+    replicas = len(cards) // parallel
     sizes = f"{needed / GIB:.1f} of {room / GIB:.1f} GiB a card"
     if parallel == 1:
         draft.set("tensor_parallel_size", 1, f"the model fits one card ({sizes}): {replicas} engines, one a card")
@@ -314,42 +300,53 @@ def _plan_cards(draft: _Draft, gpus: Sequence[Gpu], model: ModelFacts, longest: 
     return replicas
 
 
+def _plan_dtype(draft: _Draft, gpu: Gpu, architecture: Architecture) -> None:
+    half = engine_dtype(architecture, gpu.capability, draft.setup.options.get("dtype", "auto")) == "float16"
+    why = f"the checkpoint is {architecture.model_type} in {architecture.dtype}"
+    if gpu.capability < _BFLOAT16_FROM:
+        why = f"sm_{gpu.capability[0]}{gpu.capability[1]} has no bfloat16"
+    draft.set("dtype", "half" if half else "bfloat16", why)
+
+
 def _fit(
-    draft: _Draft, cards: int, model: ModelFacts, room: int, longest: int, mean_tokens: float
+    draft: _Draft, checkpoint: Checkpoint, room: int, longest: int, mean_tokens: float
 ) -> tuple[int, int, int, int]:
     """The fewest cards an engine, and on these the largest step, that fit: (cards, step, sequences, bytes a card)."""
-    given = draft.given
+    given, cards = draft.setup.options, len(draft.setup.cards)
     sizes = [whole_option(given, "tensor_parallel_size")] if "tensor_parallel_size" in given else range(1, cards + 1)
     steps = [whole_option(given, "max_num_batched_tokens")] if "max_num_batched_tokens" in given else BATCHES
     tried = []
     for parallel in sizes:
         if parallel > cards:
             raise UsageError(f"tensor_parallel_size = {parallel}, but the target has {cards} cards")
-        if reason := split_obstacle(model, parallel):
+        if reason := split_obstacle(checkpoint, parallel):
             tried.append(f"{parallel} a model: {reason}")
             continue
         for batch in steps:
             sequences = whole_option(given, "max_num_seqs", sequences_of(batch, mean_tokens))
-            needed = bytes_per_card(model, parallel=parallel, batch=batch, sequences=sequences, longest=longest)
+            parts = card_memory(checkpoint, parallel=parallel, batch=batch, sequences=sequences, longest=longest)
+            needed = parts.total
             if needed <= room:
                 return parallel, batch, sequences, needed
         tried.append(f"{parallel} a model: {needed / GIB:.1f} GiB a card, {room / GIB:.1f} GiB are there")
     raise UsageError(f"the model does not fit the target's {cards} cards ({'; '.join(tried)}); take a smaller one")
 
 
-def split_obstacle(model: ModelFacts, parallel: int) -> str | None:
-    """Why the layers cannot be shared by so many cards; None where they can (vLLM's own checks)."""
+def split_obstacle(checkpoint: Checkpoint, parallel: int) -> str | None:
+    """Why the layers cannot be shared by so many cards; None if they can (vLLM's own checks)."""
+    model, group = checkpoint.architecture, checkpoint.kernel_group
     if model.heads % parallel:
         return f"{model.heads} attention heads cannot be shared evenly"
     if max(model.kv_heads, parallel) % min(model.kv_heads, parallel):
         return f"{model.kv_heads} key/value heads cannot be shared evenly"
-    if model.group_size and model.group_size > 0 and (model.intermediate // parallel) % model.group_size:
-        return f"{model.intermediate} inputs in quantised groups of {model.group_size} cannot be shared evenly"
+    if group and (model.intermediate // parallel) % group:
+        return f"{model.intermediate} inputs in quantised groups of {group} cannot be shared evenly"
     return None
 
 
-def _plan_backend(draft: _Draft, gpu: Gpu, version: tuple[int, int, int]) -> None:
+def _plan_backend(draft: _Draft) -> None:
     """A T4 gets FlashInfer from 0.11.1 to 0.23, which is broken there (flashinfer issues 3620 and 3621)."""
+    gpu, version = draft.setup.cards[0], draft.setup.version
     if gpu.capability != (7, 5) or not (0, 11, 1) <= version < (0, 24, 0):
         return
     why = "before vLLM 0.24 a T4 gets FlashInfer by itself, which is broken there"
@@ -359,23 +356,24 @@ def _plan_backend(draft: _Draft, gpu: Gpu, version: tuple[int, int, int]) -> Non
         draft.variable("VLLM_ATTENTION_BACKEND", "TRITON_ATTN", why)
 
 
-def _plan_kernel(
-    draft: _Draft,
-    gpu: Gpu,
-    model: ModelFacts,
-    version: tuple[int, int, int],
-    rates: Mapping[str, float] | None,
-    wanted: str | None,
-) -> None:
-    if wanted is None and "quantization" in draft.given:
+def _plan_kernel(draft: _Draft, method: str, architecture: Architecture) -> None:
+    setup, capability = draft.setup, draft.setup.cards[0].capability
+    if setup.kernel is None and "quantization" in setup.options:
         return
-    method = model.quantisation or ""
-    choice = choose_kernel(capability=gpu.capability, version=version, method=method, rates=rates, wanted=wanted)
-    if wanted is not None:
+    choice = choose_kernel(
+        capability=capability,
+        version=setup.version,
+        method=method,
+        rates=setup.rates,
+        wanted=setup.kernel,
+    )
+    if setup.kernel is not None:
         _refuse_contradiction(draft, choice)
     for key, value in choice.options.items():
         draft.set(key, value, f"selects the kernel {choice.kernel}")
-    if choice.kernel == "plain" and draft.options["dtype"] == "bfloat16" and "dtype" not in draft.given:
+    if choice.kernel == "plain" and draft.options["dtype"] == "bfloat16" and "dtype" not in setup.options:
+        if reason := dtype_obstacle(architecture, capability, "half"):
+            raise UsageError(f"the plain kernel takes half alone, and {reason}")
         draft.set("dtype", "half", "the plain kernel takes half alone")
     for key, value in choice.environment.items():
         draft.variable(key, value, f"selects the kernel {choice.kernel}")
@@ -385,7 +383,7 @@ def _plan_kernel(
 def _refuse_contradiction(draft: _Draft, choice: KernelChoice) -> None:
     """Raise UsageError where what is given would select another kernel than the one that is asked for by name."""
     options = {"quantization": None, **choice.options}
-    for given, chosen in ((draft.given, options), (draft.given_environment, choice.environment)):
+    for given, chosen in ((draft.setup.options, options), (draft.setup.environment, choice.environment)):
         for key, value in chosen.items():
             if key in given and given[key] != value:
                 raise UsageError(

@@ -1,4 +1,4 @@
-"""The engines by name, and the one door through which the worker opens them."""
+"""The engines by name, and the one way to open them."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ WORKER: Kinds = {
     "answers": {"pass": text, "rows": whole},
     "done": {"peak_bytes": count},
 }
-"""The scoring worker's events. `begun` and `answers` are for the journal, which checks them (`runtime.told`)."""
+"""The scoring worker's events. `begun` and `answers` are for the journal, which checks them (`runtime.journal`)."""
 MEASURED: Kinds = {
     "measured": {
         "tokens_per_second": number,

@@ -81,7 +81,7 @@ class Guard:
         """Starting takes a twentieth of a second; nothing of the model is read yet."""
         self._model = model
         self._limits = limits or LIMITS
-        self._late = False
+        self._late = threading.Event()
         self._lock = threading.Lock()
         threads = str(min(_MOST_THREADS, os.cpu_count() or 1))
         # Each thread's own arena would take address space of which nothing is used.
@@ -119,7 +119,8 @@ class Guard:
         seconds = self._limits.seconds + letters / _LETTERS_A_SECOND
         request = json.dumps({"do": what, "seconds": seconds, **body}).encode()
         with self._lock:
-            timer = threading.Timer(seconds, self._stop)
+            # It holds no reference to this object, which else would live on while the timer's thread ends.
+            timer = threading.Timer(seconds, _stop, (self._process, self._late))
             timer.daemon = True
             timer.start()
             try:
@@ -145,15 +146,11 @@ class Guard:
             raise EOFError
         return parse_json(_take(stdout, length), "the reply"), _take(stdout, size)
 
-    def _stop(self) -> None:
-        self._late = True
-        self._process.kill()
-
     def _failed(self, about: str, step: str, seconds: float, error: BaseException) -> NoReturn:
         """Raise for a process that is gone or talks nonsense; another call cannot use it either."""
         self._process.kill()
         code = self._process.wait()
-        if self._late or code == -signal.SIGXCPU:
+        if self._late.is_set() or code == -signal.SIGXCPU:
             raise ModelError(f"{about} took more than {seconds:.0f} s and was stopped; {step}") from None
         if isinstance(error, OutsideError):
             raise ModelError(f"{about}: {error}; {step}") from None
@@ -255,6 +252,11 @@ def _take(stream: Any, size: int) -> bytes:
     if len(found) < size:
         raise EOFError
     return found
+
+
+def _stop(process: subprocess.Popen[bytes], late: threading.Event) -> None:
+    late.set()
+    process.kill()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

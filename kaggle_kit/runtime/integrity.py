@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
+from kaggle_kit.runtime.record import BadFile, CheckedModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,16 +24,6 @@ _CHUNK_BYTES = 1 << 20
 _LOADING = "engine start"
 
 
-@dataclass(frozen=True)
-class Bad:
-    """A file that is not what its manifest says, or that could not be read (`found` empty, `error` says why)."""
-
-    path: str
-    manifest: str
-    found: str = ""
-    error: str = ""
-
-
 @dataclass
 class Checked:
     """What is known of one model's files so far: `files` tried, `size` bytes of those that were read to their end."""
@@ -41,18 +32,18 @@ class Checked:
     files: int = 0
     size: int = 0
     seconds: float = 0.0
-    bad: list[Bad] = field(default_factory=list)
+    bad: list[BadFile] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
+    def record(self) -> CheckedModel:
         """The model's part of the run's record."""
-        return {
-            "files": len(self.manifest.files),
-            "bytes": sum(entry.size for entry in self.manifest.files),
-            "checked_files": self.files,
-            "checked_bytes": self.size,
-            "seconds": round(self.seconds, 3),
-            "bad": [dict(vars(one)) for one in self.bad],
-        }
+        return CheckedModel(
+            files=len(self.manifest.files),
+            bytes=sum(entry.size for entry in self.manifest.files),
+            checked_files=self.files,
+            checked_bytes=self.size,
+            bad=tuple(self.bad),
+            seconds=round(self.seconds, 3),
+        )
 
 
 class BackgroundHashes:
@@ -60,7 +51,7 @@ class BackgroundHashes:
 
     A model's turn comes when its engine has loaded: what memory still holds of its files is not read a second time, and
     reading the rest disturbs no start.
-    While any worker loads, the thread rests. A folder without a readable manifest is left out: the worker tells of it.
+    While any worker loads, the thread rests. A folder without a readable manifest is left out: the worker reports it.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -99,10 +90,10 @@ class BackgroundHashes:
             self._stopped = True
             self._change.notify_all()
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, CheckedModel]:
         """By each model's name: how much was checked, and what was bad."""
         with self._change:
-            return {checked.manifest.name: checked.to_json() for checked in self._models.values()}
+            return {checked.manifest.name: checked.record() for checked in self._models.values()}
 
     def news(self) -> list[str]:
         """A sentence for each bad file that was not told before."""
@@ -145,18 +136,19 @@ class BackgroundHashes:
                     return
 
     def _check(self, folder: Path, entry: FileEntry) -> bool:
-        """Hash one file and note it; False where the thread is to end."""
+        """Hash one file and note it; False if the thread is to end."""
         since = time.monotonic()
-        bad: Bad | None = None
+        bad: BadFile | None = None
         try:
             found = self._hash(folder / entry.path)
         except Exception as error:  # noqa: BLE001  whatever it is, the scoring goes on
-            bad = Bad(entry.path, entry.sha256, error=getattr(error, "strerror", None) or type(error).__name__)
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            bad = BadFile(entry.path, reason, manifest=entry.sha256)
         else:
             if found is None:
                 return False
             if found != entry.sha256:
-                bad = Bad(entry.path, entry.sha256, found=found)
+                bad = BadFile(entry.path, "", manifest=entry.sha256, found=found)
         with self._change:
             checked = self._models[folder]
             checked.files += 1
@@ -170,7 +162,7 @@ class BackgroundHashes:
         return True
 
     def _hash(self, path: Path) -> str | None:
-        """A file's SHA-256, read while nobody loads; None where the thread is to end. Raises OSError."""
+        """A file's SHA-256, read while nobody loads; None if the thread is to end. Raises OSError."""
         digest = hashlib.sha256()
         with path.open("rb") as stream:
             while chunk := stream.read(_CHUNK_BYTES):
@@ -182,7 +174,7 @@ class BackgroundHashes:
         return digest.hexdigest()
 
 
-def _sentence(model: str, bad: Bad) -> str:
+def _sentence(model: str, bad: BadFile) -> str:
     what = (
         f"cannot be read ({bad.error})"
         if bad.error
@@ -192,33 +184,3 @@ def _sentence(model: str, bad: Bad) -> str:
         f"WARNING: {bad.path} of the model {model} {what}. The run goes on, but do not trust its answers: "
         f"check the model with kit model inspect, upload it again, and run again"
     )
-
-
-def corrupt(record: Mapping[str, Any]) -> str:
-    """The bad files of a run's record in a few words; empty where none is known."""
-    integrity: Mapping[str, Any] = record.get("integrity") or {}
-    return "; ".join(
-        f"{', '.join(str(one['path']) for one in found['bad'])} of the model {name}"
-        for name, found in integrity.items()
-        if found.get("bad")
-    )
-
-
-def integrity_lines(record: Mapping[str, Any]) -> dict[str, str]:
-    """By model, what a run's record says of its files: as their manifest says, corrupt, or how many were checked."""
-    integrity: Mapping[str, Any] = record.get("integrity") or {}
-    return {f"model {name}": _told(found) for name, found in integrity.items()}
-
-
-def _told(found: Mapping[str, Any]) -> str:
-    files, checked = int(found["files"]), int(found["checked_files"])
-    bad: Sequence[Mapping[str, str]] = found["bad"]
-    hashed = checked - sum(bool(one["error"]) for one in bad)
-    amount = f"{hashed:,} of {files:,} files hashed, {found['checked_bytes']:,} of {found['bytes']:,} bytes"
-    if bad:
-        named = ", ".join(f"{one['path']} ({one['error'] or 'other SHA-256'})" for one in bad)
-        what = "CORRUPT" if any(not one["error"] for one in bad) else "NOT READABLE"
-        return f"{what}: {named}; {amount}"
-    if checked < files:
-        return f"not wholly checked: {amount}"
-    return f"all {files:,} files as its manifest says ({found['bytes']:,} bytes hashed)"

@@ -9,22 +9,20 @@ from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import DataError
 from kaggle_kit.runtime.chat import wrap_in_chat
-from kaggle_kit.runtime.checkpoint import length_told, read_config
+from kaggle_kit.runtime.checkpoint import most_tokens
 from kaggle_kit.runtime.guard import Guard, GuardedTokenizer
 from kaggle_kit.runtime.journal import Entry
-from kaggle_kit.runtime.labels import label_tokens
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 from kaggle_kit.runtime.prompts import Prompt, PromptBuilder, Template, escape_special, parse_template
 from kaggle_kit.runtime.rows import read_rows
-from kaggle_kit.runtime.tokenizers import TextTokenizer, load_tokenizer
+from kaggle_kit.runtime.tokenizers import TextTokenizer, label_tokens, load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from kaggle_kit.runtime.job import Job
+    from kaggle_kit.runtime.job import Job, Task
     from kaggle_kit.runtime.rows import Row
-    from kaggle_kit.runtime.task import Task
 
 _BATCH_ROWS = 1024
 """Rows whose texts are in memory at once."""
@@ -157,7 +155,7 @@ def _rule_of(turns: Mapping[str, tuple[str, ...]], task: Task) -> str | None:
 
 def _check_budget(job: Job) -> None:
     """Raise DataError where a prompt as long as the budget would not leave the model room for its answer."""
-    limit = length_told(read_config(job.model))
+    limit = most_tokens(job.model)
     if limit is not None and job.token_budget >= limit:
         raise DataError(
             f"token_budget = {job.token_budget}, but the model takes {limit} tokens, its answer included; "

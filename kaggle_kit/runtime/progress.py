@@ -1,4 +1,4 @@
-"""Progress as a person wants to read it in a notebook's output or a log."""
+"""What a notebook shows of its run: a line now and then, and at the end a table and a plot."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from kaggle_kit.runtime.record import RunRecord
 
 _SECONDS_BETWEEN_LINES = 5.0
 _MOST_POINTS = 400
+_WIDTH, _HEIGHT, _LEFT, _BASE = 640, 180, 70, 150
 
 
 def duration(seconds: float) -> str:
@@ -90,3 +93,47 @@ class ProgressLine:
 
     def _write(self, text: str) -> None:
         self.write(f"[{duration(time.monotonic() - self.started):>7}] {text}")
+
+
+def summary_lines(record: RunRecord) -> list[str]:
+    """The table: one line for each figure that the run's record holds."""
+    table = [("engine", record.engine or "not started")]
+    names = ("total", "scored", "swapped", "ruled", "copies", "cut", "unreadable", "not_reached", "prior")
+    if record.rows:
+        table += [(f"rows {name.replace('_', ' ')}", f"{getattr(record.rows, name):,}") for name in names]
+    table += [("prompt tokens", f"{record.prompt_tokens:,}"), ("longest prompt", f"{record.longest_prompt:,}")]
+    if mass := record.label_mass:
+        table.append(("label mass", f"{mass.mean:.4f} on average, {mass.lowest:.4f} at the lowest"))
+    table += [(name, duration(seconds)) for name, seconds in record.worker.stages.items()]
+    table += record.models.items()
+
+    width = max(len(name) for name, _ in table)
+    return [f"{name:<{width}}  {value}" for name, value in table]
+
+
+def throughput_plot(points: Sequence[tuple[float, int]]) -> str:
+    """An SVG of tokens done over time, readable on light and dark; empty if there are not two points.
+
+    `points`: (seconds, tokens) in ascending order.
+    """
+    if len(points) < 2:
+        return ""
+    seconds, tokens = points[-1]
+    if not seconds or not tokens:
+        return ""
+    across = _WIDTH - _LEFT - 10
+    path = " ".join(
+        f"{_LEFT + across * second / seconds:.1f},{_BASE - (_BASE - 20) * done / tokens:.1f}" for second, done in points
+    )
+    grey = 'stroke="#888" stroke-width="1"'
+    text = 'font-family="sans-serif" font-size="12" fill="#888"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}">'
+        f'<line x1="{_LEFT}" y1="{_BASE}" x2="{_WIDTH - 10}" y2="{_BASE}" {grey}/>'
+        f'<line x1="{_LEFT}" y1="20" x2="{_LEFT}" y2="{_BASE}" {grey}/>'
+        f'<polyline points="{path}" fill="none" stroke="#1f9bcf" stroke-width="2"/>'
+        f'<text x="{_LEFT - 8}" y="24" text-anchor="end" {text}>{tokens:,}</text>'
+        f'<text x="{_LEFT - 8}" y="{_BASE}" text-anchor="end" {text}>0</text>'
+        f'<text x="{_WIDTH - 10}" y="{_BASE + 18}" text-anchor="end" {text}>{duration(seconds)}</text>'
+        f'<text x="{_LEFT}" y="{_BASE + 18}" {text}>prompt tokens over time</text></svg>'
+    )

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import exp
 from typing import TYPE_CHECKING, Any
@@ -14,27 +14,24 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import DataError, KitError, RunError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.bench import bench
+from kaggle_kit.runtime.checkpoint import read_checkpoint
 from kaggle_kit.runtime.combine import answers, ensemble, read_calibration
-from kaggle_kit.runtime.engine_plan import EnginePlan, model_facts, plan_engine
-from kaggle_kit.runtime.engine_version import engine_version
-from kaggle_kit.runtime.figures import figures
-from kaggle_kit.runtime.gpus import engine_gpus
 from kaggle_kit.runtime.install import Installed, install_engine
 from kaggle_kit.runtime.integrity import BackgroundHashes
-from kaggle_kit.runtime.job import Job
 from kaggle_kit.runtime.journal import SWAPPED, Entry
-from kaggle_kit.runtime.progress import ProgressLine, duration
-from kaggle_kit.runtime.run_job import read_entries, run_job, show_log
+from kaggle_kit.runtime.machine import engine_gpus, engine_version
+from kaggle_kit.runtime.progress import ProgressLine, duration, summary_lines, throughput_plot
+from kaggle_kit.runtime.record import SUBMISSION, Installer, RunRecord, Workers, count_rows
 from kaggle_kit.runtime.submission import Sample, dump_submission, put_submission, read_sample
-from kaggle_kit.runtime.summary import summary_lines, throughput_plot
+from kaggle_kit.runtime.supervisor import read_entries, run_job, show_log
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from kaggle_kit.runtime.engine_plan import Gpu
+    from kaggle_kit.runtime.engine_plan import EnginePlan, EngineSetup
+    from kaggle_kit.runtime.job import Job, Task
     from kaggle_kit.runtime.supervisor import Outcome
-    from kaggle_kit.runtime.task import Task
 
 _SECONDS_BETWEEN_SUBMISSIONS = 30.0
 _MOST_HASHING_SECONDS = 300.0
@@ -46,7 +43,8 @@ class Session:
     """One run of a notebook.
 
     `data`, `model` and the parts of the `wheelhouse` are the attached folders; `working` receives `submission.csv`;
-    `scratch` holds what nobody keeps. `deadline` is when the submission must stand (Unix time, seconds). `ensemble`
+    `scratch` holds what nobody keeps. `setup` is what the engine is given; its version and its cards are found by
+    `install`. `deadline` is when the submission must stand (Unix time, seconds). `ensemble`
     pairs further models with their weights beside `model`'s 1: they score after it, each in the time that is left.
     """
 
@@ -58,15 +56,12 @@ class Session:
     scratch: Path
     token_budget: int
     deadline: float
-    engine_options: Mapping[str, Any]
-    worker_environment: Mapping[str, str]
-    engine: str = "vllm"
+    setup: EngineSetup
     ensemble: Sequence[tuple[Path, float]] = ()
-    rates: Mapping[str, float] = field(default_factory=dict)
-    """The target's measured 4-bit kernels, in prompt tokens a second: the fastest is taken."""
-    kernel: str | None = None
-    """A 4-bit kernel by name, for every model that has 4 bits and a card."""
     record: dict[str, Any] = field(default_factory=dict)
+    """The notebook's own object, which it writes as kit-run.json after each stage; the session notes in it what it
+    has in `run`."""
+    run: RunRecord = field(init=False)
 
     def __post_init__(self) -> None:
         """Raise DataError where the sample submission does not fit the task, ModelError where no calibration does."""
@@ -76,9 +71,9 @@ class Session:
                 f"sample_submission.csv has the columns {list(self.sample.columns)}, "
                 f"labels has {list(self.task.labels)}"
             )
+        self.run = RunRecord.from_json(self.record)
         self._installed: Installed | None = None
         self._plans: dict[Path, EnginePlan] = {}
-        self._version = (0, 0, 0)
         self._submitted = time.monotonic()
         self._hashes = BackgroundHashes(())
         columns = list(self.task.labels)
@@ -90,24 +85,15 @@ class Session:
         Raises WheelhouseError, and UsageError where the model does not fit this machine.
         """
         self._installed = install_engine(self.wheelhouse, scratch=self.scratch)
-        self.record["installer"] = {"name": self._installed.installer, "seconds": dict(self._installed.seconds)}
-        self._plan(engine_gpus(self.wheelhouse))
+        self._note(installer=Installer(self._installed.installer, dict(self._installed.seconds)))
+        version, cards = engine_version(self.wheelhouse), engine_gpus(self.wheelhouse)
+        self.setup = replace(self.setup, version=version, cards=cards)
+        self._plan()
 
-    def _plan(self, gpus: Sequence[Gpu]) -> None:
-        self._version = engine_version(self.wheelhouse)
+    def _plan(self) -> None:
         for model, _ in self._members():
-            self._plans[model] = plan_engine(
-                gpus=gpus,
-                model=model_facts(model),
-                longest=self.token_budget,
-                mean_tokens=self.token_budget,
-                vllm_version=self._version,
-                given=self.engine_options,
-                given_environment=self.worker_environment,
-                rates=self.rates,
-                kernel=self.kernel,
-            )
-        self.record["plan"] = {model.name: list(plan.reasons) for model, plan in self._plans.items()}
+            self._plans[model] = self.setup.plan(read_checkpoint(model), self.token_budget)
+        self._note(plan={model.name: tuple(plan.reasons) for model, plan in self._plans.items()})
 
     def bench(self, *, target: str, minutes: float, rows: int = 2000) -> None:
         """Measure kernels and settings on this machine for `minutes`, over rows of train.csv where it is attached.
@@ -123,15 +109,11 @@ class Session:
         def tell(text: str) -> None:
             sys.stdout.write(f"  {text}\n")
 
-        gpus = engine_gpus(self.wheelhouse)
         _, body = bench(
             self._job(self.model),
+            setup=self.setup,
             data=self.data,
             rows=rows,
-            gpus=gpus,
-            vllm_version=self._version,
-            given=self.engine_options,
-            given_environment=self.worker_environment,
             python=self._installed.python,
             scratch=self.scratch,
             environment=self._installed.environment,
@@ -142,8 +124,8 @@ class Session:
         )
         write_atomic(self.working / f"rates-{target}.json", json.dumps(body, indent=1, sort_keys=True) + "\n")
         self.record["bench"] = body["trials"]
-        self.rates = body["kernels"]
-        self._plan(gpus)
+        self.setup = replace(self.setup, rates=body["kernels"])
+        self._plan()
 
     def score(self) -> None:
         """Score every row through the workers, until done or until the deadline.
@@ -156,15 +138,14 @@ class Session:
             raise RunError("install() comes before score()")
         line = ProgressLine(deadline=self.deadline)
         # What the hidden run finds nobody would see, and it has no core to spare.
-        hidden = bool(self.record.get("hidden_run"))
-        self._hashes = BackgroundHashes(() if hidden else [model for model, _ in self._members()])
+        self._hashes = BackgroundHashes(() if self.run.hidden_run else [model for model, _ in self._members()])
 
         def on_event(model: Path, event: dict[str, Any]) -> None:
             line.show(event)
             self._hashes.see(event, model)
             self._tell_hashes()
             if event["event"] == "engine":
-                self.record["engine"] = event["name"]
+                self._note(engine=event["name"])
             if event["event"] == "progress" and time.monotonic() - self._submitted > _SECONDS_BETWEEN_SUBMISSIONS:
                 self._put_meanwhile()
 
@@ -180,7 +161,7 @@ class Session:
                 on_event=partial(on_event, model),
             )
             self._note_outcome(outcome)
-            self.record["throughput"] = line.points
+            self._note(throughput=tuple(line.points))
             if outcome.ended == "failed":
                 show_log(outcome)
                 failed.append(f"scoring stopped: {outcome.message}")
@@ -189,17 +170,19 @@ class Session:
             raise RunError(failed[0])
 
     def submit(self) -> None:
-        """Put `submission.csv` in place from what the journal holds, the prior for the rest; note the figures.
+        """Put `submission.csv` in place from what the journal holds, the prior for the rest; note the counts.
 
         Raises RunError where it would not be valid; the submission that stood there is then kept.
         """
         plain, swapped = self._put()
-        self.record.update(figures(self.sample.ids, plain, swapped))
+        counts = count_rows(self.sample.ids, plain, swapped)
+        self._note(**vars(counts))
         self._tell_hashes()
-        rows = self.record["rows"]
+
+        rows = counts.rows
         sys.stdout.write(
-            f"submission.csv: {rows['total']:,} rows, {rows['scored']:,} scored by the model "
-            f"({rows['swapped']:,} in both orders), {rows['ruled']:,} by a rule, {rows['prior']:,} with the prior\n"
+            f"submission.csv: {rows.total:,} rows, {rows.scored:,} scored by the model "
+            f"({rows.swapped:,} in both orders), {rows.ruled:,} by a rule, {rows.prior:,} with the prior\n"
         )
 
     def _put_meanwhile(self) -> None:
@@ -209,7 +192,7 @@ class Session:
             self._put()
         except KitError as error:
             self._submitted = time.monotonic()
-            self.record["not_rewritten"] = str(error)
+            self._note(not_rewritten=str(error))
             sys.stdout.write(f"submission.csv is as it was, and is tried again: {error}\n")
 
     def _put(self) -> tuple[dict[str, Entry], dict[str, Entry]]:
@@ -223,7 +206,7 @@ class Session:
         final = ensemble(members)
         scores = {row_id: dict(zip(columns, map(exp, values), strict=True)) for row_id, values in final.items()}
         text = dump_submission(self.sample, scores, prior=self.task.prior)
-        put_submission(self.working / "submission.csv", text, self.sample)
+        put_submission(self.working / SUBMISSION, text, self.sample)
         self._submitted = time.monotonic()
         return entries[self.model]
 
@@ -237,49 +220,44 @@ class Session:
 
     def _job(self, model: Path) -> Job:
         number = [member for member, _ in self._members()].index(model)
-        plan = self._plans.get(model)
-        return Job(
+        return self.setup.job(
+            self._plans.get(model),
+            environment=self._installed.environment if self._installed else None,
             task=self.task,
             test=self.data / "test.csv",
             id_column=self.sample.id_column,
             model=model,
             journal=self.scratch / f"journal-{number}.sqlite",
             token_budget=self.token_budget,
-            engine_options=self._engine_options(plan),
-            environment={
-                **(plan.environment if plan else {}),
-                **(self._installed.environment if self._installed else {}),
-            },
-            engine=self.engine,
-            engine_version=self._version,
             deadline=self.deadline,
         )
 
-    def _engine_options(self, plan: EnginePlan | None) -> Mapping[str, Any]:
-        """The plan's are vLLM's; another engine gets those alone that were given."""
-        if not self.engine.startswith("vllm"):
-            return self.engine_options
-        return plan.options if plan else {}
+    def _note(self, **parts: Any) -> None:
+        """Keep parts of the run's record, by the names of its fields."""
+        self.run = replace(self.run, **parts)
+        self.record.update(self.run.to_json(parts))
 
     def _note_outcome(self, outcome: Outcome) -> None:
         """Keep how a model's workers ended, beside those of the models before it."""
-        before = self.record.get("worker", {})
-        stages = Counter(before.get("stages", {}))
+        before = self.run.worker
+        stages = Counter(before.stages)
         stages.update({name: round(seconds, 3) for name, seconds in outcome.stages.items()})
-        self.record["worker"] = {
-            "ended": outcome.ended,
-            "message": outcome.message,
-            "starts": max(outcome.starts, before.get("starts", 0)),
-            "deaths": [*before.get("deaths", []), *outcome.deaths],
-            "peak_bytes": max(outcome.peak_bytes, before.get("peak_bytes", 0)),
-            "stages": dict(stages),
-        }
+        self._note(
+            worker=Workers(
+                ended=outcome.ended,
+                message=outcome.message,
+                starts=max(outcome.starts, before.starts),
+                deaths=(*before.deaths, *outcome.deaths),
+                peak_bytes=max(outcome.peak_bytes, before.peak_bytes),
+                stages=dict(stages),
+            )
+        )
 
     def _tell_hashes(self) -> None:
         """Write which files are not what their manifests say, and keep in the record how far the hashes are."""
         for sentence in self._hashes.news():
             sys.stdout.write(f"{'!' * 100}\n{sentence}\n{'!' * 100}\n")
-        self.record["integrity"] = self._hashes.record()
+        self._note(integrity=self._hashes.record())
 
     def _end_hashes(self) -> None:
         """Wait for the rest of the hashes, which the hidden run does not make: nobody sees its output.
@@ -298,8 +276,8 @@ class Session:
         What is still to be hashed of the models is waited for first, five minutes at most: the submission stands.
         """
         self._end_hashes()
-        sys.stdout.write("\n".join(summary_lines(self.record)) + "\n")
-        picture = throughput_plot(self.record.get("throughput", []))
+        sys.stdout.write("\n".join(summary_lines(self.run)) + "\n")
+        picture = throughput_plot(self.run.throughput)
         try:
             from IPython.display import SVG, display
         except ImportError:

@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from kaggle_kit.errors import ModelError, OutsideError
-from kaggle_kit.outside import read_bytes
-from kaggle_kit.runtime.checkpoint import MOST_TOKENIZER_BYTES
+from kaggle_kit.errors import LabelError, ModelError, OutsideError
+from kaggle_kit.outside import MEGA, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,7 +17,10 @@ if TYPE_CHECKING:
 
     from kaggle_kit.runtime.prompts import Encoded
 
+
 TOKENIZER = "tokenizer.json"
+MOST_TOKENIZER_BYTES = 256 * MEGA
+"""Of tokenizer.json: one of 262,000 tokens has 33 MB."""
 _TOKENS_A_BYTE = 16
 """No tokenizer makes more: one that spells each byte makes one, and Unicode's longest ligature eleven bytes of each."""
 _FREE_TOKENS = 4096
@@ -113,6 +115,22 @@ def open_tokenizer(path: Path) -> tokenizers.Tokenizer:
         return tokenizers.Tokenizer.from_buffer(raw)
 
 
+def label_pieces(model: Path, label_ids: Sequence[int]) -> list[str]:
+    """The vocabulary's exact spellings of the label tokens: what vLLM turns back into the same ids.
+
+    Raises ModelError where a token has no spelling, or its spelling is another token's.
+    """
+    path = model / TOKENIZER
+    tokenizer = open_tokenizer(path)
+    pieces = []
+    for token in label_ids:
+        piece = tokenizer.id_to_token(token)
+        if piece is None or tokenizer.token_to_id(piece) != token:
+            raise ModelError(f"{path} has no spelling of its own for the label token {token}")
+        pieces.append(piece)
+    return pieces
+
+
 @contextmanager
 def rust_errors(name: str) -> Iterator[None]:
     """Turn whatever the Rust library raises, its panics included, into ModelError about the file `name`."""
@@ -122,3 +140,71 @@ def rust_errors(name: str) -> Iterator[None]:
         raise
     except BaseException as error:  # a panic is no Exception
         raise ModelError(f"{name} cannot be read as a tokenizer: {str(error)[:500]}") from error
+
+
+_LISTED = 20
+
+
+class PieceTokenizer(Protocol):
+    """What the label check needs of a tokenizer."""
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of `text`, with the special tokens that the model expects at its start."""
+
+    def pieces(self, token_ids: list[int]) -> list[str]:
+        """The vocabulary's own spelling of each token."""
+
+
+def label_tokens(labels: Sequence[str], *, prompt: str, tokenizer: PieceTokenizer) -> tuple[int, ...]:
+    """The token id of each label right after `prompt`, in the order of `labels`.
+
+    Raises LabelError, with the pieces and with spellings that would work, where a label is several tokens there,
+    joins with the end of the prompt, or has the token of another label, and where the tokenizer ends each text itself.
+    """
+    found: dict[int, str] = {}
+    for label in labels:
+        token = _token_after(prompt, label, tokenizer)
+        if token is None:
+            raise LabelError(_explain(label, prompt, tokenizer))
+        if token in found:
+            raise LabelError(f"the labels {found[token]!r} and {label!r} are the same token {token} there")
+        found[token] = label
+    return tuple(found)
+
+
+def _token_after(prompt: str, label: str, tokenizer: PieceTokenizer) -> int | None:
+    before = tokenizer.encode(prompt)
+    after = tokenizer.encode(prompt + label)
+    return after[-1] if label and after[:-1] == before else None
+
+
+def _explain(label: str, prompt: str, tokenizer: PieceTokenizer) -> str:
+    before = tokenizer.encode(prompt)
+    after = tokenizer.encode(prompt + label)
+    last = tokenizer.encode("")[-1:]
+    if last and last == before[-1:] == after[-1:]:
+        (piece,) = tokenizer.pieces(last)
+        return (
+            f"the tokenizer adds the token {piece!r} at the end of each text: no label would come right after the "
+            f"prompt; load it with add_eos_token=False and save it again, or take {piece!r} out of the post_processor "
+            f"of tokenizer.json"
+        )
+    spellings = (
+        label.capitalize(),
+        label.upper(),
+        label.lower(),
+        f" {label}",
+        f" {label.capitalize()}",
+        label[:1],
+    )
+    works = dict.fromkeys(s for s in spellings if s != label and _token_after(prompt, s, tokenizer) is not None)
+    advice = f"; spellings that are one token there: {', '.join(map(repr, works))}" if works else ""
+    if after[: len(before)] != before:
+        end = prompt[-12:]
+        return (
+            f"the label {label!r} joins with the end of the prompt {end!r}: the model would never say it alone; "
+            f"end the template on a newline or a word, without a space{advice}"
+        )
+    more = after[len(before) :]
+    pieces = tokenizer.pieces(more[:_LISTED])
+    return f"the label {label!r} is {len(more)} tokens after the prompt, not one: {pieces}{advice}"

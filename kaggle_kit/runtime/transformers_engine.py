@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import ModelError, UsageError
 from kaggle_kit.runtime.checkpoint import read_config
 from kaggle_kit.runtime.engine import LabelScores, check_labels, check_lengths, engine_error, renormalise
+from kaggle_kit.runtime.quantisation import Quantisation, quant_method, read_quantisation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -169,7 +170,7 @@ def _load(model: Path, *, dtype: str, device: str) -> Any:
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
         del config.quantization_config
         loaded = AutoModelForCausalLM.from_config(config, dtype=kind)
-        state = _full_state(model, group_size=int(quantisation["group_size"]), dtype=kind)
+        state = _full_state(model, group_size=quantisation.group_size or -1, dtype=kind)
         missing, unexpected = loaded.load_state_dict(state, strict=False)
         tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
         if unexpected or set(missing) - tied:
@@ -179,18 +180,18 @@ def _load(model: Path, *, dtype: str, device: str) -> Any:
     return loaded.eval().to(device)
 
 
-def _quantisation(model: Path) -> dict[str, Any] | None:
+def _quantisation(model: Path) -> Quantisation | None:
     """The AWQ settings in config.json, or None for a checkpoint in full. Raises ModelError for any other kind."""
-    found = read_config(model).get("quantization_config")
-    if found is None:
+    config = read_config(model)
+    if config.get("quantization_config") is None:
         return None
-    told = {key: found.get(key) for key in ("quant_method", "version", "bits", "zero_point")}
-    if told != {"quant_method": "awq", "version": "gemm", "bits": 4, "zero_point": True}:
+    found = read_quantisation(config)
+    if found is None or found.method != "awq" or not found.zero_points:
         raise ModelError(
-            f"{model / 'config.json'}: quantization_config is {told}; the engine transformers reads full checkpoints "
-            f"and AWQ's gemm format of 4 bits with zero points"
+            f"{model / 'config.json'}: quantization_config says {quant_method(config)}; the engine transformers reads "
+            f"full checkpoints and AWQ's gemm format of 4 bits with zero points"
         )
-    return dict(found)
+    return found
 
 
 def _full_state(model: Path, *, group_size: int, dtype: Any) -> dict[str, Any]:

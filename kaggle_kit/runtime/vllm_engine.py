@@ -9,9 +9,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RunError, UsageError
-from kaggle_kit.runtime.checkpoint import label_pieces, read_config
-from kaggle_kit.runtime.engine import LabelScores, check_answer, check_labels, check_lengths, engine_error, renormalise
-from kaggle_kit.runtime.feed import Feed
+from kaggle_kit.runtime.checkpoint import read_config
+from kaggle_kit.runtime.engine import (
+    Feed,
+    LabelScores,
+    check_answer,
+    check_labels,
+    check_lengths,
+    engine_error,
+    renormalise,
+)
+from kaggle_kit.runtime.tokenizers import label_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

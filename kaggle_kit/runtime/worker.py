@@ -24,10 +24,9 @@ from kaggle_kit.runtime.engine import EngineDiedError
 from kaggle_kit.runtime.engines import open_engine
 from kaggle_kit.runtime.governor import Governor
 from kaggle_kit.runtime.job import Job, read_job
-from kaggle_kit.runtime.journal import SWAPPED
+from kaggle_kit.runtime.journal import SWAPPED, WorkerJournal, read_known_entries
 from kaggle_kit.runtime.prepare import Prepared, needs_engine, open_job, prepare
 from kaggle_kit.runtime.scoring import Scorer, refuse_silence
-from kaggle_kit.runtime.told import ToldJournal, read_known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,7 +69,7 @@ def _end_with_parent() -> None:
 def run(job: Job, events: Events, known: Mapping[str, Any]) -> None:
     """Do the whole job, going on from what the journal held when this life began: `known`."""
     events.send("stage", name="prepare")
-    journal = ToldJournal(known, events.send)
+    journal = WorkerJournal(known, events.send)
     done = journal.read()
     engine = None
     if done or not needs_engine(job):
@@ -105,7 +104,7 @@ def _score(
     job: Job,
     prepared: Prepared,
     todo: dict[str, Prompt],
-    journal: ToldJournal,
+    journal: WorkerJournal,
     events: Events,
     engine: Engine | None,
 ) -> None:
@@ -137,7 +136,7 @@ def _own_deadline(deadline: float) -> float:
     return deadline - min(120.0, max(0.0, deadline - time.time()) / 20)
 
 
-def _unswapped(job: Job, prepared: Prepared, journal: ToldJournal) -> dict[str, Prompt]:
+def _unswapped(job: Job, prepared: Prepared, journal: WorkerJournal) -> dict[str, Prompt]:
     """The rows that the model has answered and whose swapped pass is still to come, if the task has one."""
     if not job.swapped or not job.task.field_pairs:
         return {}
@@ -186,7 +185,7 @@ def main(argv: Sequence[str]) -> int:
     # Set before the tokenizer's first use: it reads the variable once.
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     try:
-        run(read_job(Path(argv[0])), events, read_known(Path(argv[1])))
+        run(read_job(Path(argv[0])), events, read_known_entries(Path(argv[1])))
     except EngineDiedError as error:
         events.send("error", kind=type(error).__name__, message=str(error))
         return 1

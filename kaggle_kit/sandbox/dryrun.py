@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.evaluation.run_facts import LOG
 from kaggle_kit.notebook.build import Build, build
+from kaggle_kit.runtime.record import LOG
 from kaggle_kit.sandbox.competition import cut_competition
 from kaggle_kit.sandbox.execute import execute
 from kaggle_kit.sandbox.image import ready_image
 from kaggle_kit.sandbox.kaggle_room import kaggle_room, room_folder
 from kaggle_kit.sandbox.layout import input_mounts
-from kaggle_kit.sandbox.outcome import make_report
 from kaggle_kit.sandbox.preflight import Checked, check
-from kaggle_kit.sandbox.results import swapped_in, write_report
+from kaggle_kit.sandbox.report import make_report, swapped_in, write_report
 from kaggle_kit.sandbox.seal import choose_seal
 from kaggle_kit.sandbox.space import TEMPORARY_BYTES, SpaceWatch
 from kaggle_kit.wheelhouse.ready import ready_wheelhouse

@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kaggle_kit.evaluation.run_facts import EXECUTED, LOG, NOTEBOOK_BYTES, REPORT, REPORT_TEXT, cells_of, mappings
+from kaggle_kit.evaluation.run_files import NOTEBOOK_BYTES, cells_of, mappings
+from kaggle_kit.runtime.record import EXECUTED, LOG, REPORT, REPORT_TEXT
 from kaggle_kit.sandbox.kaggle_room import OUT
 from kaggle_kit.sandbox.log_file import LogFile, lines_of
 from kaggle_kit.sandbox.memory import MemoryWatch

@@ -6,12 +6,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError, ModelError
-from kaggle_kit.evaluation.record import read_record
 from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
-from kaggle_kit.runtime.summary import RECORD
-from kaggle_kit.sandbox.outcome import failure_of, left_behind
-from kaggle_kit.sandbox.report import seal_lines, unsealed_lines
+from kaggle_kit.runtime.record import RECORD, read_record
+from kaggle_kit.sandbox.report import failure_of, left_behind, seal_lines, unsealed_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +25,7 @@ _LISTED = 3
 
 
 @dataclass(frozen=True)
-class Made:
+class MadeModel:
     """The model that a run left. Sizes in bytes."""
 
     name: str
@@ -54,13 +52,13 @@ class ModelReport:
     unsealed: tuple[str, ...]
     seconds: dict[str, float]
     peak_bytes: int
-    model: Made | None
+    model: MadeModel | None
     left_open: tuple[str, ...] = ()
     """What no seal of this kind closes."""
     notes: tuple[str, ...] = field(default_factory=tuple)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with every field; `kind` tells it from the report of a submission."""
+        """A JSON object with every field; `kind` tells it apart from the report of a submission."""
         return {"kind": KIND, **asdict(self)}
 
     def lines(self) -> list[str]:
@@ -77,7 +75,7 @@ class ModelReport:
         return out + unsealed_lines(self.unsealed)
 
 
-def _model_lines(model: Made) -> list[str]:
+def _model_lines(model: MadeModel) -> list[str]:
     packed = f"{model.bits} bits" if model.bits else "not quantised"
     packed += f", groups of {model.group_size}" if model.group_size else ""
     size = f"{model.parameters / 1e6:,.1f} M parameters, {packed}, {model.bytes / 1e6:,.1f} MB"
@@ -92,7 +90,7 @@ def _model_lines(model: Made) -> list[str]:
 
 
 def _line(name: str, words: str, facts: Any) -> list[str]:
-    """The line, where the manifest holds all that it tells: what rounds to the nearest calibrates on nothing."""
+    """The line, if the manifest holds all that it says: what rounds to the nearest calibrates on nothing."""
     try:
         return [f"{name:<18}{words.format_map(facts)}"]
     except (KeyError, TypeError, ValueError):
@@ -111,39 +109,39 @@ def make_model_report(
     """The report of the run whose files are in `results`."""
     record = read_record(results / RECORD)
     failure = failure_of(built, results, execution, record)
-    made, problem = _made(results)
-    outcome = f"{made.name} is a whole model of {made.bytes / 1e6:,.1f} MB" if made else f"NO model: {problem}"
-    making: dict[str, float] = record.get("make", {}).get("seconds", {})
+    model, problem = _model_of(results)
+    outcome = f"{model.name} is a whole model of {model.bytes / 1e6:,.1f} MB" if model else f"NO model: {problem}"
+    making = record.make.seconds if record.make else {}
     return ModelReport(
         notebook=built.name,
         target=built.target.name,
-        outcome=f"{failure}; {outcome}" if failure else f"OK: {outcome}" if made else outcome,
-        complete=failure is None and made is not None,
+        outcome=f"{failure}; {outcome}" if failure else f"OK: {outcome}" if model else outcome,
+        complete=failure is None and model is not None,
         seal=seal.name,
         unsealed=seal.unsealed,
         left_open=seal.left_open,
         seconds={
             "preparing": round(preparing_seconds, 2),
-            **_renamed(record.get("stages", {}), making),
+            **_with_inner(record.stages, making),
             "whole notebook": round(execution.seconds, 2),
         },
         peak_bytes=execution.peak_bytes,
-        model=made,
+        model=model,
         notes=(*notes, *left_behind(execution)),
     )
 
 
-def _renamed(stages: Mapping[str, float], making: Mapping[str, float]) -> dict[str, float]:
-    """The notebook's stages, that of the quantiser followed by its own."""
-    found: dict[str, float] = {}
+def _with_inner(stages: Mapping[str, float], making: Mapping[str, float]) -> dict[str, float]:
+    """The notebook's stages, that of the quantiser followed by the quantiser's own."""
+    seconds_of: dict[str, float] = {}
     for name, seconds in stages.items():
-        found[name] = seconds
+        seconds_of[name] = seconds
         if name == "quantize":
-            found |= {f"  {inner}": part for inner, part in making.items()}
-    return found
+            seconds_of |= {f"  {inner}": part for inner, part in making.items()}
+    return seconds_of
 
 
-def _made(results: Path) -> tuple[Made | None, str]:
+def _model_of(results: Path) -> tuple[MadeModel | None, str]:
     """The one model in a run's output, sound as `kit model inspect` sees it; or why there is none."""
     folders = sorted(path.parent for path in results.glob(f"*/{MANIFEST}"))
     if len(folders) != 1:
@@ -155,23 +153,23 @@ def _made(results: Path) -> tuple[Made | None, str]:
         return None, str(error)
 
 
-def _inspected(folder: Path) -> Made:
+def _inspected(folder: Path) -> MadeModel:
     manifest = read_manifest(folder / MANIFEST)
     if (manifest.kind, manifest.name) != ("model", folder.name):
         raise ModelError(f"{folder.name} has the manifest of the {manifest.kind} {manifest.name!r}")
     verify_files(folder, manifest)
-    found = inspect_model(folder)
-    if found.errors or found.architecture is None:
-        listed = "; ".join(str(error) for error in found.errors[:_LISTED])
+    inspected = inspect_model(folder)
+    if inspected.errors or inspected.architecture is None:
+        listed = "; ".join(str(error) for error in inspected.errors[:_LISTED])
         raise ModelError(f"{folder.name} is not sound: {listed}")
-    packing = found.quantisation
-    return Made(
+    packing = inspected.quantisation
+    return MadeModel(
         name=manifest.name,
-        architecture=found.architecture.name,
-        layers=found.architecture.layers,
-        parameters=found.tally.parameters,
+        architecture=inspected.architecture.name,
+        layers=inspected.architecture.layers,
+        parameters=inspected.tally.parameters,
         bits=packing.bits if packing else None,
         group_size=packing.group_size if packing else None,
-        bytes=found.folder.bytes,
+        bytes=inspected.folder.bytes,
         provenance=manifest.extra,
     )

@@ -13,17 +13,16 @@ from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.model.merge import check_adapter
 from kaggle_kit.notebook.build import Build, build
 from kaggle_kit.notebook.task import literal_task
-from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
+from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, kit_part_reference, make_manifest
 from kaggle_kit.runtime.prepare import open_prompt
 from kaggle_kit.runtime.rows import read_records
-from kaggle_kit.runtime.wheel_names import kit_part_reference
 from kaggle_kit.sandbox.dryrun import chosen_seal, refuse_cards, run_sealed
 from kaggle_kit.sandbox.image import ready_image
 from kaggle_kit.sandbox.kaggle_room import room_folder
 from kaggle_kit.sandbox.layout import input_mounts
 from kaggle_kit.sandbox.model_report import ModelReport, make_model_report
 from kaggle_kit.sandbox.preflight import check_model
-from kaggle_kit.sandbox.results import swapped_in, write_report
+from kaggle_kit.sandbox.report import swapped_in, write_report
 from kaggle_kit.wheelhouse.dataset import make_kit_part
 from kaggle_kit.wheelhouse.fetch import Progress, silent
 from kaggle_kit.wheelhouse.offer import ready_offer

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import DataError, ModelError
-from kaggle_kit.evaluation.solution import Solution, read_solution
+from kaggle_kit.evaluation.metrics import Solution, read_solution
 from kaggle_kit.notebook.task import literal_task
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 from kaggle_kit.runtime.prepare import open_prompt
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kaggle_kit.notebook.build import Build
-    from kaggle_kit.runtime.task import Task
+    from kaggle_kit.runtime.job import Task
 
 
 @dataclass(frozen=True)

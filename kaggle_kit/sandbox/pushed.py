@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kaggle_kit.evaluation.run_facts import EXECUTED, LOG
+from kaggle_kit.runtime.record import EXECUTED, LOG
 from kaggle_kit.sandbox.execute import Execution, execute, failed_cell
 from kaggle_kit.sandbox.image import ready_image
 from kaggle_kit.sandbox.kaggle_room import kaggle_room, room_folder

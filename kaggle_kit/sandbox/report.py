@@ -1,12 +1,46 @@
-"""The report of a dry run: its first line says how it ended, the rest what it cost and what it was worth."""
+"""The report of a dry run, and the folder that holds it with the run's files.
+
+Its first line says how the run ended, the rest what it cost and what it was worth.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import shutil
+import tempfile
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kaggle_kit.errors import KitError, UsageError
+from kaggle_kit.evaluation.metrics import Solution, log_loss
+from kaggle_kit.evaluation.run_files import SUBMISSION_BYTES
+from kaggle_kit.files import write_atomic
+from kaggle_kit.outside import read_text
+from kaggle_kit.runtime.progress import duration
+from kaggle_kit.runtime.record import (
+    EXECUTED,
+    LOG,
+    RECORD,
+    REPORT,
+    REPORT_TEXT,
+    SUBMISSION,
+    Rows,
+    RunRecord,
+    Workers,
+    read_record,
+)
+from kaggle_kit.runtime.submission import Sample, check_submission
+from kaggle_kit.sandbox.execute import cell_names, cell_started, failed_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from kaggle_kit.notebook.build import Build
+    from kaggle_kit.sandbox.execute import Execution
+    from kaggle_kit.sandbox.seal import Seal
 
 _GB = 1e9
 PROJECTED_ROWS = 25_000
@@ -15,7 +49,7 @@ PROJECTED_ROWS = 25_000
 
 @dataclass(frozen=True)
 class Report:
-    """All that is known of one dry run. Times in seconds, sizes in bytes; None where it is not known."""
+    """All that is known of one dry run. Times in seconds, sizes in bytes; None if it is not known."""
 
     notebook: str
     target: str
@@ -100,3 +134,213 @@ def seal_lines(seal: str, unsealed: Sequence[str], left_open: Sequence[str]) -> 
 def unsealed_lines(unsealed: Sequence[str]) -> list[str]:
     """A line for each thing that a weak seal does not hold."""
     return [f"{'NOT SEALED':<18}{sentence}" for sentence in unsealed]
+
+
+def make_report(
+    built: Build,
+    *,
+    results: Path,
+    sample: Sample,
+    solution: Solution | None,
+    seal: Seal,
+    execution: Execution,
+    preparing_seconds: float,
+    notes: Sequence[str],
+) -> Report:
+    """The report of the run whose files are in `results`."""
+    record = read_record(results / RECORD)
+    rows, worker, mass = record.rows or Rows(), record.worker, record.label_mass
+    total, stages = len(sample.ids), worker.stages
+    scoring = stages.get("scoring", 0.0)
+    passes = scoring + stages.get("swapped pass", 0.0)
+
+    invalid = _invalid(results / SUBMISSION, sample)
+    failure = failure_of(built, results, execution, record)
+    complete = failure is None and invalid is None and rows.scored + rows.ruled == total - rows.unreadable
+    stands = _stands(invalid, rows, total=total)
+    return Report(
+        notebook=built.name,
+        target=built.target.name,
+        outcome=_outcome(failure, stands, rows, complete=complete) + _deaths(worker),
+        complete=complete,
+        submission_valid=invalid is None,
+        seal=seal.name,
+        unsealed=seal.unsealed,
+        left_open=seal.left_open,
+        total_rows=total,
+        scored_rows=rows.scored,
+        prior_rows=total - rows.scored - rows.ruled,
+        ruled_rows=rows.ruled,
+        swapped_rows=rows.swapped,
+        unreadable_rows=rows.unreadable_rows,
+        unreadable_count=rows.unreadable,
+        cut_rows=rows.cut,
+        seconds=_seconds(record, execution, preparing_seconds),
+        rows_per_second=rows.scored / scoring if scoring and rows.scored else None,
+        tokens_per_second=record.prompt_tokens / passes if passes and rows.scored else None,
+        prompt_tokens=record.prompt_tokens,
+        longest_prompt=record.longest_prompt,
+        peak_bytes=max(execution.peak_bytes, worker.peak_bytes),
+        label_mass_mean=mass.mean if mass else None,
+        label_mass_lowest=mass.lowest if mass else None,
+        log_loss=log_loss(results / SUBMISSION, solution) if solution and invalid is None else None,
+        projected_seconds=_projected(stages, execution, rows.scored),
+        worker_starts=worker.starts,
+        notes=(*notes, *left_behind(execution)),
+        integrity=record.models,
+    )
+
+
+def _invalid(submission: Path, sample: Sample) -> str | None:
+    """Why the submission is not valid; None if it is."""
+    if not submission.is_file():
+        return "the notebook left no submission.csv"
+    try:
+        check_submission(read_text(submission, most_bytes=SUBMISSION_BYTES), sample)
+    except KitError as error:
+        return str(error)
+    return None
+
+
+def left_behind(execution: Execution) -> tuple[str, ...]:
+    """The notes on files that did not come out of the seal."""
+    return (*execution.left, *execution.failed)
+
+
+def failure_of(built: Build, results: Path, execution: Execution, record: RunRecord) -> str | None:
+    """What went wrong, as the beginning of the first line; None if nothing did."""
+    if ended := _ended(built, results, execution):
+        return ended
+    if failed := failed_cell(results / EXECUTED):
+        return f"FAILED in the cell {failed[0]!r}: {failed[1]}"
+    if record.failed:
+        return f"FAILED in the stage {record.failed.stage!r}: {record.failed.error}"
+    if execution.exit_code:
+        where = _last_cell(built, results / LOG)
+        return f"FAILED: the notebook ended with code {execution.exit_code} in the cell {where!r}; see log.txt"
+    if execution.failed:
+        return f"FAILED: {execution.failed[0]}"
+    return _shortfall(record)
+
+
+def _ended(built: Build, results: Path, execution: Execution) -> str | None:
+    """Why kit ended the run; None if it ended by itself."""
+    where = _last_cell(built, results / LOG) if execution.limit_reached or execution.stopped else ""
+    if execution.limit_reached:
+        return f"TIME LIMIT: the session was ended after {duration(execution.seconds)} in the cell {where!r}"
+    return f"STOPPED in the cell {where!r}: {execution.stopped}" if execution.stopped else None
+
+
+def _shortfall(record: RunRecord) -> str | None:
+    """Why a run that ended well is not as it should be; None if it is."""
+    if record.corrupt:
+        return f"CORRUPT MODEL: {record.corrupt} is not what its manifest says"
+    if record.unread:
+        return f"NOT KNOWN: {record.unread_text}"
+    if record.worker.ended == "deadline" or (record.rows and record.rows.not_reached):
+        return "DEADLINE: the notebook's time did not suffice for every row"
+    return None
+
+
+def _last_cell(built: Build, log: Path) -> str:
+    names = cell_names(built.notebook)
+    started = [cell_started(line, names) for line in log.read_text(encoding="utf-8").splitlines()]
+    return next((name for name in reversed(started) if name), "none yet")
+
+
+def _stands(invalid: str | None, rows: Rows, *, total: int) -> str:
+    """What stands as the submission."""
+    if invalid:
+        return f"NO valid submission: {invalid}"
+    stands = f"submission.csv is valid: {rows.scored:,} of {total:,} rows scored by the model"
+    stands += f", {rows.ruled:,} by a rule" if rows.ruled else ""
+    prior = total - rows.scored - rows.ruled
+    return stands + (f", the prior for {prior:,}" if prior > 0 else "")
+
+
+def _outcome(failure: str | None, stands: str, rows: Rows, *, complete: bool) -> str:
+    if failure:
+        return f"{failure}; {stands}"
+    if complete:
+        return f"OK: {stands}" + (f" ({rows.unreadable:,} could not be read)" if rows.unreadable else "")
+    return f"NOT COMPLETE: {stands}"
+
+
+def _seconds(record: RunRecord, execution: Execution, preparing_seconds: float) -> dict[str, float]:
+    install = {"install": record.stages["install"]} if "install" in record.stages else {}
+    return {
+        "preparing": round(preparing_seconds, 2),
+        **install,
+        **record.worker.stages,
+        "whole notebook": round(execution.seconds, 2),
+    }
+
+
+def _projected(stages: dict[str, float], execution: Execution, scored: int) -> float | None:
+    """What the hidden run's rows would take here: scoring and reading grow with the rows, the rest does not."""
+    if not scored or "scoring" not in stages:
+        return None
+    growing = sum(stages.get(name, 0.0) for name in ("prepare", "scoring", "swapped pass"))
+    return execution.seconds - growing + growing * PROJECTED_ROWS / scored
+
+
+def _deaths(worker: Workers) -> str:
+    """The end of the first line if the worker died and was started again."""
+    if not worker.deaths:
+        return ""
+    times = "once" if len(worker.deaths) == 1 else f"{len(worker.deaths)} times"
+    return f"; the worker died {times} and was started again ({worker.deaths[-1]})"
+
+
+class AnyReport(Protocol):
+    """What a dry run reports, of a submission or of a model."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it came out as it should."""
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+
+
+def write_report(report: AnyReport, results: Path) -> None:
+    """The report as text and as JSON."""
+    write_atomic(results / REPORT_TEXT, "\n".join(report.lines()) + "\n")
+    write_atomic(results / REPORT, json.dumps(report.to_json(), indent=2, sort_keys=True) + "\n")
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Raise UsageError if `out` holds what no dry run left there, or is a mount: its place will be taken."""
+    if out.is_mount():
+        raise UsageError(f"--out {out} is where a disk is mounted, and cannot be replaced whole; name a folder in it")
+    if not out.exists() or all((out / name).is_file() for name in (REPORT_TEXT, REPORT)):
+        return
+    if not out.is_dir() or any(out.iterdir()):
+        raise UsageError(f"--out {out} exists and is not a dry run's folder; name a new one, or an empty one")
+
+
+@contextmanager
+def swapped_in(out: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `out` if all went well, and is removed if not."""
+    _refuse_foreign(out)
+    had_parent = out.parent.exists()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        yield fresh
+        fresh.chmod(0o755)
+        old = out.with_name(f".{out.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if out.exists():
+            out.replace(old)
+        fresh.replace(out)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if not had_parent:
+            with contextlib.suppress(OSError):
+                out.parent.rmdir()
+        raise

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from kaggle_kit.child import child_environment
 from kaggle_kit.errors import SandboxError
-from kaggle_kit.runtime.run_job import CACHES
+from kaggle_kit.runtime.supervisor import CACHES
 from kaggle_kit.sandbox.base_python import installed_paths
 from kaggle_kit.sandbox.seal import WORKING, Mount, Room, offline_environment
 from kaggle_kit.sandbox.seal_room import refuse_special_files

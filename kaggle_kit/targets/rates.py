@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kaggle_kit.errors import DataError, OutsideError
 from kaggle_kit.outside import read_json
 from kaggle_kit.places import inside
+from kaggle_kit.runtime.architecture import Architecture
 from kaggle_kit.runtime.kernels import Kernel
 from kaggle_kit.suggest import first_problem
 
@@ -48,11 +49,10 @@ class MeasuredModel(_Table):
     quantisation: str | None = None
 
     def flops(self, tokens: float) -> float:
-        """FLOP a token in prompts of so many tokens: matrices and causal attention (model/speed.py has the formula)."""
-        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        attention = 2 * self.hidden * queries + 2 * self.hidden * keys
-        matrices = attention + 3 * self.hidden * self.intermediate
-        return self.layers * (2 * matrices + 2 * queries * tokens)
+        """FLOP a token in prompts of so many tokens, in the layers."""
+        sizes = self.model_dump(exclude={"quantisation"})
+        shape = Architecture(name="", model_type="", family=None, vocabulary=1, tied=True, **sizes)
+        return 2 * shape.layer_parameters + shape.attention_flops(tokens) / tokens
 
 
 class MeasuredTrial(_Table):

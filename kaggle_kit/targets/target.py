@@ -117,6 +117,10 @@ class Target(BaseModel):
         found = re.match(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?", self.engine.partition("==")[2])
         return (int(found[1]), int(found[2] or 0), int(found[3] or 0)) if found else (0, 0, 0)
 
+    def options_for(self, engine: str) -> dict[str, bool | int | float | str]:
+        """Its options for an engine by kit's name: they are vLLM's, and another engine gets none."""
+        return dict(self.engine_options) if engine.startswith("vllm") else {}
+
     @model_validator(mode="after")
     def _variables_are_settings(self) -> Target:
         for name, value in self.worker_environment.items():

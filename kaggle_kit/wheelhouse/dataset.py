@@ -16,8 +16,16 @@ from pathlib import Path
 
 from kaggle_kit.errors import KitError, UsageError, WheelhouseError
 from kaggle_kit.files import link_or_copy, write_atomic
-from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest, file_entry, read_manifest
-from kaggle_kit.runtime.wheel_names import KIT_WHEEL, kit_part_reference
+from kaggle_kit.runtime.manifest import (
+    KIT_WHEEL,
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    dump_manifest,
+    file_entry,
+    kit_part_reference,
+    read_manifest,
+)
 from kaggle_kit.wheelhouse.archive import read_archive
 from kaggle_kit.wheelhouse.assemble import KIND, verify
 from kaggle_kit.wheelhouse.download import disk_error

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.files import user_cache, write_atomic
 from kaggle_kit.runtime.install import environment_python, install
-from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
-from kaggle_kit.runtime.wheel_names import KIT_WHEEL
+from kaggle_kit.runtime.manifest import KIT_WHEEL, MANIFEST, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path

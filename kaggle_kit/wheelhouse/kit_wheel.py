@@ -17,19 +17,8 @@ from kaggle_kit.files import write_atomic
 DISTRIBUTION = "kaggle_kit_runtime"
 _GROUND = ("__init__.py", "child.py", "errors.py", "files.py", "outside.py", "owners.py")
 _MODEL = (
-    *(
-        "__init__",
-        "architecture",
-        "calibration",
-        "completeness",
-        "engine_check",
-        "folder",
-        "headers",
-        "inspect",
-        "made",
-    ),
-    *("make_program", "make_session", "merge", "old_view", "problem", "quantisation", "quantizable", "quantize"),
-    *("quantize_worker", "shards", "stages", "tally", "tokenizer_check", "worker_process", "write_manifest"),
+    *("__init__", "calibration", "checks", "folder", "headers", "inspect", "make_program", "make_session", "merge"),
+    *("packing", "quantize", "quantize_source", "quantize_worker", "tokenizer_check", "worker_process"),
 )
 """The modules of `model` that `kaggle_kit.model.quantize` stands on, and those that call it in a notebook."""
 _OLDEST_TIME = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can hold

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from kaggle_kit.errors import WheelhouseError
-from kaggle_kit.runtime.wheel_names import kaggle_name
+from kaggle_kit.runtime.manifest import kaggle_name
 
 __all__ = ["kaggle_name", "stored_names"]
 

@@ -17,8 +17,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from kaggle_kit.errors import KitError, OutsideError, WheelhouseError
 from kaggle_kit.files import sha256_file, user_cache, write_atomic
 from kaggle_kit.outside import read_json
-from kaggle_kit.runtime.manifest import MANIFEST, Manifest, read_manifest
-from kaggle_kit.runtime.wheel_names import KIT_WHEEL
+from kaggle_kit.runtime.manifest import KIT_WHEEL, MANIFEST, Manifest, read_manifest
 from kaggle_kit.targets import Target
 from kaggle_kit.wheelhouse.assemble import PROOF, verify, wheelhouse_path
 from kaggle_kit.wheelhouse.kit_wheel import kit_wheel_bytes, kit_wheel_name

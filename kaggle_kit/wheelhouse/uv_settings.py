@@ -13,7 +13,7 @@ from typing import Any
 
 from kaggle_kit.child import child_environment
 from kaggle_kit.files import user_cache, write_atomic
-from kaggle_kit.runtime.index_install import is_index_setting
+from kaggle_kit.runtime.install import is_index_setting
 from kaggle_kit.wheelhouse.download import certificates
 from kaggle_kit.wheelhouse.pip_settings import pip_index_url, refuse_shared_settings
 

@@ -6,13 +6,12 @@ from dataclasses import replace
 import pytest
 from desk import TOKEN, Desk
 
-from kaggle_kit.remote.door import door
-from kaggle_kit.remote.loopback.environment import unwanted, variables
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
-from kaggle_kit.remote.loopback.settings import Settings
+from kaggle_kit.loopback.server import LoopbackKaggle, unwanted, variables
+from kaggle_kit.loopback.service import Settings
+from kaggle_kit.remote.client import client
 
 QUICK = replace(
-    door.REHEARSAL, first_s=0.01, longest_s=0.05, settle_s=0.3, poll_s=0.01, ready_s=2, queue_s=1, score_s=2
+    client.REHEARSAL, first_s=0.01, longest_s=0.05, settle_s=0.3, poll_s=0.01, ready_s=2, queue_s=1, score_s=2
 )
 
 
@@ -30,7 +29,7 @@ def desk(minimal, tmp_path, monkeypatch, capsys):
     (tmp_path / "wheels" / "one.txt").write_text("one")
     (minimal / "model").mkdir()
     (minimal / "model" / "config.json").write_text("{}\n")
-    monkeypatch.setattr(door, "REHEARSAL", QUICK)
+    monkeypatch.setattr(client, "REHEARSAL", QUICK)
 
     def run(asked):
         return desk.runner(asked)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_kit.cli.main import run as kit
-from kaggle_kit.remote.loopback.records import Kernel, Submission
-from kaggle_kit.remote.loopback.runs import KernelRun, RunOutcome
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
+from kaggle_kit.loopback.records import Kernel, Submission
+from kaggle_kit.loopback.runs import KernelRun, RunOutcome
+from kaggle_kit.loopback.server import LoopbackKaggle
 
 NOTEBOOK = "ada/best-answer"
 TOKEN = "a-token-that-must-be-seen-nowhere-4711"

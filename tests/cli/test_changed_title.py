@@ -6,9 +6,9 @@ import json
 import pytest
 from desk import NOTEBOOK
 
-from kaggle_kit.remote.loopback.faults import FAULTS
-from kaggle_kit.remote.loopback.records import Submission
-from kaggle_kit.remote.loopback.runs import RunOutcome
+from kaggle_kit.loopback.faults import FAULTS
+from kaggle_kit.loopback.records import Submission
+from kaggle_kit.loopback.runs import RunOutcome
 
 OTHER = "ada/other-answer"
 

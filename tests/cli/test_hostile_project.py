@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from desk import NOTEBOOK
 
-from kaggle_kit.remote.loopback.records import Dataset, Kernel
+from kaggle_kit.loopback.records import Dataset, Kernel
 
 SECRET = "0123-made-up-secret-of-the-user"
 MODEL = 'path = "model"\ndataset'

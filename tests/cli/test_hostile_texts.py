@@ -25,10 +25,9 @@ from wheelhouse.fake_index import make_wheel
 from kaggle_kit.cli.main import kit, run
 from kaggle_kit.cli.rehearse import _end
 from kaggle_kit.evaluation.scores import Scores, write_scores
-from kaggle_kit.remote.loopback.effects import setting, status
-from kaggle_kit.remote.loopback.faults import COMPETITIONS, FAULTS, KERNELS, Fault
-from kaggle_kit.remote.loopback.records import Kernel
-from kaggle_kit.remote.loopback.runs import KernelRun, RunOutcome
+from kaggle_kit.loopback.faults import COMPETITIONS, FAULTS, KERNELS, Fault, setting, status
+from kaggle_kit.loopback.records import Kernel
+from kaggle_kit.loopback.runs import KernelRun, RunOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

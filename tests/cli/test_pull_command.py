@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from desk import NOTEBOOK
 
-from kaggle_kit.remote.loopback.records import Kernel
+from kaggle_kit.loopback.records import Kernel
 
 OLD, NEW = "Which one is it?", "Which one is the better one?"
 

@@ -1,7 +1,6 @@
 """What `kit push` advises where Kaggle did not take what was asked: the next push does what was said."""
 
-from kaggle_kit.remote.loopback.effects import Edit
-from kaggle_kit.remote.loopback.faults import FAULTS, KERNELS, Fault
+from kaggle_kit.loopback.faults import FAULTS, KERNELS, Edit, Fault
 
 
 def rewritten(reply: dict) -> dict:

@@ -7,10 +7,10 @@ import pytest
 from kaggle_kit.cli.main import run
 from kaggle_kit.cli.rehearse import _prepare, _push
 from kaggle_kit.cli.remote_options import _parts
+from kaggle_kit.loopback.faults import FAULTS
+from kaggle_kit.loopback.server import LoopbackKaggle
+from kaggle_kit.loopback.service import Settings
 from kaggle_kit.project import load_project
-from kaggle_kit.remote.loopback.faults import FAULTS
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
-from kaggle_kit.remote.loopback.settings import Settings
 from kaggle_kit.sandbox import model_run
 from kaggle_kit.targets import load_target
 from kaggle_kit.wheelhouse.ready import Host

@@ -9,8 +9,7 @@ import time
 import pytest
 from desk import LEAKED, NOTEBOOK, SUBMISSION, Slow, fails, goes_on, leaks
 
-from kaggle_kit.remote.loopback.effects import setting
-from kaggle_kit.remote.loopback.faults import FAULTS, KERNELS, Fault
+from kaggle_kit.loopback.faults import FAULTS, KERNELS, Fault, setting
 
 COMMANDS = ("plan", "push", "status", "logs", "output", "submit", "quota", "history", "pull", "rehearse")
 UNWANTED = {"kaggle", "kagglesdk", "starlette", "uvicorn", "requests", "pydantic", "rich", "jupytext", "nbformat"}

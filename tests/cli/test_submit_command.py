@@ -10,9 +10,8 @@ import time
 import pytest
 from desk import NOTEBOOK
 
-from kaggle_kit.remote.loopback.effects import Delay, removing
-from kaggle_kit.remote.loopback.faults import COMPETITIONS, FAULTS, Fault
-from kaggle_kit.remote.loopback.records import Submission
+from kaggle_kit.loopback.faults import COMPETITIONS, FAULTS, Delay, Fault, removing
+from kaggle_kit.loopback.records import Submission
 
 GET = COMPETITIONS + "GetSubmission"
 

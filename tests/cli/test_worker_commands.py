@@ -6,8 +6,7 @@ import pytest
 from kaggle_kit.cli.main import run
 from kaggle_kit.cli.model_compare import compare
 from kaggle_kit.cli.model_quantize import quantize
-from kaggle_kit.cli.score import score
-from kaggle_kit.cli.scoring import open_seal
+from kaggle_kit.cli.scoring import open_seal, score
 from kaggle_kit.errors import KitError
 from kaggle_kit.runtime.launch import launch_plain
 from kaggle_kit.sandbox.worker_room import SealedLaunch
@@ -15,7 +14,7 @@ from kaggle_kit.sandbox.worker_room import SealedLaunch
 
 def commands():
     from kaggle_kit.cli.bench import bench
-    from kaggle_kit.cli.eval import evaluate
+    from kaggle_kit.cli.evaluation import evaluate
 
     return {"score": score, "eval": evaluate, "bench": bench, "model compare": compare, "model quantize": quantize}
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from kaggle_kit.model.fit import inspected
 from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.model.memory import CPU_BLOCK, cache_tokens
-from kaggle_kit.model.shapes import inspected
 from kaggle_kit.targets import load_target
 from kaggle_kit.wheelhouse.environment import ready_environment
 from kaggle_kit.wheelhouse.ready import ready_wheelhouse

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from kaggle_kit.loopback.runs import RunOutcome
+from kaggle_kit.loopback.server import LoopbackKaggle
+from kaggle_kit.loopback.service import Settings
 from kaggle_kit.project import load_project
-from kaggle_kit.remote.loopback.runs import RunOutcome
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
-from kaggle_kit.remote.loopback.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ import recovery
 
 sys.path.pop()  # another module there is called as a folder of the tests
 
-from kaggle_kit.runtime.run_job import read_entries, share
+from kaggle_kit.runtime.supervisor import read_entries, share
 
 KILLS, ROWS = 5, 700
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kaggle_kit.remote.failed.failures import decode
+from kaggle_kit.remote.diagnosis import decode
 from kaggle_kit.runtime.manifest import dump_manifest, make_manifest
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ MODEL = "dataset your-kaggle-name/kit-demo-model"
 WATCHED = """
 import json, sys
 from kaggle_kit.cli.main import run
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
+from kaggle_kit.loopback.server import LoopbackKaggle
 servers, start = [], LoopbackKaggle.start
 def watched(self):
     servers.append(self)

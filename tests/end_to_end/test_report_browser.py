@@ -14,9 +14,9 @@ import pytest
 from evaluation.made_runs import HOSTILE, MESSAGE, dry_run, failed_run, hostile_scores, pushed_run
 from evaluation.made_scores import blurred, scores_of, truth
 
-from kaggle_kit.evaluation.read_run import Material, read_run
 from kaggle_kit.evaluation.report_page import compare_page, report_page
-from kaggle_kit.evaluation.scores_run import scores_run
+from kaggle_kit.evaluation.run import RunContext, read_run, scores_run
+from kaggle_kit.evaluation.run_files import Push
 
 NEEDED = os.environ.get("KIT_BROWSER") == "needed"
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -70,9 +70,9 @@ def pages(tmp_path_factory):
     runs = {
         "evaluation": evaluation,
         "hostile": hostile,
-        "dry run": read_run(dry_run(folder / "good"), Material()),
-        "failed": read_run(failed, Material(log=(failed / "log.txt").read_text(), findings=[finding])),
-        "pushed run": read_run(pushed, Material(receipt={"name": "lmsys", "version": 3, "made_by": "a" * 40})),
+        "dry run": read_run(dry_run(folder / "good"), RunContext()),
+        "failed": read_run(failed, RunContext(log=(failed / "log.txt").read_text(), findings=[finding])),
+        "pushed run": read_run(pushed, RunContext(push=Push(name="lmsys", version=3, made_by="a" * 40))),
     }
     made = {name: report_page(run) for name, run in runs.items()}
     made["pair"] = compare_page(evaluation, runs["dry run"])

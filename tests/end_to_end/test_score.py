@@ -78,7 +78,7 @@ def _apart(straight, exchanged, mark=""):
 
 def test_one_pass_predicts_the_winners_and_follows_an_exchange(score, rows, workshop):
     """One pass over 100 rows: log loss below 0.80; with the answers exchanged the probabilities exchange."""
-    from kaggle_kit.evaluation.solution import log_loss, read_solution
+    from kaggle_kit.evaluation.metrics import log_loss, read_solution
 
     both = score(rows[:100] + _exchanged(rows[:40], "-exchanged"), "--plain")
     found = {name: line for name, line in both.items() if not name.endswith("-exchanged")}

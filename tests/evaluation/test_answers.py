@@ -11,8 +11,8 @@ from kaggle_kit.errors import DataError
 from kaggle_kit.evaluation.answers import answers_of
 from kaggle_kit.evaluation.scores import Scores
 from kaggle_kit.runtime.combine import Bin, Calibration, answers
+from kaggle_kit.runtime.job import Task
 from kaggle_kit.runtime.journal import Entry
-from kaggle_kit.runtime.task import Task
 
 TASK = Task(
     labels=LABELS,

@@ -9,10 +9,18 @@ from evaluation.made_scores import COLUMNS, blurred, made, scores_of, truth
 from sklearn.metrics import log_loss
 
 from kaggle_kit.errors import DataError
-from kaggle_kit.evaluation.answers import answers_of, normalise
-from kaggle_kit.evaluation.assess import assess, common_rows, difference, swap_consistency
+from kaggle_kit.evaluation.answers import answers_of, normalise, slices_of
+from kaggle_kit.evaluation.assess import (
+    Predictions,
+    assess,
+    assess_submission,
+    common_rows,
+    difference,
+    difference_if_any,
+    greatest_losses,
+    swap_consistency,
+)
 from kaggle_kit.evaluation.metrics import losses
-from kaggle_kit.evaluation.slices import slices_of
 from kaggle_kit.runtime.combine import Bin, Calibration
 
 
@@ -109,6 +117,10 @@ def test_a_class_that_never_came_true_is_no_slice():
     assert "win_tie" not in {one.name for one in assess(answers).slices}
 
 
+def _plain(answers):
+    return Predictions(answers.ids, answers.columns, answers.plain, answers.outcome)
+
+
 def two_files(*, seed=0):
     logs, outcome = truth(400, seed=seed)
     good, bad = (scores_of(blurred(logs, seed=1, by=by), outcome, model=str(by)) for by in (0.2, 0.9))
@@ -119,7 +131,7 @@ def test_the_difference_of_two_files_is_paired():
     """The second less the first, over the rows that both have, whatever their order."""
     good, bad = map(answers_of, two_files())
     part = bad.take(np.random.default_rng(0).permutation(400)[:300])
-    found = difference((good, good.plain), (part, part.plain))
+    found = difference(_plain(good), _plain(part))
     assert (found.rows, found.left_out) == (300, 100)
     kept = [good.ids.index(row_id) for row_id in part.ids]
     wanted = losses(part.plain, part.outcome).mean() - losses(good.plain, good.outcome)[kept].mean()
@@ -130,7 +142,7 @@ def test_the_difference_of_two_files_is_paired():
 def test_a_file_does_not_differ_from_itself():
     """Zero, with an interval of no width."""
     answers = made(50)
-    found = difference((answers, answers.averaged), (answers, answers.averaged))
+    found = difference(_plain(answers), _plain(answers))
     assert all((one.value, one.low, one.high) == (0, 0, 0) for one in found.figures.values())
 
 
@@ -148,3 +160,52 @@ def test_files_that_do_not_fit_together_are_told():
     object.__setattr__(renamed, "columns", tuple(reversed(COLUMNS)))
     with pytest.raises(DataError, match="other labels"):
         common_rows([bad, renamed])
+
+
+def test_a_judged_submission_is_judged_as_an_evaluation_is():
+    """The same rows give the same estimates as `assess`."""
+    logs, outcome = truth(300)
+    answers = answers_of(scores_of(logs, outcome))
+    expected = assess(answers).figures["plain"]
+    found = assess_submission(Predictions(answers.ids, answers.columns, answers.plain, answers.outcome))
+    for name in ("log loss", "accuracy", "Brier", "ECE"):
+        assert found.figures["submission"][name].value == pytest.approx(expected[name].value, abs=1e-12)
+        assert found.figures["submission"][name].low == pytest.approx(expected[name].low, abs=1e-12)
+
+
+def test_the_difference_of_two_runs_is_over_the_rows_of_both():
+    """How far probabilities are apart, which rows have another favourite, and the losses' difference, all by hand."""
+    logs, outcome = truth(300)
+    files = [answers_of(scores_of(blurred(logs, seed=seed, by=0.4), outcome)) for seed in (1, 2)]
+    one, other = files[0].plain[50:], files[1].plain[50:]
+    files[1] = files[1].take(np.arange(50, 300)[::-1])
+    found = difference_if_any(*map(_plain, files))
+    assert (found.rows, found.left_out) == (250, 50)
+    assert found.apart == pytest.approx(np.abs(np.exp(one) - np.exp(other)).mean())
+    assert found.changed == pytest.approx((one.argmax(axis=1) != other.argmax(axis=1)).mean())
+    wanted = losses(other, outcome[50:]).mean() - losses(one, outcome[50:]).mean()
+    assert found.figures["log loss"].value == pytest.approx(wanted)
+
+
+def test_runs_without_rows_in_common_are_not_paired():
+    """Other ids or other labels."""
+    logs, outcome = truth(10)
+    one = Predictions([str(k) for k in range(10)], ("a", "b", "c"), logs, outcome)
+    assert difference_if_any(one, Predictions([f"x{k}" for k in range(10)], ("a", "b", "c"), logs, outcome)) is None
+    assert difference_if_any(one, Predictions(one.ids, ("a", "b", "d"), logs, outcome)) is None
+    assert difference_if_any(one, Predictions(one.ids, one.columns, logs)).figures == {}
+
+
+def test_runs_that_disagree_on_what_came_true_are_refused():
+    """They are not over the same labelled rows."""
+    logs, outcome = truth(10)
+    one = Predictions([str(k) for k in range(10)], ("a", "b", "c"), logs, outcome)
+    with pytest.raises(DataError, match="disagree"):
+        difference_if_any(one, Predictions(one.ids, one.columns, logs, (outcome + 1) % 3))
+
+
+def test_the_worst_rows_come_first():
+    """By loss, of equals the earlier."""
+    logs = np.log(np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1]]))
+    rows = Predictions(["x", "y", "z"], ("a", "b", "c"), logs, np.zeros(3, dtype=np.int64))
+    assert [place for place, _ in greatest_losses(rows, most=2)] == [1, 2]

@@ -9,7 +9,7 @@ from evaluation.made_scores import COLUMNS, LABELS, blurred, made, scores_of, tr
 from evaluation.test_fit import best_temperature
 
 from kaggle_kit.errors import DataError
-from kaggle_kit.evaluation.answers import answers_of, normalise
+from kaggle_kit.evaluation.answers import answers_of, folds_of, normalise
 from kaggle_kit.evaluation.calibrate import (
     BIN_ROWS,
     calibrate,
@@ -17,7 +17,6 @@ from kaggle_kit.evaluation.calibrate import (
     length_limits,
     write_calibration,
 )
-from kaggle_kit.evaluation.folds import folds_of
 from kaggle_kit.evaluation.metrics import losses
 from kaggle_kit.runtime.combine import CALIBRATION, Calibration, read_calibration
 

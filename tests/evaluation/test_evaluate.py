@@ -11,8 +11,9 @@ from kaggle_kit.evaluation.score_file import Scoring
 from kaggle_kit.evaluation.scores import read_scores
 from kaggle_kit.evaluation.tables import write_table
 from kaggle_kit.files import sha256_file
+from kaggle_kit.runtime.engine_plan import EngineSetup
+from kaggle_kit.runtime.job import Task
 from kaggle_kit.runtime.progress import ProgressLine
-from kaggle_kit.runtime.task import Task
 
 MODEL = Path(__file__).parents[1] / "demo" / "model"
 TASK = Task(
@@ -36,7 +37,7 @@ def run(tmp_path):
     def run(rows, *, ending=".jsonl", count=None):
         source = tmp_path / f"in{ending}"
         write_table(source, rows)
-        scoring = Scoring(TASK, MODEL, Path(sys.executable), "vllm", (0, 32, 0), 100, {}, {})
+        scoring = Scoring(TASK, MODEL, Path(sys.executable), EngineSetup(version=(0, 32, 0)), 100)
         return evaluate(
             source,
             tmp_path / "out.parquet",

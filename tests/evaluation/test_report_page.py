@@ -11,10 +11,8 @@ import pytest
 from evaluation.made_runs import HOSTILE, MESSAGE, dry_run, failed_run, hostile_scores, large_scores
 from evaluation.made_scores import blurred, scores_of, truth
 
-from kaggle_kit.evaluation.read_run import Material, read_run
 from kaggle_kit.evaluation.report_page import compare_page, differing, report_page, visible
-from kaggle_kit.evaluation.run_facts import Run
-from kaggle_kit.evaluation.scores_run import scores_run
+from kaggle_kit.evaluation.run import Run, RunContext, read_run, scores_run
 
 FINDING = {"cause": "Memory", "next": "Lower it", "place": "log", "line": 4, "text": MESSAGE, "block": []}
 
@@ -29,9 +27,9 @@ def runs(tmp_path_factory):
     return {
         "evaluation": scores_run(twice, "scores"),
         "hostile": scores_run(hostile_scores(), HOSTILE),
-        "dry run": read_run(dry_run(folder / "good"), Material()),
-        "failed": read_run(folder / "failed", Material(log=log, findings=[FINDING])),
-        "without findings": read_run(folder / "failed", Material(log=log)),
+        "dry run": read_run(dry_run(folder / "good"), RunContext()),
+        "failed": read_run(folder / "failed", RunContext(log=log, findings=[FINDING])),
+        "without findings": read_run(folder / "failed", RunContext(log=log)),
         "empty": Run(name="nothing", kind="dry run", outcome="NOT KNOWN", good=None),
     }
 

@@ -8,7 +8,7 @@ from evaluation.made_scores import truth
 
 from kaggle_kit.evaluation import charts, svg
 from kaggle_kit.evaluation.metrics import reliability
-from kaggle_kit.evaluation.run_facts import Lengths
+from kaggle_kit.evaluation.run import Lengths
 
 HOSTILE = "</title><script>\"'&"
 

@@ -9,7 +9,8 @@ import pytest
 from kaggle_kit.errors import DataError, RunError, UsageError
 from kaggle_kit.evaluation.score_file import Scoring, score_file
 from kaggle_kit.evaluation.tables import read_table, write_table
-from kaggle_kit.runtime.task import Task
+from kaggle_kit.runtime.engine_plan import EngineSetup
+from kaggle_kit.runtime.job import Task
 
 MODEL = Path(__file__).parents[1] / "demo" / "model"
 TASK = Task(
@@ -30,7 +31,7 @@ def score(tmp_path):
     def run(rows, *, ending=".csv", out="out.csv", id_column=None, count=None):
         source = tmp_path / f"in{ending}"
         write_table(source, rows)
-        scoring = Scoring(TASK, MODEL, Path(sys.executable), "vllm", (0, 32, 0), 100, {}, {})
+        scoring = Scoring(TASK, MODEL, Path(sys.executable), EngineSetup(version=(0, 32, 0)), 100)
         return score_file(
             source, tmp_path / out, scoring=scoring, id_column=id_column, rows=count, on_event=lambda _: None
         )

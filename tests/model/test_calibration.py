@@ -10,7 +10,7 @@ from demo import task as demo
 
 from kaggle_kit.errors import DataError
 from kaggle_kit.model.calibration import CalibrationSource, calibration_prompts, record_digest
-from kaggle_kit.runtime.task import Task
+from kaggle_kit.runtime.job import Task
 from kaggle_kit.runtime.tokenizers import load_tokenizer
 
 DEMO = Path(__file__).parents[1] / "demo"

@@ -12,15 +12,14 @@ import pytest
 from checkpoints import DEMO, big_awq, int8_demo
 
 from kaggle_kit.errors import DataError, UsageError
-from kaggle_kit.model.fit import fit_model, sizes_table
+from kaggle_kit.model.fit import SHAPES, fit_model, named_shape, sizes_table
 from kaggle_kit.model.inspect import inspect_model
-from kaggle_kit.model.lengths import Lengths, data_lengths, even_lengths, read_lengths
 from kaggle_kit.model.memory import cache_tokens, layouts
-from kaggle_kit.model.shapes import SHAPES, inspected, named_shape
-from kaggle_kit.model.speed import CARDS, prompt_flops, speed_of
+from kaggle_kit.model.speed import CARDS, Lengths, data_lengths, even_lengths, prompt_flops, read_lengths, speed_of
 from kaggle_kit.runtime.bench import Measured, Trial
 from kaggle_kit.runtime.bench import rates as rates_of
-from kaggle_kit.runtime.engine_plan import Gpu, bytes_per_card, model_facts
+from kaggle_kit.runtime.checkpoint import read_checkpoint
+from kaggle_kit.runtime.engine_plan import Gpu, card_memory
 from kaggle_kit.targets import load_target
 from kaggle_kit.targets.rates import load_rates
 
@@ -112,32 +111,32 @@ def test_times_are_within_10_percent_of_what_was_measured_on_an_h200(name, token
 
 def test_the_work_of_a_measured_model_is_that_of_the_formula():
     """targets/rates.py and model/speed.py count alike, the head apart."""
-    rates, shape = load_rates("offline-h200"), SHAPES["yi-34b"]
-    per_token = prompt_flops(shape, shape.layer_parameters, rates.mean_tokens) / rates.mean_tokens
+    rates, shape = load_rates("offline-h200"), named_shape("yi-34b")
+    per_token = prompt_flops(shape, rates.mean_tokens) / rates.mean_tokens
     assert rates.model.flops(rates.mean_tokens) == pytest.approx(per_token, rel=1e-4)
 
 
 def test_a_folder_weighs_what_its_shape_does(tmp_path):
     """Packed tensors counted one by one, and the formula."""
-    folder = inspected(inspect_model(big_awq(tmp_path / "yi")))
+    folder = inspect_model(big_awq(tmp_path / "yi")).checkpoint()
     shape = named_shape("yi-34b")
-    assert folder.facts.weight_bytes == pytest.approx(shape.facts.weight_bytes, rel=1e-4)
+    assert folder.weight_bytes == pytest.approx(shape.weight_bytes, rel=1e-4)
     assert folder.layer_parameters == shape.layer_parameters
-    assert (folder.facts.quantisation, folder.facts.group_size) == ("awq", 128)
+    assert (folder.kernel_method, folder.kernel_group) == ("awq", 128)
 
 
 def test_a_folder_is_told_as_the_notebook_will_tell_it():
     """The facts are those that the runtime reads of config.json; the weights as memory holds them, not as files do."""
-    ours, theirs = inspected(inspect_model(DEMO)).facts, model_facts(DEMO)
+    ours, theirs = inspect_model(DEMO).checkpoint(), read_checkpoint(DEMO)
     assert ours.weight_bytes == pytest.approx(theirs.weight_bytes, rel=0.15)
-    assert dataclasses.replace(ours, weight_bytes=0) == dataclasses.replace(theirs, weight_bytes=0)
+    assert dataclasses.replace(ours, weight_bytes=theirs.weight_bytes, end_bytes=theirs.end_bytes) == theirs
 
 
 def test_a_folder_that_is_not_whole_is_refused(model):
     """Its weights cannot be told."""
     (model / "model.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(UsageError, match="is not whole: see kit model inspect"):
-        inspected(inspect_model(model))
+        inspect_model(model).checkpoint()
 
 
 def test_34b_on_two_t4_needs_both():
@@ -170,17 +169,17 @@ def test_a_model_that_fits_one_card_runs_on_each():
 def test_the_total_is_the_one_by_which_the_notebook_plans():
     """`runtime.engine_plan.bytes_per_card` and this agree."""
     found = layout(fit("yi-34b"), "tensor parallel 2")
-    facts = named_shape("yi-34b").facts
-    assert found.parts.total == bytes_per_card(facts, parallel=2, batch=4096, sequences=32, longest=2047)
+    facts = named_shape("yi-34b")
+    assert found.parts.total == card_memory(facts, parallel=2, batch=4096, sequences=32, longest=2047).total
 
 
 def test_the_longest_prompt_and_the_largest_step_just_fit():
     """One more token would not."""
     found = layout(fit("qwen2.5-14b"), "one card")
-    facts = named_shape("qwen2.5-14b").facts
+    facts = named_shape("qwen2.5-14b")
 
     def total(batch, longest):
-        return bytes_per_card(facts, parallel=1, batch=batch, sequences=found.sequences, longest=longest)
+        return card_memory(facts, parallel=1, batch=batch, sequences=found.sequences, longest=longest).total
 
     assert total(found.batch, found.longest) <= found.room < total(found.batch, found.longest + 1)
     assert total(found.largest_batch, 2047) <= found.room < total(found.largest_batch + 1, 2047)
@@ -209,7 +208,8 @@ def test_gemma_2_is_refused_on_a_t4():
     """vLLM does not run it in float16."""
     found = fit("gemma-2-9b")
     assert found.best is None
-    assert found.refusal == "vLLM refuses gemma2 in float16, and the card has no bfloat16"
+    assert "vLLM refuses gemma2 in float16" in found.refusal
+    assert "the card has no bfloat16" in found.refusal
     assert fit("gemma-2-9b", L4).best is not None
 
 
@@ -237,12 +237,12 @@ def test_a_cpu_has_memory_but_no_time():
 
 def test_measured_rates_choose_the_kernel(tmp_path):
     """A project's own measurement of a target wins over assumptions, and its fastest kernel is taken."""
-    facts = named_shape("yi-34b").facts
+    facts = named_shape("yi-34b")
     found = [
         Measured(Trial(f"kernel {name}", name, {"tensor_parallel_size": 2}, {}), rate, 30.0, 100, 60_000, "vllm 0.32.0")
         for name, rate in (("marlin", 400.0), ("plain", 600.0))
     ]
-    body = rates_of(found, target="kaggle-t4x2", model=facts, gpus=[Gpu(15 * GIB, (7, 5))] * 2)
+    body = rates_of(found, target="kaggle-t4x2", checkpoint=facts, cards=[Gpu(15 * GIB, (7, 5))] * 2)
     (tmp_path / "rates").mkdir()
     (tmp_path / "rates" / "kaggle-t4x2.json").write_text(json.dumps(body))
     rates = load_rates("kaggle-t4x2", project=tmp_path)
@@ -284,7 +284,7 @@ def test_more_rows_or_tokens_take_longer_and_cards_help():
 def test_the_table_weighs_every_size():
     """From 4B to 72B: what fits, in what layout, and how many tokens a row in the hours."""
     found = sizes_table(T4, context=2047, rows=25_000, lengths=even_lengths(600), hours=9.0)
-    fits = {one.subject.name.partition(",")[0]: one.best and one.best.name for one in found}
+    fits = {one.checkpoint.name.partition(",")[0]: one.best and one.best.name for one in found}
     assert list(fits) == list(SHAPES)
     assert fits["llama-3-8b"] == "data parallel 2"
     assert fits["qwen2.5-32b"] == "tensor parallel 2"
@@ -305,9 +305,9 @@ def test_an_unknown_shape_is_refused_with_the_known_ones():
 
 def test_blocks_are_whole():
     """vLLM gives keys and values in blocks of 16 tokens."""
-    facts = named_shape("yi-34b").facts
-    assert cache_tokens(facts, 245_760 * 16 * 10 + 1) == 160
-    assert cache_tokens(facts, 245_760 * 16 - 1) == 0
+    facts = named_shape("yi-34b")
+    assert cache_tokens(facts.architecture, 245_760 * 16 * 10 + 1) == 160
+    assert cache_tokens(facts.architecture, 245_760 * 16 - 1) == 0
 
 
 # Lengths.
@@ -336,7 +336,7 @@ def test_lengths_of_the_real_rows_are_those_that_the_worker_scores():
     sys.path.insert(0, str(DEMO.parent))
     import task as demo
 
-    from kaggle_kit.runtime.task import Task
+    from kaggle_kit.runtime.job import Task
     from kaggle_kit.runtime.tokenizers import load_tokenizer
 
     asked = Task(
@@ -359,7 +359,7 @@ def test_rows_longer_than_the_context_are_cut():
 
 def test_int8_takes_a_byte_a_number():
     """So 8B fits one T4, and 34B does not fit two."""
-    assert named_shape("yi-34b:8").facts.weight_bytes == pytest.approx(34.39e9 + 0.92e9, rel=0.01)
+    assert named_shape("yi-34b:8").weight_bytes == pytest.approx(34.39e9 + 0.92e9, rel=0.01)
     assert layout(fit("llama-3-8b:8"), "one card").fits
     assert fit("yi-34b:8").best is None
 
@@ -378,8 +378,8 @@ def test_the_rate_of_int8_says_where_it_is_from(target, told):
 
 def test_an_int8_checkpoint_is_weighed_as_one(tmp_path):
     """Its own bytes, and the rate of int8; the notebook's plan takes it as it takes a model of 16 bits."""
-    subject = inspected(inspect_model(int8_demo(tmp_path / "int8")))
+    subject = inspect_model(int8_demo(tmp_path / "int8")).checkpoint()
     assert subject.int8
-    assert subject.facts.quantisation is None
-    assert subject.facts.weight_bytes < inspected(inspect_model(DEMO.parent / "full")).facts.weight_bytes
+    assert subject.kernel_method is None
+    assert subject.weight_bytes < inspect_model(DEMO.parent / "full").checkpoint().weight_bytes
     assert speed_of(subject, T4, None).kernel == "int8"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -19,13 +20,12 @@ from hypothesis import strategies as st
 from kaggle_kit.errors import KitError, ModelError
 from kaggle_kit.model.fit import fit_model
 from kaggle_kit.model.folder import read_folder
-from kaggle_kit.model.headers import read_header
+from kaggle_kit.model.headers import INDEX, read_header
 from kaggle_kit.model.inspect import inspect_model
-from kaggle_kit.model.lengths import even_lengths, read_lengths
 from kaggle_kit.model.merge import check_adapter
-from kaggle_kit.model.shapes import inspected
-from kaggle_kit.model.shards import INDEX
-from kaggle_kit.runtime.engine_plan import Gpu, model_facts, plan_engine
+from kaggle_kit.model.speed import even_lengths, read_lengths
+from kaggle_kit.runtime.checkpoint import read_checkpoint
+from kaggle_kit.runtime.engine_plan import EngineSetup, Gpu
 from kaggle_kit.runtime.manifest import MANIFEST, make_manifest
 from kaggle_kit.runtime.manifest import dump_manifest as dump
 from kaggle_kit.targets import load_target
@@ -100,13 +100,65 @@ def test_a_mutated_checkpoint_ends_in_findings_or_an_error(tmp_path, data):
             assert problem.what
             assert problem.next_step
             assert len(str(problem)) < 5000
-        subject = inspected(found)
+        subject = found.checkpoint()
         fit_model(subject, T4, context=512, rows=1000, lengths=even_lengths(100), hours=9.0).to_json()
     with suppress(KitError):
-        facts = model_facts(folder)
+        checkpoint = read_checkpoint(folder)
         for gpus in ([], [Gpu(16 << 30, (7, 5))] * 2):
-            plan_engine(gpus=gpus, model=facts, longest=500, mean_tokens=100.0, vllm_version=(0, 25, 1))
+            EngineSetup(version=(0, 25, 1), cards=gpus).plan(checkpoint, 500, mean_tokens=100)
     assert time.monotonic() - start < 10
+
+
+ROPE = st.fixed_dictionaries(
+    {"factor": st.sampled_from([1.0, 2, 4.0, None, "4", -1.0, 1e9])},
+    optional={"type": st.sampled_from(["linear", "dynamic", "yarn", "llama3", "mrope", 3])},
+)
+WORDS = {
+    "rope_scaling": st.none() | ROPE,
+    "rope_parameters": st.none() | ROPE,
+    "max_position_embeddings": st.sampled_from([None, 0, 256, 512, 2048, 131_072, 10**12, "2048"]),
+    "torch_dtype": st.sampled_from([None, "float16", "bfloat16", "float32", 16]),
+    "dtype": st.sampled_from([None, "float16", "bfloat16"]),
+    "model_type": st.sampled_from(["llama", "gemma2", "gemma3_text", None, "x" * 200]),
+    "architectures": st.sampled_from([["OlmoForCausalLM"], ["LlamaForSequenceClassification"], [], None, ["a b"]]),
+    "auto_map": st.just({"AutoConfig": "configuration_x.XConfig"}),
+    "_attn_implementation": st.sampled_from(["sdpa", "someone/kernel", None]),
+    "quantization_config": st.sampled_from(
+        [AWQ, AWQ | {"group_size": 64.0}, AWQ | {"version": "gemv"}, AWQ | {"bits": 3}, AWQ | {"group_size": "128"}]
+    ),
+}
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    words=st.fixed_dictionaries({}, optional=WORDS),
+    nested=st.sets(st.sampled_from(sorted(WORDS))),
+    name=st.sampled_from(["kaggle-t4x2", "kaggle-l4x4", "offline-h200"]),
+    longest=st.sampled_from([100, 511, 512, 2047, 2048, 4096, 8191]),
+)
+def test_the_inspection_accepts_exactly_what_the_plan_accepts(tmp_path, words, nested, name, longest):
+    """So nothing that passes on the laptop is refused by the notebook's plan on Kaggle, and the other way round."""
+    config = CONFIG | words
+    if nested:
+        text = {key: config.pop(key) for key in list(config) if key in nested or key not in WORDS}
+        config |= {"text_config": text, "quantization_config": text.pop("quantization_config", None) or AWQ}
+    folder, target = _folder(tmp_path), load_target(name)
+    (folder / "config.json").write_text(json.dumps(config))
+    shutil.copy(DEMO / MANIFEST, folder)
+    found = inspect_model(folder, target=target, longest=longest, tokenizer=False, manifest=False)
+    setup = EngineSetup(
+        version=target.engine_version,
+        cards=[Gpu(target.gpu_memory_bytes, target.capability)] * target.gpus,
+        options=target.engine_options,
+    )
+    try:
+        plan, refusal = setup.plan(read_checkpoint(folder), longest), ""
+    except KitError as error:
+        plan, refusal = None, str(error)
+    errors = [str(problem) for problem in found.errors]
+    assert bool(errors) == bool(refusal), (errors, refusal)
+    if plan and found.architecture.most_tokens is not None:
+        assert plan.options["max_model_len"] <= found.architecture.most_tokens
 
 
 def _mutate(files, data):

@@ -28,9 +28,8 @@ from checkpoints import (
 
 from kaggle_kit.errors import ModelError
 from kaggle_kit.model.folder import LEFT_OUT
-from kaggle_kit.model.inspect import inspect_model
+from kaggle_kit.model.inspect import inspect_model, write_manifest
 from kaggle_kit.model.tokenizer_check import Labels
-from kaggle_kit.model.write_manifest import write_manifest
 from kaggle_kit.runtime.manifest import read_manifest, verify_files
 from kaggle_kit.targets import load_target
 
@@ -658,15 +657,15 @@ def test_bfloat16_weights_on_a_t4_are_a_warning(model):
 def test_bfloat16_asked_of_a_t4_is_an_error(model):
     """vLLM stops where the target's options say dtype = bfloat16."""
     wrong = T4.model_copy(update={"engine_options": T4.engine_options | {"dtype": "bfloat16"}})
-    assert "sets dtype = bfloat16, which Tesla T4 does not have" in errors(model, target=wrong)
+    assert "dtype = bfloat16 is given, which a card before sm_80 does not have" in errors(model, target=wrong)
 
 
 def test_a_gemma_2_on_a_t4_is_an_error(model):
     """vLLM refuses it in float16, and a T4 has no bfloat16."""
     edit_json(model / "config.json", architectures=["Gemma2ForCausalLM"], model_type="gemma2")
-    assert "type gemma2, which vLLM refuses in float16" in errors(model, target=T4)
+    assert "vLLM refuses gemma2 in float16" in errors(model, target=T4)
     assert "take a model of another family" in errors(model, target=T4)
-    assert 'set dtype = "bfloat16" for offline-h200' in errors(model, target=H200)
+    assert 'set dtype = "bfloat16"' in errors(model, target=H200)
 
 
 def test_32_bit_weights_are_a_warning(tmp_path):

@@ -18,10 +18,9 @@ from full_precision import make_adapter
 from test_calibration import TASK
 
 from kaggle_kit.errors import KitError, ModelError, UsageError, WheelhouseError
-from kaggle_kit.model.make_session import MakeSession, Packages
-from kaggle_kit.model.quantizable import compute_type
-from kaggle_kit.model.stages import Stages
-from kaggle_kit.runtime.index_install import installed_bytes
+from kaggle_kit.model.make_session import MakeSession, Packages, Stages
+from kaggle_kit.model.quantize_source import compute_type
+from kaggle_kit.runtime.install import installed_bytes
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 
 FULL = Path(__file__).parents[1] / "demo" / "full"

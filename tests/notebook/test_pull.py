@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kaggle_kit.errors import KitError, SourceError
 from kaggle_kit.notebook.build import build
 from kaggle_kit.notebook.pull import apply, pull_notebook
-from kaggle_kit.notebook.pulled_cells import plain
+from kaggle_kit.notebook.source import plain
 from kaggle_kit.project import load_project
 from kaggle_kit.targets import load_target
 
@@ -530,11 +530,62 @@ def test_a_value_that_fits_no_parameter_is_shown(overridden, text):
     assert [edit.name for edit in result.parameters if edit.after is not None] == []
 
 
-@pytest.mark.parametrize("table", ["parameters = { token_budget = 256 }\n", "parameters.token_budget = 256\n"])
-def test_a_table_that_is_not_in_lines_is_a_conflict(overridden, table):
-    """Values in an inline table or under dotted keys are not edited: the conflict says which value to write."""
-    desk = overridden(table=table)
-    desk.cell("injected-parameters")["source"] = "token_budget = 384"
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "parameters  =  { token_budget = 256,  verbose=true } # why\n",
+            "parameters  =  { token_budget = 384,  verbose=true } # why\n",
+        ),
+        ("parameters . token_budget=256 # why\n", "parameters . token_budget=384 # why\n"),
+        (
+            "\n[ notebooks . 'answer' . parameters ]\n  token_budget = 2_56 # why\n# of the end\n",
+            "\n[ notebooks . 'answer' . parameters ]\n  token_budget = 384 # why\n# of the end\n",
+        ),
+    ],
+)
+def test_a_value_is_edited_in_the_form_that_it_has(overridden, before, after):
+    """In an inline table, under dotted keys, with other spaces and quotes: nothing but the value changes."""
+    desk = overridden(table=before)
+    cell = desk.cell("injected-parameters")
+    cell["source"] = "".join(cell["source"]).replace("256", "384")
+    text = (desk.root / "kit.toml").read_text("utf-8")
+    apply(desk.pull(), root=desk.root)
+    assert (desk.root / "kit.toml").read_text("utf-8") == text.replace(before, after)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_new_value_stands_with_its_table(overridden, end):
+    """Line ends stay, and what an author wrote before the next table still stands before it."""
+    desk = overridden(table=f"{TABLE}\n# of the models\n[models.other]\npath = 'x'\ndataset = 'ada/other'\n")
+    path = desk.root / "kit.toml"
+    text = path.read_text("utf-8")
+    path.write_text(text, "utf-8", newline=end)
+    desk.cell("injected-parameters")["source"] = "token_budget = 256\ngreeting = 'hi # you'\nverbose = True"
+    apply(desk.pull(), root=desk.root)
+    known = 'greeting = "hi # you"\n'
+    wanted = text.replace(known, f"{known}verbose = true\n").replace("\n", end)
+    assert path.read_bytes().decode() == wanted
+
+
+def test_a_first_value_gets_a_table(overridden):
+    """Without overrides of its own so far kit.toml gets the table; every line that was there stays."""
+    desk = overridden("greeting=hi", table="")
+    before = (desk.root / "kit.toml").read_text("utf-8")
+    desk.cell("injected-parameters")["source"] = "token_budget = 384\ngreeting = 'hi'"
+    apply(desk.pull(), root=desk.root)
+    after = (desk.root / "kit.toml").read_text("utf-8")
+    assert load_project(desk.root).notebook("answer").parameters == {"token_budget": 384}
+    fresh = ("", "[notebooks.answer.parameters]", "token_budget = 384")
+    assert [line for line in after.split("\n") if line not in fresh] == [line for line in before.split("\n") if line]
+
+
+def test_a_file_that_cannot_be_edited_is_a_conflict(overridden):
+    """With two kinds of line ends kit.toml stays as it is: the conflict says which value to write."""
+    desk = overridden()
+    path = desk.root / "kit.toml"
+    path.write_bytes(path.read_bytes().replace(b" # why\n", b" # why\r\n"))
+    desk.cell("injected-parameters")["source"] = "token_budget = 384\ngreeting = 'hi # you'"
     result = desk.pull()
     assert (result.patch, result.parameters, refused(result)) == ("", (), ["parameter token_budget"])
     assert "256 -> 384" in result.conflicts[0].reason
@@ -544,10 +595,9 @@ def test_a_table_that_is_not_in_lines_is_a_conflict(overridden, table):
 
 
 def test_one_value_that_cannot_be_written_does_not_hold_back_another(overridden):
-    """Of two edited values the one that stands in a line of its own is taken."""
-    table = '\n[notebooks.answer.parameters]\ntoken_budget = 256\ngreeting = """\nhi"""\n'
-    desk = overridden(table=table)
-    desk.cell("injected-parameters")["source"] = "token_budget = 384\ngreeting = 'hej'"
+    """Of two edited values the one that a file can hold is taken."""
+    desk = overridden()
+    desk.cell("injected-parameters")["source"] = "token_budget = 384\ngreeting = '\\ud800'"
     result = desk.pull()
     assert ([edit.name for edit in result.parameters], refused(result)) == (["token_budget"], ["parameter greeting"])
     assert "+token_budget = 384" in result.patch

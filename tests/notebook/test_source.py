@@ -10,7 +10,7 @@ import jupytext
 import pytest
 
 from kaggle_kit.errors import SourceError
-from kaggle_kit.notebook.source import parse_cells, read_source
+from kaggle_kit.notebook.source import cut_source, parse_cells, read_source
 
 ROOT = Path(__file__).parents[2]
 LMSYS = ROOT / "notebooks_src" / "lmsys.py"
@@ -302,3 +302,14 @@ def test_cells_of_a_text_have_their_place_in_errors():
     """`where` begins the message."""
     with pytest.raises(SourceError, match=r"^the template x: cell 1"):
         parse_cells("# %%\nx\n", where="the template x")
+
+
+def test_a_source_without_cells_is_cut():
+    """An empty source is one without cells."""
+    cut = cut_source("", where="here")
+    assert (cut.head, cut.segments) == ("", ())
+
+
+def test_a_comment_like_a_marker_cuts_no_cell():
+    """A comment that begins with `%%` and a word is no marker."""
+    assert cut_source('# %% name="a"\n# %%time\nx = 1\n', where="here").names == ["a"]

@@ -72,7 +72,12 @@ def test_no_project_anywhere(tmp_path):
 
 @pytest.mark.parametrize(
     ("title", "slug"),
-    [("Best answer", "best-answer"), ("LMSYS: 3rd try!", "lmsys-3rd-try"), ("  a  b  c d e", "a-b-c-d-e")],
+    [
+        ("Best answer", "best-answer"),
+        ("LMSYS: 3rd try!", "lmsys-3rd-try"),
+        ("  a  b  c d e", "a-b-c-d-e"),
+        ("Café für alle", "cafe-fur-alle"),
+    ],
 )
 def test_a_slug_is_made_of_the_title(minimal, edit, title, slug):
     """The notebook's address is its title in lower case, hyphens for all else."""

@@ -1,4 +1,4 @@
-"""The door's tests: an empty home, a cache of their own, and no way to the real Kaggle."""
+"""The client's tests: an empty home, a cache of their own, and no way to the real Kaggle."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from scripted import META, QUICK, REF, SOURCE, TOKEN, Scripted
 
-from kaggle_kit.remote.door import kernels
-from kaggle_kit.remote.door.credentials import Login, Secret, log_in
-from kaggle_kit.remote.door.door import Door
-from kaggle_kit.remote.door.endpoint import endpoint_from_environment
-from kaggle_kit.remote.loopback.faults import FAULTS
-from kaggle_kit.remote.loopback.runs import KernelRun, RunOutcome
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
+from kaggle_kit.loopback.faults import FAULTS
+from kaggle_kit.loopback.runs import KernelRun, RunOutcome
+from kaggle_kit.loopback.server import LoopbackKaggle
+from kaggle_kit.remote.client import notebooks
+from kaggle_kit.remote.client.client import Client
+from kaggle_kit.remote.client.credentials import log_in
+from kaggle_kit.remote.client.endpoint import endpoint_from_environment
+from kaggle_kit.remote.client.login import Login, Secret
 
 
 @pytest.fixture(autouse=True)
@@ -57,10 +58,10 @@ def script(point: Callable[[int], None]) -> Iterator[Scripted]:
 
 
 @pytest.fixture
-def door(script: Scripted) -> Iterator[Door]:  # noqa: ARG001
-    """A door to the scripted server, whose waits are short."""
+def client(script: Scripted) -> Iterator[Client]:  # noqa: ARG001
+    """A client to the scripted server, whose waits are short."""
     login = Login("me", "access token", endpoint_from_environment(), token=Secret(TOKEN))
-    opened = Door(login, patience=QUICK)
+    opened = Client(login, patience=QUICK)
     yield opened
     opened.close()
 
@@ -91,9 +92,9 @@ def kaggle(tmp_path: Path, point: Callable[[int], None], monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def inside(kaggle: LoopbackKaggle) -> Iterator[Door]:  # noqa: ARG001
-    """A door to the loopback Kaggle, by the real login."""
-    opened = Door(log_in(patience=QUICK), patience=replace(QUICK, attempts=4, settle_s=1.0))
+def inside(kaggle: LoopbackKaggle) -> Iterator[Client]:  # noqa: ARG001
+    """A client to the loopback Kaggle, by the real login."""
+    opened = Client(log_in(patience=QUICK), patience=replace(QUICK, attempts=4, settle_s=1.0))
     yield opened
     opened.close()
 
@@ -105,11 +106,11 @@ def fault(kaggle: LoopbackKaggle) -> Callable[[str], None]:
 
 
 @pytest.fixture
-def ran(inside: Door) -> int | None:
+def ran(inside: Client) -> int | None:
     """A notebook whose run is complete."""
-    version = kernels.push(inside, META, SOURCE, session_timeout_s=60).version
+    version = notebooks.push(inside, META, SOURCE, session_timeout_s=60).version
     for _ in range(200):
-        if kernels.status(inside, REF, version).ended:
+        if notebooks.status(inside, REF, version).ended:
             return version
         inside.sleep(0.02)
     return None

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_kit.runtime.job import Job
-from kaggle_kit.runtime.task import Task
+from kaggle_kit.runtime.job import Job, Task
 from kaggle_kit.runtime.tokenizers import ModelTokenizer, load_tokenizer
 
 DEMO = Path(__file__).parents[1] / "demo"

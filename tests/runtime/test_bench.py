@@ -6,35 +6,22 @@ import sys
 import time
 
 import pytest
+from known_checkpoints import checkpoint
 
 from kaggle_kit.errors import DataError, RunError
 from kaggle_kit.runtime.bench import Measured, Trial, line, probe_rows, rates, run_trials, trials
-from kaggle_kit.runtime.engine_plan import Gpu, ModelFacts
-from kaggle_kit.runtime.job import Job
-from kaggle_kit.runtime.task import Task
+from kaggle_kit.runtime.engine_plan import EngineSetup, Gpu
+from kaggle_kit.runtime.job import Job, Task
 from kaggle_kit.targets.rates import load_rates
 
 GIB = 1 << 30
 T4 = Gpu(memory=15 * GIB, capability=(7, 5))
 H200 = Gpu(memory=140 * GIB, capability=(9, 0))
-MODEL = ModelFacts(
-    weight_bytes=6 * GIB,
-    layers=32,
-    hidden=4096,
-    intermediate=14336,
-    heads=32,
-    kv_heads=8,
-    head_dim=128,
-    vocabulary=128_256,
-    most_tokens=8192,
-    dtype="float16",
-    quantisation="awq",
-    group_size=128,
-)
+MODEL = checkpoint(6 * GIB, (32, 4096, 14_336, 32, 8, 128, 128_256), most_tokens=8192)
 
 
-def planned(gpus, *, model=MODEL, version=(0, 25, 1), given=None):
-    return trials(gpus=gpus, model=model, longest=1024, vllm_version=version, given=given or {}, given_environment={})
+def planned(cards, *, model=MODEL, version=(0, 25, 1), given=None):
+    return trials(EngineSetup(version=version, cards=cards, options=given or {}), model, 1024)
 
 
 def names(found):
@@ -63,7 +50,7 @@ def test_settings_follow_the_kernels():
 
 def test_a_full_checkpoint_and_a_cpu_have_no_kernels_to_choose():
     """Then only the settings are measured."""
-    full = dataclasses.replace(MODEL, quantisation=None, weight_bytes=12 * GIB)
+    full = dataclasses.replace(MODEL, quantisation=None, method=None, weight_bytes=12 * GIB)
     for found in (planned([H200], model=full), planned([])):
         assert names(found)[:2] == ["as planned", "no prefix cache"]
         assert all(one.kernel is None for one in found)
@@ -111,7 +98,7 @@ def test_the_rates_file_is_what_a_build_reads(tmp_path):
         measured("kernel plain", "plain", 0.0, problem="no memory"),
         measured("no prefix cache", None, 6000.0),
     ]
-    body = rates(found, target="kaggle-t4x2", model=MODEL, gpus=[T4, T4])
+    body = rates(found, target="kaggle-t4x2", checkpoint=MODEL, cards=[T4, T4])
     (tmp_path / "rates").mkdir()
     (tmp_path / "rates" / "kaggle-t4x2.json").write_text(json.dumps(body))
     assert load_rates("kaggle-t4x2", project=tmp_path).kernels == {"marlin": 5000.0}
@@ -122,7 +109,7 @@ def test_the_rates_file_is_what_a_build_reads(tmp_path):
 def test_what_a_build_does_not_take_unasked_is_told_apart():
     """The rate with int8 activations stands beside the others, but the target's own rate is that of an exact kernel."""
     found = [measured("kernel marlin", "marlin", 5000.0), measured("kernel marlin-int8", "marlin-int8", 9000.0)]
-    body = rates(found, target="kaggle-t4x2", model=MODEL, gpus=[T4])
+    body = rates(found, target="kaggle-t4x2", checkpoint=MODEL, cards=[T4])
     assert body["kernels"] == {"marlin": 5000.0, "marlin-int8": 9000.0}
     assert body["tokens_per_second"] == 5000.0
     assert 'kernel = "marlin-int8"' in line(found[1], found[0])

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaggle_kit.errors import KitError, ModelError
-from kaggle_kit.runtime.checkpoint import code_named, length_told, read_config, whole_number, word
-from kaggle_kit.runtime.engine_plan import model_facts
+from kaggle_kit.runtime.architecture import whole_number, word
+from kaggle_kit.runtime.checkpoint import code_named, most_tokens, read_checkpoint, read_config
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**40), 10**40) | st.floats() | st.text(max_size=8),
@@ -22,6 +22,11 @@ SIZES = ("num_attention_heads", "hidden_size", "num_hidden_layers", "intermediat
 FORMAT = {"quant_method": "compressed-tensors", "format": "/tmp/evil.py:Format"}
 OBSERVER = {"config_groups": {"g": {"weights": {"observer": "evil.py:Observer"}}}}
 SPARSE = {"sparsity_config": {"format": "evil.py:Sparse"}}
+NAMED = dict.fromkeys(SIZES, 64) | {
+    "vocab_size": 100,
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+}
 
 
 @pytest.mark.parametrize(
@@ -84,14 +89,24 @@ def test_a_size_that_no_model_has_is_refused(value):
         whole_number({"num_hidden_layers": value}, "num_hidden_layers")
 
 
-def test_sizes_and_lengths_of_real_models_are_read():
-    """Llama 4 reads ten million tokens; a model that tells no length has none."""
+def test_sizes_of_real_models_are_read():
+    """The largest vocabulary; a size that may be left out has its default."""
     assert whole_number({"vocab_size": 262_144}, "vocab_size") == 262_144
     assert whole_number({}, "head_dim", 128) == 128
-    assert length_told({"max_position_embeddings": 10_485_760}) == 10_485_760
-    assert length_told({"max_position_embeddings": -1}) is None
-    with pytest.raises(ModelError, match="max_position_embeddings"):
-        length_told({"max_position_embeddings": 10**30})
+
+
+@pytest.mark.parametrize(("length", "most"), [(10_485_760, 10_485_760), (-1, None), (None, None)])
+def test_the_length_of_a_model_is_read(tmp_path, length, most):
+    """Llama 4 reads ten million tokens; a model that gives no length has none."""
+    (tmp_path / "config.json").write_text(json.dumps(NAMED | {"max_position_embeddings": length}))
+    assert most_tokens(tmp_path) == most
+
+
+def test_a_length_that_no_model_has_is_refused(tmp_path):
+    """The file and the key are in the error."""
+    (tmp_path / "config.json").write_text(json.dumps(NAMED | {"max_position_embeddings": 10**30}))
+    with pytest.raises(ModelError, match=r"config\.json .*max_position_embeddings"):
+        most_tokens(tmp_path)
 
 
 @pytest.mark.parametrize("value", ["x" * 81, "bfloat\x1b[0m", "a\nb"])
@@ -128,12 +143,11 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path, kind):
 def test_the_plan_reads_any_configuration_or_refuses_it(tmp_path_factory, key, value):
     """Any key may hold anything: facts of bounded numbers come out, or an error of the model."""
     folder = tmp_path_factory.mktemp("model")
-    told = dict.fromkeys(SIZES, 64) | {"vocab_size": 100}
-    (folder / "config.json").write_text(json.dumps(told | {key: value}), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(NAMED | {key: value}), encoding="utf-8")
     (folder / "manifest.json").write_text('{"version": 1, "kind": "model", "name": "m", "files": []}')
     try:
-        facts = model_facts(folder)
+        read = read_checkpoint(folder).architecture
     except KitError:
         return
-    assert 0 < facts.layers <= 10_000
-    assert facts.most_tokens is None or 0 < facts.most_tokens <= 10**9
+    assert 0 < read.layers <= 10_000
+    assert read.most_tokens is None or 0 < read.most_tokens <= 10**12

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from kaggle_kit.errors import ModelError
 from kaggle_kit.runtime.combine import Bin, Calibration, answers, average, ensemble, normalised, read_calibration
+from kaggle_kit.runtime.job import Task
 from kaggle_kit.runtime.journal import Entry
-from kaggle_kit.runtime.task import Task
 
 COLUMNS = ["a", "b", "tie"]
 

@@ -1,6 +1,10 @@
 """Renormalising: probabilities over the labels, and the mass they had before."""
 
+from __future__ import annotations
+
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -11,11 +15,14 @@ from kaggle_kit.runtime.engine import (
     LOW_MASS,
     EngineDiedError,
     EngineMemoryError,
+    Feed,
+    LabelScores,
     check_labels,
     check_lengths,
     engine_error,
     renormalise,
 )
+from kaggle_kit.runtime.engines import ENGINES, open_engine
 
 RAW = st.lists(st.floats(-1e6, 0), min_size=2, max_size=6)
 
@@ -146,3 +153,88 @@ def test_an_unknown_error_stays_itself():
     first, second = ValueError("bad prompt"), KeyError("x")
     first.__cause__, second.__cause__ = second, first
     assert engine_error(first, doing="scoring") is None
+
+
+def test_an_unknown_engine_is_refused_with_the_list():
+    """The error names what was asked for and what there is."""
+    with pytest.raises(UsageError, match=r"no engine 'vlm'; use one of vllm, vllm-classify, transformers"):
+        open_engine("vlm", Path("model"), label_ids=[1, 2], longest=8, options={})
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_labels_are_checked_before_anything_is_loaded(kind):
+    """No engine starts for labels that cannot be told apart."""
+    with pytest.raises(UsageError, match="two or more distinct tokens"):
+        open_engine(kind, Path("model"), label_ids=[7, 7], longest=8, options={})
+
+
+class Slow:
+    """Holds the prompts that it was given until it is told which to answer."""
+
+    def __init__(self):
+        self.count = 0
+        self.held = {}
+
+    def add(self, prompt):
+        self.count += 1
+        self.held[str(self.count)] = prompt
+        return str(self.count)
+
+    def answer(self, feed, request):
+        prompt = self.held.pop(request)
+        feed.answer(SimpleNamespace(request_id=request, prompt_token_ids=prompt), scores(prompt))
+
+
+def scores(prompt):
+    return LabelScores((float(prompt[0]), 0.0), None)
+
+
+@given(
+    chunks=st.lists(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=5), max_size=6), max_size=6),
+    tokens=st.integers(1, 20),
+    data=st.data(),
+)
+def test_each_chunk_gets_its_own_answers_in_the_chunks_order(chunks, tokens, data):
+    """Whatever the order in which the engine answers, and however little it takes at a time."""
+    feed, slow, found = Feed(chunks, longest=5), Slow(), []
+    while feed.fill(tokens, slow.add):
+        if slow.held:
+            slow.answer(feed, data.draw(st.sampled_from(sorted(slow.held))))
+        while (answers := feed.answered()) is not None:
+            found.append(answers)
+    assert found == [[scores(prompt) for prompt in chunk] for chunk in chunks]
+    assert feed.asked == 0
+
+
+def test_no_more_is_taken_than_the_engine_needs():
+    """With enough to do, further chunks stay where they are, for the next to be cut as the time then allows."""
+    chunks, slow = iter([[[1] * 4]] * 3), Slow()
+    feed = Feed(chunks, longest=4)
+    feed.fill(5, slow.add)
+    assert slow.count == 2
+    feed.fill(5, slow.add)
+    assert slow.count == 2
+
+
+def test_a_prompt_too_long_is_not_handed_over():
+    """Nor is any other of its chunk."""
+    slow = Slow()
+    with pytest.raises(RunError, match="prompt 1 of the batch has 3 tokens"):
+        Feed([[[1], [1, 2, 3]]], longest=2).fill(9, slow.add)
+    assert slow.count == 0
+
+
+def test_an_answer_that_was_not_asked_for_is_an_error():
+    """One that a failed batch left in the engine is never taken for another row's."""
+    feed = Feed([[[1]]], longest=1)
+    feed.fill(9, lambda _: "new")
+    with pytest.raises(RunError, match="request old, which was not asked"):
+        feed.answer(SimpleNamespace(request_id="old", prompt_token_ids=[1]), scores([1]))
+
+
+def test_an_answer_to_another_prompt_is_an_error():
+    """The prompt that the engine shows must be the one that it was given."""
+    feed = Feed([[[1]]], longest=1)
+    feed.fill(9, lambda _: "1")
+    with pytest.raises(RunError, match="another prompt"):
+        feed.answer(SimpleNamespace(request_id="1", prompt_token_ids=[2]), scores([2]))

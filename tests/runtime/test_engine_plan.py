@@ -6,32 +6,22 @@ import shutil
 from pathlib import Path
 
 import pytest
+from known_checkpoints import GEMMA_9B, LLAMA_70B, QWEN_7B, QWEN_32B, YI_34B, checkpoint, saved_as
 
 from kaggle_kit.errors import ModelError, UsageError
-from kaggle_kit.runtime.engine_plan import (
-    GIB,
-    Gpu,
-    ModelFacts,
-    bytes_per_card,
-    kv_bytes_per_token,
-    model_facts,
-    plan_engine,
-)
+from kaggle_kit.runtime.architecture import FAMILIES
+from kaggle_kit.runtime.checkpoint import read_checkpoint
+from kaggle_kit.runtime.engine_plan import GIB, EngineSetup, Gpu, card_memory
 
 DEMO = Path(__file__).parents[1] / "demo" / "model"
 T4, L4, H200 = Gpu(int(14.56 * GIB), (7, 5)), Gpu(22 * GIB, (8, 9)), Gpu(139 * GIB, (9, 0))
-# Qwen2.5-7B and -32B, a 34B Yi and a 70B Llama, in AWQ: sizes of their repositories, shapes of their config.json.
-QWEN_7B = ModelFacts(int(5.6e9), 28, 3584, 18944, 28, 4, 128, 152_064, 32_768, "float16", "awq", 128)
-QWEN_32B = ModelFacts(int(19.3e9), 64, 5120, 27_648, 40, 8, 128, 152_064, 32_768, "float16", "awq", 128)
-YI_34B = ModelFacts(int(19.2e9), 60, 7168, 20_480, 56, 8, 128, 64_000, 4096, "float16", "awq", 128)
-LLAMA_70B = ModelFacts(int(39.8e9), 80, 8192, 28_672, 64, 8, 128, 128_256, 131_072, "float16", "awq", 128)
-GEMMA_9B = ModelFacts(int(18.5e9), 42, 3584, 14_336, 16, 8, 256, 256_000, 8192, "bfloat16", None, None)
 
 
-def plan(gpus, model, **more):
+def plan(cards, model, **more):
     """A plan for prompts of up to 1,024 tokens, 600 on average, in the current vLLM."""
-    told = {"gpus": gpus, "model": model, "longest": 1024, "mean_tokens": 600, "vllm_version": (0, 32, 0)}
-    return plan_engine(**(told | more))
+    asked = {"budget": 1024, "mean_tokens": 600}
+    asked |= {key: more.pop(key) for key in asked & more.keys()}
+    return EngineSetup(**({"version": (0, 32, 0), "cards": cards} | more)).plan(model, **asked)
 
 
 def reason(found, start):
@@ -63,12 +53,12 @@ def test_a_model_that_fits_one_card_runs_once_a_card(gpus, model, parallel, repl
 
 def test_a_model_that_overflows_in_half_gets_bfloat16_or_is_refused():
     """vLLM refuses Gemma 2 in float16: a T4 has nothing else for it, an L4 has, whatever the checkpoint says."""
-    gemma = dataclasses.replace(GEMMA_9B, model_type="gemma2", dtype="float16")
-    with pytest.raises(UsageError, match=r"vLLM refuses gemma2 in float16 .* is all that the card has"):
+    gemma = saved_as(GEMMA_9B, model_type="gemma2", dtype="float16")
+    with pytest.raises(UsageError, match=r"vLLM refuses gemma2 in float16 .* the card has no bfloat16"):
         plan([T4, T4], gemma)
     assert plan([L4], gemma).options["dtype"] == "bfloat16"
-    with pytest.raises(UsageError, match="is given: set bfloat16"):
-        plan([L4], gemma, given={"dtype": "half"})
+    with pytest.raises(UsageError, match='set dtype = "bfloat16"'):
+        plan([L4], gemma, options={"dtype": "half"})
 
 
 def test_a_model_that_fits_nowhere_is_refused_with_sizes():
@@ -92,16 +82,16 @@ def test_one_card_is_one_process():
 @pytest.mark.parametrize(
     ("kernel", "version", "more"),
     [
-        ("marlin", (0, 23, 0), {"given": {"quantization": "awq"}}),
-        ("plain", (0, 23, 0), {"given": {"quantization": "awq_marlin"}}),
-        ("plain", (0, 32, 0), {"given_environment": {"KIT_AWQ_KERNEL": ""}}),
-        ("marlin-int8", (0, 32, 0), {"given_environment": {"VLLM_MARLIN_INPUT_DTYPE": "fp8"}}),
+        ("marlin", (0, 23, 0), {"options": {"quantization": "awq"}}),
+        ("plain", (0, 23, 0), {"options": {"quantization": "awq_marlin"}}),
+        ("plain", (0, 32, 0), {"environment": {"KIT_AWQ_KERNEL": ""}}),
+        ("marlin-int8", (0, 32, 0), {"environment": {"VLLM_MARLIN_INPUT_DTYPE": "fp8"}}),
     ],
 )
 def test_a_kernel_by_name_is_never_another(kernel, version, more):
     """Options or variables that would select another one are a contradiction, and refused."""
     with pytest.raises(UsageError, match=rf"the kernel {kernel} is asked for, and .* leave one of them out"):
-        plan([T4], QWEN_7B, kernel=kernel, vllm_version=version, **more)
+        plan([T4], QWEN_7B, kernel=kernel, version=version, **more)
 
 
 def test_a_kernel_by_name_says_that_a_cpu_has_none():
@@ -118,7 +108,7 @@ def test_unlike_cards_are_refused():
 def test_given_options_win_and_say_so():
     """What the target gives stays, other arguments are planned around it, and unknown ones are passed on."""
     given = {"tensor_parallel_size": 2, "max_num_seqs": 32, "gpu_memory_utilization": 0.9, "seed": 5}
-    found = plan([T4, T4], QWEN_7B, given=given)
+    found = plan([T4, T4], QWEN_7B, options=given)
     assert given.items() <= found.options.items()
     assert found.replicas == 1
     for key, value in given.items():
@@ -127,14 +117,14 @@ def test_given_options_win_and_say_so():
 
 def test_given_variables_win_and_say_so():
     """The target's variables stay, those that the plan does not know are passed on."""
-    found = plan([T4], QWEN_7B, given_environment={"VLLM_WORKER_MULTIPROC_METHOD": "fork", "A": "b"})
+    found = plan([T4], QWEN_7B, environment={"VLLM_WORKER_MULTIPROC_METHOD": "fork", "A": "b"})
     assert found.environment["VLLM_WORKER_MULTIPROC_METHOD"] == "fork"
     assert (found.environment["A"], reason(found, "A=")) == ("b", "A=b: given")
 
 
 def test_every_argument_has_its_reason():
     """No option and no variable without a sentence."""
-    found = plan([T4, T4], QWEN_32B, given={"seed": 1})
+    found = plan([T4, T4], QWEN_32B, options={"seed": 1})
     for key in found.options:
         assert reason(found, f"{key} = ")
     for key in found.environment:
@@ -145,9 +135,9 @@ def test_the_length_is_the_prompts_own():
     """The longest prompt and one token; a shorter given length, or a model that reads less, is refused."""
     assert plan([H200], YI_34B).options["max_model_len"] == 1025
     with pytest.raises(UsageError, match="max_model_len = 1024 is given; 1025 are needed"):
-        plan([H200], YI_34B, given={"max_model_len": 1024})
-    with pytest.raises(UsageError, match="the model reads 4096; cut them"):
-        plan([H200], YI_34B, longest=4096)
+        plan([H200], YI_34B, options={"max_model_len": 1024})
+    with pytest.raises(UsageError, match="the model reads 4,096; cut them"):
+        plan([H200], YI_34B, budget=4096)
 
 
 def test_small_memory_takes_smaller_steps():
@@ -174,7 +164,7 @@ def test_sequences_fill_two_steps():
 )
 def test_a_t4_is_kept_from_flashinfer(version, option, variable):
     """From 0.11.1 to 0.23 a T4 would get an attention that is broken there."""
-    found = plan([T4, T4], QWEN_32B, vllm_version=version)
+    found = plan([T4, T4], QWEN_32B, version=version)
     assert found.options.get("attention_backend") == option
     assert found.environment.get("VLLM_ATTENTION_BACKEND") == variable
 
@@ -189,7 +179,7 @@ def test_the_kernel_is_chosen_with_its_reason():
 
 def test_a_given_quantization_settles_the_kernel():
     """Then nothing is chosen on top of it; a kernel by name that cannot be had is refused."""
-    found = plan([T4, T4], QWEN_32B, vllm_version=(0, 23, 0), given={"quantization": "awq"})
+    found = plan([T4, T4], QWEN_32B, version=(0, 23, 0), options={"quantization": "awq"})
     assert found.options["quantization"] == "awq"
     assert not any("4-bit kernel" in text for text in found.reasons)
     with pytest.raises(UsageError, match="the kernel machete cannot be used"):
@@ -198,14 +188,14 @@ def test_a_given_quantization_settles_the_kernel():
 
 def test_the_plain_kernel_takes_half():
     """A bfloat16 checkpoint in AWQ runs in half where the plain kernel is chosen."""
-    model = dataclasses.replace(YI_34B, dtype="bfloat16")
-    assert plan([H200], model, vllm_version=(0, 18, 1)).options["dtype"] == "half"
+    model = saved_as(YI_34B, dtype="bfloat16")
+    assert plan([H200], model, version=(0, 18, 1)).options["dtype"] == "half"
     assert plan([H200], model).options["dtype"] == "bfloat16"
 
 
 def test_without_cards_the_cpu_is_planned():
     """One engine, bfloat16, and enough space for keys and values."""
-    found = plan([], model_facts(DEMO))
+    found = plan([], read_checkpoint(DEMO))
     assert (found.replicas, found.options["dtype"]) == (1, "bfloat16")
     assert found.environment["VLLM_CPU_KVCACHE_SPACE"] == "1"
     assert "tensor_parallel_size" not in found.options
@@ -213,20 +203,29 @@ def test_without_cards_the_cpu_is_planned():
 
 def test_keys_and_values_of_a_token():
     """A Yi-34B keeps 240 KiB a token: 2 · 60 layers · 8 heads · 128 · 2 bytes."""
-    assert kv_bytes_per_token(YI_34B) == 240 * 1024
+    assert YI_34B.architecture.kv_bytes_per_token == 240 * 1024
 
 
 def test_sharing_halves_the_weights_at_least():
     """Two cards take less each, but what is held by every card is not shared."""
     told = {"batch": 4096, "sequences": 32, "longest": 1024}
-    one, two = (bytes_per_card(YI_34B, parallel=cards, **told) for cards in (1, 2))
+    one, two = (card_memory(YI_34B, parallel=cards, **told).total for cards in (1, 2))
     assert one / 2 < two < one
 
 
 def test_facts_come_from_the_checkpoint():
     """The demo model's shapes from its config.json, its bytes from its manifest."""
-    found = model_facts(DEMO)
-    assert found == ModelFacts(2_288_696, 4, 256, 512, 4, 2, 64, 2048, 2048, "float16", "awq", 128, "llama")
+    found = read_checkpoint(DEMO)
+    sizes = (4, 256, 512, 4, 2, 64, 2048)
+    same = checkpoint(2_288_696, sizes, most_tokens=2048, model_type="llama")
+    family = {"family": FAMILIES["LlamaForCausalLM"], "tied": found.architecture.tied}
+    assert found == dataclasses.replace(
+        saved_as(same, **family),
+        name=str(DEMO),
+        quantisation=found.quantisation,
+        end_bytes=found.architecture.end_bytes,
+    )
+    assert (found.kernel_method, found.kernel_group) == ("awq", 128)
 
 
 @pytest.mark.parametrize(
@@ -234,8 +233,8 @@ def test_facts_come_from_the_checkpoint():
     [
         (None, None),
         ({"quant_method": "fp8"}, None),
-        ({"quant_method": "gptq", "bits": 8}, None),
-        ({"quant_method": "awq", "w_bit": 4, "group_size": 128}, "awq"),
+        ({"quant_method": "gptq", "bits": 8, "group_size": 128}, None),
+        ({"quant_method": "awq", "w_bit": 4, "group_size": 128, "zero_point": True}, "awq"),
         (
             {
                 "quant_method": "compressed-tensors",
@@ -254,12 +253,14 @@ def test_only_four_bits_need_a_kernel(tmp_path, told, method):
     folder = shutil.copytree(DEMO, tmp_path / "model")
     body = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(body | {"quantization_config": told}))
-    assert model_facts(folder).quantisation == method
+    assert read_checkpoint(folder).kernel_method == method
 
 
 def test_a_config_without_sizes_is_an_error(tmp_path):
     """The missing key is in the text."""
     folder = shutil.copytree(DEMO, tmp_path / "model")
-    (folder / "config.json").write_text("{}")
+    body = json.loads((folder / "config.json").read_text())
+    del body["num_attention_heads"]
+    (folder / "config.json").write_text(json.dumps(body))
     with pytest.raises(ModelError, match="num_attention_heads"):
-        model_facts(folder)
+        read_checkpoint(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -190,6 +191,16 @@ def test_the_process_ends_with_its_object():
     tokenizer = GuardedTokenizer(DEMO)
     process = tokenizer._guard._process
     assert process.poll() is None
+    del tokenizer
+    gc.collect()
+    assert process.poll() is not None
+
+
+def test_a_timer_that_ends_late_keeps_no_process(monkeypatch):
+    """A thread lives on a moment after its timer was cancelled: the object that set it does not."""
+    monkeypatch.setattr(threading.Timer, "cancel", lambda _: None)
+    tokenizer = GuardedTokenizer(DEMO)
+    process = tokenizer._guard._process
     del tokenizer
     gc.collect()
     assert process.poll() is not None

@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from kaggle_kit.errors import RunError
 from kaggle_kit.runtime import launch as launching
 from kaggle_kit.runtime.events import MEASURED, MOST_LINE, WORKER, WorkerError, parse_event
-from kaggle_kit.runtime.journal import Entry, Journal
+from kaggle_kit.runtime.journal import Entry, Journal, JournalWriter
 from kaggle_kit.runtime.launch import Log, log_tail
-from kaggle_kit.runtime.run_job import read_entries, run_job
-from kaggle_kit.runtime.told import Keeper
+from kaggle_kit.runtime.supervisor import read_entries, run_job
 
 GOOD = '["a river"]'
 ROWS = [["1", GOOD, GOOD, GOOD], ["2", GOOD, GOOD, GOOD]]
@@ -209,7 +208,7 @@ def test_any_event_is_taken_or_refused(make_job, kind, fields, rows):
         try:
             event = parse_event(line, WORKER)
             assert event is not None
-            Keeper(job, journal).take(event)
+            JournalWriter(job, journal).take(event)
         except WorkerError:
             return
         assert set(journal.read()) <= {"1", "2"}

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_kit.runtime.integrity import BackgroundHashes, corrupt, integrity_lines
+from kaggle_kit.runtime.integrity import BackgroundHashes
 from kaggle_kit.runtime.manifest import dump_manifest, make_manifest
+from kaggle_kit.runtime.record import BadFile, RunRecord
 
 ENGINE = {"event": "engine", "name": "vllm 1"}
 LOADING = {"event": "stage", "name": "engine start"}
@@ -47,9 +48,9 @@ def test_a_sound_model_is_hashed_whole(model):
     until(lambda: hashes.done)
     (found,) = hashes.record().values()
     assert list(hashes.record()) == ["demo"]
-    assert found["checked_files"] == found["files"] >= 4
-    assert found["checked_bytes"] == found["bytes"] > 2_000_000
-    assert found["bad"] == hashes.news() == []
+    assert found.checked_files == found.files >= 4
+    assert found.checked_bytes == found.bytes > 2_000_000
+    assert (found.bad, hashes.news()) == ((), [])
 
 
 def test_a_corrupt_file_of_the_same_size_is_found(copied):
@@ -64,11 +65,12 @@ def test_a_corrupt_file_of_the_same_size_is_found(copied):
     assert after in sentence
     assert before in sentence
     assert "upload it again" in sentence
-    record = {"integrity": json.loads(json.dumps(hashes.record()))}
-    bad = {"path": "model.safetensors", "manifest": before, "found": after, "error": ""}
-    assert record["integrity"]["demo"]["bad"] == [bad]
-    assert corrupt(record) == "model.safetensors of the model demo"
-    assert integrity_lines(record)["model demo"].startswith("CORRUPT: model.safetensors (other SHA-256)")
+    body = RunRecord(integrity=hashes.record()).to_json(["integrity"])
+    record = RunRecord.from_json(json.loads(json.dumps(body)))
+    bad = BadFile("model.safetensors", "", manifest=before, found=after)
+    assert record.integrity["demo"].bad == (bad,)
+    assert record.corrupt == "model.safetensors of the model demo"
+    assert record.models["model demo"].startswith("CORRUPT: model.safetensors (other SHA-256)")
 
 
 def test_a_finding_is_told_once(copied):
@@ -86,9 +88,9 @@ def test_a_file_that_cannot_be_read_is_a_finding(copied):
     hashes = BackgroundHashes([copied])
     hashes.wait(10)
     found = hashes.record()["demo"]
-    assert found["checked_files"] == found["files"]
-    assert found["checked_bytes"] < found["bytes"]
-    assert found["bad"][0]["error"] == "No such file or directory"
+    assert found.checked_files == found.files
+    assert found.checked_bytes < found.bytes
+    assert found.bad[0].error == "No such file or directory"
     assert "model.safetensors of the model demo cannot be read (No such file or directory)" in hashes.news()[0]
 
 
@@ -98,7 +100,7 @@ def test_nothing_is_read_before_an_engine_has_loaded(model):
     hashes.see({"event": "stage", "name": "prepare"}, model)
     hashes.see(LOADING, model)
     assert hashes._thread is None
-    assert hashes.record()["demo"]["checked_files"] == 0
+    assert hashes.record()["demo"].checked_files == 0
 
 
 def test_hashing_rests_while_a_worker_loads(model):
@@ -107,10 +109,10 @@ def test_hashing_rests_while_a_worker_loads(model):
     hashes.see(LOADING | {"worker": 1}, model)
     hashes.see(ENGINE | {"worker": 0}, model)
     time.sleep(0.2)
-    assert hashes.record()["demo"]["checked_files"] == 0
+    assert hashes.record()["demo"].checked_files == 0
     hashes.see(SCORING | {"worker": 0}, model)
     time.sleep(0.1)
-    assert hashes.record()["demo"]["checked_files"] == 0
+    assert hashes.record()["demo"].checked_files == 0
     hashes.see({"event": "restart", "message": "x", "worker": 1}, model)
     until(lambda: hashes.done)
 
@@ -122,13 +124,13 @@ def test_each_model_of_an_ensemble_has_its_turn(copied, model, tmp_path):
     corrupted(other)
     hashes = BackgroundHashes([copied, other])
     hashes.see(ENGINE, copied)
-    until(lambda: hashes.record()["demo"]["checked_files"] == hashes.record()["demo"]["files"])
-    assert hashes.record()["other"]["checked_files"] == 0
+    until(lambda: hashes.record()["demo"].checked_files == hashes.record()["demo"].files)
+    assert hashes.record()["other"].checked_files == 0
     assert not hashes.done
     hashes.see(ENGINE, other)
     until(lambda: hashes.done)
-    assert hashes.record()["demo"]["bad"] == []
-    assert corrupt({"integrity": hashes.record()}) == "model.safetensors of the model other"
+    assert hashes.record()["demo"].bad == ()
+    assert RunRecord(integrity=hashes.record()).corrupt == "model.safetensors of the model other"
 
 
 def test_a_restarted_worker_does_not_hash_again(model):
@@ -136,11 +138,11 @@ def test_a_restarted_worker_does_not_hash_again(model):
     hashes = BackgroundHashes([model])
     hashes.see(ENGINE, model)
     until(lambda: hashes.done)
-    seconds = hashes.record()["demo"]["seconds"]
+    seconds = hashes.record()["demo"].seconds
     hashes.see(LOADING, model)
     hashes.see(ENGINE, model)
     time.sleep(0.1)
-    assert hashes.record()["demo"]["seconds"] == seconds
+    assert hashes.record()["demo"].seconds == seconds
 
 
 def test_the_thread_has_the_lowest_priority(model):
@@ -162,14 +164,14 @@ def test_an_end_that_does_not_wait_says_how_far_it_came(copied):
     (copied / "manifest.json").write_text(json.dumps(manifest))
     hashes = BackgroundHashes([copied])
     hashes.see(ENGINE, copied)
-    until(lambda: hashes.record()["demo"]["checked_files"] == len(manifest["files"]) - 1)
+    until(lambda: hashes.record()["demo"].checked_files == len(manifest["files"]) - 1)
     hashes.wait(0)
     found = hashes.record()["demo"]
-    assert (found["checked_files"], found["files"]) == (len(manifest["files"]) - 1, len(manifest["files"]))
-    assert found["bytes"] - found["checked_bytes"] == 4_000_000_000
+    assert (found.checked_files, found.files) == (len(manifest["files"]) - 1, len(manifest["files"]))
+    assert found.bytes - found.checked_bytes == 4_000_000_000
     hashes._thread.join(timeout=5)
     assert not hashes._thread.is_alive()
-    said = integrity_lines({"integrity": hashes.record()})["model demo"]
+    said = RunRecord(integrity=hashes.record()).models["model demo"]
     assert said.startswith(f"not wholly checked: {len(manifest['files']) - 1} of {len(manifest['files'])} files hashed")
 
 
@@ -190,5 +192,5 @@ def test_a_folder_without_a_manifest_is_left_out(tmp_path):
 
 def test_a_record_of_an_earlier_kit_says_nothing():
     """Where nothing was hashed, nothing is known."""
-    assert corrupt({}) == ""
-    assert integrity_lines({}) == {}
+    assert RunRecord().corrupt == ""
+    assert RunRecord().models == {}

@@ -7,8 +7,8 @@ from math import log
 import pytest
 
 from kaggle_kit.errors import DataError, LabelError, ModelError
+from kaggle_kit.runtime.job import Task
 from kaggle_kit.runtime.prepare import open_job, open_prompt, prepare
-from kaggle_kit.runtime.task import Task
 
 GOOD = '["a river"]'
 

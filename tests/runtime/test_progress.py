@@ -1,10 +1,13 @@
-"""Progress lines: what a person reads, and not too many of them."""
+"""What a notebook shows: lines, and not too many of them; at the end its table and its plot."""
 
+import re
 import time
+from xml.etree import ElementTree as ET
 
 import pytest
 
-from kaggle_kit.runtime.progress import ProgressLine, duration
+from kaggle_kit.runtime.progress import ProgressLine, duration, summary_lines, throughput_plot
+from kaggle_kit.runtime.record import LabelMass, Rows, RunRecord, Workers
 
 
 @pytest.mark.parametrize(
@@ -97,3 +100,72 @@ def test_the_curve_stays_small():
         line.show(progress(rows, rows, all_rows=5000))
     assert len(line.points) <= 400
     assert line.points[-1][1] >= 2999
+
+
+def test_the_table_is_aligned():
+    """Every figure has one line, names to the left, values in one column."""
+    lines = summary_lines(
+        RunRecord(
+            engine="vllm 1",
+            worker=Workers(stages={"scoring": 61.0}),
+            rows=Rows(total=5, scored=2),
+            label_mass=LabelMass(0.8, 0.7),
+        )
+    )
+    assert "rows scored       2" in lines
+    assert "scoring           1:01" in lines
+    assert any(line.startswith("label mass        0.8000 on average") for line in lines)
+    assert len({re.match(r"\S+( \S+)*  +", line).end() for line in lines}) == 1
+
+
+def test_a_run_that_did_nothing_has_a_table():
+    """An empty record is no error."""
+    assert summary_lines(RunRecord())[0].split()[0] == "engine"
+
+
+POINTS = [(0.0, 0), (1.5, 1000), (60.0, 120_000)]
+
+
+def test_the_plot_is_well_formed():
+    """The picture is XML, its curve has every point, and its ends say how much and how long."""
+    root = ET.fromstring(throughput_plot(POINTS))
+    (line,) = [node for node in root if node.tag.endswith("polyline")]
+    assert len(line.get("points").split()) == 3
+    texts = [node.text for node in root if node.tag.endswith("text")]
+    assert {"120,000", "0", "1:00"} <= set(texts)
+
+
+def test_the_curve_stays_in_the_picture():
+    """No point lies outside of the axes."""
+    root = ET.fromstring(throughput_plot(POINTS))
+    width, height = float(root.get("width")), float(root.get("height"))
+    (line,) = [node for node in root if node.tag.endswith("polyline")]
+    for point in line.get("points").split():
+        x, y = map(float, point.split(","))
+        assert 0 <= x <= width
+        assert 0 <= y <= height
+
+
+def luminance(colour):
+    """WCAG's relative luminance of #rgb or #rrggbb."""
+    digits = colour[1:]
+    digits = "".join(digit * 2 for digit in digits) if len(digits) == 3 else digits
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    red, green, blue = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("ground", ["#ffffff", "#111111"])
+def test_colours_are_readable_on_light_and_dark(ground):
+    """Each colour has at least 3 : 1 contrast against either ground (WCAG, graphics), and none is painted."""
+    picture = throughput_plot(POINTS)
+    assert "<rect" not in picture
+    for colour in set(re.findall(r"#[0-9a-f]{3,6}", picture)):
+        light, dark = sorted((luminance(colour), luminance(ground)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 3, colour
+
+
+@pytest.mark.parametrize("points", [[], [(1.0, 5)], [(0.0, 0), (0.0, 0)], [(0.0, 0), (1.0, 0)]])
+def test_too_little_makes_no_plot(points):
+    """Without a curve there is no picture."""
+    assert throughput_plot(points) == ""

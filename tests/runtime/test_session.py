@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.errors import DataError, KitError, ModelError, RunError, WheelhouseError
-from kaggle_kit.runtime.engine_plan import EnginePlan, Gpu
+from kaggle_kit.runtime.engine_plan import EnginePlan, EngineSetup, Gpu
 from kaggle_kit.runtime.install import Installed
+from kaggle_kit.runtime.job import Task
 from kaggle_kit.runtime.journal import SWAPPED, Entry, Journal
 from kaggle_kit.runtime.manifest import FileEntry, Manifest, dump_manifest
 from kaggle_kit.runtime.session import Session
 from kaggle_kit.runtime.submission import check_submission, read_sample
-from kaggle_kit.runtime.task import Task
 
 COLUMNS = ["winner_model_a", "winner_model_b", "winner_tie"]
 
@@ -44,8 +44,7 @@ def make_session(tmp_path, task, model):
             "scratch": tmp_path / "scratch",
             "token_budget": 100,
             "deadline": time.time() + 100,
-            "engine_options": {},
-            "worker_environment": {},
+            "setup": EngineSetup(),
         }
         session = Session(**(parts | changes))
         session.scratch.mkdir(exist_ok=True)
@@ -99,7 +98,7 @@ def test_a_submission_that_cannot_be_rewritten_now_stops_nothing(make_session, c
 def test_the_plans_options_are_vllms_alone(make_session):
     """Another engine gets those that were given."""
     for engine, options in (("vllm", {"enforce_eager": True}), ("transformers", {"dtype": "float32"})):
-        session = make_session(["7"], engine=engine, engine_options={"dtype": "float32"})
+        session = make_session(["7"], setup=EngineSetup(engine=engine, options={"dtype": "float32"}))
         plan = EnginePlan(replicas=1, options={"enforce_eager": True}, environment={}, reasons=())
         session._plans[session.model] = plan
         assert session._job(session.model).engine_options == options
@@ -299,8 +298,10 @@ def test_a_kernel_by_name_is_planned(make_session, tmp_path):
     folder.mkdir()
     wheel = FileEntry("vllm-0.32.0-cp38-abi3-linux_x86_64.whl", "0" * 64, 1)
     (folder / "manifest.json").write_text(dump_manifest(Manifest("wheelhouse", "t4", (wheel,), {})))
-    session = make_session([], kernel="marlin-int8", wheelhouse=[folder])
-    session._plan([Gpu(15 << 30, (7, 5))])
+    session = make_session(
+        [], setup=EngineSetup(kernel="marlin-int8", version=(0, 32, 0), cards=[Gpu(15 << 30, (7, 5))])
+    )
+    session._plan()
     assert session._plans[session.model].environment["VLLM_MARLIN_INPUT_DTYPE"] == "int8"
     assert "4-bit kernel marlin-int8: it was asked for" in session.record["plan"][session.model.name]
 

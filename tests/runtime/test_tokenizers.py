@@ -1,11 +1,14 @@
 """The model's tokenizer: whole, uncut, and an error where it is not there."""
 
+from __future__ import annotations
+
 import json
 
 import pytest
+import tokenizers
 
-from kaggle_kit.errors import ModelError
-from kaggle_kit.runtime.tokenizers import load_tokenizer
+from kaggle_kit.errors import LabelError, ModelError
+from kaggle_kit.runtime.tokenizers import ModelTokenizer, label_tokens, load_tokenizer
 
 
 def test_a_prompt_begins_with_the_special_token(tokenizer):
@@ -54,3 +57,84 @@ def test_a_broken_tokenizer_is_a_model_error(tmp_path, content):
     (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(ModelError, match="cannot be read as a tokenizer"):
         load_tokenizer(tmp_path)
+
+
+PROMPT = "Which?\n"
+
+
+def test_labels_of_one_token_are_found_in_their_order(tokenizer):
+    """The ids are those of the labels' own tokens, in the order that was given."""
+    ids = label_tokens(["tie", "A", "B"], prompt=PROMPT, tokenizer=tokenizer)
+    assert tokenizer.pieces(list(ids)) == ["tie", "A", "B"]
+
+
+def test_a_label_of_several_tokens_shows_its_pieces(tokenizer):
+    """A label that the vocabulary does not have as one is an error with the pieces it falls into."""
+    with pytest.raises(LabelError, match=r"'draw' is 4 tokens after the prompt, not one: \['d', 'r', 'a', 'w'\]"):
+        label_tokens(["A", "draw"], prompt=PROMPT, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("label", ["TIE", "Tie", "draw"])
+def test_the_proposed_spellings_work(tokenizer, label):
+    """Each spelling that the error proposes is one token there: it can be used as it is written."""
+    with pytest.raises(LabelError) as caught:
+        label_tokens([label], prompt=PROMPT, tokenizer=tokenizer)
+    message = str(caught.value)
+    assert "spellings that are one token there: " in message
+    for spelling in message.split("there: ")[1].split(", "):
+        assert label_tokens([spelling.strip("'")], prompt=PROMPT, tokenizer=tokenizer)
+
+
+def test_the_proposed_spellings_hold_the_obvious_one(tokenizer):
+    """For TIE the error proposes tie."""
+    with pytest.raises(LabelError, match=r"one token there:.*'tie'"):
+        label_tokens(["TIE"], prompt=PROMPT, tokenizer=tokenizer)
+
+
+@pytest.fixture
+def words():
+    """A tokenizer in which "yesno" and "tie" are words, and all else single letters, built here from its merges."""
+    merges = [("t", "i"), ("ti", "e"), (" ", "A"), (":", " ")]
+    letters = sorted(set("abcdefghijklmnopqrstuvwxyzABT :?\n"))
+    vocabulary = {token: i for i, token in enumerate([*letters, *("".join(pair) for pair in merges)])}
+    return ModelTokenizer(tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=merges)))
+
+
+def test_a_label_that_joins_with_the_end_of_the_prompt_is_named(words):
+    """After a space that the label's own token would take in, the model would never say the label alone."""
+    with pytest.raises(LabelError, match=r"'A' joins with the end of the prompt.*without a space"):
+        label_tokens(["A"], prompt="say ", tokenizer=words)
+
+
+def test_the_same_label_without_the_space_works(words):
+    """What that error advises helps: without the space, " A" is one token."""
+    (token,) = label_tokens([" A"], prompt="say", tokenizer=words)
+    assert words.pieces([token]) == [" A"]
+
+
+def test_two_labels_of_one_token_are_an_error():
+    """Where the tokenizer folds case, "a" and "A" cannot be told apart."""
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={"a": 0, "b": 1, "?": 2}, merges=[]))
+    tokenizer.normalizer = tokenizers.normalizers.Lowercase()
+    with pytest.raises(LabelError, match="'a' and 'A' are the same token 0"):
+        label_tokens(["a", "A"], prompt="b?", tokenizer=ModelTokenizer(tokenizer))
+
+
+def test_a_tokenizer_that_ends_each_text_is_told(model):
+    """With an end token after the prompt no spelling helps: the error says where that token is from."""
+    ends = tokenizers.Tokenizer.from_file(str(model / "tokenizer.json"))
+    ends.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A <e>", special_tokens=[("<s>", 0), ("<e>", 5)]
+    )
+    tokenizer = ModelTokenizer(ends)
+    (piece,) = tokenizer.pieces([5])
+    with pytest.raises(LabelError) as caught:
+        label_tokens(["A", "B"], prompt=PROMPT, tokenizer=tokenizer)
+    assert f"adds the token {piece!r} at the end of each text" in str(caught.value)
+    assert "post_processor of tokenizer.json" in str(caught.value)
+
+
+def test_an_empty_label_is_an_error(tokenizer):
+    """A label without a letter is no token at all."""
+    with pytest.raises(LabelError, match="'' is 0 tokens"):
+        label_tokens([""], prompt=PROMPT, tokenizer=tokenizer)

@@ -12,8 +12,7 @@ import pytest
 
 from kaggle_kit.runtime import worker
 from kaggle_kit.runtime.engine import LabelScores
-from kaggle_kit.runtime.journal import Entry, Journal
-from kaggle_kit.runtime.told import Keeper, read_known
+from kaggle_kit.runtime.journal import Entry, Journal, JournalWriter, read_known_entries
 
 
 class CountingEngine:
@@ -54,9 +53,9 @@ def run(job):
     stream = io.StringIO()
     known = job.journal.with_name("known.json")
     with Journal(job.journal, configuration=job.configuration()) as journal:
-        keeper = Keeper(job, journal)
+        keeper = JournalWriter(job, journal)
         keeper.known(known)
-        worker.run(job, worker.Events(stream), read_known(known))
+        worker.run(job, worker.Events(stream), read_known_entries(known))
         told = [json.loads(line) for line in stream.getvalue().splitlines()]
         return [event for event in told if not keeper.take(event)]
 

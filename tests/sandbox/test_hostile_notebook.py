@@ -7,7 +7,8 @@ import nbformat
 import pytest
 from sealed_bench import working_seal
 
-from kaggle_kit.evaluation.run_facts import EXECUTED, LOG, parameters_of
+from kaggle_kit.evaluation.run_files import parameters_of
+from kaggle_kit.runtime.record import EXECUTED, LOG
 from kaggle_kit.sandbox.execute import execute, failed_cell
 from kaggle_kit.sandbox.image import Image, ready_image
 from kaggle_kit.sandbox.kaggle_room import kaggle_room

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_kit.evaluation.read_run import Material, read_run
+from kaggle_kit.evaluation.run import RunContext, read_run
 from kaggle_kit.notebook.build import build
 from kaggle_kit.project import load_project
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 from kaggle_kit.sandbox.execute import Execution
 from kaggle_kit.sandbox.model_report import make_model_report
-from kaggle_kit.sandbox.results import write_report
+from kaggle_kit.sandbox.report import write_report
 from kaggle_kit.targets import load_target
 
 ROOT = Path(__file__).parents[2]
@@ -153,7 +153,7 @@ def test_a_run_that_was_ended(report):
 def test_a_report_page_is_made_of_it(report, results):
     """`kit report` reads such a run too: its outcome and its stages, and nothing about a submission."""
     write_report(report(), results)
-    run = read_run(results, Material())
+    run = read_run(results, RunContext())
     assert run.good
     assert run.outcome.startswith("OK: new is a whole model")
     assert run.checks == ()

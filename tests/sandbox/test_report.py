@@ -1,10 +1,238 @@
-"""The report as a person and a program read it."""
+"""The report of a run, from what it left behind; and as a person and a program read it."""
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from kaggle_kit.sandbox.report import Report
+from kaggle_kit.evaluation.metrics import Solution
+from kaggle_kit.notebook.build import build
+from kaggle_kit.project import load_project
+from kaggle_kit.runtime.submission import Sample
+from kaggle_kit.sandbox.execute import Execution, cell_names
+from kaggle_kit.sandbox.report import Report, make_report
+from kaggle_kit.targets import load_target
+
+SAMPLE = Sample("id", ("first", "second"), ("1", "2", "3"))
+SUBMISSION = "id,first,second\n1,0.5,0.5\n2,0.25,0.75\n3,0.75,0.25\n"
+RECORD = {
+    "stages": {"inputs": 0.1, "install": 7.0, "score": 20.0},
+    "worker": {
+        "ended": "done",
+        "message": "",
+        "starts": 1,
+        "peak_bytes": 5,
+        "stages": {"prepare": 1.0, "engine start": 9.0, "scoring": 2.0},
+    },
+    "rows": {"total": 3, "scored": 3, "prior": 0, "unreadable": 0, "unreadable_rows": {}, "cut": 1},
+    "prompt_tokens": 600,
+    "longest_prompt": 250,
+    "label_mass": {"mean": 0.9, "lowest": 0.5},
+}
+TWO_SCORED = {"rows": RECORD["rows"] | {"scored": 2, "prior": 1}}
+CORRUPT = {
+    "m": {
+        "files": 2,
+        "checked_files": 2,
+        "bytes": 9,
+        "checked_bytes": 9,
+        "seconds": 0.0,
+        "bad": [{"path": "w.safetensors", "manifest": "a", "found": "b", "error": ""}],
+    }
+}
+VALID = "submission.csv is valid: 3 of 3 rows scored by the model"
+VALID_TWO = "submission.csv is valid: 2 of 3 rows scored by the model, the prior for 1"
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What a report needs of a seal."""
+
+    name: str = "none"
+    unsealed: tuple[str, ...] = ("The network can be reached.",)
+    left_open: tuple[str, ...] = ("the kernel is shared",)
+
+
+@pytest.fixture
+def report(minimal, tmp_path):
+    """A function: the report of a run that left these files, changed from a good one's."""
+    built = build(load_project(minimal), "answer", target=load_target("local-cpu"), out=tmp_path / "built")
+    results = tmp_path / "results"
+    results.mkdir()
+
+    def make(
+        *,
+        submission: str | None = SUBMISSION,
+        record: dict[str, object] | None = None,
+        failed: tuple[str, str, str] | None = None,
+        last: str = "score",
+        code: int = 0,
+        limit: bool = False,
+        solution: Solution | None = None,
+        kept: bool = True,
+    ):
+        if submission is not None:
+            (results / "submission.csv").write_text(submission)
+        if kept:
+            (results / "kit-run.json").write_text(json.dumps(RECORD | (record or {})))
+        names = cell_names(built.notebook)
+        lines = [f"{i:9.2f}  Executing Cell {i}-------" for i in range(1, names.index(last) + 2)]
+        (results / "log.txt").write_text("\n".join(lines))
+        _executed(results / "executed.ipynb", built.notebook, failed)
+        return make_report(
+            built,
+            results=results,
+            sample=SAMPLE,
+            solution=solution,
+            seal=Seal(),
+            execution=Execution(code, 40.0, limit, 2_500_000_000),
+            preparing_seconds=3.0,
+            notes=("a note",),
+        )
+
+    return make
+
+
+def _executed(path: Path, notebook: Path, failed: tuple[str, str, str] | None) -> None:
+    body = json.loads(notebook.read_text(encoding="utf-8"))
+    for cell in body["cells"]:
+        if failed and cell["id"] == failed[0]:
+            cell["outputs"] = [{"output_type": "error", "ename": failed[1], "evalue": failed[2], "traceback": []}]
+    path.write_text(json.dumps(body), encoding="utf-8")
+
+
+def test_ok(report):
+    """A whole run begins with OK and is complete."""
+    made = report()
+    assert made.outcome == f"OK: {VALID}"
+    assert (made.complete, made.submission_valid) == (True, True)
+
+
+def test_ok_with_rows_that_could_not_be_read(report):
+    """Rows that nobody can read do not make a run incomplete, and are counted and named."""
+    rows = {"scored": 2, "prior": 1, "unreadable": 1, "unreadable_rows": {"3": "question: not JSON"}}
+    made = report(record={"rows": RECORD["rows"] | rows})
+    assert made.outcome == f"OK: {VALID_TWO} (1 could not be read)"
+    assert made.complete
+    assert "  unreadable      3: question: not JSON" in made.lines()
+
+
+FIRST_LINES = {
+    "a failed cell": (
+        {"failed": ("prompt", "ValueError", "oops"), "code": 1, "record": TWO_SCORED},
+        f"FAILED in the cell 'prompt': ValueError: oops; {VALID_TWO}",
+    ),
+    "a failed stage of a hidden run": (
+        {"record": TWO_SCORED | {"failed": {"stage": "score", "error": "RunError: x"}}},
+        f"FAILED in the stage 'score': RunError: x; {VALID_TWO}",
+    ),
+    "an end without an error": (
+        {"code": 137, "last": "install", "record": TWO_SCORED},
+        f"FAILED: the notebook ended with code 137 in the cell 'install'; see log.txt; {VALID_TWO}",
+    ),
+    "the deadline": (
+        {"record": TWO_SCORED | {"worker": RECORD["worker"] | {"ended": "deadline"}}},
+        f"DEADLINE: the notebook's time did not suffice for every row; {VALID_TWO}",
+    ),
+    "a corrupt model": (
+        {"record": {"integrity": CORRUPT}},
+        f"CORRUPT MODEL: w.safetensors of the model m is not what its manifest says; {VALID}",
+    ),
+    "the limit": (
+        {"limit": True, "code": 143, "last": "score", "record": TWO_SCORED},
+        f"TIME LIMIT: the session was ended after 0:40 in the cell 'score'; {VALID_TWO}",
+    ),
+    "not complete": ({"record": TWO_SCORED}, f"NOT COMPLETE: {VALID_TWO}"),
+    "no submission": (
+        {"submission": None, "failed": ("inputs", "FileNotFoundError", "x"), "code": 1, "kept": False},
+        "FAILED in the cell 'inputs': FileNotFoundError: x; NO valid submission: the notebook left no submission.csv",
+    ),
+    "an empty submission": ({"submission": ""}, "NOT COMPLETE: NO valid submission: the submission is empty"),
+    "a short submission": (
+        {"submission": "id,first,second\n1,0.5,0.5\n"},
+        "NOT COMPLETE: NO valid submission: the submission has 1 rows, the sample 3",
+    ),
+    "a submission with NaN": (
+        {"submission": SUBMISSION.replace("0.25,0.75", "nan,0.75")},
+        "NOT COMPLETE: NO valid submission: line 3 of the submission (id '2') holds a value outside 0 to 1",
+    ),
+    "nothing noted": (
+        {"kept": False},
+        "NOT COMPLETE: submission.csv is valid: 0 of 3 rows scored by the model, the prior for 3",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FIRST_LINES)
+def test_the_first_line(report, case):
+    """The first line says what went wrong, and what stands as the submission; the run is not complete."""
+    options, line = FIRST_LINES[case]
+    made = report(**options)
+    assert made.outcome.startswith(line)
+    assert made.lines()[0] == made.outcome
+    assert not made.complete
+
+
+def test_a_worker_that_died(report):
+    """A worker that died and was started again is told in the first line, the run still being whole."""
+    worker = RECORD["worker"] | {"starts": 2, "deaths": ["it was killed by signal 9"]}
+    made = report(record={"worker": worker})
+    assert made.outcome == f"OK: {VALID}; the worker died once and was started again (it was killed by signal 9)"
+    assert made.complete
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{"])
+def test_a_record_that_cannot_be_read(report, tmp_path, text):
+    """A record that was cut off is as none."""
+    (tmp_path / "results" / "kit-run.json").write_text(text)
+    assert report(kept=False).scored_rows == 0
+
+
+def test_what_the_notebook_hashed_is_told(report):
+    """The report says how the models' files were found, by model."""
+    sound = CORRUPT["m"] | {"bad": []}
+    assert report(record={"integrity": {"m": sound}}).integrity == {
+        "model m": "all 2 files as its manifest says (9 bytes hashed)"
+    }
+    assert report().integrity == {}
+
+
+def test_figures(report):
+    """Speeds are per second of scoring; memory is the larger of the two that were measured."""
+    made = report()
+    assert (made.rows_per_second, made.tokens_per_second) == (1.5, 300)
+    assert (made.peak_bytes, made.longest_prompt, made.cut_rows) == (2_500_000_000, 250, 1)
+    assert (made.label_mass_mean, made.label_mass_lowest) == (0.9, 0.5)
+
+
+def test_seconds_per_stage(report):
+    """Every stage has its seconds, in the order in which they happened."""
+    assert list(report().seconds.items()) == [
+        ("preparing", 3.0),
+        ("install", 7.0),
+        ("prepare", 1.0),
+        ("engine start", 9.0),
+        ("scoring", 2.0),
+        ("whole notebook", 40.0),
+    ]
+
+
+def test_what_the_hidden_rows_would_take(report):
+    """Reading and scoring grow with the rows, everything else stays: 37 s + 3 s x 25,000 / 3."""
+    assert report().projected_seconds == pytest.approx(37 + 25_000)
+
+
+def test_the_log_loss_of_a_known_solution(report):
+    """Where the outcomes are known, the log loss is there."""
+    truth = Solution({"1": "first", "2": "first", "3": "first"})
+    assert report(solution=truth).log_loss == pytest.approx((0.693147 + 1.386294 + 0.287682) / 3, abs=1e-5)
+
+
+def test_no_log_loss_of_an_invalid_submission(report):
+    """A submission that Kaggle would refuse has no score."""
+    assert report(solution=Solution({}), submission="x\n").log_loss is None
+
 
 NOTHING = {
     "notebook": "answer",

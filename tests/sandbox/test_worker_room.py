@@ -18,10 +18,9 @@ import psutil
 import pytest
 
 from kaggle_kit.errors import SandboxError
-from kaggle_kit.runtime.job import Job
+from kaggle_kit.runtime.job import Job, Task
 from kaggle_kit.runtime.journal import Journal
-from kaggle_kit.runtime.run_job import read_entries, run_job
-from kaggle_kit.runtime.task import Task
+from kaggle_kit.runtime.supervisor import read_entries, run_job
 from kaggle_kit.sandbox import worker_room
 from kaggle_kit.sandbox.seal import choose_seal
 from kaggle_kit.sandbox.worker_room import SealedLaunch, python_paths

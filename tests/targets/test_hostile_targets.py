@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kaggle_kit.errors import DataError, KitError, ProjectError
+from kaggle_kit.model.fit import named_shape
 from kaggle_kit.model.memory import card_room, layouts
-from kaggle_kit.model.shapes import named_shape
 from kaggle_kit.runtime.combine import read_calibration_file
 from kaggle_kit.targets import load_target
 from kaggle_kit.targets.rates import load_rates, rates_path

@@ -3,7 +3,7 @@
 import pytest
 
 from kaggle_kit.errors import WheelhouseError
-from kaggle_kit.runtime.wheel_names import kaggle_path
+from kaggle_kit.runtime.manifest import kaggle_path
 from kaggle_kit.wheelhouse.names import kaggle_name, stored_names
 
 

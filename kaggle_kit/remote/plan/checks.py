@@ -6,21 +6,20 @@ import re
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import KitError
-from kaggle_kit.remote.plan.kernel_build import kernel_name
-from kaggle_kit.remote.plan.problem import Problem
-from kaggle_kit.remote.plan.secrets import is_key_file, secrets_in_file, secrets_in_text
-from kaggle_kit.runtime.manifest import files_digest, read_manifest
-from kaggle_kit.runtime.wheel_names import KIT_WHEEL, kaggle_name
+from kaggle_kit.project.config import slug_of
+from kaggle_kit.remote.client.notebooks import kernel_name
+from kaggle_kit.remote.plan.resources import Dataset, Model, Notebook, Problem
+from kaggle_kit.runtime.manifest import KIT_WHEEL, files_digest, kaggle_name, read_manifest
 from kaggle_kit.secrets import ALLOWED
+from kaggle_kit.secrets.files import is_key_file, secrets_in_file, secrets_in_text
 from kaggle_kit.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from kaggle_kit.remote.plan.folders import SentFile
-    from kaggle_kit.remote.plan.resources import Resource
-    from kaggle_kit.remote.plan.secrets import Finding
+    from kaggle_kit.remote.plan.resources import Artifact, Resource, SentFile
+    from kaggle_kit.secrets.files import Finding
 
 PLACEHOLDER = "your-kaggle-name"
 """The owner in this repository's own `kit.toml`."""
@@ -68,7 +67,7 @@ def check(
     resources: Sequence[Resource],
     *,
     unproved: Callable[[str], str | None],
-    stale: Callable[[Resource], str | None],
+    stale: Callable[[Notebook], str | None],
     config: Path | None = None,
     known_secrets: Iterable[str] = (),
     passed: Collection[str] = (),
@@ -83,27 +82,29 @@ def check(
     In a `rehearsal` the owner may be anybody.
     """
     secrets = tuple(known_secrets)
-    found = _leaks_of_config(config, secrets) if config is not None else []
+    problems = _leaks_of_config(config, secrets) if config is not None else []
     for resource in resources:
-        found += resource.problems
+        problems += resource.problems
         if not resource.sent:
             continue
-        found += _problems(resource, _names(resource))
-        found += _problems(resource, _files(resource))
-        found += _problems(resource, _leaks(resource, secrets, passed))
-        if resource.kind == "notebook":
-            found += _problems(resource, _notebook(resource))
-            found += _problems(resource, _outdated(resource, unproved, stale))
-            found += _problems(resource, _other_kit(resource, resources))
-        else:
-            found += _problems(resource, _contents(resource))
-            found += _problems(resource, _quality(resource))
+        problems += _problems(resource, _names(resource))
+        problems += _problems(resource, _files(resource))
+        problems += _problems(resource, _leaks(resource, secrets, passed))
+        match resource:
+            case Notebook():
+                problems += _problems(resource, _notebook(resource))
+                problems += _problems(resource, _outdated(resource, unproved, stale))
+                problems += _problems(resource, _other_kit(resource, resources))
+            case Dataset() | Model():
+                problems += _problems(resource, _contents(resource))
+                problems += _problems(resource, _quality(resource))
+
     owners = {resource.owner for resource in resources if resource.sent}
     if PLACEHOLDER in owners and not rehearsal:
-        found.append(
+        problems.append(
             Problem(resource="kit.toml", what=f"{PLACEHOLDER} is no account of Kaggle's", next_step="put yours there")
         )
-    return tuple(found)
+    return tuple(problems)
 
 
 _Said = tuple[str, str, bool]
@@ -131,21 +132,16 @@ def _names(resource: Resource) -> Iterator[_Said]:
             "change the reference in kit.toml",
             False,
         )
-    if resource.subtitle and len(resource.subtitle) not in _SUBTITLE:
-        yield (f"the subtitle has {len(resource.subtitle)} letters, Kaggle takes 20 to 80", "change it", False)
+    if (subtitle := _subtitle(resource)) and len(subtitle) not in _SUBTITLE:
+        yield f"the subtitle has {len(subtitle)} letters, Kaggle takes 20 to 80", "change it", False
 
 
-def slug_of(title: str) -> str:
-    """What Kaggle makes of a title in an address, by the library that its client asks."""
-    from slugify import slugify
-
-    return slugify(title)
+def _subtitle(resource: Resource) -> str:
+    return resource.subtitle if isinstance(resource, Dataset) else ""
 
 
-def _notebook(resource: Resource) -> Iterator[_Said]:
-    kernel = resource.kernel
-    if kernel is None:
-        return
+def _notebook(resource: Notebook) -> Iterator[_Said]:
+    settings = resource.settings
     again = f"build it again with: kit build {resource.name}"
     if (made := slug_of(resource.title)) != resource.slug:
         yield (
@@ -153,14 +149,14 @@ def _notebook(resource: Resource) -> Iterator[_Said]:
             "use plain letters, digits and single signs in the title",
             False,
         )
-    yield from _internet(resource.name, asked=resource.online, built=kernel.internet)
-    if not kernel_name(resource.source_text):
+    yield from _internet(resource.name, asked=resource.online, built=settings.internet)
+    if not kernel_name(resource.text):
         yield "the notebook names no kernel (metadata.kernelspec), and would fail after queueing", again, False
-    yield from _accelerator(kernel.accelerator, gpu=kernel.gpu)
-    size = next((file.size for file in resource.files if file.path == kernel.code_file), 0)
+    yield from _accelerator(settings.accelerator, gpu=settings.gpu)
+    size = next((file.size for file in resource.files if file.path == settings.code_file), 0)
     if size > NOTEBOOK_BYTES:
         yield f"the source has {size:,} bytes, which Kaggle may refuse", "move data out of it into a dataset", True
-    if not kernel.private:
+    if not settings.private:
         yield "everybody will see it", "unless that is meant, set private = true in kit.toml", True
 
 
@@ -192,30 +188,30 @@ def _accelerator(shape: str | None, *, gpu: bool) -> Iterator[_Said]:
 
 
 def _outdated(
-    resource: Resource, unproved: Callable[[str], str | None], stale: Callable[[Resource], str | None]
+    resource: Notebook, unproved: Callable[[str], str | None], stale: Callable[[Notebook], str | None]
 ) -> Iterator[_Said]:
     if why := stale(resource):
         yield why, f"build it again with: kit build {resource.name}", False
     # With internet it installs none of the target's wheels.
-    if resource.target and not resource.online and (why := unproved(resource.target)):
+    if not resource.online and (why := unproved(resource.target)):
         yield why, "then plan again", False
 
 
-def _other_kit(resource: Resource, resources: Sequence[Resource]) -> Iterator[_Said]:
+def _other_kit(resource: Notebook, resources: Sequence[Resource]) -> Iterator[_Said]:
     """Whether a dataset that is sent with a notebook brings the runtime of another kit than the one that built it."""
-    attached = resource.kernel.datasets if resource.kernel and resource.kit_wheel else ()
+    attached = resource.settings.datasets if resource.kit_wheel else ()
     again = f"kit wheels fetch --target {resource.target}, then kit build {resource.name}"
     for part in resources:
-        files = part.files if part.kind == "dataset" and part.reference in attached else ()
+        files = part.files if isinstance(part, Dataset) and part.reference in attached else ()
         for file in files:
             if file.path.startswith(KIT_WHEEL) and file.sha256 != resource.kit_wheel:
                 what = f"{file.path} of {part.reference} is of another state of kit than the notebook's build"
                 yield what, f"bring both to the present one with: {again}", False
 
 
-def _contents(resource: Resource) -> Iterator[_Said]:
+def _contents(resource: Artifact) -> Iterator[_Said]:
     """What is wrong with a dataset or a model beyond the names of its files."""
-    if resource.kind == "dataset" and resource.licence not in LICENCES:
+    if isinstance(resource, Dataset) and resource.licence not in LICENCES:
         near = did_you_mean(str(resource.licence), LICENCES)
         yield f"Kaggle has no licence {resource.licence!r}{near}", f"known: {', '.join(LICENCES)}", False
     top = [file.path for file in resource.files if "/" not in file.path]
@@ -229,17 +225,17 @@ def _contents(resource: Resource) -> Iterator[_Said]:
         )
 
 
-def _quality(resource: Resource) -> Iterator[_Said]:
+def _quality(resource: Artifact) -> Iterator[_Said]:
     """Where `kit.toml` limits how far a model may be from its reference: was it compared as it is, and does it pass."""
-    manifest = resource.manifest()
-    if resource.most_kl is None or manifest is None:
+    file = resource.manifest()
+    if resource.most_kl is None or file is None:
         return
-    found = read_manifest(manifest.source)
-    quality = found.extra.get("quality")
+    manifest = read_manifest(file.source)
+    quality = manifest.extra.get("quality")
     again = "run: kit model compare REFERENCE ITS-FOLDER --record"
     if not isinstance(quality, dict) or not isinstance(quality.get("kl_mean"), int | float):
         yield f"most_kl = {resource.most_kl:g}, and nobody has compared it with its reference", again, False
-    elif quality.get("files_sha256") != files_digest(found):
+    elif quality.get("files_sha256") != files_digest(manifest):
         yield "its files have changed since it was compared with its reference", again, False
     elif quality["kl_mean"] > resource.most_kl:
         what = f"its mean KL from its reference is {quality['kl_mean']:.5f}, above most_kl = {resource.most_kl:g}"
@@ -260,7 +256,7 @@ def _files(resource: Resource) -> Iterator[_Said]:
 
 
 def _leaks(resource: Resource, known: tuple[str, ...], passed: Collection[str]) -> Iterator[_Said]:
-    for what, text in (("the title", resource.title), ("the subtitle", resource.subtitle)):
+    for what, text in (("the title", resource.title), ("the subtitle", _subtitle(resource))):
         for finding in secrets_in_text(text, path=what, known=known):
             yield f"{what} holds what looks like {finding.what}", "change it, and revoke the secret", False
     for file in resource.files:

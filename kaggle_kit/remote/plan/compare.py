@@ -1,27 +1,36 @@
-"""A dataset or a model here against the last push and against what Kaggle has: what a push would do to it."""
+"""What is here against the last push and against what Kaggle has: what a push would do to it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from kaggle_kit.project.config import CONFIG
-from kaggle_kit.remote.plan.problem import Problem
+from kaggle_kit.remote.client.notebooks import accelerator_of, newest_version, source_identity
+from kaggle_kit.remote.client.versions import DELETED, FAILED, READY, UNDER_WAY
+from kaggle_kit.remote.plan.resources import Dataset, Model, Notebook, Problem, Resource
+from kaggle_kit.remote.references import split_version, versions
 from kaggle_kit.runtime.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from kaggle_kit.remote.plan.resources import Resource
-    from kaggle_kit.remote.plan.seen import Remote, SeenDataset
-    from kaggle_kit.remote.plan.state import Pushed
+    from kaggle_kit.remote.client.datasets import Dataset as RemoteDataset
+    from kaggle_kit.remote.client.notebooks import RemoteNotebook
+    from kaggle_kit.remote.plan.remote import Remote
+    from kaggle_kit.remote.plan.resources import Artifact, NotebookSettings
+    from kaggle_kit.remote.plan.state import Pushed, PushedNotebook
 
 Action = Literal[
     "create", "new version", "unchanged", "changed remotely", "unknown", "broken", "attached", "missing", "refused"
 ]
-READY, FAILED, DELETED = "READY", "FAILED", "DELETED"
+
+
+R = TypeVar("R", bound=Resource)
+R_co = TypeVar("R_co", bound=Resource, covariant=True)
+A = TypeVar("A", Dataset, Model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +43,13 @@ class Changes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class Step(Generic[R_co]):
     """What a push would do with one resource, and why.
 
     `version` is Kaggle's newest now, `becomes` the one that the notebook will use: the next where it `sends`.
     """
 
-    resource: Resource
+    resource: R_co
     action: Action
     reason: str
     version: int | None = None
@@ -61,6 +70,12 @@ class Step:
         return self.resource.size if self.sends else 0
 
 
+DatasetStep = Step[Dataset]
+ModelStep = Step[Model]
+NotebookStep = Step[Notebook]
+AnyStep = Step[Resource]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Consent:
     """What the user has said: send over what differs on Kaggle; take these references as what is here."""
@@ -69,7 +84,7 @@ class Consent:
     accept: Collection[str] = ()
 
 
-def compare_dataset(resource: Resource, *, known: Pushed | None, remote: Remote, consent: Consent) -> Step:
+def compare_dataset(resource: Dataset, *, known: Pushed | None, remote: Remote, consent: Consent) -> DatasetStep:
     """The step for a dataset. Raises RemoteError where Kaggle does not answer."""
     seen = remote.dataset(resource.reference)
     if not resource.sent:
@@ -80,24 +95,26 @@ def compare_dataset(resource: Resource, *, known: Pushed | None, remote: Remote,
     return _there(resource, seen, known, remote, consent)
 
 
-def _there(resource: Resource, seen: SeenDataset, known: Pushed | None, remote: Remote, consent: Consent) -> Step:
+def _there(
+    resource: Dataset, seen: RemoteDataset, known: Pushed | None, remote: Remote, consent: Consent
+) -> DatasetStep:
     """The step for a dataset that Kaggle has."""
-    step = Step(resource=resource, action="unchanged", reason="", version=seen.version, becomes=seen.version)
-    if seen.status == FAILED:
-        return _sent(step, "broken", f"Kaggle could not process version {seen.version}")
+    step = Step(resource=resource, action="unchanged", reason="", version=seen.newest, becomes=seen.newest)
+    if seen.status in FAILED:
+        return _sent(step, "broken", f"Kaggle could not process version {seen.newest}")
     step = replace(step, waits=seen.status != READY, problems=_public(resource, seen))
-    if known and step.waits and known.version == seen.version + 1:
+    if known and step.waits and known.version == seen.newest + 1:
         # Kaggle may count a version only when it is done with it.
         return _by_state(replace(step, version=known.version, becomes=known.version), known)
-    if known and known.version == seen.version:
+    if known and known.version == seen.newest:
         expected = {path: int(entry.split()[1]) for path, entry in known.files.items()}
-        if not step.waits and (fault := _lacks(expected, seen.files)):
-            return _sent(step, "broken", f"version {seen.version} on Kaggle {fault}")
+        if not step.waits and (fault := _lacks(expected, seen.sizes)):
+            return _sent(step, "broken", f"version {seen.newest} on Kaggle {fault}")
         return _by_state(step, known)
     return _by_content(step, known, seen, remote, consent)
 
 
-def _by_state(step: Step, known: Pushed) -> Step:
+def _by_state(step: DatasetStep, known: Pushed) -> DatasetStep:
     """The state is Kaggle's newest version: what is here decides."""
     if known.digest == step.resource.digest:
         return replace(step, reason=f"as version {known.version}")
@@ -105,42 +122,46 @@ def _by_state(step: Step, known: Pushed) -> Step:
     return _sent(replace(step, changes=changes), "new version", _told(changes))
 
 
-def _by_content(step: Step, known: Pushed | None, seen: SeenDataset, remote: Remote, consent: Consent) -> Step:
+def _by_content(
+    step: DatasetStep, known: Pushed | None, seen: RemoteDataset, remote: Remote, consent: Consent
+) -> DatasetStep:
     """The state does not know Kaggle's newest version: it is looked at."""
     resource = step.resource
-    here = {file.path: file.size for file in resource.files}
-    same = proved_same(resource, seen.version, remote.dataset_file)
-    if same and not step.waits and (fault := _lacks(here, seen.files)):
-        return _sent(step, "broken", f"version {seen.version} on Kaggle {fault}")
+    here = resource.sizes
+    same = proved_same(resource, seen.newest, remote.dataset_file)
+    if same and not step.waits and (fault := _lacks(here, seen.sizes)):
+        return _sent(step, "broken", f"version {seen.newest} on Kaggle {fault}")
     if same or (same is None and resource.reference in consent.accept):
         how = "its manifest says so" if same else "accepted"
-        return replace(step, reason=f"version {seen.version} on Kaggle is what is here: {how}", adopts=True)
+        return replace(step, reason=f"version {seen.newest} on Kaggle is what is here: {how}", adopts=True)
+
     if step.waits and not consent.overwrite:
-        return _undecided(step, seen.version)
-    if same is None and not step.waits and _lacks(here, seen.files) is None and len(here) == len(seen.files):
-        reason = f"version {seen.version} on Kaggle has the same names and sizes, and no manifest to tell more"
-        return unclear(step, "unknown", reason, consent)
+        return _undecided(step, seen.newest)
+    if same is None and not step.waits and _lacks(here, seen.sizes) is None and len(here) == len(seen.sizes):
+        reason = f"version {seen.newest} on Kaggle has the same names and sizes, and no manifest to tell more"
+        return _unclear(step, "unknown", reason, consent)
+
     if known is None:
-        reason = f"version {seen.version} on Kaggle was not pushed from here, and holds something else"
-    elif known.version < seen.version:
-        reason = f"Kaggle has version {seen.version}, the last push made {known.version}"
+        reason = f"version {seen.newest} on Kaggle was not pushed from here, and holds something else"
+    elif known.version < seen.newest:
+        reason = f"Kaggle has version {seen.newest}, the last push made {known.version}"
     else:
-        reason = f"Kaggle has version {seen.version}, the last push made {known.version}: was it deleted and made anew?"
+        reason = f"Kaggle has version {seen.newest}, the last push made {known.version}: was it deleted and made anew?"
     if known:
         step = replace(step, changes=changes_since(known, resource))
-    return unclear(step, "changed remotely", reason, consent)
+    return _unclear(step, "changed remotely", reason, consent)
 
 
-def compare_model(resource: Resource, *, known: Pushed | None, remote: Remote, consent: Consent) -> Step:
+def compare_model(resource: Model, *, known: Pushed | None, remote: Remote, consent: Consent) -> ModelStep:
     """The step for the version of a Kaggle model that `kit.toml` names. Raises RemoteError."""
     seen = remote.model(resource.reference)
-    newest, wanted = (seen.version if seen else 0), resource.version or 1
+    newest, wanted = (seen and seen.version) or 0, resource.version
     step = Step(resource=resource, action="refused", reason="", version=newest or None, becomes=wanted)
     if not resource.sent and wanted > newest:
         return _refused(step, f"Kaggle has no version {wanted}", "name one that exists", action="missing")
     if not resource.sent:
         return _found_by_manifest(replace(step, action="attached", reason="used as Kaggle has it"), remote.model_file)
-    if seen and seen.processing and wanted == newest + 1:
+    if seen and seen.status in UNDER_WAY and wanted == newest + 1:
         return _processed_model(step, wanted, known)
     if wanted > newest + 1:
         return _refused(step, f"Kaggle's newest is version {newest}", f"write /{newest + 1} in {CONFIG}")
@@ -149,14 +170,14 @@ def compare_model(resource: Resource, *, known: Pushed | None, remote: Remote, c
     return _next_model(step, newest, known, remote)
 
 
-def _processed_model(step: Step, wanted: int, known: Pushed | None) -> Step:
+def _processed_model(step: ModelStep, wanted: int, known: Pushed | None) -> ModelStep:
     """Kaggle is at work on the version that `kit.toml` names: pushed from here, or it must be looked at when ready."""
     if known and known.version == wanted and known.digest == step.resource.digest:
         return replace(step, action="unchanged", reason=f"as version {wanted}", version=wanted, waits=True)
     return _undecided(replace(step, version=wanted), wanted)
 
 
-def _undecided(step: Step, version: int) -> Step:
+def _undecided(step: Step[A], version: int) -> Step[A]:
     reason = (
         f"Kaggle still processes version {version}, which was not noted here: an interrupted push, or somebody else"
     )
@@ -164,7 +185,7 @@ def _undecided(step: Step, version: int) -> Step:
     return replace(_refused(step, reason, next_step, action="unknown"), waits=True, undecided=True)
 
 
-def _next_model(step: Step, newest: int, known: Pushed | None, remote: Remote) -> Step:
+def _next_model(step: ModelStep, newest: int, known: Pushed | None, remote: Remote) -> ModelStep:
     """`kit.toml` names the version that is to be made: what is here must not be in the newest already."""
     resource = step.resource
     if newest == 0 and resource.licence is None:
@@ -179,8 +200,8 @@ def _next_model(step: Step, newest: int, known: Pushed | None, remote: Remote) -
 
 
 def _existing_model(
-    step: Step, wanted: int, newest: int, known: Pushed | None, remote: Remote, consent: Consent
-) -> Step:
+    step: ModelStep, wanted: int, newest: int, known: Pushed | None, remote: Remote, consent: Consent
+) -> ModelStep:
     """`kit.toml` names a version that exists: it must hold what is here, since a version never changes."""
     resource = step.resource
     by_state = known.digest == resource.digest if known and known.version == wanted else None
@@ -189,11 +210,11 @@ def _existing_model(
         return replace(step, action="unchanged", reason=f"as version {wanted}", adopts=by_state is None)
     if same is None:
         reason = f"version {wanted} on Kaggle has no manifest to tell whether it is what is here"
-        return unclear(step, "unknown", reason, replace(consent, overwrite=False))
+        return _unclear(step, "unknown", reason, replace(consent, overwrite=False))
     return _refused(step, f"version {wanted} on Kaggle holds something else", f"write /{newest + 1} in {CONFIG}")
 
 
-def proved_same(resource: Resource, version: int, read: Callable[[str, int, str], bytes | None]) -> bool | None:
+def proved_same(resource: Artifact, version: int, read: Callable[[str, int, str], bytes | None]) -> bool | None:
     """Whether the manifest of a version on Kaggle is this one, byte for byte; None where there is none to compare."""
     own = resource.manifest()
     theirs = read(resource.reference, version, MANIFEST) if own else None
@@ -202,7 +223,7 @@ def proved_same(resource: Resource, version: int, read: Callable[[str, int, str]
     return sha256(theirs).hexdigest() == own.sha256
 
 
-def changes_since(known: Pushed, resource: Resource) -> Changes:
+def changes_since(known: Pushed, resource: Artifact) -> Changes:
     """What differs from the last push, file by file."""
     here = {file.path: f"{file.sha256} {file.size}" for file in resource.files}
     return Changes(
@@ -222,15 +243,15 @@ def _lacks(expected: Mapping[str, int], seen: Mapping[str, int]) -> str | None:
     """The first file that Kaggle does not have as it was sent. Kaggle may list paths, or names alone."""
     alone = {path.rsplit("/", 1)[-1]: size for path, size in seen.items()}
     for path, size in sorted(expected.items()):
-        found = seen.get(path, alone.get(path.rsplit("/", 1)[-1]))
-        if found is None:
+        size_there = seen.get(path, alone.get(path.rsplit("/", 1)[-1]))
+        if size_there is None:
             return f"lacks {path}"
-        if found != size:
-            return f"has {path} with {found:,} bytes instead of {size:,}"
+        if size_there != size:
+            return f"has {path} with {size_there:,} bytes instead of {size:,}"
     return None
 
 
-def unclear(step: Step, action: Action, reason: str, consent: Consent) -> Step:
+def _unclear(step: Step[R], action: Action, reason: str, consent: Consent) -> Step[R]:
     """Kaggle holds something that was not pushed from here: it is sent over with consent only."""
     if consent.overwrite:
         return _sent(step, action, f"{reason}; it is sent over")
@@ -240,33 +261,33 @@ def unclear(step: Step, action: Action, reason: str, consent: Consent) -> Step:
     return _refused(step, reason, f"{accept}{pull}{over}", action=action)
 
 
-def _sent(step: Step, action: Action, reason: str) -> Step:
+def _sent(step: Step[R], action: Action, reason: str) -> Step[R]:
     return replace(step, action=action, reason=reason, sends=True, becomes=(step.version or 0) + 1)
 
 
-def _refused(step: Step, reason: str, next_step: str, *, action: Action = "refused") -> Step:
+def _refused(step: Step[R], reason: str, next_step: str, *, action: Action = "refused") -> Step[R]:
     problem = Problem(resource=step.resource.key, what=reason, next_step=next_step)
     return replace(step, action=action, reason=reason, problems=(*step.problems, problem))
 
 
-def _public(resource: Resource, seen: SeenDataset) -> tuple[Problem, ...]:
+def _public(resource: Dataset, seen: RemoteDataset) -> tuple[Problem, ...]:
     if seen.private or not resource.private:
         return ()
     what = "it is public on Kaggle, and so will be what is sent"
     return (Problem(resource=resource.key, what=what, next_step="make it private there", warning=True),)
 
 
-def _attached_dataset(resource: Resource, seen: SeenDataset | None, remote: Remote) -> Step:
+def _attached_dataset(resource: Dataset, seen: RemoteDataset | None, remote: Remote) -> DatasetStep:
     """A dataset that is used as Kaggle has it."""
     step = Step(resource=resource, action="attached", reason="used as Kaggle has it")
-    if seen is None or seen.status in {DELETED, FAILED}:
+    if seen is None or seen.status in FAILED:
         what = "Kaggle has no such dataset, or not for you" if seen is None else f"Kaggle says {seen.status}"
         return _refused(step, what, f"correct the reference in {CONFIG}", action="missing")
-    step = replace(step, version=seen.version, becomes=seen.version, waits=seen.status != READY)
+    step = replace(step, version=seen.newest, becomes=seen.newest, waits=seen.status != READY)
     return _found_by_manifest(step, remote.dataset_file)
 
 
-def _found_by_manifest(step: Step, read: Callable[[str, int, str], bytes | None]) -> Step:
+def _found_by_manifest(step: Step[A], read: Callable[[str, int, str], bytes | None]) -> Step[A]:
     """A model must carry the manifest by which notebooks find it."""
     model = step.resource.model
     if model is None or step.becomes is None:
@@ -280,3 +301,126 @@ def _found_by_manifest(step: Step, read: Callable[[str, int, str], bytes | None]
         pass
     what = f"version {step.becomes} has no manifest.json of a model {model!r}, by which the notebook finds it"
     return _refused(step, what, f"push a copy of your own: name it in models.{model} of {CONFIG}")
+
+
+def compare_notebook(
+    resource: Notebook,
+    *,
+    known: PushedNotebook | None,
+    inputs: tuple[str, ...],
+    remote: Remote,
+    consent: Consent,
+) -> NotebookStep:
+    """The step for a notebook whose inputs will be `inputs` (references with versions, sorted). Raises RemoteError."""
+    seen = remote.notebook(resource.reference)
+    if seen is None:
+        gone = f"version {known.version} was pushed and is gone from Kaggle" if known else "not on Kaggle yet"
+        return Step(resource=resource, action="create", reason=gone, becomes=1, sends=True)
+
+    there, newest = source_identity(seen.source), newest_version(seen)
+    step = Step(resource=resource, action="unchanged", reason="", version=newest, becomes=newest)
+    if known and known.source == there and known.version <= newest:
+        return _unless_failed(_pushed_source(step, known, seen, inputs), remote)
+    if there == resource.source:
+        return _unless_failed(_same_source(step, seen, inputs, consent), remote)
+    if known and known.merged and known.merged.source == there and known.merged.version <= newest:
+        reason = f"the edits of version {known.merged.version} on Kaggle were brought here"
+        return _sent(step, "new version", reason)
+
+    if known is None:
+        reason = f"version {newest} on Kaggle was not pushed from here, and its source is another"
+    elif known.version < newest:
+        reason = f"its source was changed on Kaggle (version {newest}, the last push made {known.version})"
+    else:
+        reason = f"its source on Kaggle (version {newest}) is not what the last push sent"
+    return _unclear(step, "changed remotely", reason, consent)
+
+
+def _unless_failed(step: NotebookStep, remote: Remote) -> NotebookStep:
+    """A version whose run failed is of no use to anybody: the same content is pushed again, and runs again."""
+    if step.action != "unchanged" or step.becomes is None:
+        return step
+    state = remote.failed(step.resource.reference, step.becomes)
+    if state is None:
+        return step
+    reason = f"the run of version {step.becomes} ended with {state.lower().replace('_', ' ')}"
+    return _sent(replace(step, adopts=False), "new version", reason)
+
+
+def _pushed_source(
+    step: NotebookStep, known: PushedNotebook, seen: RemoteNotebook, inputs: tuple[str, ...]
+) -> NotebookStep:
+    """Kaggle's source is the pushed one: what is here, its inputs and its settings decide."""
+    resource, newest = step.resource, newest_version(seen)
+    reasons = []
+    if known.source != resource.source:
+        reasons.append("its source changed")
+    elif known.digest != resource.digest:
+        reasons.append("its settings changed")
+    reasons += _moved(known.inputs, inputs) or _lost(known, seen)
+    reasons += _unlike(resource.settings, seen)
+    if reasons:
+        return _sent(step, "new version", "; ".join(reasons))
+    newer = f", and so is version {newest}" if newest > known.version else ""
+    return replace(step, reason=f"as version {known.version}{newer}", becomes=known.version)
+
+
+def _same_source(step: NotebookStep, seen: RemoteNotebook, inputs: tuple[str, ...], consent: Consent) -> NotebookStep:
+    """Kaggle has this very source in a version that the state does not know: its inputs tell the rest."""
+    theirs = sorted((*seen.datasets, *seen.models))
+    if reasons := _unlike(step.resource.settings, seen):
+        return _sent(step, "new version", "; ".join(reasons))
+    if theirs == sorted(inputs) or step.resource.reference in consent.accept:
+        how = "with these inputs" if theirs == sorted(inputs) else "accepted"
+        return replace(step, reason=f"version {seen.version} on Kaggle is of this source, {how}", adopts=True)
+    if versions(theirs).keys() != versions(inputs).keys():
+        return _sent(step, "new version", "it has other inputs on Kaggle")
+    reason = f"version {seen.version} on Kaggle is of this source, but Kaggle does not say which versions it was given"
+    return _unclear(step, "unknown", reason, consent)
+
+
+def _unlike(settings: NotebookSettings, seen: RemoteNotebook) -> list[str]:
+    """What of the settings differs on Kaggle."""
+    reasons = []
+    if seen.internet is not None and seen.internet != settings.internet:
+        reasons.append(f"internet is {'on' if seen.internet else 'off'} on Kaggle")
+    ran, asked = seen.accelerator, accelerator_of(settings.accelerator)
+    if ran is not None and ran != asked:
+        none = "a machine without a GPU"
+        reasons.append(f"Kaggle ran it on {ran or none}, not on {asked or none}")
+    private = seen.private is not False
+    if private != settings.private:
+        reasons.append(f"it is {'private' if private else 'public'} on Kaggle")
+    for what, theirs, ours in (
+        ("competitions", seen.competitions, settings.competitions),
+        ("notebooks", seen.kernels, settings.kernels),
+    ):
+        if sorted(theirs) != sorted(ours):
+            reasons.append(f"its {what} on Kaggle are {', '.join(sorted(theirs)) or 'none'}")
+    return reasons
+
+
+def _lost(known: PushedNotebook, seen: RemoteNotebook) -> list[str]:
+    """The inputs that the last push named and Kaggle did not attach, or in another version, without a word."""
+    if seen.version != known.version:
+        return []
+    theirs = {split_version(one)[0]: one for one in (*seen.datasets, *seen.models)}
+    reasons = []
+    for one in known.inputs:
+        name = split_version(one)[0]
+        attached = theirs.get(name)
+        if attached is None:
+            reasons.append(f"Kaggle did not attach {name}")
+        elif attached not in {name, one}:
+            reasons.append(f"Kaggle attached {attached}, not {one}")
+    return reasons
+
+
+def _moved(before: list[str], now: tuple[str, ...]) -> list[str]:
+    """Which inputs are others than at the last push."""
+    was, will = versions(before), versions(now)
+    both = was.keys() & will
+    reasons = [f"{name} is version {will[name]}, was {was[name]}" for name in both if was[name] != will[name]]
+    reasons += [f"{name} is new" for name in will.keys() - was]
+    reasons += [f"{name} is no longer used" for name in was.keys() - will]
+    return sorted(reasons)

@@ -5,33 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import KitError
 from kaggle_kit.files import user_cache, write_atomic
 from kaggle_kit.places import is_outside
-from kaggle_kit.remote.plan.hashes import HashCache, Tell, hash_files
-from kaggle_kit.remote.plan.problem import Problem
-from kaggle_kit.runtime.manifest import LEFT_OUT, MANIFEST, FileEntry, Manifest, dump_manifest, read_manifest
+from kaggle_kit.remote.plan.hashes import HashCache, hash_files
+from kaggle_kit.remote.plan.resources import Origin, Problem, SentFile
+from kaggle_kit.runtime.manifest import LEFT_OUT, MANIFEST, Manifest, dump_manifest, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class SentFile:
-    """One file of a resource: its path on Kaggle (with `/`), size in bytes, SHA-256 in hex, and where it lies here."""
-
-    path: str
-    size: int
-    sha256: str
-    source: Path
-
-    @property
-    def entry(self) -> FileEntry:
-        """What identifies it, wherever it lies."""
-        return FileEntry(self.path, self.sha256, self.size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +28,13 @@ class Contents:
     problems: tuple[Problem, ...]
 
 
-def part_contents(folder: Path, *, resource: str, cache: HashCache, tell: Tell | None = None) -> Contents:
+def part_contents(folder: Path, *, resource: str, cache: HashCache) -> Contents:
     """A part of a wheelhouse, which brings its own manifest. Raises KitError where it has none."""
     manifest = read_manifest(folder / MANIFEST)
-    found = _Found(folder, resource)
-    files = _hashed(dict(found.walk()), cache=cache, tell=tell)
+    walk = _Walk(folder, resource)
+    files = _hashed(dict(walk.files()), cache=cache)
     again = "write the parts again with: kit wheels dataset"
-    return found.contents(files, _unlike(manifest, files, resource, next_step=again))
+    return walk.contents(files, _unlike(manifest, files, resource, next_step=again))
 
 
 def model_contents(
@@ -58,7 +43,6 @@ def model_contents(
     name: str,
     resource: str,
     cache: HashCache,
-    tell: Tell | None = None,
     linked: Collection[Path] = (),
 ) -> Contents:
     """A model's folder, with the manifest by which the notebook finds it as `models.NAME` of `kit.toml`.
@@ -66,10 +50,11 @@ def model_contents(
     The manifest is made here, of what is sent; what else the folder's own one says is kept. A link may lead out of the
     folder into those of `linked` (links followed).
     """
-    found = _Found(folder, resource, linked)
-    sources = dict(found.walk())
+    walk = _Walk(folder, resource, linked)
+    sources = dict(walk.files())
     own = sources.pop(MANIFEST, None)
-    files = _hashed(sources, cache=cache, tell=tell)
+    files = _hashed(sources, cache=cache)
+
     problems: list[Problem] = []
     extra: dict[str, object] = {}
     if own:
@@ -80,14 +65,16 @@ def model_contents(
         else:
             extra = dict(manifest.extra)
             problems += _misnamed(manifest, own, name, resource)
-            restore = "bring the file back, or make the manifest anew and repeat the dry run"
+            restore = "bring the file back, or make the manifest again and repeat the dry run"
             problems += _unlike(manifest, files, resource, next_step=restore)
+
     if not files:
         problems.append(
             Problem(resource=resource, what=f"{folder} holds no file to send", next_step="put the model there")
         )
+
     made = Manifest("model", name, tuple(file.entry for file in files), extra)
-    return found.contents([*files, _written(dump_manifest(made))], problems)
+    return walk.contents([*files, _written(dump_manifest(made))], problems)
 
 
 def _misnamed(manifest: Manifest, path: Path, name: str, resource: str) -> list[Problem]:
@@ -99,9 +86,9 @@ def _misnamed(manifest: Manifest, path: Path, name: str, resource: str) -> list[
 
 def _unlike(manifest: Manifest, files: list[SentFile], resource: str, *, next_step: str) -> list[Problem]:
     """The first file that is not what the manifest says, if there is one."""
-    found = {file.path: file.entry for file in files}
-    wrong = [entry for entry in manifest.files if found.get(entry.path, entry) != entry]
-    missing = [entry for entry in manifest.files if entry.path not in found and not _is_left_out(entry.path)]
+    here = {file.path: file.entry for file in files}
+    wrong = [entry for entry in manifest.files if here.get(entry.path, entry) != entry]
+    missing = [entry for entry in manifest.files if entry.path not in here and not _is_left_out(entry.path)]
     for entries, what in ((missing, "is missing"), (wrong, "is not the file that manifest.json lists")):
         if entries:
             more = f" (and {len(entries) - 1} more)" if len(entries) > 1 else ""
@@ -113,10 +100,10 @@ def _is_left_out(path: str) -> bool:
     return any(fnmatchcase(part, pattern) for part in path.split("/") for pattern in LEFT_OUT)
 
 
-def _hashed(sources: dict[str, Path], *, cache: HashCache, tell: Tell | None) -> list[SentFile]:
+def _hashed(sources: dict[str, Path], *, cache: HashCache) -> list[SentFile]:
     return [
         SentFile(path=entry.path, size=entry.size, sha256=entry.sha256, source=sources[entry.path])
-        for entry in hash_files(sources, cache=cache, tell=tell)
+        for entry in hash_files(sources, cache=cache)
     ]
 
 
@@ -129,22 +116,6 @@ def _written(text: str) -> SentFile:
     return SentFile(path=MANIFEST, size=len(text.encode()), sha256=digest, source=place)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """A folder of which files are sent, links followed; and whether it lies outside of the project."""
-
-    folder: Path
-    outside: bool
-
-    def __str__(self) -> str:
-        """As a plan shows it."""
-        return f"{self.folder}{' (OUTSIDE of the project)' if self.outside else ''}"
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return {"folder": str(self.folder), "outside": self.outside}
-
-
 def origins(folder: Path, files: Iterable[SentFile], *, root: Path) -> tuple[Origin, ...]:
     """`folder` itself, and every other to which links in it lead; `root` is the project's. Made files do not count."""
     home, made = folder.resolve(), user_cache().resolve()
@@ -153,7 +124,7 @@ def origins(folder: Path, files: Iterable[SentFile], *, root: Path) -> tuple[Ori
     return tuple(Origin(folder=place, outside=is_outside(root, place)) for place in (home, *others))
 
 
-class _Found:
+class _Walk:
     """A walk through one folder, and what it met on the way."""
 
     def __init__(self, folder: Path, resource: str, linked: Collection[Path] = ()) -> None:
@@ -171,7 +142,7 @@ class _Found:
             problems=(*self.problems, *problems),
         )
 
-    def walk(self, below: str = "") -> Iterator[tuple[str, Path]]:
+    def files(self, below: str = "") -> Iterator[tuple[str, Path]]:
         """Path on Kaggle and place of every file that is sent."""
         folder = self.folder / below
         try:
@@ -186,7 +157,7 @@ class _Found:
                 if _is_left_out(name):
                     self.left_out.append(f"{known}/")
                 else:
-                    yield from self.walk(f"{known}/")
+                    yield from self.files(f"{known}/")
             elif _is_left_out(name):
                 self.left_out.append(known)
             elif self._is_sound(path, known):

@@ -32,7 +32,7 @@ Tell = Callable[[Path, int], None]
 
 @dataclass(frozen=True)
 class _Stamp:
-    """What tells one state of a file from the next."""
+    """What distinguishes one state of a file from the next."""
 
     device: int
     inode: int

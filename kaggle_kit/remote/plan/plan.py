@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.remote.plan.compare import Consent, Step, compare_dataset, compare_model
-from kaggle_kit.remote.plan.compare_notebook import compare_notebook
-from kaggle_kit.remote.plan.problem import Problem
+from kaggle_kit.remote.plan.compare import AnyStep, Consent, compare_dataset, compare_model, compare_notebook
+from kaggle_kit.remote.plan.resources import Artifact, Dataset, Model, Notebook, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Collection, Iterable
 
+    from kaggle_kit.remote.plan.remote import Remote
     from kaggle_kit.remote.plan.resources import Resource
-    from kaggle_kit.remote.plan.seen import Remote
     from kaggle_kit.remote.plan.state import State
 
 FORMAT = 1
@@ -24,7 +23,7 @@ FORMAT = 1
 class Plan:
     """Steps in the order of a push. `state` is the last push's, with what Kaggle was found to have already."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[AnyStep, ...]
     problems: tuple[Problem, ...]
     state: State
     rate: float | None
@@ -46,7 +45,7 @@ class Plan:
         return not self.refusals
 
     @property
-    def sent(self) -> tuple[Step, ...]:
+    def sent(self) -> tuple[AnyStep, ...]:
         """The steps that send something."""
         return tuple(step for step in self.steps if step.sends)
 
@@ -55,16 +54,16 @@ class Plan:
         """Bytes to upload."""
         return sum(step.send_bytes for step in self.steps)
 
-    def seconds(self, step: Step | None = None) -> float | None:
+    def seconds(self, step: AnyStep | None = None) -> float | None:
         """About how long the upload of one step, or of all, takes; None where no rate is known."""
         size = step.send_bytes if step else self.send_bytes
         return size / self.rate if self.rate else None
 
-    def step(self, key: str) -> Step | None:
+    def step(self, key: str) -> AnyStep | None:
         """The step of the resource with this key."""
         return next((step for step in self.steps if step.resource.key == key), None)
 
-    def inputs(self, notebook: Resource) -> tuple[str, ...]:
+    def inputs(self, notebook: Notebook) -> tuple[str, ...]:
         """What `notebook` will be given after the push: references with versions, sorted."""
         return pinned(notebook, self.steps)
 
@@ -104,60 +103,55 @@ def make_plan(
     rate: float | None = None,
     overwrite: bool = False,
     accept: Collection[str] = (),
-    tell: Callable[[Resource], None] | None = None,
 ) -> Plan:
     """Compare `resources` (in the order of a push) with the last push and with Kaggle.
 
     `problems` are what `check` found; `login` the account that would push; `overwrite` sends over what differs on
-    Kaggle; `accept` names references whose version on Kaggle is to be taken for what is here; `tell` is told of each
-    resource before Kaggle is asked for it. Raises RemoteError where Kaggle does not answer.
+    Kaggle; `accept` names references whose version on Kaggle is to be taken for what is here. Raises RemoteError where
+    Kaggle does not answer.
     """
     consent = Consent(overwrite=overwrite, accept=frozenset(accept))
-    steps: list[Step] = []
+    steps: list[AnyStep] = []
     for resource in resources:
-        if tell:
-            tell(resource)
         steps.append(_with_owner(_compare(resource, steps, state, remote, consent), login))
-    found = {*problems, *(problem for step in steps for problem in step.problems)}
+    everything = {*problems, *(problem for step in steps for problem in step.problems)}
     order = {step.resource.key: at for at, step in enumerate(steps)}
-    ranked = sorted(found, key=lambda problem: (problem.warning, order.get(problem.resource, -1), problem))
+    ranked = sorted(everything, key=lambda problem: (problem.warning, order.get(problem.resource, -1), problem))
     return Plan(steps=tuple(steps), problems=tuple(ranked), state=_adopted(state, steps), rate=rate)
 
 
-def _compare(resource: Resource, steps: list[Step], state: State, remote: Remote, consent: Consent) -> Step:
-    if resource.kind == "dataset":
-        return compare_dataset(resource, known=state.pushed(resource), remote=remote, consent=consent)
-    if resource.kind == "model":
-        return compare_model(resource, known=state.pushed(resource), remote=remote, consent=consent)
-    known = state.notebooks.get(resource.reference)
-    inputs = pinned(resource, steps)
-    return compare_notebook(resource, known=known, inputs=inputs, remote=remote, consent=consent)
+def _compare(resource: Resource, steps: list[AnyStep], state: State, remote: Remote, consent: Consent) -> AnyStep:
+    match resource:
+        case Dataset():
+            return compare_dataset(resource, known=state.pushed(resource), remote=remote, consent=consent)
+        case Model():
+            return compare_model(resource, known=state.pushed(resource), remote=remote, consent=consent)
+        case Notebook():
+            known, inputs = state.notebooks.get(resource.reference), pinned(resource, steps)
+            return compare_notebook(resource, known=known, inputs=inputs, remote=remote, consent=consent)
+    raise TypeError(f"{resource.key} is of no kind that can be pushed")
 
 
-def pinned(notebook: Resource, steps: Iterable[Step]) -> tuple[str, ...]:
+def pinned(notebook: Notebook, steps: Iterable[AnyStep]) -> tuple[str, ...]:
     """The inputs of `notebook` with the versions that `steps` leave; one that is missing has none, and is left out."""
     versions = {step.resource.key: step.becomes for step in steps}
-    kernel = notebook.kernel
-    if kernel is None:
-        return ()
-    datasets = [
-        f"{reference}/{version}" for reference in kernel.datasets if (version := versions.get(f"dataset {reference}"))
-    ]
-    return tuple(sorted([*datasets, *kernel.models]))
+    attached = notebook.settings.datasets
+    datasets = [f"{one}/{version}" for one in attached if (version := versions.get(f"dataset {one}"))]
+    return tuple(sorted([*datasets, *notebook.settings.models]))
 
 
-def _adopted(state: State, steps: list[Step]) -> State:
+def _adopted(state: State, steps: list[AnyStep]) -> State:
     for step in steps:
         if not step.adopts or step.becomes is None:
             continue
-        if step.resource.kind == "notebook":
+        if isinstance(step.resource, Notebook):
             state = state.with_notebook(step.resource, step.becomes, pinned(step.resource, steps))
-        else:
+        elif isinstance(step.resource, Artifact):
             state = state.with_pushed(step.resource, step.becomes)
     return state
 
 
-def _with_owner(step: Step, login: str | None) -> Step:
+def _with_owner(step: AnyStep, login: str | None) -> AnyStep:
     """A word where somebody else's is to be changed: only its owner can make a notebook.
 
     Datasets and models may be an organisation's, and all three be shared with others; Kaggle alone knows.
@@ -165,7 +159,7 @@ def _with_owner(step: Step, login: str | None) -> Step:
     resource = step.resource
     if login is None or not step.sends or resource.owner == login:
         return step
-    made = resource.kind == "notebook" and step.action == "create"
+    made = isinstance(resource, Notebook) and step.action == "create"
     problem = Problem(
         resource=resource.key,
         what=f"it is {resource.owner}'s, and you are logged in as {login}",
@@ -177,12 +171,12 @@ def _with_owner(step: Step, login: str | None) -> Step:
     return replace(step, problems=(*step.problems, problem))
 
 
-def _versions(step: Step) -> str:
+def _versions(step: AnyStep) -> str:
     now = str(step.version) if step.version else "–"
     return f"{now} → {step.becomes}" if step.sends else now
 
 
-def _step_json(step: Step, seconds: float | None) -> dict[str, Any]:
+def _step_json(step: AnyStep, seconds: float | None) -> dict[str, Any]:
     resource = step.resource
     return {
         "kind": resource.kind,

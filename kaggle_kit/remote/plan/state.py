@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from kaggle_kit.remote.plan.resources import Resource
+    from kaggle_kit.remote.plan.resources import Artifact, Notebook
 
 STATE = "kit.state.json"
 VERSION = 1
 _MOST_BYTES = 64 * MEGA
 _MARKER = re.compile(r"^(<{7}|\|{7}|={7}|>{7})(\s|$)", re.MULTILINE)
-_REMEDY = "it may be deleted: the next push asks Kaggle and writes it anew"
+_REMEDY = "it may be deleted: the next push asks Kaggle and writes it again"
 
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Number = Annotated[int, Field(gt=0)]
@@ -77,11 +77,11 @@ class State(_Table):
     models: dict[str, Pushed] = Field(default_factory=dict)
     notebooks: dict[str, PushedNotebook] = Field(default_factory=dict)
 
-    def pushed(self, resource: Resource) -> Pushed | None:
+    def pushed(self, resource: Artifact) -> Pushed | None:
         """What is known of a dataset or a model."""
         return (self.datasets if resource.kind == "dataset" else self.models).get(resource.reference)
 
-    def with_pushed(self, resource: Resource, version: int) -> State:
+    def with_pushed(self, resource: Artifact, version: int) -> State:
         """The state after `resource` became `version` of its dataset or model."""
         pushed = Pushed(
             version=version,
@@ -97,7 +97,7 @@ class State(_Table):
         notebook = self.notebooks[reference].model_copy(update={"merged": merged})
         return self.model_copy(update={"notebooks": self.notebooks | {reference: notebook}})
 
-    def with_notebook(self, resource: Resource, version: int, inputs: tuple[str, ...]) -> State:
+    def with_notebook(self, resource: Notebook, version: int, inputs: tuple[str, ...]) -> State:
         """The state after the notebook `resource` was pushed with `inputs`."""
         pushed = PushedNotebook(version=version, digest=resource.digest, source=resource.source, inputs=sorted(inputs))
         return self.model_copy(update={"notebooks": self.notebooks | {resource.reference: pushed}})
@@ -142,7 +142,7 @@ def _parse(text: str, path: Path) -> State:
         raise ProjectError(f"{path} is not valid: {error}; {_REMEDY}") from error
     version = body.get("version") if isinstance(body, dict) else None
     if not isinstance(version, int):
-        raise ProjectError(f"{path} is no state of kit: it has no version; {_REMEDY}")
+        raise ProjectError(f"{path} is not a state of kit: it has no version; {_REMEDY}")
     if version != VERSION:
         raise ProjectError(f"{path} is of version {version}, this kit reads version {VERSION}; update kaggle-kit")
     try:

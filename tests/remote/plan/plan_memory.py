@@ -5,20 +5,22 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from kaggle_kit.remote.plan.folders import SentFile
+from kaggle_kit.remote.client.datasets import Dataset as KaggleDataset
+from kaggle_kit.remote.client.models import Variation
+from kaggle_kit.remote.client.notebooks import RemoteNotebook, source_identity
+from kaggle_kit.remote.client.versions import RemoteFile
 from kaggle_kit.remote.plan.hashes import digest_of
-from kaggle_kit.remote.plan.kernel_build import Kernel, source_hash
-from kaggle_kit.remote.plan.resources import Resource
-from kaggle_kit.remote.plan.seen import SeenDataset, SeenKernel, SeenModel
+from kaggle_kit.remote.plan.resources import Artifact, Dataset, Model, Notebook, NotebookSettings, SentFile
+from kaggle_kit.remote.references import parse_variation
 
 
 @dataclass
 class Memory:
     """What Kaggle has: by reference, and small files by (reference, version, path)."""
 
-    datasets: dict[str, SeenDataset] = field(default_factory=dict)
-    models: dict[str, SeenModel] = field(default_factory=dict)
-    kernels: dict[str, SeenKernel] = field(default_factory=dict)
+    datasets: dict[str, KaggleDataset] = field(default_factory=dict)
+    models: dict[str, Variation] = field(default_factory=dict)
+    notebooks: dict[str, RemoteNotebook] = field(default_factory=dict)
     files: dict[tuple[str, int, str], bytes] = field(default_factory=dict)
     failures: dict[tuple[str, int], str] = field(default_factory=dict)
 
@@ -30,9 +32,9 @@ class Memory:
         """One variation."""
         return self.models.get(reference)
 
-    def kernel(self, reference):
+    def notebook(self, reference):
         """One notebook."""
-        return self.kernels.get(reference)
+        return self.notebooks.get(reference)
 
     def failed(self, reference, version):
         """How a run failed."""
@@ -44,35 +46,56 @@ class Memory:
 
     model_file = dataset_file
 
-    def put(self, resource: Resource, version: int, **changed) -> None:
+    def put(self, resource: Artifact, version: int, **changed) -> None:
         """Make Kaggle hold `resource` as `version`, manifest included."""
         values = {
             "version": version,
             "status": "READY",
-            "files": {file.path: file.size for file in resource.files},
+            "files": resource.sizes,
             "title": resource.title,
             "private": True,
         }
-        if resource.kind == "model":
-            self.models[resource.reference] = SeenModel(version=version)
+        if isinstance(resource, Model):
+            self.put_variation(resource.reference, version)
         else:
-            self.datasets[resource.reference] = SeenDataset(**values | changed)
+            values |= changed
+            files = tuple(RemoteFile(path, size) for path, size in values.pop("files").items())
+            kept = KaggleDataset(ref=resource.reference, licence=None, url="", files=files, **values)
+            self.datasets[resource.reference] = kept
         if manifest := resource.manifest():
             self.files[resource.reference, version, manifest.path] = manifest.source.read_bytes()
 
-    def put_kernel(self, resource: Resource, version: int, **changed) -> None:
+    def put_variation(self, reference: str, version: int | None, status: str = "READY") -> None:
+        """Make Kaggle hold a variation; `status` is of its newest version."""
+        self.models[reference] = Variation(parse_variation(reference), version, None, "", status=status)
+
+    def put_notebook(self, resource: Notebook, version: int, **changed) -> None:
         """Make Kaggle hold a notebook as `version`, with unpinned inputs."""
-        kernel = resource.kernel
+        settings = resource.settings
         values = {
             "version": version,
-            "source": resource.source_text,
-            "datasets": kernel.datasets,
-            "models": kernel.models,
+            "source": resource.text,
+            "datasets": settings.datasets,
+            "models": settings.models,
             "internet": False,
-            "accelerator": kernel.accelerator,
+            "accelerator": settings.accelerator,
             "private": True,
-        }
-        self.kernels[resource.reference] = SeenKernel(**values | changed)
+            "competitions": settings.competitions,
+        } | changed
+        shape = values.pop("accelerator")
+        kept = RemoteNotebook(
+            ref=resource.reference,
+            title=resource.title,
+            language=None,
+            kernel_type=None,
+            gpu=False if shape == "" else None,
+            tpu=None,
+            machine_shape=shape or None,
+            docker_image=None,
+            kernels=settings.kernels,
+            **values,
+        )
+        self.notebooks[resource.reference] = kept
 
 
 def sent(folder: Path, **contents: bytes) -> tuple[SentFile, ...]:
@@ -87,14 +110,13 @@ def sent(folder: Path, **contents: bytes) -> tuple[SentFile, ...]:
     return tuple(sorted(found, key=lambda file: file.path))
 
 
-def dataset(folder: Path, reference: str = "ada/small-model", *, manifest: bool = True, **contents: bytes) -> Resource:
+def dataset(folder: Path, reference: str = "ada/small-model", *, manifest: bool = True, **contents: bytes) -> Dataset:
     """A dataset of some files, with a manifest of them."""
     files = sent(folder, **(contents or {"weights__bin2": b"one"}))
     if manifest:
         listed = json.dumps([[file.path, file.sha256] for file in files]).encode()
         files = tuple(sorted((*files, *sent(folder, manifest__json=listed)), key=lambda file: file.path))
-    return Resource(
-        kind="dataset",
+    return Dataset(
         reference=reference,
         name="small",
         title="small model",
@@ -104,10 +126,11 @@ def dataset(folder: Path, reference: str = "ada/small-model", *, manifest: bool 
     )
 
 
-def model(folder: Path, version: int, *, licence: str | None = "MIT", **contents: bytes) -> Resource:
+def model(folder: Path, version: int, *, licence: str | None = "MIT", **contents: bytes) -> Model:
     """A version of a Kaggle model."""
     made = dataset(folder, "ada/small/pyTorch/awq", **contents)
-    return Resource(**vars(made) | {"kind": "model", "version": version, "licence": licence, "model": "small"})
+    given = {key: value for key, value in vars(made).items() if key != "subtitle"}
+    return Model(**given | {"version": version, "licence": licence, "model": "small"})
 
 
 def notebook_text(*cells: str, kernel: str | None = "python3", form: type = list) -> str:
@@ -117,7 +140,7 @@ def notebook_text(*cells: str, kernel: str | None = "python3", form: type = list
     return json.dumps({"cells": listed, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
 
 
-KERNEL = Kernel(
+SETTINGS = NotebookSettings(
     title="Best answer",
     code_file="answer.ipynb",
     private=True,
@@ -135,19 +158,18 @@ KERNEL = Kernel(
 )
 
 
-def notebook(folder: Path, *cells: str, kernel: str | None = "python3", **changed) -> Resource:
+def notebook(folder: Path, *cells: str, kernel: str | None = "python3", **changed) -> Notebook:
     """A built notebook of some cells; `changed` are settings."""
     text = notebook_text(*(cells or ("x = 1",)), kernel=kernel)
-    settings = Kernel(**vars(KERNEL) | changed)
+    settings = NotebookSettings(**vars(SETTINGS) | changed)
     files = sent(folder, answer__ipynb=text.encode(), settings__json=settings.hash().encode())
-    return Resource(
-        kind="notebook",
+    return Notebook(
         reference="ada/best-answer",
         name="answer",
         title=settings.title,
         files=files,
         digest=digest_of(file.entry for file in files),
-        kernel=settings,
-        source=source_hash(text),
+        settings=settings,
+        source=source_identity(text),
         target="kaggle-t4x2",
     )

@@ -8,8 +8,7 @@ from slugify import slugify
 
 from kaggle_kit.project import load_project
 from kaggle_kit.remote.plan.checks import ACCELERATORS, LICENCES, RETIRED, check
-from kaggle_kit.remote.plan.folders import SentFile
-from kaggle_kit.remote.plan.resources import Resource
+from kaggle_kit.remote.plan.resources import SentFile
 from kaggle_kit.runtime.manifest import Manifest, dump_manifest, files_digest
 
 
@@ -21,7 +20,7 @@ def found(resource, **options):
 
 def other(resource, **changed):
     """The same resource with something changed."""
-    return Resource(**vars(resource) | changed)
+    return replace(resource, **changed)
 
 
 def test_nothing_against_what_is_right(tmp_path):
@@ -164,9 +163,9 @@ def test_what_is_not_sent_is_not_checked(tmp_path):
     assert found(other(dataset(tmp_path), sent=False, licence=None)) == []
 
 
-@pytest.mark.parametrize("title", ["Best answer", "LMSYS: 3rd try!", "a  b  c d e", "A_b_c & d"])
+@pytest.mark.parametrize("title", ["Best answer", "LMSYS: 3rd try!", "a  b  c d e", "A_b_c & d", "Café au lait"])
 def test_kits_slug_is_kaggles(minimal, edit, title):
-    """For plain titles the slug of kit.toml is what Kaggle's client expects."""
+    """The slug of kit.toml is what Kaggle's client expects."""
     edit(minimal / "kit.toml", title, "Best answer")
     assert load_project(minimal).notebook("answer").slug == slugify(title)
 

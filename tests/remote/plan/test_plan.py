@@ -5,11 +5,9 @@ import json
 import pytest
 from plan_memory import Memory, dataset, model, notebook, notebook_text
 
-from kaggle_kit.remote.plan.kernel_build import source_hash
+from kaggle_kit.remote.client.notebooks import source_identity
 from kaggle_kit.remote.plan.plan import make_plan
-from kaggle_kit.remote.plan.problem import Problem
-from kaggle_kit.remote.plan.resources import Resource
-from kaggle_kit.remote.plan.seen import SeenModel
+from kaggle_kit.remote.plan.resources import Dataset, Problem
 from kaggle_kit.remote.plan.state import Merged, State
 
 
@@ -29,7 +27,7 @@ def pushed(kaggle, one, book=None, version=1):
     kaggle.put(one, version)
     state = State().with_pushed(one, version)
     if book:
-        kaggle.put_kernel(book, version)
+        kaggle.put_notebook(book, version)
         state = state.with_notebook(book, version, (f"{one.reference}/{version}",))
     return state
 
@@ -207,7 +205,7 @@ def test_an_edit_in_the_browser_is_not_overwritten(tmp_path, kaggle):
     """A notebook whose source changed on Kaggle is pulled first, or sent over with consent."""
     one, book = dataset(tmp_path), notebook(tmp_path)
     state = pushed(kaggle, one, book)
-    kaggle.put_kernel(book, 2, source=notebook_text("x = 2"))
+    kaggle.put_notebook(book, 2, source=notebook_text("x = 2"))
     plan = make_plan([one, book], state=state, remote=kaggle)
     assert plan.steps[1].action == "changed remotely"
     assert "kit pull answer" in plan.refusals[0].next_step
@@ -218,12 +216,12 @@ def test_an_edit_that_was_brought_here_is_pushed_over(tmp_path, kaggle):
     """A version that was edited in the browser and merged here is gone over, and no later edit."""
     one, book = dataset(tmp_path), notebook(tmp_path, "x = 3")
     state = pushed(kaggle, one, notebook(tmp_path))
-    kaggle.put_kernel(book, 2, source=notebook_text("x = 2"))
-    merged = Merged(version=2, source=source_hash(notebook_text("x = 2")))
+    kaggle.put_notebook(book, 2, source=notebook_text("x = 2"))
+    merged = Merged(version=2, source=source_identity(notebook_text("x = 2")))
     state = state.with_merged(book.reference, merged)
     step = only(one, book, state=state, kaggle=kaggle)
     assert (step.action, step.version, step.becomes, step.problems) == ("new version", 2, 3, ())
-    kaggle.put_kernel(book, 3, source=notebook_text("x = 4"))
+    kaggle.put_notebook(book, 3, source=notebook_text("x = 4"))
     assert only(one, book, state=state, kaggle=kaggle).action == "changed remotely"
 
 
@@ -231,7 +229,7 @@ def test_kaggles_own_form_of_a_notebook_is_the_same_source(tmp_path, kaggle):
     """Cells joined to one text, outputs and line ends are no edit."""
     one, book = dataset(tmp_path), notebook(tmp_path, "a = 1\nb = 2\n")
     state = pushed(kaggle, one, book)
-    kaggle.put_kernel(book, 1, source=notebook_text("a = 1\r\nb = 2", form=str))
+    kaggle.put_notebook(book, 1, source=notebook_text("a = 1\r\nb = 2", form=str))
     assert only(one, book, state=state, kaggle=kaggle).action == "unchanged"
 
 
@@ -239,7 +237,7 @@ def test_a_run_again_in_the_browser_is_no_change(tmp_path, kaggle):
     """A newer version of the same source is told of; the pushed version stays the one that counts."""
     one, book = dataset(tmp_path), notebook(tmp_path)
     state = pushed(kaggle, one, book)
-    kaggle.put_kernel(book, 2)
+    kaggle.put_notebook(book, 2)
     step = only(one, book, state=state, kaggle=kaggle)
     assert (step.action, step.becomes, step.version) == ("unchanged", 1, 2)
 
@@ -252,7 +250,7 @@ def test_other_settings_on_kaggle(tmp_path, kaggle, there, word):
     """Settings that were changed on Kaggle are a reason to push."""
     one, book = dataset(tmp_path), notebook(tmp_path)
     state = pushed(kaggle, one, book)
-    kaggle.put_kernel(book, 1, **there)
+    kaggle.put_notebook(book, 1, **there)
     step = only(one, book, state=state, kaggle=kaggle)
     assert step.action == "new version"
     assert word in step.reason
@@ -263,7 +261,7 @@ def test_a_notebook_with_internet_is_unchanged_where_kaggle_has_it_so(tmp_path, 
     one, book = dataset(tmp_path), notebook(tmp_path, internet=True)
     state = pushed(kaggle, one, book)
     for internet, action in ((True, "unchanged"), (None, "unchanged"), (False, "new version")):
-        kaggle.put_kernel(book, 1, internet=internet)
+        kaggle.put_notebook(book, 1, internet=internet)
         assert only(one, book, state=state, kaggle=kaggle).action == action
 
 
@@ -279,9 +277,9 @@ def test_a_notebook_of_unknown_inputs(tmp_path, kaggle):
     """Without a state the same source asks for consent, unless Kaggle says the inputs' versions."""
     one, book = dataset(tmp_path), notebook(tmp_path)
     kaggle.put(one, 1)
-    kaggle.put_kernel(book, 7)
+    kaggle.put_notebook(book, 7)
     assert only(one, book, kaggle=kaggle).action == "unknown"
-    kaggle.put_kernel(book, 7, datasets=("ada/small-model/1",))
+    kaggle.put_notebook(book, 7, datasets=("ada/small-model/1",))
     plan = make_plan([one, book], state=State(), remote=kaggle)
     assert plan.steps[1].action == "unchanged"
     assert plan.state.notebooks["ada/best-answer"].inputs == ["ada/small-model/1"]
@@ -290,7 +288,7 @@ def test_a_notebook_of_unknown_inputs(tmp_path, kaggle):
 def test_a_notebook_that_was_not_pushed_from_here(tmp_path, kaggle):
     """Another source under the same address is somebody's work."""
     one, book = dataset(tmp_path), notebook(tmp_path)
-    kaggle.put_kernel(notebook(tmp_path, "other"), 2)
+    kaggle.put_notebook(notebook(tmp_path, "other"), 2)
     assert only(one, book, kaggle=kaggle).action == "changed remotely"
 
 
@@ -326,7 +324,7 @@ def test_a_new_model_needs_a_licence(tmp_path, kaggle):
 
 def attached(model_name=None):
     """A dataset of somebody else's."""
-    return Resource(kind="dataset", reference="eve/shared", name="small", title="s", sent=False, model=model_name)
+    return Dataset(reference="eve/shared", name="small", title="s", sent=False, model=model_name)
 
 
 def test_somebody_elses_dataset_is_attached(tmp_path, kaggle):
@@ -398,7 +396,7 @@ def test_an_input_that_kaggle_dropped_is_attached_again(tmp_path, kaggle):
     """The last push named an input, and Kaggle's version has it not: that is no unchanged notebook."""
     one, book = dataset(tmp_path), notebook(tmp_path)
     state = pushed(kaggle, one, book)
-    kaggle.put_kernel(book, 1, datasets=())
+    kaggle.put_notebook(book, 1, datasets=())
     step = only(one, book, state=state, kaggle=kaggle)
     assert (step.action, step.reason) == ("new version", "Kaggle did not attach ada/small-model")
 
@@ -407,11 +405,11 @@ def test_an_input_in_another_version_is_attached_again(tmp_path, kaggle):
     """Where Kaggle tells versions, a version with another one than the last push named is no unchanged notebook."""
     one, book = dataset(tmp_path), notebook(tmp_path)
     state = pushed(kaggle, one, book)
-    kaggle.put_kernel(book, 1, datasets=("ada/small-model/7",))
+    kaggle.put_notebook(book, 1, datasets=("ada/small-model/7",))
     step = only(one, book, state=state, kaggle=kaggle)
     reason = "Kaggle attached ada/small-model/7, not ada/small-model/1"
     assert (step.action, step.becomes, step.reason) == ("new version", 2, reason)
-    kaggle.put_kernel(book, 1, datasets=("ada/small-model/1",))
+    kaggle.put_notebook(book, 1, datasets=("ada/small-model/1",))
     assert only(one, book, state=state, kaggle=kaggle).action == "unchanged"
 
 
@@ -419,7 +417,7 @@ def test_a_competition_that_kaggle_dropped_is_attached_again(tmp_path, kaggle):
     """The same for the competition, whether or not the state knows the version."""
     one, book = dataset(tmp_path), notebook(tmp_path)
     state = pushed(kaggle, one, book)
-    kaggle.put_kernel(book, 1, datasets=("ada/small-model/1",), competitions=())
+    kaggle.put_notebook(book, 1, datasets=("ada/small-model/1",), competitions=())
     for known in (state, State()):
         assert only(one, book, state=known, kaggle=kaggle).reason == "its competitions on Kaggle are none"
 
@@ -428,9 +426,9 @@ def test_a_run_on_a_machine_without_a_gpu_is_told(tmp_path, kaggle):
     """Where Kaggle says that it gave no accelerator, that is another machine; where it says nothing, it is not."""
     one, book = dataset(tmp_path), notebook(tmp_path)
     state = pushed(kaggle, one, book)
-    kaggle.put_kernel(book, 1, accelerator="")
+    kaggle.put_notebook(book, 1, accelerator="")
     assert "on a machine without a GPU, not on NvidiaTeslaT4" in only(one, book, state=state, kaggle=kaggle).reason
-    kaggle.put_kernel(book, 1, accelerator=None)
+    kaggle.put_notebook(book, 1, accelerator=None)
     assert only(one, book, state=state, kaggle=kaggle).action == "unchanged"
 
 
@@ -447,7 +445,7 @@ def test_a_version_under_way_that_nobody_noted_is_undecided(tmp_path, kaggle):
 def test_a_model_version_under_way_is_not_sent_again(tmp_path, kaggle):
     """By the state it is the one that was pushed, and is waited for; without a state it is undecided."""
     one = model(tmp_path, 1)
-    kaggle.models[one.reference] = SeenModel(version=0, processing=True)
+    kaggle.put_variation(one.reference, None, "BLOBS_RECEIVED")
     step = only(one, state=State().with_pushed(one, 1), kaggle=kaggle)
     assert (step.action, step.sends, step.waits, step.becomes) == ("unchanged", False, True, 1)
     assert only(one, kaggle=kaggle).undecided

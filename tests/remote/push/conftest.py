@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 from push_project import COMPETITION, SETTINGS, TOKEN, World, judge, make_project, run
 
-from kaggle_kit.remote.door import door
-from kaggle_kit.remote.loopback.environment import unwanted, variables
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
+from kaggle_kit.loopback.server import LoopbackKaggle, unwanted, variables
+from kaggle_kit.remote.client import client
 
 QUICK = replace(
-    door.REHEARSAL, first_s=0.01, longest_s=0.05, settle_s=0.3, poll_s=0.01, ready_s=1, queue_s=0, score_s=1
+    client.REHEARSAL, first_s=0.01, longest_s=0.05, settle_s=0.3, poll_s=0.01, ready_s=1, queue_s=0, score_s=1
 )
 
 
@@ -35,7 +34,7 @@ def make(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, capsys)
     for name in ("home", "tmp", "data"):
         (tmp_path / name).mkdir()
     (tmp_path / "data" / "test.csv").write_text("id\n1\n")
-    monkeypatch.setattr(door, "REHEARSAL", QUICK)
+    monkeypatch.setattr(client, "REHEARSAL", QUICK)
 
     def make(*, settings=SETTINGS, runner=run, port=0) -> World:
         server = LoopbackKaggle(tmp_path / "kaggle", runner=runner, judge=judge, settings=settings, port=port)

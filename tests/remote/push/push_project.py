@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_kit.cli.main import run as kit
+from kaggle_kit.loopback.records import Dataset, Kernel, Submission, Variation
+from kaggle_kit.loopback.runs import KernelRun, RunOutcome
+from kaggle_kit.loopback.server import LoopbackKaggle
+from kaggle_kit.loopback.service import Settings
 from kaggle_kit.notebook.build import build
 from kaggle_kit.project import load_project
-from kaggle_kit.remote.loopback.records import Dataset, Kernel, Submission, Variation
-from kaggle_kit.remote.loopback.runs import KernelRun, RunOutcome
-from kaggle_kit.remote.loopback.server import LoopbackKaggle
-from kaggle_kit.remote.loopback.settings import Settings
 from kaggle_kit.runtime.manifest import dump_manifest, make_manifest
 from kaggle_kit.targets import load_target
 

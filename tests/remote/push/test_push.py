@@ -6,10 +6,9 @@ import shutil
 import pytest
 from push_project import ENGINE, KERNEL, KIT, MODEL, TOKEN, VARIATION, rebuild
 
-from kaggle_kit.remote.loopback.effects import Edit
-from kaggle_kit.remote.loopback.faults import DATASETS, Fault
-from kaggle_kit.remote.loopback.records import Kernel
-from kaggle_kit.remote.loopback.runs import RunOutcome
+from kaggle_kit.loopback.faults import DATASETS, Edit, Fault
+from kaggle_kit.loopback.records import Kernel
+from kaggle_kit.loopback.runs import RunOutcome
 
 
 @pytest.fixture

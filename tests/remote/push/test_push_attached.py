@@ -6,8 +6,7 @@ import shutil
 import pytest
 from push_project import ENGINE, KIT, MODEL, rebuild
 
-from kaggle_kit.remote.loopback.effects import setting
-from kaggle_kit.remote.loopback.faults import DATASETS, Fault
+from kaggle_kit.loopback.faults import DATASETS, Fault, setting
 from kaggle_kit.runtime.manifest import dump_manifest, make_manifest
 
 

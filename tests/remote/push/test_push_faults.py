@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 import pytest
 from push_project import ENGINE, KERNEL, MODEL, VARIATION, World, rebuild
 
-from kaggle_kit.remote.loopback.effects import Lose, status
-from kaggle_kit.remote.loopback.faults import ANY_CALL, FAULTS, Fault
+from kaggle_kit.loopback.faults import ANY_CALL, FAULTS, Fault, Lose, status
 
 FIRST = {ENGINE: 1, "ada/wheels-t4-kit": 1, MODEL: 1, KERNEL: 1, "submissions": 1}
 LARGEST = 300_000
 """Bytes that a cut or refused upload may cost again: one file."""
 SLACK = {"upload-cut", "upload-500", "upload-503", "upload-expired"}
-NEVER_MET = {"push-drops-kernel": "kit's builds attach no notebook (kernel_sources is empty); the door's tests have it"}
+NEVER_MET = {"push-drops-kernel": "kit's builds attach no notebook (kernel_sources is empty); tests of the client do"}
 
 
 @dataclass(frozen=True)

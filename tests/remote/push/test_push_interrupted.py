@@ -9,10 +9,9 @@ from dataclasses import replace
 import pytest
 from push_project import ENGINE, KERNEL, KIT, MODEL, SETTINGS, VARIATION, World
 
-from kaggle_kit.remote.door import door
-from kaggle_kit.remote.loopback.effects import Delay
-from kaggle_kit.remote.loopback.faults import DATASETS, KERNELS, MODELS, UPLOAD, Fault
-from kaggle_kit.remote.loopback.settings import Settings
+from kaggle_kit.loopback.faults import DATASETS, KERNELS, MODELS, UPLOAD, Delay, Fault
+from kaggle_kit.loopback.service import Settings
+from kaggle_kit.remote.client import client
 
 ONCE = {ENGINE: 1, KIT: 1, MODEL: 1, KERNEL: 1, "submissions": 1}
 LONG = Delay(20.0)
@@ -22,7 +21,7 @@ PUSH = ("push", "answer", "--submit", "--unproved")
 @pytest.fixture(autouse=True)
 def _patient(make, monkeypatch):  # noqa: ARG001  after `make`, which sets it too
     """The next push waits for what the killed one made, however busy this machine is."""
-    monkeypatch.setattr(door, "REHEARSAL", replace(door.REHEARSAL, ready_s=30))
+    monkeypatch.setattr(client, "REHEARSAL", replace(client.REHEARSAL, ready_s=30))
 
 
 @contextmanager

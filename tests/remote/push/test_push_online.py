@@ -5,8 +5,8 @@ import json
 import pytest
 from push_project import BOTH, KIT, MODEL, VARIATION, rebuild, run
 
-from kaggle_kit.remote.loopback.records import Kernel, Submission
-from kaggle_kit.remote.loopback.runs import RunOutcome
+from kaggle_kit.loopback.records import Kernel, Submission
+from kaggle_kit.loopback.runs import RunOutcome
 from kaggle_kit.runtime.manifest import dump_manifest, file_entry, make_manifest, read_manifest
 from kaggle_kit.wheelhouse.kit_wheel import build_kit_wheel, kit_wheel_name
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from push_project import TOKEN, rebuild
 
-from kaggle_kit.remote.door import door
+from kaggle_kit.remote.client import client
 from kaggle_kit.runtime.manifest import dump_manifest, file_entry, read_manifest
 
 
@@ -80,8 +80,8 @@ def test_a_misspelled_environment_is_not_production(world, monkeypatch, value):
 def test_a_lost_environment_cannot_reach_the_real_service(world, monkeypatch):
     """Without the variable kit asks the real address, which here ends at a port where nothing listens: exit code 1."""
     monkeypatch.delenv("KAGGLE_API_ENVIRONMENT")
-    quick = door.REHEARSAL
-    monkeypatch.setattr(door, "Patience", lambda: quick)
+    quick = client.REHEARSAL
+    monkeypatch.setattr(client, "Patience", lambda: quick)
     told = world.push()
     assert told.code == 1, told.text
     assert "https://api.kaggle.com" in told.text

@@ -1,0 +1,280 @@
+"""What is wrong with a checkpoint: tensors unlike what config.json promises, what engine and cards would refuse."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.model.folder import Problem, warning
+from kaggle_kit.model.headers import shorten
+from kaggle_kit.outside import shown
+from kaggle_kit.runtime.architecture import EMBEDDINGS, HEAD, Architecture
+from kaggle_kit.runtime.checkpoint import code_named
+from kaggle_kit.runtime.engine_plan import dtype_obstacle, engine_dtype, head_obstacle, length_obstacle
+from kaggle_kit.runtime.kernels import method_obstacle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from collections.abc import Set as AbstractSet
+
+    from kaggle_kit.model.folder import Folder
+    from kaggle_kit.model.headers import Tensor
+    from kaggle_kit.model.packing import PackedLayer
+    from kaggle_kit.runtime.architecture import Architecture
+    from kaggle_kit.runtime.quantisation import Quantisation
+    from kaggle_kit.targets import Target
+
+
+_LAYER = re.compile(r"(.*\.(?:layers|h|blocks)\.)([0-9]{1,5})\.(.+)")
+_MOST_COMPARED = 50_000_000
+"""Names of layers times patterns of such that are not packed: a few seconds."""
+_HARMLESS = ("rotary_emb.inv_freq", "masked_bias", "k_scale", "v_scale")
+"""Endings of tensors that older saves hold and engines pass over."""
+_CONFIG = "config.json"
+_RESAVE = "take config.json and weights from one save"
+
+
+def check_completeness(
+    architecture: Architecture,
+    tensors: Mapping[str, Tensor],
+    packed: Mapping[str, PackedLayer],
+    quantisation: Quantisation | None,
+) -> list[Problem]:
+    """Every difference between config.json and the tensors."""
+    packing = _packing(tensors, packed, quantisation)
+    count = _layer_count(architecture, tensors)
+    problems = [*count, *_not_merged(tensors), *packing]
+    if count or (packing and quantisation is None):
+        # Each layer that is too few, too many or packed would be told again, tensor by tensor.
+        return problems
+    if architecture.family is None:
+        return [*problems, *_evenness(architecture, tensors)]
+    lacking: list[str] = []
+    unlike: list[str] = []
+    known: set[str] = set()
+    for name, shape in _expected(architecture):
+        layer = name.removesuffix(".weight")
+        if layer in packed and name.endswith(".weight"):
+            known.update(tensor.name for tensor in packed[layer].parts.values())
+            found: tuple[int, ...] | None = (packed[layer].outputs, packed[layer].inputs)
+        else:
+            known.add(name)
+            found = tensors[name].shape if name in tensors else None
+        if found is None:
+            lacking.append(name)
+        elif found != shape:
+            unlike.append(f"{name} is {_by(found)}, not {_by(shape)}")
+    files = "*.safetensors"
+    if lacking:
+        problems.append(
+            Problem(
+                files, f"lack tensors that {architecture.name} needs: {shorten(lacking)}", "save the model again, whole"
+            )
+        )
+    if unlike:
+        problems.append(Problem(_CONFIG, f"does not agree with the weights: {shorten(unlike)}", _RESAVE))
+    problems += _unknown(architecture, tensors, known)
+    return problems
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " × ".join(f"{length:,}" for length in shape)
+
+
+def _expected(architecture: Architecture) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Each tensor of the model by its unpacked name, and its shape (outputs, inputs)."""
+    hidden = architecture.hidden
+    yield EMBEDDINGS, (architecture.vocabulary, hidden)
+    for layer in range(architecture.layers):
+        for matrix in architecture.layer_matrices():
+            yield f"model.layers.{layer}.{matrix.name}.weight", (matrix.outputs, matrix.inputs)
+            if matrix.bias:
+                yield f"model.layers.{layer}.{matrix.name}.bias", (matrix.outputs,)
+        for name, length in architecture.layer_vectors():
+            yield f"model.layers.{layer}.{name}", (length,)
+    yield "model.norm.weight", (hidden,)
+    if not architecture.tied:
+        yield HEAD, (architecture.vocabulary, hidden)
+
+
+def _layer_count(architecture: Architecture, tensors: Mapping[str, Tensor]) -> list[Problem]:
+    numbers = {int(match[2]) for name in tensors if (match := _LAYER.fullmatch(name))}
+    wanted = set(range(architecture.layers))
+    told = f"says num_hidden_layers = {architecture.layers}"
+    problems = []
+    if lacking := sorted(wanted - numbers):
+        what = f"{told}, and the weights lack the layers {shorten([str(number) for number in lacking])}"
+        problems.append(
+            Problem(_CONFIG, what, "download the missing files, or take config.json and weights of one save")
+        )
+    if extra := sorted(numbers - wanted):
+        what = f"{told}, and the weights have the layers {shorten([str(number) for number in extra])} too"
+        problems.append(Problem(_CONFIG, what, _RESAVE))
+    return problems
+
+
+def _not_merged(tensors: Mapping[str, Tensor]) -> list[Problem]:
+    found = [name for name in tensors if "lora_" in name or name.startswith("base_model.")]
+    if not found:
+        return []
+    what = f"hold an adapter that was not merged: {shorten(found)}"
+    return [Problem("*.safetensors", what, "merge it (peft's merge_and_unload) and save the model again")]
+
+
+def _packing(
+    tensors: Mapping[str, Tensor], packed: Mapping[str, PackedLayer], quantisation: Quantisation | None
+) -> list[Problem]:
+    files = "*.safetensors"
+    if quantisation is None:
+        found = [name for name in tensors if name.endswith((".qweight", ".weight_packed"))]
+        if not found:
+            return []
+        what = f"has no quantization_config, and the weights are packed: {shorten(found)}"
+        return [Problem(_CONFIG, what, "take the config.json that was saved with these weights")]
+    problems = []
+    if faults := [f"{layer.name}: {fault}" for layer in packed.values() for fault in layer.faults]:
+        told = f"{quantisation.method}, {quantisation.bits} bits"
+        what = f"do not agree with quantization_config ({told}): {shorten(faults)}"
+        problems.append(Problem(files, what, _RESAVE))
+    named = set(quantisation.left_whole)
+    unpacked = [
+        name
+        for name in tensors
+        if (match := _LAYER.fullmatch(name))
+        and match[3].endswith("_proj.weight")
+        and (layer := name.removesuffix(".weight")) not in packed
+        and layer not in named
+    ]
+    if len(unpacked) * len(named) > _MOST_COMPARED:
+        what = f"has {len(named):,} patterns of layers that are not packed, and {len(unpacked):,} layers are not"
+        problems.append(Problem(_CONFIG, what, "name the layers by fewer patterns"))
+    elif whole := [name for name in unpacked if not quantisation.leaves(name.removesuffix(".weight"))]:
+        what = f"says {quantisation.method}, and these layers are not packed: {shorten(whole)}"
+        problems.append(Problem(_CONFIG, what, "list them in modules_to_not_convert (or ignore), or quantise them"))
+    return problems
+
+
+def _evenness(architecture: Architecture, tensors: Mapping[str, Tensor]) -> list[Problem]:
+    """For an architecture that kit does not know: every layer should have the parts that most have."""
+    layers: dict[int, set[str]] = {}
+    for name in tensors:
+        if match := _LAYER.fullmatch(name):
+            layers.setdefault(int(match[2]), set()).add(match[3])
+    note = f"kit does not know {architecture.name} in detail: names and shapes of its tensors were not checked"
+    problems = [warning(_CONFIG, note, "see that it is among vLLM's supported models")]
+    if not layers:
+        return problems
+    usual = set(Counter(frozenset(parts) for parts in layers.values()).most_common(1)[0][0])
+    odd = [number for number, parts in sorted(layers.items()) if not usual <= parts]
+    if odd:
+        told = [f"layer {number} lacks {shorten(sorted(usual - layers[number]))}" for number in odd[:1]]
+        told += [f"layer {number}" for number in odd[1:]]
+        problems.append(warning("*.safetensors", f"have uneven layers: {shorten(told)}", "see whether they are whole"))
+    return problems
+
+
+def _unknown(architecture: Architecture, tensors: Mapping[str, Tensor], known: set[str]) -> list[Problem]:
+    rest = [name for name in tensors if name not in known and not name.endswith(_HARMLESS)]
+    if architecture.tied and HEAD in rest:
+        rest.remove(HEAD)
+        what = f"hold {HEAD}, and config.json ties the head to the embeddings: engines pass over it"
+        problem = warning("*.safetensors", what, "where the head was trained, set tie_word_embeddings to false")
+        return [problem, *_unused(architecture, rest)]
+    return _unused(architecture, rest)
+
+
+def _unused(architecture: Architecture, rest: list[str]) -> list[Problem]:
+    if not rest:
+        return []
+    what = f"hold tensors that {architecture.name} has no use for: {shorten(sorted(rest))}"
+    return [warning("*.safetensors", what, "see whether config.json is of this model")]
+
+
+# fmt: off
+_BUILT_IN = frozenset((
+    "bloom", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "falcon", "gemma", "gemma2", "gemma3",
+    "gemma3_text", "glm", "glm4", "gpt2", "gpt_bigcode", "gpt_neox", "gpt_oss", "granite", "llama",
+    "mistral", "mistral3", "mixtral", "nemotron", "olmo", "olmo2", "opt", "phi", "phi3", "phimoe",
+    "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "smollm3", "stablelm", "starcoder2",
+))
+# fmt: on
+"""Model types whose configuration transformers 5.19 builds without code of the checkpoint's own."""
+_LISTED = 5
+
+
+def check_dtype(target: Target, architecture: Architecture, dtypes: AbstractSet[str], *, packed: bool) -> list[Problem]:
+    """What becomes of weights of these safetensors `dtypes` in the type that the engine computes in."""
+    given = target.engine_options.get("dtype", "auto")
+    engine = engine_dtype(architecture, target.capability, given)
+    problems = []
+    if reason := dtype_obstacle(architecture, target.capability, given):
+        what, _, step = reason.rpartition(": ")
+        problems.append(Problem(_CONFIG, f"cannot be used on {target.name}: {what}", step))
+    elif engine == "float16" and "BF16" in dtypes:
+        what = (
+            f"hold bfloat16 numbers, and {target.name} computes in float16: vLLM converts them while loading, and "
+            f"those beyond 65,504 become infinite"
+        )
+        step = "score a few rows there and compare them with a reference before trusting it"
+        problems.append(warning("*.safetensors", what, step))
+    if {"F32", "F64"} & dtypes and engine != "float32" and not packed:
+        what = f"hold 32-bit numbers, twice what the engine keeps ({engine})"
+        problems.append(warning("*.safetensors", what, f"save the model in {engine}: half the upload, the same scores"))
+    return problems
+
+
+def check_method(target: Target, method: str | None, quantisation: Quantisation | None) -> list[Problem]:
+    """Whether the target's cards run the quantisation."""
+    if target.capability is None:
+        return []
+    int8, card = bool(quantisation and quantisation.activations), target.gpu_name or "the card"
+    reason = method_obstacle(method, target.capability, int8=int8, card=card)
+    if reason is None:
+        return []
+    return [Problem(_CONFIG, f"says {reason}", "quantise the model in another way, or take another target")]
+
+
+def check_integers(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[Problem]:
+    """Integers that no configuration tells how to read: an engine would take them for the weights themselves."""
+    found = [name for name, tensor in tensors.items() if tensor.dtype == "I8" and name.endswith(".weight")]
+    if not found or "quantization_config" in config:
+        return []
+    what = f"has no quantization_config, and weights are int8: {shorten(found)}"
+    return [Problem(_CONFIG, what, "take the config.json that was saved with these weights")]
+
+
+def check_code(folder: Folder, config: Mapping[str, Any], architecture: Architecture | None) -> list[Problem]:
+    """Code of the checkpoint's own is never run: kit sets trust_remote_code to False, and refuses what does not ask."""
+    code = [name for name in folder.files if name.endswith(".py")]
+    if named := list(code_named(config)):
+        step = "take the model from a source that you trust, or remove that key"
+        return [Problem(_CONFIG, what, step) for what in named[:_LISTED]]
+    if "auto_map" in config:
+        model_type = str(config.get("model_type"))
+        if (architecture is None or architecture.family is None) and model_type not in _BUILT_IN:
+            kind = shown(config.get("model_type"))
+            what = f"needs code of its own (auto_map) to build a {kind}, and kit never runs such code"
+            return [Problem(_CONFIG, what, "take a model whose architecture vLLM knows, or convert it to one")]
+        what = "names code of its own (auto_map), which is passed over: the engine knows the architecture"
+        return [warning(_CONFIG, what, "remove auto_map and the .py files")]
+    return [warning(name, "is code, which kit never runs", "delete it") for name in code]
+
+
+def check_length(architecture: Architecture, *, longest: int | None) -> list[Problem]:
+    """Whether prompts of `longest` tokens and an answer are within what the model reads."""
+    if architecture.most_tokens is None:
+        what = "has no max_position_embeddings, and vLLM then takes 2,048"
+        return [warning(_CONFIG, what, "add the number that the model was trained for")]
+    if longest is not None and (reason := length_obstacle(architecture, longest)):
+        what = f"is too short for the notebook: {reason}"
+        return [Problem(_CONFIG, what, f"set token_budget to {architecture.most_tokens - 1} or less")]
+    return []
+
+
+def check_head(architecture: Architecture) -> list[Problem]:
+    """Whether there is an LM head: kit reads the labels' probabilities from it."""
+    if (reason := head_obstacle(architecture)) is None:
+        return []
+    what, _, step = reason.rpartition(": ")
+    return [Problem(_CONFIG, f"cannot be used: {what}", step)]

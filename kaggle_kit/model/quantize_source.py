@@ -1,0 +1,124 @@
+"""What can be quantised, before anything is computed, and the view of it that a quantiser reads.
+
+A sound model in full precision, of sizes that the quantisers and the engine take, on a machine with the memory."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import ModelError
+from kaggle_kit.files import write_atomic
+from kaggle_kit.model.inspect import Inspection, inspect_model
+from kaggle_kit.runtime.checkpoint import read_config
+from kaggle_kit.runtime.machine import find_gpus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+_STEP = 16
+"""vLLM's CUTLASS kernels take int8 layers whose inputs and outputs are multiples of this (0.32, _custom_ops.py)."""
+_LISTED = 5
+_COMPUTE = {"float32": 4, "auto": 2}
+_SPARE = 1.3
+"""Memory for each byte of weights: one layer's activations and the quantiser's copies of it come on top."""
+
+
+def sound_source(path: Path, *, tokenizer: bool = True) -> Inspection:
+    """What is to be quantised, by its headers. Raises ModelError where it cannot be as it is, or is quantised already.
+
+    Without `tokenizer` its tokenizer is not looked at, which takes the package tokenizers.
+    """
+    source = inspect_model(path, tokenizer=tokenizer)
+    if source.errors:
+        listed = "\n  ".join(map(str, source.errors[:_LISTED]))
+        raise ModelError(f"{path} cannot be quantised as it is:\n  {listed}")
+    if source.quantisation is not None or source.packed:
+        method = source.quantisation.method if source.quantisation else "4-bit"
+        raise ModelError(f"{path} is quantised already ({method}); name the model in full precision")
+    return source
+
+
+def refuse_misfit(source: Inspection, groups: int | None) -> None:
+    """Raise ModelError where the layers are of a size that no quantiser or engine takes.
+
+    AutoAWQ packs eight outputs together and clips 64 at a time, and groups must fill the inputs; without `groups`
+    (w8a8) both must fill the steps of vLLM's kernels.
+    """
+    for name, tensor in sorted(source.weights.tensors.items()):
+        if len(tensor.shape) != 2 or ".layers." not in name or not name.endswith("proj.weight"):
+            continue
+        outputs, inputs = tensor.shape
+        if groups is None:
+            if inputs % _STEP or outputs % _STEP:
+                told = f"{name} has {inputs:,} inputs and {outputs:,} outputs"
+                raise ModelError(f"{told}; vLLM's int8 kernels take multiples of {_STEP}: take --scheme w4a16")
+            continue
+        if inputs % groups:
+            raise ModelError(
+                f"{name} has {inputs:,} inputs, which groups of {groups} do not fill; "
+                f"take --group-size {next((size for size in (64, 32) if inputs % size == 0), 'of a divisor')}"
+            )
+        if outputs % 64:
+            raise ModelError(f"{name} has {outputs:,} outputs; AutoAWQ takes multiples of 64")
+
+
+def compute_type(numbers: int, *, where: Path) -> str:
+    """What a model of so many numbers is computed in: float32, the most exact, where the memory holds the model so;
+    else the checkpoint's own type ("auto"), or float16 where a card here has no bfloat16 (below compute capability
+    8.0: NVIDIA). Raises ModelError where the memory holds neither; `where` is the model's folder.
+    """
+    import psutil
+
+    free = psutil.virtual_memory().available
+    for name, size in _COMPUTE.items():
+        if numbers * size * _SPARE <= free:
+            half = name == "auto" and any(gpu.capability < (8, 0) for gpu in find_gpus())
+            return "float16" if half else name
+    needed = numbers * _COMPUTE["auto"] * _SPARE
+    raise ModelError(
+        f"{where} needs about {needed / 1e9:.0f} GB of memory to be quantised, and {free / 1e9:.0f} GB "
+        f"are free; quantise it on a larger machine"
+    )
+
+
+def make_view(model: Path, folder: Path, *, old: bool = True) -> Path:
+    """Make `folder` the view of `model`: links to the weights and their index, and nothing that could run.
+
+    `old`: for transformers 4. Raises ModelError for a config.json that the old words cannot say.
+    """
+    folder.mkdir(parents=True)
+    config = read_config(model)
+    config.pop("auto_map", None)
+    if old:
+        config = old_words(config, where=model / "config.json")
+    write_atomic(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    for path in sorted([*model.glob("*.safetensors"), *model.glob("*.safetensors.index.json")]):
+        if not path.name.startswith("adapter_model"):
+            (folder / path.name).symlink_to(path.resolve())
+    return folder
+
+
+def old_words(config: Mapping[str, Any], *, where: Path) -> dict[str, Any]:
+    """`config` with what transformers 5 renamed under its old names too.
+
+    `dtype` was `torch_dtype`; `rope_parameters` (with `rope_theta` in it) was `rope_theta` and `rope_scaling`: an old
+    reader takes no notice of it and silently goes on with a theta of 10,000 (transformers, migration guide of v5).
+    """
+    found = {key: value for key, value in config.items() if key != "dtype"}
+    found.setdefault("torch_dtype", config.get("dtype"))
+    rope = found.pop("rope_parameters", None)
+    if rope is None:
+        return found
+    if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
+        raise ModelError(f"{where}: rope_parameters by kind of layer cannot be said to AutoAWQ's transformers 4.51.3")
+    rope = dict(rope)
+    if (theta := rope.pop("rope_theta", None)) is not None:
+        found.setdefault("rope_theta", theta)
+    if (share := rope.pop("partial_rotary_factor", None)) is not None:
+        found.setdefault("partial_rotary_factor", share)
+    if rope.get("rope_type", "default") != "default":
+        found.setdefault("rope_scaling", rope)
+    return found

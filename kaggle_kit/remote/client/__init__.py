@@ -1,0 +1,1 @@
+"""A client of Kaggle's API: the login, calls that are repeated or made once, uploads, and each service."""

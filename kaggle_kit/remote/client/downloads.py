@@ -1,0 +1,134 @@
+"""Files from Kaggle: whole or not at all, from where they may come from only, and without the login."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+from kaggle_kit.errors import RemoteError
+from kaggle_kit.remote.client.retry import Failed, may_pass
+from kaggle_kit.remote.client.wire import no_answer, transfer_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import requests
+
+    from kaggle_kit.remote.client.client import Client
+
+_PIECE_BYTES = 1 << 20
+_REDIRECTS = 5
+_SMALL_BYTES = 16 << 20
+
+
+def fetch_file(client: Client, url: str, place: Path, *, what: str, progress: Callable[[int], None]) -> Path:
+    """The file at `url` in its `place`, over what is there: under a temporary name until it is whole.
+
+    `what` names it in errors; `progress` hears how many bytes have come. Raises RemoteError.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_name(f".{place.name}.part")
+    try:
+        client.persist(lambda: _fetch(client, url, part, what=what, progress=progress))
+        return part.replace(place)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _fetch(client: Client, url: str, part: Path, *, what: str, progress: Callable[[int], None]) -> Failed | None:
+    """One attempt to fetch into `part`. Raises where another would not help."""
+    import requests
+
+    def failed(why: str) -> Failed:
+        error = RemoteError(f"{what} could not be fetched whole: {why}. Run the same command again")
+        return Failed(f"{what}: {why}", error)
+
+    timeouts = (client.patience.connect_s, client.patience.read_s)
+    try:
+        with transfer_session(client.login.endpoint) as session, _open(client, session, url, what) as response:
+            if may_pass(response.status_code):
+                return failed(f"the server answered {response.status_code}")
+            if response.status_code != 200:
+                raise RemoteError(
+                    f"{what}: the server answered {response.status_code}; its address lives for a short time only. "
+                    "Run the same command again"
+                )
+            got = 0
+            with part.open("wb") as stream:
+                for piece in response.iter_content(_PIECE_BYTES):
+                    stream.write(piece)
+                    got += len(piece)
+                    progress(got)
+            said = response.headers.get("Content-Length")
+    except requests.exceptions.RequestException as error:
+        return failed(no_answer(error, timeouts=timeouts, whom="the file server").why)
+    if said is not None and said.isdigit() and int(said) != got:
+        return failed(f"{got} of {said} bytes came")
+    return None
+
+
+def read_small_file(client: Client, call: str, asked: dict[str, Any], *, what: str) -> bytes | None:
+    """What a call such as DownloadDataset leads to; None where Kaggle has no such file or version (404).
+
+    For the manifest that identifies a version. Raises RemoteError where Kaggle does not answer, or the file is larger
+    than 16 MiB.
+    """
+    return client.persist(lambda: _read_small(client, call, asked, what))
+
+
+def _read_small(client: Client, call: str, asked: dict[str, Any], what: str) -> bytes | Failed | None:
+    """One attempt. The call answers with another address; the login must not go there, so the typed SDK, which
+    follows it, is not asked."""
+    import requests
+
+    def failed(why: str) -> Failed:
+        return Failed(f"{what}: {why}", RemoteError(f"{what} could not be read: {why}. Run the same command again"))
+
+    timeouts = (client.patience.connect_s, client.patience.read_s)
+    try:
+        with client.wire.post(call, asked, timeouts=timeouts) as reply:
+            if reply.status_code == 404:
+                return None
+            if may_pass(reply.status_code):
+                return failed(f"Kaggle answered {reply.status_code}")
+            address = reply.headers.get("Location") if reply.is_redirect else None
+        if address is None:
+            raise RemoteError(f"{what} cannot be read: Kaggle answered {reply.status_code}. Check owner and name")
+        with transfer_session(client.login.endpoint) as session, _open(client, session, address, what) as response:
+            if response.status_code == 404:
+                return None
+            if response.status_code != 200:
+                # Whatever it is: the next attempt gets an address of its own.
+                return failed(f"the file server answered {response.status_code}")
+            body = response.raw.read(_SMALL_BYTES + 1)
+    except requests.exceptions.RequestException as error:
+        return failed(no_answer(error, timeouts=timeouts, whom=client.login.endpoint.name).why)
+    if len(body) > _SMALL_BYTES:
+        raise RemoteError(f"{what} is larger than {_SMALL_BYTES:,} bytes: it is not a manifest of kit")
+    return bytes(body)
+
+
+def _open(client: Client, session: requests.Session, url: str, what: str) -> requests.Response:
+    """An open answer, redirects followed to places only where files may be fetched from. No login is sent."""
+    endpoint, patience = client.login.endpoint, client.patience
+    for _ in range(_REDIRECTS):
+        if not endpoint.allows_transfer(url):
+            parts = urlsplit(url)
+            raise RemoteError(
+                f"{what}: its address {parts.scheme}://{parts.hostname} is not one that kit fetches from at "
+                f"{endpoint.name}. See who answers there"
+            )
+        response = session.get(
+            url,
+            stream=True,
+            timeout=(patience.connect_s, patience.read_s),
+            allow_redirects=False,
+            headers={"Accept-Encoding": "identity"},
+            proxies=endpoint.transfer_proxies(url),
+        )
+        if not response.is_redirect:
+            return response
+        url = urljoin(url, response.headers["Location"])
+        response.close()
+    raise RemoteError(f"{what}: its address leads on and on. Run the same command again")

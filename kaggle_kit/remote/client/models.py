@@ -1,0 +1,330 @@
+"""Kaggle Models: what is there, and new models, variations and versions. A *variation* is the SDK's model instance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import RemoteError, UsageError
+from kaggle_kit.remote.client.client import LostReplyError, RefusedError, enum_name
+from kaggle_kit.remote.client.downloads import read_small_file
+from kaggle_kit.remote.client.versions import (
+    FAILED,
+    READY,
+    UNDER_WAY,
+    attach,
+    difference,
+    listed_files,
+    refuse_busy,
+    refuse_existing,
+    refuse_unexpected,
+    sent_sizes,
+    whole_number,
+)
+from kaggle_kit.remote.client.versions import wait_ready as wait_version_ready
+from kaggle_kit.remote.references import framework_value, same_framework
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from kaggle_kit.remote.client.client import Client
+    from kaggle_kit.remote.client.uploads import Sent
+    from kaggle_kit.remote.client.versions import RemoteFile
+    from kaggle_kit.remote.references import Reference
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's page, which may have no variation yet."""
+
+    ref: str
+    title: str
+    private: bool
+    url: str
+
+
+@dataclass(frozen=True)
+class Variation:
+    """What Kaggle says of a variation now. `version` is the newest that is ready, None where it does not say.
+
+    `status` is how far Kaggle is with it, or with the one after it, where that was asked.
+    """
+
+    ref: Reference
+    version: int | None
+    licence: str | None
+    url: str
+    files: tuple[RemoteFile, ...] = ()
+    status: str = ""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The bytes of each file by its path."""
+        return {file.name: file.size for file in self.files}
+
+
+def read_model(client: Client, owner: str, model: str) -> Model | None:
+    """The page of a model, or None where it surely does not exist (404)."""
+    from kagglesdk.models.types.model_api_service import ApiGetModelRequest
+
+    request = ApiGetModelRequest()
+    request.owner_slug, request.model_slug = owner, model
+    reply = client.find(_service(client).get_model, request, what=f"model {owner}/{model}")
+    if reply is None:
+        return None
+    return Model(
+        ref=f"{owner}/{model}",
+        title=str(reply.get("title") or ""),
+        private=bool(reply.get("isPrivate", False)),
+        url=str(reply.get("url") or f"https://www.kaggle.com/models/{owner}/{model}"),
+    )
+
+
+def read(client: Client, ref: Reference, *, files: bool = True) -> Variation | None:
+    """What is at Kaggle under a variation's name, or None where it surely does not exist (404)."""
+    from kagglesdk.models.types.model_api_service import ApiGetModelInstanceRequest
+
+    request = place(ApiGetModelInstanceRequest(), ref)
+    reply = client.find(_service(client).get_model_instance, request, what=_what(ref))
+    if reply is None:
+        return None
+    version = whole_number(reply.get("versionNumber"))
+    return Variation(
+        ref=ref,
+        version=version,
+        licence=reply.get("licenseName"),
+        url=str(reply.get("url") or _page(ref)),
+        files=(list_files(client, ref, version) or ()) if files and version else (),
+    )
+
+
+@dataclass(frozen=True)
+class Newest:
+    """A variation's newest version, ready or not, in the words of the model's list of variations."""
+
+    status: str
+    version_id: int
+    notes: str
+
+
+def newest(client: Client, ref: Reference) -> Newest | None:
+    """The newest version of a variation, also while it is processed; None where there is no such variation."""
+    from kagglesdk.models.types.model_api_service import ApiListModelInstancesRequest
+
+    def request() -> Any:
+        asked = ApiListModelInstancesRequest()
+        asked.owner_slug, asked.model_slug = ref.owner, ref.slug
+        return asked
+
+    for reply in client.find_pages(_service(client).list_model_instances, request, what=_what(ref)) or ():
+        for one in reply.get("instances") or ():
+            if one.get("slug") == ref.variation and same_framework(one.get("framework"), ref.framework):
+                number = one.get("lastVersionId") or one.get("versionId") or 0
+                return Newest(enum_name(one.get("status")), int(number), str(one.get("versionNotes") or ""))
+    return None
+
+
+def list_versions(client: Client, ref: Reference) -> tuple[int, ...]:
+    """The numbers of a variation's versions, ascending; empty where there is no such variation."""
+    from kagglesdk.models.types.model_api_service import ApiListModelInstanceVersionsRequest
+
+    method = _service(client).list_model_instance_versions
+    replies = client.find_pages(method, lambda: place(ApiListModelInstanceVersionsRequest(), ref), what=_what(ref))
+    listed = [one for reply in replies or () for one in (reply.get("versionList") or {}).get("versions") or ()]
+    return tuple(sorted({int(one.get("versionNumber") or 0) for one in listed} - {0}))
+
+
+def list_files(client: Client, ref: Reference, version: int) -> tuple[RemoteFile, ...] | None:
+    """The files of a version, sorted by name; None where Kaggle does not know that version (404)."""
+    from kagglesdk.models.types.model_api_service import ApiListModelInstanceVersionFilesRequest
+
+    def request() -> Any:
+        asked = place(ApiListModelInstanceVersionFilesRequest(), ref)
+        asked.version_number = version
+        return asked
+
+    method = _service(client).list_model_instance_version_files
+    replies = client.find_pages(method, request, what=_what(ref))
+    return None if replies is None else listed_files(replies, key="files", size="size")
+
+
+def read_file(client: Client, ref: Reference, version: int, path: str) -> bytes | None:
+    """The small file `path` of a version; None where Kaggle has no such file or version (404). Raises RemoteError."""
+    from kagglesdk.models.types.model_api_service import ApiDownloadModelInstanceVersionRequest
+
+    request = place(ApiDownloadModelInstanceVersionRequest(), ref)
+    request.version_number, request.path = version, path
+    asked = type(request).to_dict(request)
+    call, what = "models.ModelApiService/DownloadModelInstanceVersion", f"{_what(ref)} version {version}: {path}"
+    return read_small_file(client, call, asked, what=what)
+
+
+def create_model(client: Client, owner: str, model: str, *, title: str, private: bool = True) -> Model:
+    """Make a model's page, without a variation. Raises RefusedError, RemoteError; see `create_variation`."""
+    from kagglesdk.models.types.model_api_service import ApiCreateModelRequest
+
+    request = ApiCreateModelRequest()
+    request.owner_slug, request.slug, request.title, request.is_private = owner, model, title, private
+    what = f"model {owner}/{model}"
+
+    def send() -> Model:
+        reply = client.make(_service(client).create_model, request, what=what)
+        url = _accept(reply, call="CreateModel", what=what)
+        return Model(f"{owner}/{model}", title, private, url)
+
+    refuse_existing(read_model(client, owner, model), what=what)
+    return client.make_once(send, lambda: read_model(client, owner, model), what=what)
+
+
+def create_variation(client: Client, ref: Reference, *, files: Sequence[Sent], licence: str) -> int:
+    """Make a variation with its first version, and return that version's number: 1.
+
+    After a lost reply it is looked for before it is sent again, at most once. Raises RefusedError, RemoteError.
+    """
+    from kagglesdk.models.types import model_api_service as types
+
+    _refuse_empty(ref, files)
+    request = types.ApiCreateModelInstanceRequest()
+    request.owner_slug, request.model_slug = ref.owner, ref.slug
+    body = types.ApiCreateModelInstanceRequestBody()
+    body.instance_slug, body.framework, body.license_name = ref.variation, framework_value(ref.framework), licence
+    attach(body, files)
+    request.body = body
+
+    def send() -> int:
+        reply = client.make(_service(client).create_model_instance, request, what=_what(ref))
+        _accept(reply, call="CreateModelInstance", what=_what(ref))
+        return 1
+
+    refuse_existing(read(client, ref, files=False), what=_what(ref))
+    return client.make_once(send, lambda: 1 if newest(client, ref) is not None else None, what=_what(ref))
+
+
+def add_version(client: Client, ref: Reference, *, files: Sequence[Sent], notes: str, before: int) -> int:
+    """Add a version after version `before`, holding exactly `files`, and return its number: `before` + 1.
+
+    As `create_variation`; also raises RemoteError where the newest version is not `before`.
+    """
+    from kagglesdk.models.types import model_api_service as types
+
+    _refuse_empty(ref, files)
+    request = place(types.ApiCreateModelInstanceVersionRequest(), ref)
+    body = types.ApiCreateModelInstanceVersionRequestBody()
+    body.version_notes = notes
+    attach(body, files)
+    request.body = body
+    version = before + 1
+    what = f"{_what(ref)} version {version}"
+
+    def send() -> int:
+        reply = client.make(_service(client).create_model_instance_version, request, what=what)
+        _accept(reply, call="CreateModelInstanceVersion", what=what)
+        # The reply's ref ends in the version, where Kaggle writes it so.
+        last = str(reply.get("ref") or "").rpartition("/")[2]
+        return int(last) if last.isdigit() else version
+
+    refuse_unexpected(read(client, ref, files=False), before, what=_what(ref))
+    earlier = newest(client, ref)
+    refuse_busy(earlier.status if earlier else "", what=_what(ref))
+
+    def look() -> int | None:
+        came = _came(newest(client, ref), earlier, notes=notes, what=what)
+        return version if came or _shows(client, ref, files, version) else None
+
+    return client.make_once(send, look, what=what)
+
+
+def wait_ready(
+    client: Client,
+    ref: Reference,
+    *,
+    version: int,
+    files: Mapping[str, int] | None,
+    deadline: float,
+    tell: Callable[[str], None] | None = None,
+) -> Variation:
+    """Wait until `version` is the newest that is ready, and lists exactly `files` (see `versions.wait_ready`)."""
+
+    def look() -> Variation | None:
+        found = read(client, ref, files=False)
+        if found is not None and found.version is not None and found.version >= version:
+            return replace(found, status=READY)
+        seen = newest(client, ref)
+        if seen is None:
+            return None
+        return Variation(ref, found.version if found else None, None, _page(ref), status=seen.status)
+
+    def with_files(found: Variation) -> Variation:
+        return replace(found, files=list_files(client, ref, version) or ())
+
+    return wait_version_ready(
+        client, look, with_files, what=_what(ref), version=version, files=files, deadline=deadline, tell=tell
+    )
+
+
+def _came(seen: Newest | None, earlier: Newest | None, *, notes: str, what: str) -> bool:
+    """Whether a version came since `earlier`. Raises RemoteError where it has other notes than `notes`.
+
+    Where Kaggle counts no version before it is ready, being worked on is the sign that one came.
+    """
+    if seen is None:
+        return False
+    counted = earlier is not None and seen.version_id != earlier.version_id
+    if counted and seen.notes not in {"", notes}:
+        raise RemoteError(
+            f"{what}: the reply was lost, and the newest version has other notes ({seen.notes!r}). "
+            "Look at its page, run `kit plan`, then push again"
+        )
+    changed = earlier is None or seen.status != earlier.status
+    return counted or (changed and seen.status in UNDER_WAY | FAILED)
+
+
+def _shows(client: Client, ref: Reference, files: Sequence[Sent], version: int) -> bool:
+    """Whether a version is listed, with the files that were sent. Raises RemoteError where it has others."""
+    listed = list_files(client, ref, version)
+    if listed is None:
+        return False
+    differ = difference({one.name: one.size for one in listed}, sent_sizes(files))
+    if differ:
+        raise RemoteError(
+            f"{_what(ref)}: the reply was lost, and version {version} there now is not what was sent ({differ}). "
+            "Look at its page, run `kit plan`, then push again"
+        )
+    return True
+
+
+def _accept(reply: Mapping[str, Any], *, call: str, what: str) -> str:
+    """The address in a reply to something made; RefusedError for an error code, LostReplyError for no content."""
+    if reply.get("errorCode"):
+        raise RefusedError(
+            f"{call} for {what}: Kaggle refuses with error code {reply['errorCode']} and gives no reason. "
+            "Run `kit plan` to see what is there, then push again",
+            status=200,
+            said=str(reply["errorCode"]),
+        )
+    if not (reply.get("id") or reply.get("ref") or reply.get("url")):
+        raise LostReplyError(f"{call} for {what}: the answer names nothing that was made", again=False)
+    return str(reply.get("url") or "")
+
+
+def place(request: Any, ref: Reference) -> Any:
+    request.owner_slug, request.model_slug, request.instance_slug = ref.owner, ref.slug, ref.variation
+    request.framework = framework_value(ref.framework)
+    return request
+
+
+def _refuse_empty(ref: Reference, files: Sequence[Sent]) -> None:
+    if not files:
+        raise UsageError(f"{_what(ref)}: there is no file to send")
+
+
+def _what(ref: Reference) -> str:
+    return f"model {ref}"
+
+
+def _page(ref: Reference) -> str:
+    return f"https://www.kaggle.com/models/{ref}"
+
+
+def _service(client: Client) -> Any:
+    return client.sdk.models.model_api_client

@@ -1,0 +1,221 @@
+"""The versions of datasets and models: the files that one is made of, and the way to where it can be attached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from kaggle_kit.errors import RemoteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from kaggle_kit.remote.client.client import Client
+    from kaggle_kit.remote.client.uploads import Sent
+
+READY, DELETED = "READY", "DELETED"
+FAILED = frozenset({"FAILED", DELETED})
+UNDER_WAY = frozenset(
+    {
+        "NOT_YET_PERSISTED",
+        "BLOBS_RECEIVED",
+        "BLOBS_DECOMPRESSED",
+        "BLOBS_COPIED_TO_SDS",
+        "INDIVIDUAL_BLOBS_COMPRESSED",
+        "REPROCESSING",
+    }
+)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a version: its path inside it, and bytes. Kaggle gives no hash."""
+
+    name: str
+    size: int
+
+
+class Page(Protocol):
+    """Something that Kaggle has."""
+
+    @property
+    def url(self) -> str:
+        """Where a person looks at it."""
+
+
+class Version(Page, Protocol):
+    """The newest version that Kaggle shows, None where it shows none; `status` is in its words, "" where missing."""
+
+    @property
+    def version(self) -> int | None:
+        """Its number."""
+
+    @property
+    def status(self) -> str:
+        """How far Kaggle is with it, or with the one after it."""
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes by path."""
+
+
+Seen = TypeVar("Seen", bound=Version)
+
+
+def wait_ready(
+    client: Client,
+    look: Callable[[], Seen | None],
+    with_files: Callable[[Seen], Seen],
+    *,
+    what: str,
+    version: int,
+    files: Mapping[str, int] | None,
+    deadline: float,
+    tell: Callable[[str], None] | None = None,
+) -> Seen:
+    """Wait until `look()` shows `version`, READY, and its list of files is exactly `files` (path → bytes).
+
+    `what` names the dataset or model. `files` is None for what was not sent from here: it may hold anything, and
+    Kaggle need not tell its state, which it keeps from those who do not own it; that the version is the newest one is
+    enough then. `deadline` is a moment of `client.clock()`, in seconds. Each state is told once; one that kit does not
+    know is waited on. Raises RemoteError: the version failed, another came after it, its files still differ after
+    `patience.settle_s` seconds, or time is up.
+    """
+    tell = tell or client.tell
+    subject, said = f"{what} version {version}", ""
+    ready_since: float | None = None
+    while True:
+        seen = look()
+        state = _state(seen, version, what=what, foreign=files is None)
+        if seen is not None and state == READY:
+            ready = with_files(seen)
+            if files is None or not (problem := difference(ready.sizes, files)):
+                return ready
+            ready_since = client.clock() if ready_since is None else ready_since
+            if client.clock() - ready_since >= client.patience.settle_s:
+                raise RemoteError(
+                    f"{subject} is ready, but {problem}. Kaggle renames or unpacks some files, and leaves out what "
+                    f"failed: see {ready.url}, then push again"
+                )
+            state = f"{READY}, but {problem}"
+        if state != said:
+            tell(f"{subject}: {state}")
+            said = state
+        if client.clock() >= deadline:
+            raise RemoteError(
+                f"{subject} is not ready in time (last seen: {state}). "
+                "It goes on at Kaggle: run the same command again, nothing is sent twice"
+            )
+        client.sleep(client.patience.poll_s)
+
+
+def _state(seen: Version | None, version: int, *, what: str, foreign: bool) -> str:
+    """Where a version is, in words: READY only for that version itself. Raises RemoteError where it never will be."""
+    if seen is None:
+        return "not there yet"
+    if seen.status in FAILED:
+        raise RemoteError(
+            f"{what} version {version}: Kaggle says {seen.status}. See {seen.url}; names with @ and broken archives "
+            "are known causes. Then push again"
+        )
+
+    if seen.version is None or seen.version < version:
+        shown = f"version {seen.version}" if seen.version else "no version"
+        return f"{seen.status or 'no status'}, and Kaggle still shows {shown}"
+    if seen.version > version:
+        raise RemoteError(
+            f"{what}: version {seen.version} came after version {version}, from somebody else or the browser. "
+            "Run `kit plan`, then push again"
+        )
+
+    if foreign and not seen.status:
+        return READY
+    if seen.status in UNDER_WAY or seen.status == READY:
+        return seen.status
+    return f"{seen.status or 'no status'} (kit does not know this state and keeps waiting)"
+
+
+def refuse_existing(found: Page | None, *, what: str) -> None:
+    """Raise RemoteError where what is to be made is there already."""
+    if found is not None:
+        raise RemoteError(f"{what} exists already: {found.url}. Run `kit plan`, then push again")
+
+
+def refuse_busy(status: str, *, what: str) -> None:
+    """Raise RemoteError where an earlier version is still processed: Kaggle takes no other before that is done."""
+    if status in UNDER_WAY:
+        raise RemoteError(
+            f"{what}: an earlier version is still processed ({status}), and Kaggle takes no other before that is "
+            "done. Wait some minutes, run `kit plan`, then push again"
+        )
+
+
+def refuse_unexpected(found: Seen | None, before: int, *, what: str) -> Seen:
+    """What is there, where its newest version is `before`; raises RemoteError where not."""
+    if found is None or found.version != before:
+        seen = f"version {found.version}" if found is not None and found.version else "nothing"
+        raise RemoteError(
+            f"{what}: Kaggle shows {seen} where version {before} was expected. Run `kit plan`, then push again"
+        )
+    return found
+
+
+def whole_number(value: Any) -> int | None:
+    """A version's number in a reply, None where it holds none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def listed_files(replies: Sequence[Mapping[str, Any]], *, key: str, size: str) -> tuple[RemoteFile, ...]:
+    """The files of all pages of a list, sorted by name; `key` and `size` are how a reply names files and bytes."""
+    listed = [one for reply in replies for one in reply.get(key) or ()]
+    files = [RemoteFile(str(one.get("name") or ""), int(one.get(size) or 0)) for one in listed]
+    return tuple(sorted(files, key=lambda one: one.name))
+
+
+def sent_sizes(files: Sequence[Sent]) -> dict[str, int]:
+    """Bytes by path of what was sent."""
+    return {one.name: one.size for one in files}
+
+
+def difference(there: Mapping[str, int], sent: Mapping[str, int]) -> str:
+    """How two lists of files differ, in words; "" where they do not."""
+    parts = []
+    if missing := sorted(set(sent) - set(there)):
+        parts.append(f"does not list {_some(missing)}")
+    if extra := sorted(set(there) - set(sent)):
+        parts.append(f"lists {_some(extra)}, which was not sent")
+    if other := sorted(name for name in set(sent) & set(there) if sent[name] != there[name]):
+        sizes = f"{there[other[0]]} bytes of {other[0]} instead of {sent[other[0]]}"
+        parts.append(f"has {sizes}" + (f", and {len(other) - 1} more such files" if len(other) > 1 else ""))
+    return "; ".join(parts)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def attach(request: Any, files: Sequence[Sent]) -> None:
+    """Put the files' tokens into a request (its `files` and `directories`), which names them by their tokens only."""
+    _fill(request, [(one.name.split("/"), one) for one in files])
+
+
+def _fill(folder: Any, below: list[tuple[list[str], Sent]]) -> None:
+    from kagglesdk.datasets.types.dataset_api_service import ApiUploadDirectoryInfo
+
+    folder.files = [_new_file(one) for parts, one in below if len(parts) == 1]
+    folders = []
+    for name in sorted({parts[0] for parts, _ in below if len(parts) > 1}):
+        inner = ApiUploadDirectoryInfo()
+        inner.name = name
+        _fill(inner, [(parts[1:], one) for parts, one in below if len(parts) > 1 and parts[0] == name])
+        folders.append(inner)
+    if folders:
+        folder.directories = folders
+
+
+def _new_file(one: Sent) -> Any:
+    from kagglesdk.datasets.types.dataset_api_service import ApiDatasetNewFile
+
+    file = ApiDatasetNewFile()
+    file.token = one.token
+    return file

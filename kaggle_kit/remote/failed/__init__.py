@@ -1,1 +1,0 @@
-"""A failed run's log and its known causes."""

@@ -1,0 +1,126 @@
+"""How Kaggle names a dataset, a notebook, and a model's variation: one type for all spellings, with or without version.
+
+`owner/slug`, `owner/slug/3`, `owner/slug/versions/3`, `owner/model/framework/variation`, and the same with a version;
+the first word of an address on the site (`datasets/`, `code/`) does not count.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.errors import UsageError
+from kaggle_kit.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_PREFIXES = ("datasets/", "code/", "competitions/", "models/", "c/")
+_FRAMEWORK = "MODEL_FRAMEWORK_"
+_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True, order=True)
+class Reference:
+    """A dataset or notebook (`owner`, `slug`), or a variation of a model, with `framework` and `variation` too."""
+
+    owner: str
+    slug: str
+    framework: str = ""
+    variation: str = ""
+    version: int | None = field(default=None, kw_only=True)
+
+    def __str__(self) -> str:
+        """The normal form: `owner/slug`, `owner/slug/3`, `owner/model/framework/variation/3`."""
+        parts = (self.owner, self.slug, self.framework, self.variation, self.version and str(self.version))
+        return "/".join(part for part in parts if part)
+
+    @property
+    def bare(self) -> Reference:
+        """The same without a version."""
+        return replace(self, version=None)
+
+    def at(self, version: int) -> Reference:
+        """One version of it."""
+        return replace(self, version=version)
+
+
+def parse(text: str) -> Reference:
+    """A reference in any of its spellings. Raises UsageError."""
+    parts = without_prefix(text).split("/")
+    version = None
+    if len(parts) > 2 and parts[-2] == "versions":
+        del parts[-2]
+    if len(parts) in (3, 5) and parts[-1].isdigit() and int(parts[-1]):
+        version = int(parts.pop())
+    if len(parts) not in (2, 4) or not all(parts):
+        raise UsageError(f"{text!r} is not owner/slug, nor owner/model/framework/variation")
+    return Reference(*parts, version=version)
+
+
+def parse_pair(text: str) -> Reference:
+    """The reference of a dataset or a notebook, without a version. Raises UsageError."""
+    parts = text.split("/")
+    if len(parts) != 2 or not all(parts):
+        raise UsageError(f"{text!r} is not owner/slug: correct it in kit.toml, or `id` in kernel-metadata.json")
+    return Reference(*parts)
+
+
+def parse_variation(text: str) -> Reference:
+    """The reference of a model's variation, without a version. Raises UsageError, with the frameworks there are."""
+    parts = text.split("/")
+    if len(parts) != 4 or not all(parts):
+        raise UsageError(f"{text!r} is not owner/model/framework/variation")
+    for name, part in (("model", parts[1]), ("variation", parts[3])):
+        if not _SLUG.fullmatch(part):
+            raise UsageError(
+                f"model {text}: the {name} {part!r} is not a slug (lower case, digits, single hyphens between)"
+            )
+    framework_value(parts[2])
+    return Reference(*parts)
+
+
+def split_version(text: str) -> tuple[str, int | None]:
+    """The normal form without version, and the version or None; a text that is no reference stays as it is."""
+    try:
+        reference = parse(text)
+    except UsageError:
+        return text, None
+    return str(reference.bare), reference.version
+
+
+def bare(text: str) -> str:
+    """The normal form in lower case and without version, by which spellings are compared."""
+    return split_version(text)[0].lower()
+
+
+def versions(references: Iterable[str]) -> dict[str, int | None]:
+    """Normal form without version → version, None where a reference has none."""
+    return dict(map(split_version, references))
+
+
+def without_prefix(text: str) -> str:
+    """A reference without the word with which its address on the site begins."""
+    return next((text.removeprefix(one) for one in _PREFIXES if text.startswith(one)), text)
+
+
+def framework_value(name: str) -> Any:
+    """The SDK's value for a framework as pages write it: `pyTorch`, `transformers`, `vllm`. Raises UsageError."""
+    from kagglesdk.models.types.model_enums import ModelFramework
+
+    known = {_letters(one.name): one for one in ModelFramework if one.value}
+    wanted = _letters(name)
+    if wanted not in known:
+        near = did_you_mean(wanted, list(known))
+        raise UsageError(f"{name!r} is not a framework that Kaggle knows{near} ({', '.join(sorted(known))})")
+    return known[wanted]
+
+
+def same_framework(value: Any, name: str) -> bool:
+    """Whether a reply's value and a name mean the same framework, however each is spelt."""
+    return isinstance(value, str) and _letters(value) == _letters(name)
+
+
+def _letters(framework: str) -> str:
+    return framework.removeprefix(_FRAMEWORK).replace("_", "").lower()

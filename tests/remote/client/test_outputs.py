@@ -1,0 +1,205 @@
+"""A run's output and log: whole files, from the pushed version, and nothing outside the folder."""
+
+import json
+
+import pytest
+from scripted import CUT, META, REF, SOURCE, Reply
+
+from kaggle_kit.errors import CredentialsError, RemoteError
+from kaggle_kit.remote.client import notebooks, outputs
+from kaggle_kit.remote.client.outputs import LogLine, follow_log
+from kaggle_kit.remote.diagnosis import read_log
+
+
+def listed(script, *names, page="", log=""):
+    """An answer that lists files of the scripted server."""
+    files = [{"fileName": name, "url": f"{script.url}/files/f{index}"} for index, name in enumerate(names)]
+    return {"files": files, "nextPageToken": page, "log": log}
+
+
+def test_the_output_is_fetched(inside, ran, tmp_path):
+    """Every file comes, sub-folders kept."""
+    paths = outputs.output(inside, REF, ran, tmp_path / "out")
+    assert {path.relative_to(tmp_path / "out").as_posix() for path in paths} == {"submission.csv", "logs/worker.txt"}
+    assert (tmp_path / "out" / "submission.csv").read_text() == "id,a\n1,0.5\n"
+
+
+def test_only_what_is_wanted_is_fetched(kaggle, inside, ran, tmp_path):
+    """A pattern chooses, and only those files are asked for."""
+    outputs.output(inside, REF, ran, tmp_path / "out", patterns=["*.csv"])
+    assert kaggle.traffic.requests["GET file"] == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["submission.csv"]
+
+
+def test_a_newer_local_file_is_replaced(inside, ran, tmp_path):
+    """A larger and newer file of that name does not keep the run's file out, as it does with the official client."""
+    (tmp_path / "submission.csv").write_text("old and much longer than the new one\n" * 9)
+    outputs.output(inside, REF, ran, tmp_path, patterns=["submission.csv"])
+    assert (tmp_path / "submission.csv").read_text() == "id,a\n1,0.5\n"
+
+
+def test_an_output_that_is_not_there(inside, ran, tmp_path):
+    """A pattern that matches nothing is an error that lists what there is."""
+    with pytest.raises(RemoteError, match=r"no 'scores\.bin'; it holds logs/worker\.txt, submission\.csv"):
+        outputs.output(inside, REF, ran, tmp_path, patterns=["scores.bin"])
+
+
+def test_an_empty_output_is_an_error(inside, ran, tmp_path, fault):
+    """Nothing at all is no success."""
+    fault("output-empty")
+    with pytest.raises(RemoteError, match="it holds nothing"):
+        outputs.output(inside, REF, ran, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../out.csv", "/etc/out.csv", "a/../../out.csv", "a\\..\\b", ".", ""])
+def test_a_name_stays_in_the_folder(script, client, tmp_path, name):
+    """A name that would leave the folder is refused, and nothing is fetched."""
+    script.on("ListKernelSessionOutput", listed(script, name))
+    with pytest.raises(RemoteError, match="does not stay"):
+        outputs.output(client, REF, 1, tmp_path / "out")
+    assert script.calls("f0") == []
+
+
+def test_a_link_does_not_lead_out(script, client, tmp_path):
+    """A folder that is a link to elsewhere is not followed."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "a").symlink_to(tmp_path / "elsewhere")
+    script.on("ListKernelSessionOutput", listed(script, "a/b.csv"))
+    with pytest.raises(RemoteError, match="does not stay"):
+        outputs.output(client, REF, 1, tmp_path / "out")
+
+
+def test_pages_are_followed(script, client):
+    """All pages are listed, always of the version asked for."""
+    script.on("ListKernelSessionOutput", listed(script, "a", page="2"), listed(script, "b"))
+    assert [one.name for one in outputs.list_output(client, REF, 5)] == ["a", "b"]
+    assert [one.json["versionLabel"] for one in script.seen] == ["v5", "v5"]
+
+
+def test_a_file_that_breaks_off_is_fetched_again(script, client, tmp_path):
+    """A short answer, a cut and a 503 are repeated until the file is whole."""
+    script.on("ListKernelSessionOutput", listed(script, "a.csv"))
+    script.on("f0", Reply(body=b"half", length=9), Reply(503), Reply(body=b"whole one"))
+    outputs.output(client, REF, 1, tmp_path)
+    assert (tmp_path / "a.csv").read_bytes() == b"whole one"
+
+
+def test_half_a_file_is_never_left(script, client, tmp_path):
+    """A file that never comes whole leaves the old one, and no part."""
+    (tmp_path / "a.csv").write_bytes(b"old")
+    script.on("ListKernelSessionOutput", listed(script, "a.csv"))
+    script.on("f0", Reply(body=b"half", length=9))
+    with pytest.raises(RemoteError, match=r"a\.csv could not be fetched whole"):
+        outputs.output(client, REF, 1, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == {"a.csv": b"old"}
+
+
+def test_no_login_goes_to_the_file_server(script, client, tmp_path):
+    """Addresses that the server names are fetched without the login."""
+    script.on("ListKernelSessionOutput", listed(script, "a.csv"))
+    script.on("f0", Reply(body=b"x"))
+    outputs.output(client, REF, 1, tmp_path)
+    assert "Authorization" not in script.calls("f0")[0].headers
+
+
+@pytest.mark.parametrize("url", ["https://elsewhere.example/a", "http://10.0.0.1/a", "file:///etc/passwd"])
+def test_no_file_comes_from_elsewhere(script, client, tmp_path, url):
+    """In a rehearsal nothing is fetched from another machine."""
+    script.on("ListKernelSessionOutput", {"files": [{"fileName": "a.csv", "url": url}]})
+    with pytest.raises(RemoteError, match="not one that kit fetches from"):
+        outputs.output(client, REF, 1, tmp_path)
+
+
+def test_a_redirect_does_not_lead_elsewhere(script, client, tmp_path):
+    """A redirect is checked like the address itself."""
+    script.on("ListKernelSessionOutput", listed(script, "a.csv"))
+    script.on("f0", Reply(302, headers={"Location": "http://elsewhere.example/a"}))
+    with pytest.raises(RemoteError, match=r"elsewhere\.example"):
+        outputs.output(client, REF, 1, tmp_path)
+
+
+def test_the_log_is_read(inside, ran):
+    """The log of the version is there, in a form that kit can read."""
+    text = read_log(outputs.log(inside, REF, ran)).text
+    assert "begin" in text
+    assert "end" in text
+
+
+def test_the_log_is_followed_to_its_end(inside):
+    """Each line comes once, while the run goes on or after it."""
+    version = notebooks.push(inside, META, SOURCE, session_timeout_s=60).version
+    text = "".join(line.text for line in follow_log(inside, REF, version))
+    assert (text.count("begin"), text.count("end")) == (1, 1)
+
+
+def event(text, at):
+    """One server-sent event."""
+    return f"data: {json.dumps({'stream_name': 'stdout', 'time': at, 'data': text})}\n\n".encode()
+
+
+SSE = {"Content-Type": "text/event-stream"}
+
+
+def test_a_cut_log_goes_on(script, client):
+    """After a cut the server begins anew; each line is given once."""
+    whole = event("one", 1) + event("two", 2) + event("three", 3) + b"data: END_OF_LOG\n\n"
+    begun = event("one", 1) + event("two", 2)
+    script.on("score-it", Reply(body=begun, headers=SSE, length=len(whole)), CUT, Reply(body=whole, headers=SSE))
+    script.on("GetKernelSessionStatus", {"status": "RUNNING"})
+    assert [line.text for line in follow_log(client, REF, 3)] == ["one", "two", "three"]
+    assert all(one.target.endswith("?versionLabel=v3") for one in script.calls("score-it"))
+
+
+@pytest.mark.parametrize("headers", [SSE, {"Content-Type": "application/json"}])
+def test_a_log_nested_without_end_is_text(script, client, headers):
+    """A line, or a whole log, that no parser can walk is shown as it came."""
+    deep = "[" * 200_000
+    body = f"data: {deep}\n\ndata: END_OF_LOG\n\n" if headers is SSE else deep
+    script.on("score-it", Reply(body=body.encode(), headers=headers))
+    assert [line.text.strip() for line in follow_log(client, REF, 3)] == [deep]
+
+
+def test_a_log_that_goes_on_without_repeating(script, client):
+    """A server that sends only what is new is heard in full."""
+    first = Reply(body=event("one", 1), headers=SSE)
+    script.on("score-it", first, Reply(body=event("two", 2) + b"data: END_OF_LOG\n\n", headers=SSE))
+    assert [line.text for line in follow_log(client, REF, 1)] == ["one", "two"]
+
+
+def test_a_finished_log_is_a_list(script, client):
+    """A run that is over answers with a JSON list."""
+    script.on("score-it", Reply(body=[{"stream_name": "stderr", "time": 2, "data": "x\n"}]))
+    assert list(follow_log(client, REF, 1)) == [LogLine("stderr", 2.0, "x\n")]
+
+
+def test_a_run_that_has_not_begun_is_waited_for(script, client):
+    """While the run is queued there is no log, and that is no failure."""
+    done = Reply(body=event("one", 1) + b"data: END_OF_LOG\n\n", headers=SSE)
+    script.on("score-it", *[Reply(404)] * 5, done)
+    script.on("GetKernelSessionStatus", {"status": "QUEUED"})
+    assert [line.text for line in follow_log(client, REF, 1)] == ["one"]
+
+
+def test_a_run_that_ended_without_a_log(script, client):
+    """A run that is over and has no log ends the following."""
+    script.on("score-it", Reply(body=b""))
+    script.on("GetKernelSessionStatus", {"status": "ERROR"})
+    assert list(follow_log(client, REF, 1)) == []
+
+
+def test_a_log_that_cannot_be_followed(script, client):
+    """Failure after failure is an error that says the run goes on."""
+    script.on("score-it", CUT)
+    script.on("GetKernelSessionStatus", {})
+    with pytest.raises(RemoteError, match="The run goes on at Kaggle"):
+        list(follow_log(client, REF, 1))
+
+
+def test_a_log_is_not_everybodys(script, client):
+    """401 is a matter of the login, 403 of the name."""
+    script.on("score-it", Reply(401), Reply(403))
+    with pytest.raises(CredentialsError):
+        list(follow_log(client, REF, 1))
+    with pytest.raises(RemoteError, match="403"):
+        list(follow_log(client, REF, 1))

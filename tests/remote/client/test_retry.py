@@ -1,0 +1,73 @@
+"""The one policy for calls that are tried again."""
+
+import pytest
+from scripted import CUT, Reply
+
+from kaggle_kit.errors import RemoteError
+from kaggle_kit.remote.client import outputs
+from kaggle_kit.remote.client.datasets import read_file
+from kaggle_kit.remote.client.retry import NOTHING_DONE, Failed, Patience, Retries, may_pass, retry_after
+
+
+def test_retry_after_may_be_a_date():
+    """The header's other form is understood."""
+    headers = {"retry-after": "Thu, 01 Jan 1970 00:01:40 GMT"}
+    assert retry_after(headers, now=lambda: 40.0) == 60.0
+
+
+@pytest.mark.parametrize("text", ["soon", "", "-"])
+def test_a_retry_after_of_another_form_asks_for_nothing(text):
+    """What is neither a number nor a date is no wait."""
+    assert retry_after({"Retry-After": text}) is None
+
+
+def test_what_may_pass():
+    """The server's own trouble and its limits may pass, and no answer about the request itself."""
+    passing = {status for status in range(100, 600) if may_pass(status)}
+    assert passing == {408, 425, 429, *range(500, 600)}
+    assert passing >= NOTHING_DONE
+
+
+class Waits(list):
+    """A sleep that only keeps how long it was to be."""
+
+    def retries(self, *, attempts=3):
+        """Retries whose waits are kept here."""
+        patience = Patience(attempts=attempts, first_s=1.0, longest_s=3.0)
+        return Retries(patience, tell=lambda _: None, sleep=self.append, chance=lambda: 0.5)
+
+
+FAILED = Failed("it broke", RemoteError("it broke for good"))
+
+
+def test_waits_grow_to_the_longest():
+    """Each wait is twice the one before, to the longest; after the last attempt the error is raised."""
+    waits = Waits()
+    retries = waits.retries(attempts=5)
+    for _ in range(4):
+        retries.wait(FAILED)
+    with pytest.raises(RemoteError, match="for good"):
+        retries.wait(FAILED)
+    assert waits == [1.0, 2.0, 3.0, 3.0]
+
+
+def test_progress_counts_anew():
+    """After progress there are as many attempts as at the beginning."""
+    waits = Waits()
+    retries = waits.retries()
+    for _ in range(5):
+        retries.wait(FAILED)
+        retries.reset()
+    assert waits == [1.0] * 5
+
+
+@pytest.mark.parametrize("failure", [Reply(520), Reply(425), Reply(503), CUT], ids=str)
+def test_downloads_and_calls_keep_to_one_list(script, client, tmp_path, failure):
+    """What one of them takes for passing, the other does too."""
+    script.on("ListKernelSessionOutput", failure, {"files": [{"fileName": "a", "url": f"{script.url}/files/f0"}]})
+    script.on("f0", failure, Reply(body=b"whole"))
+    (path,) = outputs.output(client, "me/score-it", 1, tmp_path)
+    assert path.read_bytes() == b"whole"
+    script.on("DownloadDataset", failure, Reply(302, headers={"Location": f"{script.url}/files/f1"}))
+    script.on("f1", failure, Reply(body=b"small"))
+    assert read_file(client, "me/data", 1, "manifest.json") == b"small"

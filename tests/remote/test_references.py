@@ -1,0 +1,59 @@
+"""References: every spelling is one thing."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kaggle_kit.errors import UsageError
+from kaggle_kit.remote.references import Reference, bare, parse, parse_pair, split_version, versions
+
+SLUG = st.from_regex(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", fullmatch=True).filter(lambda text: text != "versions")
+OWNER = SLUG.filter(lambda text: text not in {"datasets", "code", "competitions", "models", "c"})
+VERSION = st.none() | st.integers(1, 999)
+PAIRS = st.builds(Reference, OWNER, SLUG, version=VERSION)
+VARIATIONS = st.builds(Reference, OWNER, SLUG, st.sampled_from(["pyTorch", "vllm"]), SLUG, version=VERSION)
+
+
+@given(PAIRS | VARIATIONS)
+def test_what_is_written_is_read(reference):
+    """The normal form comes back as the reference that it is of."""
+    assert parse(str(reference)) == reference
+    assert split_version(str(reference)) == (str(reference.bare), reference.version)
+
+
+SPELLINGS = {
+    "ada/small": ("ada/small", None),
+    "datasets/ada/small": ("ada/small", None),
+    "code/ada/small/3": ("ada/small", 3),
+    "ada/small/3": ("ada/small", 3),
+    "ada/small/versions/3": ("ada/small", 3),
+    "ada/small/transformers/awq": ("ada/small/transformers/awq", None),
+    "models/ada/small/transformers/awq/2": ("ada/small/transformers/awq", 2),
+    "ada/small/transformers/awq/versions/2": ("ada/small/transformers/awq", 2),
+}
+
+
+@pytest.mark.parametrize("text", SPELLINGS)
+def test_spellings(text):
+    """An address on the site, a pinned source and a plain reference name the same thing."""
+    assert split_version(text) == SPELLINGS[text]
+
+
+def test_spellings_are_compared_without_capitals_and_version():
+    """`bare` is the same for two spellings of one thing."""
+    assert bare("datasets/Ada/Small/7") == bare("ada/small")
+
+
+@pytest.mark.parametrize("text", ["", "ada", "ada/", "/small", "ada/small/x", "a/b/c/d/e/f", "ada/small/0"])
+def test_what_is_no_reference(text):
+    """It is refused where it must be one, and stays as it is where Kaggle says it."""
+    with pytest.raises(UsageError, match="is not owner/slug"):
+        parse(text)
+    assert versions([text]) == {text: None}
+
+
+@pytest.mark.parametrize("text", ["ada/small/3", "ada/small/transformers/awq", "ada"])
+def test_a_pair_has_two_parts(text):
+    """A dataset or notebook is asked for without a version."""
+    with pytest.raises(UsageError, match="is not owner/slug"):
+        parse_pair(text)
