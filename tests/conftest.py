@@ -1,5 +1,6 @@
 """What all tests share: nothing of this user's Kaggle or kit settings is seen, and small whole projects."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -21,6 +22,27 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile("kit")
 
 PROJECTS = Path(__file__).parent / "projects"
+
+
+class _Briefly:
+    """asyncio, in which nothing sleeps longer than a hundredth of a second."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(asyncio, name)
+
+    @staticmethod
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(min(seconds, 0.01))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers_end_at_once() -> Iterator[None]:
+    """uvicorn looks every tenth of a second whether it shall end, and then sleeps one more: here a tenth of that."""
+    import uvicorn.server
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uvicorn.server, "asyncio", _Briefly())
+        yield
 
 
 @pytest.fixture(autouse=True)
