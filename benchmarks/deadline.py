@@ -4,8 +4,7 @@
     python benchmarks/deadline.py --trace session.jsonl    # with a recorded session besides
 
 The worker's loop runs on a simulated machine with the governor's own code. What the sessions are like is stated in
-`kaggle_kit/evaluation/traces.py`, the loss model in `kaggle_kit/evaluation/simulate.py`. The tables go to
-`benchmarks/results/deadline.md`.
+`sessions.py`, the loss model in `simulation.py`. The tables go to `benchmarks/results/deadline.md`.
 """
 
 from __future__ import annotations
@@ -19,9 +18,14 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kaggle_kit.evaluation.simulate import GAP, MODEL_LOSS, PRIOR_LOSS, SWAP_GAIN, Options, Run, figures, simulate
+from simulation import GAP, MODEL_LOSS, PRIOR_LOSS, SWAP_GAIN, Options, Run, figures, simulate
+
 from kaggle_kit.files import write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 RESULTS = Path(__file__).parent / "results" / "deadline.md"
 EVENTS = ("stall", "throttled for a while", "throttled for good", "slow start")
@@ -98,14 +102,14 @@ def machine() -> str:
     return f"one of {os.cpu_count()} cores of {model}, Python {platform.python_version()}"
 
 
-def main() -> int:
-    """Simulate, write the tables; 1 where a run missed its deadline."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Simulate, write the tables; 1 if a run missed its deadline."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=1000, help="runs of the first two lines; the others take a fifth")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trace", type=Path, help="a recorded session (JSON lines) as one line more")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     began = time.monotonic()
     lines: list[str] = []
     first: list[Run] = []

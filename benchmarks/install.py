@@ -18,13 +18,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from kaggle_kit.files import write_atomic
+from kaggle_kit.files import remove_aside, write_atomic
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
-from kaggle_kit.wheelhouse.assemble import assemble, wheelhouse_path
 from kaggle_kit.wheelhouse.fetch import fetch
-from kaggle_kit.wheelhouse.kit_wheel import kit_wheel_name
+from kaggle_kit.wheelhouse.folder import assemble, kit_wheel_name, wheelhouse_path
 from kaggle_kit.wheelhouse.lock import lock_path, read_lock
-from kaggle_kit.wheelhouse.prove_install import find_python, no_network, remove_aside
+from kaggle_kit.wheelhouse.prove import find_python, no_network
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "install.md"

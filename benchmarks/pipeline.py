@@ -93,8 +93,8 @@ def make_large(folder: Path, *, hidden: int = 1024, layers: int = 8, inner: int 
 def engine_python() -> tuple[Path, dict[str, str]]:
     """The Python of an environment with the CPU engine, and what its process needs besides."""
     from kaggle_kit.targets import load_target
-    from kaggle_kit.wheelhouse.environment import ready_environment
-    from kaggle_kit.wheelhouse.ready import ready_wheelhouse
+    from kaggle_kit.wheelhouse.environments import ready_environment
+    from kaggle_kit.wheelhouse.folder import ready_wheelhouse
 
     target = load_target("local-cpu", project=ROOT)
     python = ready_environment(ready_wheelhouse(target, project=ROOT).folder)

@@ -28,8 +28,8 @@ from kaggle_kit.notebook.build import build
 from kaggle_kit.project import load_project
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 from kaggle_kit.targets import load_target
-from kaggle_kit.wheelhouse.kit_wheel import build_kit_wheel
-from kaggle_kit.wheelhouse.prove_install import find_python
+from kaggle_kit.wheelhouse.folder import build_kit_wheel
+from kaggle_kit.wheelhouse.prove import find_python
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "tests" / "demo"

@@ -10,12 +10,14 @@ from kaggle_kit.outside import shown
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pydantic import BaseModel, ValidationError
+    from pydantic import ValidationError
 
 
 _LONGEST = 100
 _SCALARS = ("bool", "int", "float", "str")
 """What pydantic adds to the place of a value that is none of these."""
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+"""What pydantic calls a key that a model or a dataclass does not have."""
 
 
 def did_you_mean(found: str, known: Iterable[str]) -> str:
@@ -25,16 +27,16 @@ def did_you_mean(found: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
+def first_problem(error: ValidationError, model: type) -> str:
     """The first problem that pydantic found, as one sentence: key, what was found, what was meant."""
     problems = error.errors(include_url=False)
     # A misspelt key is also a missing one: the misspelling says more.
-    problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
+    problem = next((one for one in problems if one["type"] in _UNKNOWN), problems[0])
     place = [str(part) for part in problem["loc"] if part != "[key]"]
     if place and place[-1] in _SCALARS and sum(one["loc"][:-1] == problem["loc"][:-1] for one in problems) > 1:
         return f"{'.'.join(place[:-1])} = {shown(problem['input'])}: a text, a number, true or false should be here"
     where = ".".join(place) or "the file"
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in _UNKNOWN:
         known = _known_keys(model, place[:-1])
         listed = f" (known: {', '.join(known)})" if known else ""
         return f"unknown key {where!r}{did_you_mean(place[-1], known)}{listed}"
@@ -50,7 +52,7 @@ def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     return f"{where} = {shown(problem['input'])}: {message}"
 
 
-def _known_keys(model: type[BaseModel], place: list[str]) -> list[str]:
+def _known_keys(model: type, place: list[str]) -> list[str]:
     """The keys of the table at `place`, found by walking the annotations of `model`."""
     from typing import get_args
 

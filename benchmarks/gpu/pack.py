@@ -31,8 +31,8 @@ def pack(out: Path) -> int:
     from kaggle_kit.notebook.task import notebook_task
     from kaggle_kit.project import load_project
     from kaggle_kit.targets import load_target
-    from kaggle_kit.wheelhouse.assemble import wheelhouse_path
     from kaggle_kit.wheelhouse.dataset import ready_parts
+    from kaggle_kit.wheelhouse.folder import wheelhouse_path
     from kaggle_kit.wheelhouse.prove import proof_problem
 
     project, target = load_project(ROOT), load_target(TARGET, project=ROOT)

@@ -62,11 +62,9 @@ def dryrun(name: str, as_json: bool, out: Path | None, project_folder: Path | No
     """
     from kaggle_kit.cli.wheels import fetch_progress
     from kaggle_kit.sandbox.dryrun import Listener, Options, dry_run
-    from kaggle_kit.sandbox.model_run import model_run
     from kaggle_kit.targets import load_target
 
     project = open_project(project_folder)
-    run = model_run if project.notebook(name).internet else dry_run
     target = load_target(given["target_name"], project=project.root)
     options = Options(
         data=given["data"],
@@ -81,7 +79,7 @@ def dryrun(name: str, as_json: bool, out: Path | None, project_folder: Path | No
     folder = out or project.place("runs", name)
     with _Screen(quiet=as_json) as screen, fetch_progress() as fetching:
         listener = Listener(say=screen.say, line=screen.line, fetching=fetching)
-        report = run(project, name, target=target, options=options, out=folder.absolute(), listener=listener)
+        report = dry_run(project, name, target=target, options=options, out=folder.absolute(), listener=listener)
     if as_json:
         show_json(report.to_json() | {"out": str(folder)}, sort_keys=True)
     else:
@@ -110,8 +108,13 @@ class _Screen:
         """A line of papermill's log: which cell runs becomes the status, what the notebook prints is shown."""
         if "Executing Cell" in line:
             self._waiting.update(line.strip("- "))
-        elif line and not line.startswith(PAPERMILL):
+        elif is_notebook_line(line):
             self.say(f"  {without_colours(line)}")
 
 
-PAPERMILL = ("Input Notebook:", "Output Notebook:", "Executing notebook", "Ending Cell", "Black is")
+_PAPERMILL = ("Input Notebook:", "Output Notebook:", "Executing notebook", "Ending Cell", "Black is")
+
+
+def is_notebook_line(line: str) -> bool:
+    """Whether a line of papermill's log is what the notebook prints."""
+    return bool(line) and "Executing Cell" not in line and not line.startswith(_PAPERMILL)

@@ -23,7 +23,6 @@ from kaggle_kit.cli.release import plan, push, submit
 from kaggle_kit.cli.report import compare, report
 from kaggle_kit.cli.runs import history, logs, output, quota, status
 from kaggle_kit.cli.scoring import score
-from kaggle_kit.cli.simulate import simulate
 from kaggle_kit.cli.targets import targets
 from kaggle_kit.cli.terminal import guard, guarded, say, say_error
 from kaggle_kit.cli.wheels import wheels
@@ -72,7 +71,6 @@ for command in (
     rehearse,
     report,
     score,
-    simulate,
     status,
     submit,
     targets,

@@ -93,7 +93,7 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     from kaggle_kit.model.make_session import Stages
     from kaggle_kit.model.quantize import quantize as run
     from kaggle_kit.runtime.machine import find_gpus
-    from kaggle_kit.wheelhouse.quantizers import quantizer_environment
+    from kaggle_kit.wheelhouse.environments import quantizer_environment
 
     project = open_project(given["project_folder"])
     name = notebook_name(project, given["name"])

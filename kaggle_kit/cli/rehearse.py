@@ -12,21 +12,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
-from kaggle_kit.cli.sealed_runner import sealed_runner
 from kaggle_kit.cli.terminal import say, show
 from kaggle_kit.files import user_config
 from kaggle_kit.places import inside_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kaggle_kit.evaluation.metrics import Solution
     from kaggle_kit.loopback.faults import Fault
-    from kaggle_kit.loopback.runs import Runner
+    from kaggle_kit.loopback.runs import KernelInput, KernelRun, Runner, RunOutcome
     from kaggle_kit.loopback.server import LoopbackKaggle
     from kaggle_kit.notebook.build import Build
     from kaggle_kit.project import Project
+    from kaggle_kit.sandbox.seal import Seal
     from kaggle_kit.targets import Target
 
 _FOLDER = click.Path(path_type=Path)
+_GROUPS = {"dataset": "datasets", "model": "models", "competition": "competitions"}
+"""Kind of an input → the folder below /kaggle/input in which Kaggle mounts it."""
 
 
 def _list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -90,9 +94,9 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
         inside_whole(project.root, folder)
     asked = [find_fault(fault) for fault in faults]
     seal = chosen_seal(given["seal_name"], say)
-    _make_room(folder, again=again)
+    _make_folder(folder, again=again)
     data, solution = _prepare(project, name, target, folder, given)
-    with _kaggle(project, data, solution, sealed_runner(target, seal=seal, tell=_indented), folder, asked) as kaggle:
+    with _kaggle(project, data, solution, _sealed_runner(target, seal), folder, asked) as kaggle:
         code = _push(project, name, kaggle, folder)
         for fault in asked:
             times = kaggle.faults.fired[fault.name]
@@ -105,7 +109,7 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
     return _end(folder, name, code, online=project.notebook(name).internet)
 
 
-def _make_room(folder: Path, *, again: bool) -> None:
+def _make_folder(folder: Path, *, again: bool) -> None:
     """An empty folder, or with `again` the last rehearsal's. Raises UsageError where something else lies there."""
     from kaggle_kit.errors import UsageError
     from kaggle_kit.files import remove_aside
@@ -128,9 +132,9 @@ def _prepare(
     from kaggle_kit.cli.wheels import fetch_progress
     from kaggle_kit.errors import UsageError
     from kaggle_kit.notebook.build import build
-    from kaggle_kit.sandbox.model_run import packages_of
+    from kaggle_kit.sandbox.dryrun import quantizer_packages
     from kaggle_kit.wheelhouse.dataset import make_kit_part, ready_parts
-    from kaggle_kit.wheelhouse.ready import ready_wheelhouse
+    from kaggle_kit.wheelhouse.folder import ready_wheelhouse
 
     if target.gpus:
         raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a rehearsal here is for local-cpu")
@@ -141,7 +145,7 @@ def _prepare(
         target=target,
         assignments=given["assignments"],
         out=folder / "build" / name,
-        packages=packages_of(target).lock if online else None,
+        packages=quantizer_packages(target).lock if online else None,
     )
     parts, reference = folder / "build" / f"wheels-{target.name}", project.wheelhouses[target.name]
     if online:
@@ -168,24 +172,58 @@ def _data_only(project: Project, name: str, given: dict[str, Any]) -> Path:
 def _competition(project: Project, built: Build, folder: Path, given: dict[str, Any]) -> tuple[Path, Solution]:
     """The competition's files, whole or cut to the rows that are wanted, and the true outcomes."""
     from kaggle_kit.errors import UsageError
-    from kaggle_kit.sandbox.competition import cut_competition
-    from kaggle_kit.sandbox.dryrun import Options, check_build
+    from kaggle_kit.sandbox.preflight import check_scoring, cut_competition
 
-    checked = check_build(project, built, Options(data=given["data"], solution=given["solution"]))
-    if checked.solution is None:
+    inputs = check_scoring(project, built, data=given["data"], solution=given["solution"])
+    if inputs.solution is None:
         raise UsageError(
             f"no solution: name the true outcomes with --solution FILE, or as notebooks.{built.name}.solution"
         )
-    rows = given["rows"]
-    competition = checked.competition
-    if rows is not None and rows < len(competition.sample.ids):
-        shutil.rmtree(folder / "data", ignore_errors=True)
-        competition = cut_competition(competition, rows=rows, out=folder / "data")
-    return competition.folder, checked.solution
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    competition = cut_competition(inputs.competition, rows=given["rows"], out=folder / "data")
+    return competition.folder, inputs.solution
 
 
-def _indented(line: str) -> None:
-    say(f"  {line}")
+def _sealed_runner(target: Target, seal: Seal) -> Runner:
+    """Runs a pushed notebook in `seal` as `target` would, with what was attached, for at most its session."""
+    from kaggle_kit.loopback.runs import RunOutcome
+    from kaggle_kit.sandbox.dryrun import package_folder, quantizer_packages
+    from kaggle_kit.sandbox.execute import run_pushed
+
+    def run(asked: KernelRun) -> RunOutcome:
+        problem = run_pushed(
+            asked.notebook,
+            sources=[
+                ((_GROUPS[given.kind], _reference(given)), given.folder)
+                for given in asked.inputs
+                if given.kind in _GROUPS
+            ],
+            out=asked.out,
+            working_bytes=target.working_bytes,
+            limit_seconds=min(asked.timeout or target.session_seconds, target.session_seconds),
+            seal=seal,
+            say=_shown_too(asked.say),
+            packages=package_folder(target, quantizer_packages(target)) if asked.internet else None,
+        )
+        return RunOutcome("ERROR", problem) if problem else RunOutcome("COMPLETE")
+
+    return run
+
+
+def _reference(given: KernelInput) -> str:
+    return f"{given.reference}/{given.version}" if given.kind == "model" else given.reference
+
+
+def _shown_too(log: Callable[[str], None]) -> Callable[[str], None]:
+    """Into the run's log; the notebook's own lines also to the person who waits."""
+    from kaggle_kit.cli.dryrun import is_notebook_line
+
+    def say_line(line: str) -> None:
+        log(line)
+        if is_notebook_line(line):
+            say(f"  {line}")
+
+    return say_line
 
 
 def _kaggle(

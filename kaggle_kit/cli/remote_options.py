@@ -92,7 +92,7 @@ def plan_of(
     from kaggle_kit.remote.plan.hashes import open_cache
     from kaggle_kit.remote.plan.plan import make_plan
     from kaggle_kit.remote.plan.project_resources import merge, notebook_resources
-    from kaggle_kit.remote.plan.remote import KaggleRemote
+    from kaggle_kit.remote.plan.remote import Remote
     from kaggle_kit.remote.plan.state import load_state
     from kaggle_kit.wheelhouse.prove import proof_problem
 
@@ -117,7 +117,7 @@ def plan_of(
     plan = make_plan(
         resources,
         state=state,
-        remote=KaggleRemote(client),
+        remote=Remote(client),
         problems=problems,
         login=client.username,
         rate=measured_rate(),
@@ -140,8 +140,8 @@ def _parts(project: Project, name: str, build: Path) -> dict[str, Path]:
     from kaggle_kit.errors import ProjectError
     from kaggle_kit.places import inside_whole
     from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
-    from kaggle_kit.wheelhouse.assemble import wheelhouse_path
     from kaggle_kit.wheelhouse.dataset import made_kit_part, made_parts, ready_parts
+    from kaggle_kit.wheelhouse.folder import wheelhouse_path
 
     if not (build / MANIFEST).is_file():
         raise ProjectError(f"{build} holds no build; make it with: kit build {build.name}")

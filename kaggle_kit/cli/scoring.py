@@ -64,7 +64,7 @@ class WorkerSeal:
     def launch(self, *, cards: bool) -> Launch:
         """What starts workers in it; with `cards` they see this machine's."""
         from kaggle_kit.runtime.launch import launch_plain
-        from kaggle_kit.sandbox.worker_room import SealedLaunch
+        from kaggle_kit.sandbox.worker_seal import SealedLaunch
 
         return launch_plain if self.seal is None else SealedLaunch(self.seal, cards=cards)
 
@@ -107,8 +107,8 @@ def open_scoring(
     from kaggle_kit.runtime.permitted import check_options
     from kaggle_kit.targets import load_target
     from kaggle_kit.targets.rates import load_rates
-    from kaggle_kit.wheelhouse.environment import kit_wheel, ready_environment
-    from kaggle_kit.wheelhouse.ready import ready_wheelhouse
+    from kaggle_kit.wheelhouse.environments import ready_environment
+    from kaggle_kit.wheelhouse.folder import kit_wheel, ready_wheelhouse
 
     notebook = project.notebook(name)
     model = model_of(project, name, model_name)

@@ -29,7 +29,7 @@ def wheels() -> None:
 
     \b
     Examples:
-      kit wheels lock --target local-cpu      resolve and write wheels/local-cpu.lock
+      kit wheels lock --target local-cpu      resolve and write wheels/pylock.local-cpu.toml
       kit wheels fetch --target local-cpu     bring its files to wheels/local-cpu/
       kit wheels verify --target local-cpu    hash every file there
       kit wheels diff kaggle-t4x2 image:kaggle-t4x2
@@ -50,10 +50,10 @@ def fetch(name: str, project_folder: Path | None) -> None:
       kit wheels fetch --target local-cpu
     """
     from kaggle_kit.files import user_cache
-    from kaggle_kit.wheelhouse.assemble import assemble, wheelhouse_path
     from kaggle_kit.wheelhouse.fetch import fetch as fetch_files
+    from kaggle_kit.wheelhouse.folder import assemble, wheelhouse_path
     from kaggle_kit.wheelhouse.lock import lock_path, read_lock
-    from kaggle_kit.wheelhouse.ready import refuse_old_lock
+    from kaggle_kit.wheelhouse.resolve import refuse_old_lock
 
     folder, target = open_target(name, project_folder)
     made = read_lock(lock_path(folder, name))
@@ -77,8 +77,8 @@ def verify(name: str, quick: bool, project_folder: Path | None) -> None:
     Example:
       kit wheels verify --target local-cpu
     """
-    from kaggle_kit.wheelhouse.assemble import verify as verify_folder
-    from kaggle_kit.wheelhouse.assemble import wheelhouse_path
+    from kaggle_kit.wheelhouse.folder import verify as verify_folder
+    from kaggle_kit.wheelhouse.folder import wheelhouse_path
 
     folder, _ = open_target(name, project_folder)
     out = wheelhouse_path(folder, name)
@@ -114,8 +114,8 @@ def dataset(name: str, out: Path, unproved: bool, project_folder: Path | None) -
     from kaggle_kit.errors import ProjectError, WheelhouseError
     from kaggle_kit.project.config import CONFIG
     from kaggle_kit.targets import load_target
-    from kaggle_kit.wheelhouse.assemble import wheelhouse_path
     from kaggle_kit.wheelhouse.dataset import make_dataset
+    from kaggle_kit.wheelhouse.folder import wheelhouse_path
     from kaggle_kit.wheelhouse.prove import proof_problem
 
     project = open_project(project_folder)

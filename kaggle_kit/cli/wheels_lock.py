@@ -29,15 +29,16 @@ if TYPE_CHECKING:
     type=click.Choice(["isolated", "overlay"]),
     help="Everything, into an empty environment, or only what the image lacks (default: as the target says).",
 )
-@click.option("--exclude-newer", metavar="DATE", help="Take nothing that appeared after this date (UTC).")
+@click.option("--exclude-newer", metavar="DATE", help="Take nothing that its index dates later (UTC).")
 @project_option
 def lock(
     name: str, engine: str | None, mode: Mode | None, exclude_newer: str | None, project_folder: Path | None
 ) -> None:
     """Resolve a target, for all of its Pythons and from any machine, and write its lock.
 
-    An engine that cannot run on the target is refused, with the reason and with what would work. With
-    --exclude-newer the same command gives the same lock on any later day.
+    An engine that cannot run on the target is refused, with the reason and with what would work. What is locked is
+    what is fetched, on any day: keep the lock in git. To lock again may give other versions, with --exclude-newer too,
+    because an index may show a release late or withdraw it.
 
     \b
     Examples:

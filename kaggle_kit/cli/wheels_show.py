@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kaggle_kit.wheelhouse.diff import Change
-    from kaggle_kit.wheelhouse.licences import Licence
     from kaggle_kit.wheelhouse.lock import Lock
+    from kaggle_kit.wheelhouse.sbom import Licence
 
 _UNKNOWN = "unknown"
 _LONGEST_LICENCE = 40
@@ -71,7 +71,7 @@ def diff(old: str, new: str, python: str | None, as_json: bool, project_folder: 
 
     \b
     Examples:
-      kit wheels diff old.lock kaggle-t4x2
+      kit wheels diff old/pylock.kaggle-t4x2.toml kaggle-t4x2
       kit wheels diff kaggle-t4x2 image:kaggle-t4x2
       kit wheels diff kaggle-t4x2 freeze.txt --python 3.13
     """
@@ -119,9 +119,9 @@ def sbom(name: str, out: Path | None, project_folder: Path | None) -> None:
 
 def _read(name: str, project_folder: Path | None) -> tuple[Lock, Mapping[str, Licence]]:
     from kaggle_kit.files import user_cache
-    from kaggle_kit.wheelhouse.assemble import wheelhouse_path
-    from kaggle_kit.wheelhouse.licences import licences
+    from kaggle_kit.wheelhouse.folder import wheelhouse_path
     from kaggle_kit.wheelhouse.lock import lock_path, read_lock
+    from kaggle_kit.wheelhouse.sbom import licences
 
     folder, _ = open_target(name, project_folder)
     made = read_lock(lock_path(folder, name))
@@ -139,7 +139,7 @@ def _as_data(made: Lock, licences: Mapping[str, Licence]) -> dict[str, Any]:
 
 def _totals(made: Lock) -> dict[str, tuple[int, int]]:
     """Wheels and bytes of each part, and of each Python where there are several."""
-    from kaggle_kit.wheelhouse.kit_wheel import kit_wheel_bytes
+    from kaggle_kit.wheelhouse.folder import kit_wheel_bytes
 
     totals = {"engine part": (len(made.wheels), made.size), "kit part": (1, len(kit_wheel_bytes()))}
     if len(made.pythons) > 1:
@@ -165,7 +165,7 @@ def _compare(old: str, new: str, python: str | None, project_folder: Path | None
     if new.startswith("image:"):
         _, target = open_target(new.removeprefix("image:"), project_folder)
         return diff_target(lock, target)
-    if Path(new).is_file() and Path(new).suffix != ".lock":
+    if Path(new).is_file() and not _is_lock(new):
         freeze = read_freeze(Path(new))
         return diff_image(lock, Image(packages=freeze.packages, python=python or freeze.python))
     return diff_locks(lock, _lock_of(new, project_folder))
@@ -174,10 +174,15 @@ def _compare(old: str, new: str, python: str | None, project_folder: Path | None
 def _lock_of(text: str, project_folder: Path | None) -> Lock:
     from kaggle_kit.wheelhouse.lock import lock_path, read_lock
 
-    if text.endswith(".lock"):
+    if _is_lock(text):
         return read_lock(Path(text))
     folder, _ = open_target(text, project_folder)
     return read_lock(lock_path(folder, text))
+
+
+def _is_lock(text: str) -> bool:
+    """Whether `text` names a lock file; an earlier kit's ends in `.lock`."""
+    return text.endswith((".toml", ".lock"))
 
 
 def _verdict(changes: tuple[Change, ...]) -> str:

@@ -22,7 +22,7 @@ from kaggle_kit.runtime.permitted import check_options
 from kaggle_kit.suggest import did_you_mean
 from kaggle_kit.targets import load_target
 from kaggle_kit.targets.rates import load_rates
-from kaggle_kit.wheelhouse.kit_wheel import kit_wheel_sha256
+from kaggle_kit.wheelhouse.folder import kit_wheel_sha256
 from kaggle_kit.wheelhouse.lock import dump_lock, read_lock
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kaggle_kit.wheelhouse.lock import Lock
 
 METADATA = "kernel-metadata.json"
-PACKAGES = "packages.lock"
+PACKAGES = "pylock.toml"
 """The lock that a notebook with internet was given in place of the kit's own, kept: the notebook is made of it."""
 
 _LIMIT = "time_limit_hours"
@@ -175,15 +175,15 @@ def _check_kernel(project: Project, name: str, target: Target) -> None:
 
 def _packages(target: Target, lock: Lock | None) -> dict[str, object]:
     """What a notebook with internet installs: the Pythons that it is for, requirements by hash, bytes at most."""
-    from kaggle_kit.wheelhouse.quantizers import ARCHIVES, notebook_quantizer, quantizer_lock
-    from kaggle_kit.wheelhouse.requirements import archive_lines, requirement_lines
+    from kaggle_kit.wheelhouse.environments import ARCHIVES, notebook_quantizer, quantizer_lock
+    from kaggle_kit.wheelhouse.lock import requirement_lines
 
     name = notebook_quantizer(target)
     lock = lock or read_lock(quantizer_lock(name))
     return {
         "pythons": list(lock.pythons),
         "wheels": "\n".join(requirement_lines(lock)),
-        "archives": "\n".join(archive_lines(ARCHIVES[name])),
+        "archives": "\n".join(archive.requirement for archive in ARCHIVES[name]),
         "bytes": max(sum(wheel.size for wheel in lock.wheels_for(python)) for python in lock.pythons),
     }
 

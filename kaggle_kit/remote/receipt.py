@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from kaggle_kit.errors import OutsideError, ProjectError, RemoteError
 from kaggle_kit.files import write_atomic
@@ -28,13 +31,6 @@ FOLDER = "receipts"
 FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _NOTEBOOK = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("name", "notebook", "url", "source", "build", "pushed", "server"), str),
-    **dict.fromkeys(("made_by", "target"), (str, type(None))),
-    **dict.fromkeys(("inputs", "checks", "output"), list),
-    **dict.fromkeys(("run", "submission"), dict),
-    "version": int,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,20 +217,24 @@ def read_receipt(path: Path) -> Receipt:
         body = read_json(path, follow=True)
         if body.pop("format") != FORMAT:
             raise ProjectError(f"{path} was written by another version of kit; update kaggle-kit")
-        wrong = [f"{key} = {body[key]!r}" for key, kind in _KINDS.items() if not isinstance(body[key], kind)]
-        if wrong:
-            raise ProjectError(f"{path} is no receipt of kit ({', '.join(wrong)}); take it out of the folder")
-        if not (_NAME.fullmatch(body["name"]) and _NOTEBOOK.fullmatch(body["notebook"])):
-            raise ProjectError(f"{path} is no receipt of kit: its names would not be file names; take it out")
-        checks = tuple(
-            Check(what=str(one["what"]), asked=one["asked"], found=one["found"]) for one in body.pop("checks")
-        )
-        inputs, output = tuple(body.pop("inputs")), tuple(body.pop("output"))
-        return Receipt(checks=checks, inputs=inputs, output=output, **body)
+        # As JSON, whose lists become the tuples of a receipt.
+        receipt = _reader().validate_json(json.dumps(body), strict=True)
     except OutsideError as error:
         raise ProjectError(f"{path} is no receipt of kit ({error}); take it out of the folder") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        what = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        raise ProjectError(f"{path} is no receipt of kit ({what}); take it out of the folder") from error
+    except (KeyError, TypeError, AttributeError) as error:
         raise ProjectError(f"{path} is no receipt of kit ({error!r}); take it out of the folder") from error
+    if not (_NAME.fullmatch(receipt.name) and _NOTEBOOK.fullmatch(receipt.notebook)):
+        raise ProjectError(f"{path} is no receipt of kit: its names would not be file names; take it out")
+    return receipt
+
+
+@cache
+def _reader() -> TypeAdapter[Receipt]:
+    return TypeAdapter(Receipt)
 
 
 def with_run(receipt: Receipt, state: notebooks.RunState) -> Receipt:

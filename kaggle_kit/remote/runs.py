@@ -13,6 +13,7 @@ from kaggle_kit.outside import read_json
 from kaggle_kit.remote.client import competitions, notebooks, outputs
 from kaggle_kit.remote.diagnosis import Finding, decode, read_log
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
+from kaggle_kit.runtime.record import LOG, SUBMISSION
 from kaggle_kit.secrets import mask
 
 if TYPE_CHECKING:
@@ -22,10 +23,8 @@ if TYPE_CHECKING:
     from kaggle_kit.remote.client.outputs import Progress
     from kaggle_kit.remote.receipt import Receipt
 
-LOG = "log.txt"
 _OTHER_LOG = "kaggle-"
 _LOGS = re.compile(r"(?:kaggle-)*log\.txt")
-SUBMISSION = "submission.csv"
 _UNKNOWN_SECONDS = 600.0
 """How long a run may be in no state that kit knows before that is an error; a new version is not found at first."""
 

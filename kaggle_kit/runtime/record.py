@@ -28,7 +28,8 @@ REPORT, REPORT_TEXT = "report.json", "report.txt"
 """The files of a run: the first two are the notebook's own, the others are written by whoever runs it."""
 COMPLETE = "COMPLETE"
 ENDED = frozenset({COMPLETE, "ERROR", "CANCEL_ACKNOWLEDGED"})
-"""The states in which Kaggle says that a run is over; in any other it goes on, or nothing is known."""
+GOING_ON = frozenset({"QUEUED", "RUNNING", "CANCEL_REQUESTED", "NEW_SCRIPT"})
+"""The states of a run in Kaggle's words: it is over, or goes on; in any other nothing is known."""
 
 _NAMED_PROBLEMS = 50
 """Rows that the record names; the rest are counted."""

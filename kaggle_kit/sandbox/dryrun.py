@@ -1,24 +1,40 @@
-"""`kit dryrun`: the built notebook, executed in a sealed /kaggle on this machine."""
+"""`kit dryrun`: the built notebook, executed in a sealed /kaggle on this machine.
+
+A notebook with internet makes a model. It is the one that is pushed; here its packages come from the user's cache
+instead of the index, with the same hashes, and anything else that it wants of the network fails.
+"""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from kaggle_kit.errors import UsageError
+from kaggle_kit.files import link_or_copy, write_atomic
+from kaggle_kit.model.folder import read_folder
 from kaggle_kit.notebook.build import Build, build
+from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, kit_part_reference, make_manifest
 from kaggle_kit.runtime.record import LOG
-from kaggle_kit.sandbox.competition import cut_competition
-from kaggle_kit.sandbox.execute import execute
+from kaggle_kit.sandbox.execute import run_notebook
 from kaggle_kit.sandbox.image import ready_image
-from kaggle_kit.sandbox.kaggle_room import kaggle_room, room_folder
-from kaggle_kit.sandbox.layout import input_mounts
-from kaggle_kit.sandbox.preflight import Checked, check
+from kaggle_kit.sandbox.kaggle_layout import input_mounts, scratch_folder
+from kaggle_kit.sandbox.model_report import make_model_report
+from kaggle_kit.sandbox.preflight import check_making, check_scoring, cut_competition
 from kaggle_kit.sandbox.report import make_report, swapped_in, write_report
 from kaggle_kit.sandbox.seal import choose_seal
-from kaggle_kit.sandbox.space import TEMPORARY_BYTES, SpaceWatch
-from kaggle_kit.wheelhouse.ready import ready_wheelhouse
+from kaggle_kit.wheelhouse.dataset import make_kit_part
+from kaggle_kit.wheelhouse.environments import (
+    ARCHIVES,
+    notebook_quantizer,
+    quantizer_lock,
+    quantizer_target,
+    ready_offer,
+)
+from kaggle_kit.wheelhouse.fetch import Progress, silent
+from kaggle_kit.wheelhouse.folder import ready_wheelhouse
+from kaggle_kit.wheelhouse.resolve import FittingLock, fitting_lock, this_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,11 +42,10 @@ if TYPE_CHECKING:
 
     from kaggle_kit.project import Project
     from kaggle_kit.sandbox.execute import Execution
-    from kaggle_kit.sandbox.image import Image
-    from kaggle_kit.sandbox.report import Report
-    from kaggle_kit.sandbox.seal import Mount, Seal
+    from kaggle_kit.sandbox.mounts import Mount
+    from kaggle_kit.sandbox.report import AnyReport
+    from kaggle_kit.sandbox.seal import Seal
     from kaggle_kit.targets import Target
-    from kaggle_kit.wheelhouse.fetch import Progress
 
 
 @dataclass(frozen=True)
@@ -60,55 +75,68 @@ class Listener:
     fetching: Progress
 
 
-def dry_run(project: Project, name: str, *, target: Target, options: Options, out: Path, listener: Listener) -> Report:
+class _MakeReport(Protocol):
+    """The report of the run whose files are in `results`."""
+
+    def __call__(
+        self, *, results: Path, seal: Seal, execution: Execution, preparing_seconds: float, notes: Sequence[str]
+    ) -> AnyReport: ...
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A build that is checked, and all that its run needs. `packages`: see `kaggle_sandbox`."""
+
+    built: Build
+    inputs: tuple[Mount, ...]
+    notes: tuple[str, ...]
+    beginning: str
+    report: _MakeReport
+    packages: Path | None = None
+
+
+def dry_run(
+    project: Project, name: str, *, target: Target, options: Options, out: Path, listener: Listener
+) -> AnyReport:
     """Build, check, seal, execute, report. Leaves in `out`: the executed notebook, the log, what the notebook wrote
-    to /kaggle/working (`submission.csv` with it), and the report as text and JSON.
+    to /kaggle/working (its submission or its model), and the report as text and JSON.
 
     `out` holds either the last run's files or this one's. Raises KitError where the run cannot begin.
     """
     since = time.monotonic()
     refuse_cards(target)
+    makes_model = project.notebook(name).internet
+    if makes_model:
+        _refuse_scoring_options(options)
+    prepare = _prepare_making if makes_model else _prepare_scoring
     seal = chosen_seal(options.seal, listener.say)
-    with room_folder() as scratch, swapped_in(out) as results:
-        built = build(project, name, target=target, assignments=options.assignments, out=scratch / "build")
-        checked = check_build(project, built, options)
-        competition = checked.competition
-        if options.rows is not None and options.rows < len(competition.sample.ids):
-            competition = cut_competition(competition, rows=options.rows, out=scratch / "data")
-        wheelhouse = ready_wheelhouse(target, project=project.root, progress=listener.fetching)
-        if wheelhouse.note:
-            listener.say(wheelhouse.note)
+
+    with scratch_folder() as scratch, swapped_in(out) as results:
+        prepared = prepare(project, name, target=target, options=options, scratch=scratch, listener=listener)
         image = ready_image(progress=listener.say)
-        prepared = time.monotonic() - since
-        inputs = input_mounts(
-            project,
-            style=options.mounts,
-            data=competition.folder,
-            wheelhouse=(project.wheelhouses[target.name], wheelhouse.folder),
-            models=[
-                (project.models[model], project.model_folder(model)) for model in project.notebook(name).model_names
-            ],
-        )
-        listener.say(f"{name}: {len(competition.sample.ids):,} rows, in a sealed Kaggle")
-        execution = run_sealed(
-            built,
+        preparing_seconds = time.monotonic() - since
+        listener.say(f"{name}: {prepared.beginning}")
+
+        execution = run_notebook(
+            prepared.built.notebook,
             seal=seal,
             image=image,
-            inputs=inputs,
+            inputs=prepared.inputs,
             scratch=scratch,
             results=results,
-            options=options,
-            listener=listener,
+            log=results / LOG,
+            working_bytes=target.working_bytes,
+            limit_seconds=options.limit_seconds or target.session_seconds,
+            show=listener.line,
+            hidden=options.hidden,
+            packages=prepared.packages,
         )
-        report = make_report(
-            built,
+        report = prepared.report(
             results=results,
-            sample=competition.sample,
-            solution=checked.solution,
             seal=seal,
             execution=execution,
-            preparing_seconds=prepared,
-            notes=(wheelhouse.note,) if wheelhouse.note else (),
+            preparing_seconds=preparing_seconds,
+            notes=prepared.notes,
         )
         write_report(report, results)
     return report
@@ -120,6 +148,14 @@ def refuse_cards(target: Target) -> None:
         raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a dry run here is for local-cpu")
 
 
+def _refuse_scoring_options(options: Options) -> None:
+    if options.rows is not None:
+        raise UsageError("--rows is of notebooks that score; how many rows a model is calibrated on: -p rows=N")
+    if options.solution is not None or options.hidden:
+        given = "--solution" if options.solution else "--hidden"
+        raise UsageError(f"{given} is of notebooks that are handed in; this one makes a model")
+
+
 def chosen_seal(wanted: str | None, say: Callable[[str], None]) -> Seal:
     """The seal of a run, which is told before anything else happens. Raises SealError if there is none."""
     seal = choose_seal(wanted)
@@ -128,48 +164,88 @@ def chosen_seal(wanted: str | None, say: Callable[[str], None]) -> Seal:
     return seal
 
 
-def run_sealed(
-    built: Build,
-    *,
-    seal: Seal,
-    image: Image,
-    inputs: Sequence[Mount],
-    scratch: Path,
-    results: Path,
-    options: Options,
-    listener: Listener,
-    offer: Path | None = None,
-) -> Execution:
-    """Execute the build in its room, and bring what it leaves to `results`; `offer` as `kaggle_room` takes it."""
-    room = kaggle_room(
-        built.notebook,
-        inputs=inputs,
-        image=image,
-        scratch=scratch,
-        working_bytes=built.target.working_bytes,
-        hidden=options.hidden,
-        offer=offer,
+def _prepare_scoring(
+    project: Project, name: str, *, target: Target, options: Options, scratch: Path, listener: Listener
+) -> _Prepared:
+    built = build(project, name, target=target, assignments=options.assignments, out=scratch / "build")
+    given = check_scoring(project, built, data=options.data, solution=options.solution)
+    competition = cut_competition(given.competition, rows=options.rows, out=scratch / "data")
+    wheelhouse = ready_wheelhouse(target, project=project.root, progress=listener.fetching)
+    if wheelhouse.note:
+        listener.say(wheelhouse.note)
+
+    inputs = input_mounts(
+        project,
+        style=options.mounts,
+        data=competition.folder,
+        wheelhouse=(project.wheelhouses[target.name], wheelhouse.folder),
+        models=[(project.models[model], project.model_folder(model)) for model in project.notebook(name).model_names],
     )
-    return execute(
-        seal,
-        room,
-        python=image.python,
-        results=results,
-        log=results / LOG,
-        limit_seconds=options.limit_seconds or built.target.session_seconds,
-        show=listener.line,
-        space=SpaceWatch(scratch, TEMPORARY_BYTES),
+    return _Prepared(
+        built,
+        inputs,
+        notes=(wheelhouse.note,) if wheelhouse.note else (),
+        beginning=f"{len(competition.sample.ids):,} rows, in a sealed Kaggle",
+        report=partial(make_report, built, sample=competition.sample, solution=given.solution),
     )
 
 
-def check_build(project: Project, built: Build, options: Options) -> Checked:
-    """The competition's files and the solution that a run of `built` needs, checked with its models."""
-    notebook = project.notebook(built.name)
-    key = f"notebooks.{built.name}"
-    data = project.data_folder(built.name, options.data)
-    solution = options.solution
-    # The project's own solution belongs to the project's own data.
-    if solution is None and options.data is None and notebook.solution is not None:
-        solution = project.path(notebook.solution, key=f"{key}.solution")
-    models = {name: project.model_folder(name) for name in notebook.model_names}
-    return check(built, models=models, data=data, solution=solution)
+def _prepare_making(
+    project: Project, name: str, *, target: Target, options: Options, scratch: Path, listener: Listener
+) -> _Prepared:
+    lock = quantizer_packages(target)
+    built = build(
+        project,
+        name,
+        target=target,
+        assignments=options.assignments,
+        out=scratch / "build",
+        packages=lock.lock,
+    )
+    given = check_making(project, built, data=options.data)
+    packages = package_folder(target, lock, progress=listener.fetching)
+
+    notebook = project.notebook(name)
+    models = [(project.models[notebook.model], given.base)]
+    if notebook.adapter and given.adapter:
+        adapter = _as_pushed(given.adapter, notebook.adapter, scratch / "adapter")
+        models.append((project.models[notebook.adapter], adapter))
+    reference = project.wheelhouses[target.name]
+    kit = make_kit_part(target.name, reference=reference, out=scratch / "parts")
+    inputs = input_mounts(
+        project,
+        style=options.mounts,
+        data=given.data,
+        wheelhouse=(kit_part_reference(reference), kit),
+        models=models,
+    )
+    return _Prepared(
+        built,
+        inputs,
+        notes=(lock.note,) if lock.note else (),
+        beginning="makes a model, in a sealed Kaggle whose package index is a folder",
+        report=partial(make_model_report, built),
+        packages=packages,
+    )
+
+
+def quantizer_packages(target: Target) -> FittingLock:
+    """The lock of the quantiser for this machine's Python. Raises WheelhouseError."""
+    name = notebook_quantizer(target)
+    return fitting_lock(quantizer_target(name), quantizer_lock(name), host=this_host())
+
+
+def package_folder(target: Target, lock: FittingLock, *, progress: Progress = silent) -> Path:
+    """The folder that stands in for the package index in a run with internet, fetched where it must be."""
+    archives = ARCHIVES[notebook_quantizer(target)]
+    return ready_offer(lock.lock, archives, urls=lock.urls, progress=progress)
+
+
+def _as_pushed(source: Path, name: str, folder: Path) -> Path:
+    """A copy of what of an adapter's folder is sent to Kaggle, with the manifest that a push makes."""
+    for path, file in read_folder(source).files.items():
+        place = folder / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        link_or_copy(file.resolve(), place)
+    write_atomic(folder / MANIFEST, dump_manifest(make_manifest(folder, kind="model", name=name)))
+    return folder

@@ -1,4 +1,4 @@
-"""Run a built notebook in a room, with papermill, and tell what it says as it says it."""
+"""A built notebook, executed in a sealed /kaggle with papermill; what it says is shown as it says it."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ import re
 import subprocess
 import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kaggle_kit.evaluation.run_files import NOTEBOOK_BYTES, cells_of, mappings
 from kaggle_kit.runtime.record import EXECUTED, LOG, REPORT, REPORT_TEXT
-from kaggle_kit.sandbox.kaggle_room import OUT
-from kaggle_kit.sandbox.log_file import LogFile, lines_of
-from kaggle_kit.sandbox.memory import MemoryWatch
-from kaggle_kit.sandbox.seal import driver_command
-from kaggle_kit.sandbox.take_out import Bounds, Inlet
+from kaggle_kit.sandbox.image import ready_image
+from kaggle_kit.sandbox.kaggle_layout import OUT, kaggle_sandbox, mounts_of, scratch_folder
+from kaggle_kit.sandbox.output import Limits, LogFile, Receiver, lines_of
+from kaggle_kit.sandbox.seal import WORKING, driver_command
+from kaggle_kit.sandbox.watch import MemoryWatch, SpaceWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from kaggle_kit.sandbox.seal import Room, Seal
-    from kaggle_kit.sandbox.space import SpaceWatch
+    from kaggle_kit.sandbox.image import Image
+    from kaggle_kit.sandbox.mounts import Mount, Sandbox
+    from kaggle_kit.sandbox.seal import Seal
 
-KEPT = frozenset({LOG, REPORT, REPORT_TEXT})
+_RESERVED = frozenset({LOG, REPORT, REPORT_TEXT})
 """Names that kit's own files have in a run's folder."""
 _MOST_ERROR = 2000
 _TIME_IS_UP = "the session's time is up"
@@ -37,7 +38,7 @@ _CELL = re.compile(r"Executing Cell (\d+)-+")
 class Execution:
     """How a notebook's run ended. `seconds` from start to end; `limit_reached`: the session's time was up.
 
-    `stopped`: why kit ended it otherwise. `left` and `failed`: what of its files was not taken out, and why.
+    `stopped`: why kit ended it otherwise. `left` and `failed`: what of its files did not come out, and why.
     """
 
     exit_code: int
@@ -49,9 +50,46 @@ class Execution:
     failed: tuple[str, ...] = ()
 
 
+def run_notebook(
+    notebook: Path,
+    *,
+    seal: Seal,
+    image: Image,
+    inputs: Sequence[Mount],
+    scratch: Path,
+    results: Path,
+    log: Path,
+    working_bytes: int,
+    limit_seconds: float,
+    show: Callable[[str], None],
+    hidden: bool = False,
+    packages: Path | None = None,
+) -> Execution:
+    """Run `notebook` in a sandbox of its own, as `kaggle_sandbox` and `execute` say."""
+    sandbox = kaggle_sandbox(
+        notebook,
+        inputs=inputs,
+        image=image,
+        scratch=scratch,
+        working_bytes=working_bytes,
+        hidden=hidden,
+        packages=packages,
+    )
+    return execute(
+        seal,
+        sandbox,
+        python=image.python,
+        results=results,
+        log=log,
+        limit_seconds=limit_seconds,
+        show=show,
+        space=SpaceWatch(scratch),
+    )
+
+
 def execute(
     seal: Seal,
-    room: Room,
+    sandbox: Sandbox,
     *,
     python: Path,
     results: Path,
@@ -66,18 +104,18 @@ def execute(
     what stands in /kaggle/working at the end or when the limit is reached, come to the folder `results`. `space`
     watches what the run writes elsewhere, and ends it too.
     """
-    command = [str(python), "-m", "papermill", "/kit/notebook.ipynb", f"{OUT}/{EXECUTED}"]
-    command += ["--kernel", "python3", "--cwd", "/kaggle/working", "--log-output", "--no-progress-bar"]
-    most = (room.working_bytes or 0) + NOTEBOOK_BYTES
+    executed = f"{OUT}/{EXECUTED}"
+    command = [str(python), "-m", "papermill", "/kit/notebook.ipynb", executed]
+    command += ["--kernel", "python3", "--cwd", WORKING, "--log-output", "--no-progress-bar"]
+    most_bytes = (sandbox.working_bytes or 0) + NOTEBOOK_BYTES
     stopped: list[str] = []
     started = time.monotonic()
 
-    with Inlet(results, bounds=Bounds(most), reserved=KEPT) as inlet:
-        driven = driver_command(python, command, outlet=inlet.outlet, most_bytes=most, also=(f"{OUT}/{EXECUTED}",))
-        with seal.start(
-            room, driven, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=(inlet.outlet,)
-        ) as sealed:
-            inlet.close_outlet()
+    with Receiver(results, limits=Limits(most_bytes), reserved=_RESERVED) as receiver:
+        pipe = receiver.write_end
+        driven = driver_command(python, command, pipe=pipe, most_bytes=most_bytes, also=(executed,))
+        with seal.start(sandbox, driven, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=(pipe,)) as sealed:
+            receiver.close_write_end()
 
             def end(why: str) -> None:
                 stopped.append(why)
@@ -86,7 +124,11 @@ def execute(
             timer = threading.Timer(limit_seconds, end, (_TIME_IS_UP,))
             timer.start()
             try:
-                with MemoryWatch(sealed.process.pid) as memory, _watched(space, end), LogFile(log) as written:
+                with ExitStack() as stack:
+                    memory = stack.enter_context(MemoryWatch(sealed.process.pid).watching())
+                    if space is not None:
+                        stack.enter_context(space.watching(end))
+                    written = stack.enter_context(LogFile(log))
                     for line in lines_of(sealed.process.stdout):
                         if written.line(f"{time.monotonic() - started:9.2f}  {line}"):
                             show(line)
@@ -95,19 +137,66 @@ def execute(
                 timer.cancel()
                 if timer.is_alive():
                     timer.join()
+
     return Execution(
         exit_code=code,
         seconds=time.monotonic() - started,
         limit_reached=_TIME_IS_UP in stopped,
         peak_bytes=memory.peak_bytes,
         stopped=next((why for why in stopped if why != _TIME_IS_UP), None),
-        left=tuple(inlet.taken.left),
-        failed=tuple(inlet.taken.failed),
+        left=tuple(receiver.received.left),
+        failed=tuple(receiver.received.failed),
     )
 
 
-def _watched(space: SpaceWatch | None, end: Callable[[str], None]) -> AbstractContextManager[object]:
-    return nullcontext() if space is None else space.watching(end)
+def run_pushed(
+    notebook: bytes,
+    *,
+    sources: Sequence[tuple[tuple[str, str], Path]],
+    out: Path,
+    working_bytes: int,
+    limit_seconds: float,
+    seal: Seal,
+    say: Callable[[str], None],
+    packages: Path | None = None,
+) -> str | None:
+    """Run a notebook that was pushed to the loopback Kaggle, with the inputs that it was given, its `sources`.
+
+    Each source is its group ("competitions", "datasets", "models") and reference, and its folder here. Its files come
+    to `out`, as Kaggle keeps them. `packages`: see `kaggle_sandbox`. Returns what went wrong, None if nothing did.
+    Raises SandboxError if this machine cannot run it.
+    """
+    image = ready_image(progress=say)
+    with scratch_folder() as scratch:
+        path = scratch / "notebook.ipynb"
+        path.write_bytes(notebook)
+        out.mkdir(parents=True, exist_ok=True)
+        execution = run_notebook(
+            path,
+            seal=seal,
+            image=image,
+            inputs=mounts_of(sources),
+            scratch=scratch,
+            results=out,
+            log=scratch / LOG,
+            working_bytes=working_bytes,
+            limit_seconds=limit_seconds,
+            show=say,
+            packages=packages,
+        )
+    return _problem(execution, out / EXECUTED, limit_seconds)
+
+
+def _problem(execution: Execution, executed: Path, limit_seconds: float) -> str | None:
+    """What went wrong in a run; None if nothing did."""
+    if execution.limit_reached:
+        return f"the session's {limit_seconds:g} s were over"
+    if execution.stopped:
+        return f"it was ended: {execution.stopped}"
+    if execution.exit_code:
+        failed = failed_cell(executed)
+        return "in cell {}: {}".format(*failed) if failed else "papermill failed"
+    return execution.failed[0] if execution.failed else None
 
 
 def cell_started(line: str, names: Sequence[str]) -> str | None:

@@ -12,10 +12,8 @@ from pathlib import Path
 
 from kaggle_kit.errors import SandboxError
 from kaggle_kit.files import user_cache, write_atomic
-from kaggle_kit.sandbox.base_python import base_python, python_mounts
-from kaggle_kit.sandbox.seal_room import Mount
-from kaggle_kit.wheelhouse.index import uv_program
-from kaggle_kit.wheelhouse.uv_settings import uv_environment
+from kaggle_kit.sandbox.mounts import Mount, base_python, python_mounts
+from kaggle_kit.wheelhouse.index import uv_environment, uv_program
 
 LOCK = Path(__file__).with_name("image.lock")
 _KERNEL = Path("share/jupyter/kernels/python3/kernel.json")

@@ -1,35 +1,124 @@
-"""What can be known to fail before anything starts: the model, the labels, the data, the solution."""
+"""What can be known to fail before a run starts: its model, labels, table and solution.
+
+A run may be given a few rows of its competition instead of all.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import DataError, ModelError
 from kaggle_kit.evaluation.metrics import Solution, read_solution
+from kaggle_kit.files import write_atomic
+from kaggle_kit.model.inspect import inspect_model
+from kaggle_kit.model.merge import check_adapter
 from kaggle_kit.notebook.task import literal_task
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 from kaggle_kit.runtime.prepare import open_prompt
-from kaggle_kit.sandbox.competition import Competition, check_competition
+from kaggle_kit.runtime.rows import read_records
+from kaggle_kit.runtime.submission import Sample, read_sample
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from kaggle_kit.notebook.build import Build
+    from kaggle_kit.project import Project
     from kaggle_kit.runtime.job import Task
+
+TEST = "test.csv"
+SAMPLE = "sample_submission.csv"
+_TRAIN = "train.csv"
+_LISTED = 5
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What the checks have read; `task` is None where the author computes a part of it."""
+class Competition:
+    """A folder with test.csv and sample_submission.csv that agree with each other."""
+
+    folder: Path
+    sample: Sample
+
+
+def check_competition(folder: Path, *, fields: Sequence[str], columns: Sequence[str]) -> Competition:
+    """Check a competition's folder for a notebook that reads `fields` and submits `columns`.
+
+    Raises DataError where a file or a column is missing, an id stands twice, or the two files' ids differ.
+    """
+    if not folder.is_dir():
+        raise DataError(f"the data folder {folder} does not exist; name one that holds {TEST} and {SAMPLE}")
+    for name in (TEST, SAMPLE):
+        if not (folder / name).is_file():
+            raise DataError(f"{folder / name} is missing: a data folder holds {TEST} and {SAMPLE}")
+    sample = read_sample(folder / SAMPLE)
+    if not sample.ids:
+        raise DataError(f"{folder / SAMPLE} has no rows")
+    if columns and set(sample.columns) != set(columns):
+        raise DataError(
+            f"{folder / SAMPLE} has the columns {', '.join(sample.columns)}; the notebook's labels are for "
+            f"{', '.join(columns)}"
+        )
+    seen: set[str] = set()
+    for record in read_records(folder / TEST, columns=[sample.id_column, *fields]):
+        row_id = record[sample.id_column] or ""
+        if row_id in seen:
+            raise DataError(f"{folder / TEST} has two rows with the {sample.id_column} {row_id!r}; ids must differ")
+        seen.add(row_id)
+    for ids, others, name in ((seen, set(sample.ids), SAMPLE), (set(sample.ids), seen, TEST)):
+        if lacking := sorted(ids - others):
+            raise DataError(f"{folder / name} lacks the {sample.id_column} {lacking[0]!r} ({len(lacking)} such rows)")
+    return Competition(folder, sample)
+
+
+def cut_competition(competition: Competition, *, rows: int | None, out: Path) -> Competition:
+    """A copy in `out` of the two files with the sample's first `rows` rows; itself if it has no more."""
+    sample = competition.sample
+    if rows is None or rows >= len(sample.ids):
+        return competition
+    kept = Sample(sample.id_column, sample.columns, sample.ids[:rows])
+    for name in (TEST, SAMPLE):
+        text = _cut(competition.folder / name, sample.id_column, set(kept.ids))
+        write_atomic(out / name, text)
+    return Competition(out, kept)
+
+
+def _cut(path: Path, id_column: str, ids: set[str]) -> str:
+    records = [record for record in read_records(path, columns=[id_column]) if record[id_column] in ids]
+    out = io.StringIO()
+    writer = csv.DictWriter(
+        out, fieldnames=[name for name in records[0] if name is not None], extrasaction="ignore", lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows(records)
+    return out.getvalue()
+
+
+@dataclass(frozen=True)
+class ScoringInputs:
+    """What a notebook that scores is given; `task` is None where the author computes a part of it."""
 
     competition: Competition
     solution: Solution | None
     task: Task | None
 
 
-def check(built: Build, *, models: Mapping[str, Path], data: Path, solution: Path | None) -> Checked:
+def check_scoring(project: Project, built: Build, *, data: Path | None, solution: Path | None) -> ScoringInputs:
+    """The inputs of a run of `built`, checked as `check` does.
+
+    `data` and `solution` take the place of the project's own, and its own solution belongs to its own data.
+    """
+    notebook = project.notebook(built.name)
+    folder = project.data_folder(built.name, data)
+    if solution is None and data is None and notebook.solution is not None:
+        solution = project.path(notebook.solution, key=f"notebooks.{built.name}.solution")
+    models = {name: project.model_folder(name) for name in notebook.model_names}
+    return check(built, models=models, data=folder, solution=solution)
+
+
+def check(built: Build, *, models: Mapping[str, Path], data: Path, solution: Path | None) -> ScoringInputs:
     """Check what a dry run will meet; `models` maps each model's name in kit.toml to its folder.
 
     Raises ModelError for an incomplete or corrupt model, LabelError, DataError for the rest. Parts of the task
@@ -44,7 +133,50 @@ def check(built: Build, *, models: Mapping[str, Path], data: Path, solution: Pat
     if task:
         for model in models.values():
             open_prompt(task, model)
-    return Checked(competition, _solution(solution, competition), task)
+    return ScoringInputs(competition, _solution(solution, competition), task)
+
+
+def _solution(path: Path | None, competition: Competition) -> Solution | None:
+    if path is None:
+        return None
+    solution = read_solution(path, columns=competition.sample.columns)
+    if lacking := [row_id for row_id in competition.sample.ids if row_id not in solution.outcomes]:
+        raise DataError(f"{path} lacks the id {lacking[0]!r} of the sample submission ({len(lacking)} such rows)")
+    return solution
+
+
+@dataclass(frozen=True)
+class MakingInputs:
+    """What a notebook that makes a model is given: the competition's files, the base, the adapter."""
+
+    data: Path
+    base: Path
+    adapter: Path | None
+
+
+def check_making(project: Project, built: Build, *, data: Path | None) -> MakingInputs:
+    """The inputs of a run of `built`; `data` takes the place of the project's own folder.
+
+    Raises KitError for all that would fail in the run and can be known now.
+    """
+    notebook = project.notebook(built.name)
+    folder = project.data_folder(built.name, data)
+    base = project.model_folder(notebook.model)
+    check_model(notebook.model, base)
+    inspection = inspect_model(base)
+    if inspection.errors:
+        raise ModelError(f"{base} cannot be quantised: " + "; ".join(map(str, inspection.errors[:_LISTED])))
+    adapter = project.model_folder(notebook.adapter) if notebook.adapter else None
+    if adapter:
+        check_adapter(adapter, inspection)
+
+    task = literal_task(built.source, built.literals())
+    if task:
+        open_prompt(task, base)
+    table = folder / _TRAIN
+    if next(read_records(table, columns=list(task.fields) if task else []), None) is None:
+        raise DataError(f"{table} has no rows: there is nothing to calibrate on")
+    return MakingInputs(folder, base, adapter)
 
 
 def check_model(name: str, model: Path) -> None:
@@ -56,12 +188,3 @@ def check_model(name: str, model: Path) -> None:
             f"{name!r}, by which the notebook looks for it; name the table models.{manifest.name}"
         )
     verify_files(model, manifest)
-
-
-def _solution(path: Path | None, competition: Competition) -> Solution | None:
-    if path is None:
-        return None
-    solution = read_solution(path, columns=competition.sample.columns)
-    if lacking := [row_id for row_id in competition.sample.ids if row_id not in solution.outcomes]:
-        raise DataError(f"{path} lacks the id {lacking[0]!r} of the sample submission ({len(lacking)} such rows)")
-    return solution

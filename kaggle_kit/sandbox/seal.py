@@ -1,43 +1,47 @@
 """The seal of a dry run: a copy of Kaggle's file tree with no network and a process space of its own.
 
-Three seals give the same `Room`: bubblewrap, util-linux's `unshare` with a builder of our own, and a plain process
-that says in `unsealed` what it leaves open. The last is used only if it is asked for by name: a machine on which
-neither of the others works runs nothing by itself.
+Three seals run a command in the same `Sandbox`: bubblewrap, util-linux's `unshare` with a builder of our own, and a
+plain process that says in `unsealed` what it leaves open. The last is used only if it is asked for by name: a machine
+on which neither of the others works runs nothing by itself.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, NotRequired, Protocol, TypedDict, Unpack
+from types import TracebackType
+from typing import IO, NotRequired, Protocol, Self, TypedDict, Unpack
 
 from kaggle_kit.errors import SandboxError, SealError
 from kaggle_kit.sandbox import seal_driver, seal_unshare
+from kaggle_kit.sandbox.mounts import (
+    MASKED,
+    Mount,
+    Sandbox,
+    lay_out,
+    remove_layout,
+    system_links,
+    system_mounts,
+    translated_environment,
+)
+from kaggle_kit.sandbox.seal_driver import descendants, kill_descendants
 from kaggle_kit.sandbox.seal_filter import seccomp_program
-from kaggle_kit.sandbox.seal_layout import lay_out, offline_environment, remove_layout, translate
-from kaggle_kit.sandbox.seal_process import Sealed
-from kaggle_kit.sandbox.seal_room import MASKED, Mount, Room, system_links, system_mounts
-
-__all__ = [
-    "Mount",
-    "Room",
-    "Seal",
-    "Sealed",
-    "choose_seal",
-    "driver_command",
-    "driver_mount",
-    "offline_environment",
-]
 
 WORKING = "/kaggle/working"
 _DRIVER = "/kit/seal_driver.py"
 _PROBE_SECONDS = 20.0
+_STOP_SECONDS = 30.0
+_LOOK_SECONDS = 0.05
 
 
 class Streams(TypedDict):
@@ -49,8 +53,85 @@ class Streams(TypedDict):
     pass_fds: NotRequired[Sequence[int]]
 
 
+@dataclass(frozen=True)
+class SealedProcess:
+    """A started command. As a context manager it never leaves anything of it running.
+
+    `process` is the outermost process: its streams and its exit code are the command's.
+    `depth` says how many processes of the seal stand above the command; `remove` is deleted after it.
+    """
+
+    process: "subprocess.Popen[bytes]"
+    depth: int
+    remove: Path | None = None
+
+    def stop(self, *, grace_seconds: float = _STOP_SECONDS) -> int:
+        """Send SIGTERM to the command, wait up to `grace_seconds`, kill all that is left.
+
+        Returns its exit code, 128 + N where signal N ended it.
+        """
+        end = time.monotonic() + grace_seconds
+        asked = False
+        try:
+            while self.process.poll() is None and time.monotonic() < end:
+                asked = asked or self._ask_to_end()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(_LOOK_SECONDS)
+        finally:
+            # A second Ctrl-C ends the waiting, and must leave nothing of it running.
+            code = self.kill()
+        return code
+
+    def kill(self) -> int:
+        """SIGKILL the command and all that it started. Returns its exit code as `stop` does."""
+        if self.process.poll() is None:
+            # The seal's own process dies last: while it lives, its descendants can be found.
+            kill_descendants(self.process.pid)
+            self.process.kill()
+        code = self.process.wait()
+        if self.depth == 0:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        if self.remove is not None:
+            remove_layout(self.remove)
+        return 128 - code if code < 0 else code
+
+    def _ask_to_end(self) -> bool:
+        """SIGTERM the command, not the seal, which would end it at once; False where it is not yet there."""
+        below = descendants(self.process.pid)
+        command = [self.process.pid, *below][self.depth : self.depth + 1]
+        for pid in command:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        return bool(command)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        # Nobody reads any more: a full pipe would hold up the command that is asked to end.
+        streams = [each for each in (self.process.stdout, self.process.stderr) if each is not None]
+        readers = [threading.Thread(target=drain, args=(each,), daemon=True) for each in streams]
+        for reader in readers:
+            reader.start()
+        self.stop()
+        for reader, stream in zip(readers, streams, strict=True):
+            reader.join()
+            stream.close()
+
+
+def drain(stream: IO[bytes]) -> None:
+    """Read a pipe to its end and forget what came, so that its writer never waits."""
+    # ValueError: it is closed already, its reader saw the end.
+    with contextlib.suppress(OSError, ValueError):
+        while stream.read1(1 << 16):  # type: ignore[attr-defined]
+            pass
+
+
 class Seal(Protocol):
-    """A way to run a command in a room."""
+    """A way to run a command in a sandbox."""
 
     @property
     def name(self) -> str:
@@ -64,7 +145,7 @@ class Seal(Protocol):
     def left_open(self) -> tuple[str, ...]:
         """What no seal of this kind closes, in a few words each."""
 
-    def start(self, room: Room, command: Sequence[str], **streams: Unpack[Streams]) -> Sealed:
+    def start(self, sandbox: Sandbox, command: Sequence[str], **streams: Unpack[Streams]) -> SealedProcess:
         """Start `command` (its first word an absolute path as seen inside).
 
         The seal ends with the thread that called this, so that nothing outlives a killed kit: call it from a
@@ -81,18 +162,18 @@ def driver_command(
     python: Path,
     command: Sequence[str],
     *,
-    outlet: int,
+    pipe: int,
     most_bytes: int,
     working: str = WORKING,
     also: Sequence[str] = (),
     grace_seconds: float = 10.0,
 ) -> list[str]:
-    """`command` run by the driver, which sends the files of `working` to `outlet` at its end or if stopped.
+    """`command` run by the driver, which sends the files of `working` into `pipe` at its end or if stopped.
 
-    `outlet` is a descriptor that the command is started with, `also` are files to send besides, all of `most_bytes`
-    at most.
+    `pipe` is a descriptor that the command is started with, `also` are files to send besides, all of `most_bytes` at
+    most.
     """
-    options = ["--working", working, "--outlet", str(outlet), "--most", str(most_bytes), "--grace", str(grace_seconds)]
+    options = ["--working", working, "--pipe", str(pipe), "--most", str(most_bytes), "--grace", str(grace_seconds)]
     for path in also:
         options += ["--also", path]
     return [str(python), "-I", _DRIVER, *options, "--", *command]
@@ -119,7 +200,7 @@ class _Bubblewrap:
     unsealed: tuple[str, ...] = ()
     left_open: tuple[str, ...] = _LEFT_OPEN
 
-    def argv(self, room: Room, command: Sequence[str], *, filter_from: int) -> list[str]:
+    def argv(self, sandbox: Sandbox, command: Sequence[str], *, filter_from: int) -> list[str]:
         argv = [_program("bwrap"), *self.flags, "--unshare-all", "--die-with-parent", "--new-session"]
         argv += ["--cap-drop", "ALL", "--clearenv", "--seccomp", str(filter_from), "--proc", "/proc", "--dev", "/dev"]
         # For the kernel real root stays real root in a user namespace: /proc/sys would be writable for it.
@@ -130,22 +211,22 @@ class _Bubblewrap:
         argv += ["--dir", "/etc"]
         for link, where in system_links().items():
             argv += ["--symlink", where, link]
-        for mount in (*system_mounts(), *room.ordered_mounts()):
+        for mount in (*system_mounts(), *sandbox.ordered_mounts()):
             argv += [_bind_word(mount), str(mount.source), mount.target]
-        if room.working_bytes is not None:
-            argv += ["--perms", "0755", "--size", str(room.working_bytes), "--tmpfs", WORKING]
+        if sandbox.working_bytes is not None:
+            argv += ["--perms", "0755", "--size", str(sandbox.working_bytes), "--tmpfs", WORKING]
         argv += ["--remount-ro", "/"]
-        for name, value in room.environment.items():
+        for name, value in sandbox.environment.items():
             argv += ["--setenv", name, value]
-        return [*argv, "--chdir", room.workdir, "--", *command]
+        return [*argv, "--chdir", sandbox.workdir, "--", *command]
 
-    def start(self, room: Room, command: Sequence[str], **streams: Unpack[Streams]) -> Sealed:
-        room.check()
+    def start(self, sandbox: Sandbox, command: Sequence[str], **streams: Unpack[Streams]) -> SealedProcess:
+        sandbox.check()
         with _program_file() as filter_from:
-            argv = self.argv(room, command, filter_from=filter_from)
+            argv = self.argv(sandbox, command, filter_from=filter_from)
             streams["pass_fds"] = (*streams.get("pass_fds", ()), filter_from)
             process = _popen(argv, **streams)
-        return Sealed(process, depth=2)
+        return SealedProcess(process, depth=2)
 
 
 @dataclass(frozen=True)
@@ -155,19 +236,19 @@ class _Unshare:
     unsealed: tuple[str, ...] = ()
     left_open: tuple[str, ...] = _LEFT_OPEN
 
-    def argv(self, room: Room, command: Sequence[str]) -> list[str]:
-        size = room.working_bytes
+    def argv(self, sandbox: Sandbox, command: Sequence[str]) -> list[str]:
+        size = sandbox.working_bytes
         plan = {
             "links": system_links(),
             "mounts": [
                 [str(mount.source), mount.target, mount.writable, mount.device]
-                for mount in (*system_mounts(), *room.ordered_mounts())
+                for mount in (*system_mounts(), *sandbox.ordered_mounts())
             ],
             "tmpfs": {} if size is None else {WORKING: size},
             "masked": MASKED,
             "seccomp": _filter().hex(),
-            "workdir": room.workdir,
-            "environment": dict(room.environment),
+            "workdir": sandbox.workdir,
+            "environment": dict(sandbox.environment),
             "command": list(command),
         }
         # Unlike bwrap, unshare ends its child with itself but not itself with kit.
@@ -175,9 +256,9 @@ class _Unshare:
         argv += ["--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--fork", "--kill-child", "--"]
         return [*argv, sys.executable, "-I", "-S", "-B", seal_unshare.__file__, json.dumps(plan)]
 
-    def start(self, room: Room, command: Sequence[str], **streams: Unpack[Streams]) -> Sealed:
-        room.check()
-        return Sealed(_popen(self.argv(room, command), **streams), depth=2)
+    def start(self, sandbox: Sandbox, command: Sequence[str], **streams: Unpack[Streams]) -> SealedProcess:
+        sandbox.check()
+        return SealedProcess(_popen(self.argv(sandbox, command), **streams), depth=2)
 
 
 _STILL_ROOT = "The command is this machine's root, without capabilities but with no user namespace of its own."
@@ -197,24 +278,24 @@ class _Plain:
     unsealed: tuple[str, ...] = field(default=_NOTHING_SEALED)
     left_open: tuple[str, ...] = ()
 
-    def start(self, room: Room, command: Sequence[str], **streams: Unpack[Streams]) -> Sealed:
-        room.check()
+    def start(self, sandbox: Sandbox, command: Sequence[str], **streams: Unpack[Streams]) -> SealedProcess:
+        sandbox.check()
         root = self.root or Path(tempfile.mkdtemp(prefix="kit-kaggle-"))
         try:
-            lay_out(room, root)
+            lay_out(sandbox, root)
         except BaseException:
             if self.root is None:
                 remove_layout(root)
             raise
         streams.setdefault("stdin", subprocess.DEVNULL)
         process = subprocess.Popen(
-            [room.outside(word, root) for word in command],
-            env=translate(room, root),
-            cwd=room.outside(room.workdir, root),
+            [sandbox.outside(word, root) for word in command],
+            env=translated_environment(sandbox, root),
+            cwd=sandbox.outside(sandbox.workdir, root),
             start_new_session=True,
             **streams,
         )
-        return Sealed(process, depth=0, remove=None if self.root else root)
+        return SealedProcess(process, depth=0, remove=None if self.root else root)
 
 
 def _program(name: str) -> str:
@@ -226,7 +307,7 @@ def _program(name: str) -> str:
 
 
 def _popen(argv: Sequence[str], **streams: Unpack[Streams]) -> subprocess.Popen[bytes]:
-    # Process 1 of the room shows its environment in /proc: it gets none. A session of its own keeps Ctrl-C
+    # Process 1 of the sandbox shows its environment in /proc: it gets none. A session of its own keeps Ctrl-C
     # from ending the seal before the driver has brought the files out.
     streams.setdefault("stdin", subprocess.DEVNULL)
     return subprocess.Popen(argv, env={}, cwd="/", start_new_session=True, **streams)
@@ -269,12 +350,11 @@ def choose_seal(wanted: str | None = None, *, root: Path | None = None) -> Seal:
         reason = _why_not(seal)
         if reason is None:
             return seal
-        if (told := f"{seal.name}: {reason}") not in reasons:
-            reasons.append(told)
+        reasons.append(f"{seal.name}: {reason}")
     which = f"the seal {wanted} does" if wanted else "neither seal, bwrap or unshare, does"
     raise SealError(
         f"nothing was started: {which} not work on this machine.\n"
-        + "".join(f"  {reason}\n" for reason in reasons)
+        + "".join(f"  {reason}\n" for reason in dict.fromkeys(reasons))
         + "".join(f"{way}\n" for way in _ways_out())
         + "To run without a seal what you trust like a program of your own, say --seal none."
     )
@@ -316,7 +396,7 @@ def _candidates() -> list[_Bubblewrap | _Unshare]:
     is_root = os.geteuid() == 0
     kept = (_STILL_ROOT,) if is_root else ()
     own = ("--unshare-user", "--uid", "0", "--gid", "0")
-    found: list[_Bubblewrap | _Unshare] = [
+    seals: list[_Bubblewrap | _Unshare] = [
         # Versions before 0.8 do not know the last option. The filter of system calls refuses the same.
         _Bubblewrap((*own, "--disable-userns")),
         _Bubblewrap(own),
@@ -324,13 +404,13 @@ def _candidates() -> list[_Bubblewrap | _Unshare]:
         _Bubblewrap((), unsealed=kept),
         _Unshare(("--user", "--map-root-user")),
     ]
-    return [*found, _Unshare((), unsealed=kept)] if is_root else found
+    return [*seals, _Unshare((), unsealed=kept)] if is_root else seals
 
 
 def _why_not(seal: Seal) -> str | None:
-    room = Room(mounts=(), working_bytes=1 << 20, environment={}, workdir=WORKING)
+    sandbox = Sandbox(mounts=(), working_bytes=1 << 20, environment={}, workdir=WORKING)
     try:
-        sealed = seal.start(room, ["/bin/sh", "-c", "true"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        sealed = seal.start(sandbox, ["/bin/sh", "-c", "true"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     except (SandboxError, OSError) as error:
         return str(error)
     with sealed:

@@ -47,13 +47,13 @@ def descendants(pid: int) -> list[int]:
             state, parent = Path(entry.path, "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[:2]
             if state != "Z":
                 children.setdefault(int(parent), []).append(int(entry.name))
-    found: list[int] = []
-    waiting = [pid]
-    while waiting:
-        below = children.get(waiting.pop(), [])
-        found += below
-        waiting += below
-    return found
+    below: list[int] = []
+    parents = [pid]
+    while parents:
+        own = children.get(parents.pop(), [])
+        below += own
+        parents += own
+    return below
 
 
 def kill_descendants(pid: int, *, seconds: float = 10.0) -> bool:
@@ -69,8 +69,8 @@ def kill_descendants(pid: int, *, seconds: float = 10.0) -> bool:
     return True
 
 
-class Outlet:
-    """The way out of the seal: frames on a pipe that the host reads, each a kind, a length, and so many bytes.
+class Sender:
+    """Sends files out of the seal: frames on a pipe that the host reads, each a kind, a length, and so many bytes.
 
     Nothing but bytes passes: names and contents are the host's to judge. No folder of the host is writable from
     inside, so nothing that the notebook leaves can stand in the host's way.
@@ -116,7 +116,7 @@ class Outlet:
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Output:
     """What is sent at the end: the files of `also` under their own names, and those below `working`.
 
     `most_bytes`: a file that would go over it is left behind. Files of holes can claim to be as large as they like.
@@ -127,8 +127,8 @@ class Parcel:
     most_bytes: int
 
 
-def bring_out(outlet: Outlet, parcel: Parcel) -> tuple[list[str], list[str]]:
-    """Send the parcel's regular files.
+def send_output(sender: Sender, output: Output) -> tuple[list[str], list[str]]:
+    """Send the regular files of the output.
 
     A symbolic link is followed if it leads to a file below the working folder. Every other link is left behind, and
     so are sockets, pipes and devices: on the host they would lead to something else.
@@ -137,13 +137,13 @@ def bring_out(outlet: Outlet, parcel: Parcel) -> tuple[list[str], list[str]]:
     keep the others inside. Raises OSError if the host no longer reads.
     """
     left: list[str] = []
-    sent = [outlet.send_file(path, path.name) for path in parcel.also if os.path.lexists(path)]
+    sent = [sender.send_file(path, path.name) for path in output.also if os.path.lexists(path)]
     failed = [problem for problem in sent if problem]
 
-    inside = parcel.working.resolve()
-    rest = parcel.most_bytes
-    for path in _files(parcel.working, failed):
-        name = str(path.relative_to(parcel.working))
+    inside = output.working.resolve()
+    rest = output.most_bytes
+    for path in _files(output.working, failed):
+        name = str(path.relative_to(output.working))
         try:
             real = path.resolve()
             known = real.lstat()
@@ -151,14 +151,14 @@ def bring_out(outlet: Outlet, parcel: Parcel) -> tuple[list[str], list[str]]:
             left.append(f"{name} was left behind: {error}")
             continue
         if not real.is_relative_to(inside) or not stat.S_ISREG(known.st_mode):
-            left.append(f"{name} was left behind: it is not a regular file of {parcel.working}")
+            left.append(f"{name} was left behind: it is not a regular file of {output.working}")
         elif known.st_size > rest:
             left.append(f"{name} was left behind: it claims to have {known.st_size:,} bytes")
         else:
             rest -= known.st_size
-            if problem := outlet.send_file(real, name):
+            if problem := sender.send_file(real, name):
                 failed.append(problem)
-    outlet.send(END)
+    sender.send(END)
     return left, failed
 
 
@@ -186,7 +186,7 @@ class _Stop:
                 self.process.terminate()
 
 
-def run(command: Sequence[str], *, outlet: Outlet, parcel: Parcel, grace_seconds: float) -> int:
+def run(command: Sequence[str], *, sender: Sender, output: Output, grace_seconds: float) -> int:
     """Run `command` to its end, bring out the files, and return the code to exit with.
 
     After a SIGTERM the command has `grace_seconds` to end by itself. Whatever it started is killed before the
@@ -196,7 +196,7 @@ def run(command: Sequence[str], *, outlet: Outlet, parcel: Parcel, grace_seconds
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     libc = ctypes.CDLL(None, use_errno=True)
-    # Otherwise the command, the same user as this process, could open the outlet through /proc and forge frames.
+    # Otherwise the command, the same user as this process, could open the pipe through /proc and forge frames.
     if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         _say("this process cannot be closed to the notebook")
         return 127
@@ -206,10 +206,10 @@ def run(command: Sequence[str], *, outlet: Outlet, parcel: Parcel, grace_seconds
     if not kill_descendants(os.getpid()):
         _say("some processes of the notebook could not be killed")
     try:
-        left, failed = bring_out(outlet, parcel)
+        left, failed = send_output(sender, output)
     except OSError as error:
         left, failed = [], [f"the files could not be brought out: {error}"]
-    outlet.close()
+    sender.close()
     for sentence in [*left, *failed]:
         _say(sentence)
     return COPY_FAILED if failed and code == 0 else code
@@ -246,17 +246,17 @@ def _say(sentence: str) -> None:
 
 
 def main() -> int:
-    """Read the command line: `seal_driver.py --working DIR --outlet FD --most BYTES [--also FILE] -- COMMAND…`."""
-    parser = argparse.ArgumentParser(description="Run a command, then send the files of --working to --outlet.")
+    """Read the command line: `seal_driver.py --working DIR --pipe FD --most BYTES [--also FILE] -- COMMAND…`."""
+    parser = argparse.ArgumentParser(description="Run a command, then send the files of --working into --pipe.")
     parser.add_argument("--working", type=Path, required=True)
-    parser.add_argument("--outlet", type=int, required=True, help="the descriptor of the pipe to the host")
+    parser.add_argument("--pipe", type=int, required=True, help="the descriptor of the pipe to the host")
     parser.add_argument("--also", type=Path, action="append", default=[], help="a file to send besides")
     parser.add_argument("--most", type=int, required=True, help="bytes to send at most")
     parser.add_argument("--grace", type=float, default=10.0, help="seconds for the command after a SIGTERM")
     parser.add_argument("command", nargs="+")
     given = parser.parse_args()
-    parcel = Parcel(given.working, tuple(given.also), given.most)
-    return run(given.command, outlet=Outlet(given.outlet), parcel=parcel, grace_seconds=given.grace)
+    output = Output(given.working, tuple(given.also), given.most)
+    return run(given.command, sender=Sender(given.pipe), output=output, grace_seconds=given.grace)
 
 
 if __name__ == "__main__":

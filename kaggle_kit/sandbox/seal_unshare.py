@@ -1,6 +1,6 @@
-"""Builds the sealed room inside the namespaces that util-linux's `unshare` made, and is its process 1.
+"""Builds the sandbox inside the namespaces that util-linux's `unshare` made, and is its process 1.
 
-Run as a script by `seal.py`: `python -I -S seal_unshare.py PLAN`, PLAN being the JSON of a room (`plan_of`).
+Run as a script by `seal.py`: `python -I -S seal_unshare.py PLAN`, PLAN being JSON that `seal.py` makes.
 Only the standard library. Once the old root is gone no module can be imported: all imports are at the top.
 
 The order follows from mount_namespaces(7) and pivot_root(2): mounts become private, a tmpfs takes the place
@@ -143,7 +143,7 @@ def _build_root(plan: Mapping[str, Any]) -> None:
     Path("/tmp/old").mkdir()  # noqa: S108
     Path("/tmp/new").mkdir()  # noqa: S108
     _pivot("/tmp", "/tmp/old")  # noqa: S108
-    # pivot_root wants a mount point: the room's root is a tmpfs of its own.
+    # pivot_root wants a mount point: the sandbox's root is a tmpfs of its own.
     _mount("tmpfs", "/new", "tmpfs", flags=_NOSUID | _NODEV, options="mode=0755")
     for folder in ("proc", "dev"):
         Path("/new", folder).mkdir()
@@ -240,14 +240,14 @@ def _run(plan: Mapping[str, Any]) -> int:
 
 
 def main(plan: Mapping[str, Any]) -> int:
-    """Build the room, run its command in it, return the exit code (125: the room could not be built)."""
+    """Build the sandbox, run its command in it, return the exit code (125: it could not be built)."""
     try:
         _loopback_up()
         _build_root(plan)
         _drop_capabilities()
         _refuse_calls(bytes.fromhex(plan["seccomp"]))
     except OSError as error:
-        sys.stderr.write(f"kit: the sealed room could not be built: {error}\n")
+        sys.stderr.write(f"kit: the sandbox could not be built: {error}\n")
         return 125
     return _run(plan)
 

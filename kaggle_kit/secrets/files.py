@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from kaggle_kit.secrets.layers import ALLOWED
-from kaggle_kit.secrets.reader import find_secrets
+from kaggle_kit.secrets.reader import ALLOWED, find_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,21 +1,31 @@
-"""The one reader of secrets, with two uses: telling where they stand, and masking them."""
+"""The one reader of secrets, with two uses: to report where they stand, and to mask them.
+
+It reads a text as its readers see it: of JSON also the lines that its texts hold, as the cells of a notebook are kept.
+"""
 
 from __future__ import annotations
 
+import bisect
+import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from kaggle_kit.secrets.formats import PRIVATE_KEY
-from kaggle_kit.secrets.forms import known_by_form
-from kaggle_kit.secrets.layers import layers
-from kaggle_kit.secrets.near import GUESSED, known_by_name
+from kaggle_kit.secrets.formats import PRIVATE_KEY, known_by_form
+from kaggle_kit.secrets.names import GUESSED, known_by_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kaggle_kit.secrets.layers import Layer
-
+ALLOWED = "not-a-secret"
+"""A line that holds this word is passed over."""
+_ALLOWED, _BREAK = re.compile(ALLOWED), re.compile("\n")
+# A JSON text, in which an escape is never taken for an end: no two ways to read one, so no going back.
+_TEXT = re.compile(r'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"')
+_BETWEEN = re.compile(r"\s*+,\s*+")
+_ESCAPES = re.compile(r'\\[nrt"]')
 HIDDEN = "***"
 _LONGEST_KEY = 20_000
 _KEY_BODY = re.compile(r"(?:(?:[\s\"',]|\\{1,3}[nr]){0,20}+[A-Za-z0-9+/=]{16,100}+)*+")
@@ -25,7 +35,7 @@ _VAGUE = {GUESSED, "a password"}
 
 
 @dataclass(frozen=True, order=True)
-class Found:
+class FoundSecret:
     """A secret stands on `line` (from 1); `name` is what it is called there, or nothing; `kind` a noun with article."""
 
     line: int
@@ -37,29 +47,29 @@ class Found:
         return f"{self.kind} ({self.name})" if self.name else self.kind
 
 
-def find_secrets(text: str) -> tuple[Found, ...]:
+def find_secrets(text: str) -> tuple[FoundSecret, ...]:
     """What looks like a secret in `text`, in the order of lines: never the secret itself.
 
-    Found is what has the form of a known key, and what a name tells to be one. A secret that is put together of parts,
+    Found is what has the form of a known key, and what is one by its name. A secret that is put together of parts,
     or written in another alphabet (Base64, hex), is not. A line with the word `not-a-secret` is passed over.
     """
-    found: dict[tuple[int, str], Found] = {}
-    for layer in layers(text):
+    found: dict[tuple[int, str], FoundSecret] = {}
+    for layer in _layers(text):
         for one in _in_layer(layer):
             found.setdefault((one.line, one.kind), one)
     sure = {line for line, kind in found if kind not in _VAGUE}
     return tuple(sorted(one for (line, kind), one in found.items() if kind not in _VAGUE or line not in sure))
 
 
-def _in_layer(layer: Layer) -> Iterator[Found]:
+def _in_layer(layer: _Layer) -> Iterator[FoundSecret]:
     for kind, start, _ in known_by_form(layer.text):
         if not layer.is_passed(start):
-            yield Found(layer.line(start), "", kind)
+            yield FoundSecret(layer.line(start), "", kind)
     for kind, start, _, name in known_by_name(layer.text):
         if not layer.is_passed(start):
             # A name that is itself a secret is not repeated.
             shown = "" if mask(name.text) != name.text else name.text
-            yield Found(layer.line(start), shown, kind)
+            yield FoundSecret(layer.line(start), shown, kind)
 
 
 def mask(text: str) -> str:
@@ -124,3 +134,101 @@ def _forms(text: str) -> Iterator[tuple[int, int]]:
 def _covered(secret: str) -> str:
     """Stars for each line of a secret."""
     return "\n".join(HIDDEN if line.strip() else line for line in secret.split("\n"))
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A text to search, and where its parts lie in the file: what begins at `starts[i]` is on line `lines[i]`, from 1.
+
+    Without parts its lines are the file's. Lines within one part have no lines of their own in the file.
+    """
+
+    text: str
+    starts: tuple[int, ...]
+    lines: tuple[int, ...]
+
+    def line(self, at: int) -> int:
+        """The line of the file on which the character `at` stands."""
+        if not self.starts:
+            return self._own_line(at) + 1
+        return self.lines[bisect.bisect_right(self.starts, at) - 1]
+
+    def is_passed(self, at: int) -> bool:
+        """Whether the text's line around `at` holds the word that lets it pass."""
+        return bool(self._passed) and self._own_line(at) in self._passed
+
+    def _own_line(self, at: int) -> int:
+        return bisect.bisect_left(self._breaks, at)
+
+    @cached_property
+    def _breaks(self) -> list[int]:
+        """Where the lines of the text end, found once: a text may hold a secret on each."""
+        return [match.start() for match in _BREAK.finditer(self.text)]
+
+    @cached_property
+    def _passed(self) -> frozenset[int]:
+        return frozenset(self._own_line(match.start()) for match in _ALLOWED.finditer(self.text))
+
+
+def _layers(text: str) -> Iterator[_Layer]:
+    """The text, and of JSON, taken out of it, each text of several lines, those of a list joined to one."""
+    groups = list(_groups(text)) if _is_json(text) else []
+    plain, done = [], 0
+    for group in groups:
+        yield _Layer("".join(group.texts), group.starts, tuple(group.lines))
+        plain.append(text[done : group.start])
+        done = group.end
+        plain.append("\n" * text.count("\n", group.start, group.end))
+    yield _Layer("".join([*plain, text[done:]]), (), ())
+
+
+def _is_json(text: str) -> bool:
+    return text.lstrip("\ufeff \t\r\n")[:1] in ("{", "[") and bool(_ESCAPES.search(text))
+
+
+@dataclass
+class _Group:
+    """JSON texts in a row that are one text's lines: their places from `start` to `end`, and each one's line."""
+
+    start: int
+    end: int
+    texts: list[str]
+    lines: list[int]
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Where in the joined text each begins."""
+        return tuple(accumulate(map(len, self.texts[:-1]), initial=0))
+
+
+def _groups(text: str) -> Iterator[_Group]:
+    """The texts of several lines in a JSON text."""
+    group: _Group | None = None
+    line, counted = 1, 0
+    for match in _TEXT.finditer(text):
+        start, end = match.span()
+        if group and not (group.texts[-1].endswith("\n") and _BETWEEN.fullmatch(text, group.end, start)):
+            if _is_several(group):
+                yield group
+            group = None
+        if group is None and not _ESCAPES.search(text, start, end):
+            continue
+        try:
+            read = str(json.loads(match[0], strict=False))
+        except ValueError:
+            continue
+        line += text.count("\n", counted, start)
+        counted = start
+        if group is None:
+            group = _Group(start, end, [read], [line])
+        else:
+            group.texts.append(read)
+            group.lines.append(line)
+            group.end = end
+    if group and _is_several(group):
+        yield group
+
+
+def _is_several(group: _Group) -> bool:
+    """Whether there is more than one line in it, or quotes: else it reads the same as it stands."""
+    return len(group.texts) > 1 or "\n" in group.texts[0][:-1] or '"' in group.texts[0]

@@ -1,13 +1,24 @@
-"""Whether a text can be a secret: noise that nobody would type, and no placeholder, path, hash or identifier."""
+"""Whether a text can be a secret: noise that nobody would type, and no placeholder, path, hash or identifier.
+
+The words by which values and their names are judged are in words.toml.
+"""
 
 from __future__ import annotations
 
 import base64
 import math
 import re
+import tomllib
 from collections import Counter
+from pathlib import Path
 
-from kaggle_kit.secrets.words import words
+_LISTS = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
+
+
+def words(name: str) -> frozenset[str]:
+    """One list of words.toml."""
+    return frozenset(_LISTS[name].split())
+
 
 _PLACEHOLDER = re.compile(
     r"x{4}|X{4}|\*{3}|\.{3}|…|0{8}|_{4}|-{4}|#{3}|<|>|\$\{|\{\{|\{[A-Za-z_]|%\(|^\$|^%[A-Za-z_]+%$|^%[sd]$"

@@ -23,14 +23,13 @@ from kaggle_kit.runtime.manifest import (
     Manifest,
     dump_manifest,
     file_entry,
+    kaggle_name,
     kit_part_reference,
     read_manifest,
 )
 from kaggle_kit.wheelhouse.archive import read_archive
-from kaggle_kit.wheelhouse.assemble import KIND, verify
-from kaggle_kit.wheelhouse.download import disk_error
-from kaggle_kit.wheelhouse.kit_wheel import build_kit_wheel
-from kaggle_kit.wheelhouse.names import stored_names
+from kaggle_kit.wheelhouse.fetch import disk_error
+from kaggle_kit.wheelhouse.folder import KIND, build_kit_wheel, verify
 
 METADATA = "dataset-metadata.json"
 README = "README.md"
@@ -270,3 +269,23 @@ def _readme(manifest: Manifest, reference: str) -> str:
             "",
         ]
     )
+
+
+def stored_names(names: Iterable[str]) -> dict[str, str]:
+    """The name that Kaggle will show, for each true name.
+
+    Raises WheelhouseError where two files would get one name, or where Kaggle refuses a sign: an `@` makes the
+    processing of an upload fail later, without an error at the upload (reported on Kaggle's client, issue 430).
+    """
+    stored: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for name in sorted(names):
+        shown = kaggle_name(name)
+        if "@" in name or not shown:
+            raise WheelhouseError(f"Kaggle takes no file named {name}; leave this package out of the wheelhouse")
+        if (other := taken.setdefault(shown, name)) != name:
+            raise WheelhouseError(
+                f"{other} and {name} would both be {shown} on Kaggle, which takes + and ~ out of names; keep one"
+            )
+        stored[name] = shown
+    return stored

@@ -13,7 +13,7 @@ from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.targets import Target
 from kaggle_kit.wheelhouse.engine_table import refuse_misfit
 from kaggle_kit.wheelhouse.lock import Lock, LockedWheel
-from kaggle_kit.wheelhouse.tags import best_wheel, number_pair, target_tags
+from kaggle_kit.wheelhouse.resolve import best_wheel, number_pair, target_tags
 
 _NAMED = 8
 

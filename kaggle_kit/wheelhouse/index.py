@@ -1,9 +1,20 @@
-"""What a package index offers to a machine that need not be this one, asked through uv.
+"""What a package index offers to a machine that need not be this one, asked through uv; and where that index is.
 
-uv resolves for a foreign Python and platform and writes the answer as pylock.toml (PEP 751); everything
-that knows uv's options and that file is here.
+uv resolves for a foreign Python and platform and writes the answer as pylock.toml (PEP 751); everything that knows uv's
+options and that file is here.
+
+Where packages come from is this user's and this machine's business alone. Left to itself uv also obeys a uv.toml or
+pyproject.toml in the working folder and in every folder above it, /tmp among them, where anybody may put one; and
+variables that replace versions. Here it reads the user's and the machine's own files, which nobody else can write, and
+of the variables those that say where the index is and how it is reached. Two of pip's settings, which uv does not read,
+count too: where else to look, and which index, in pip's places and order
+(https://pip.pypa.io/en/stable/topics/configuration/): a variable wins over the environment's own file, that over the
+user's, that over the machine's. A file that somebody else could change stops the run.
 """
 
+import configparser
+import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,9 +25,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from kaggle_kit.child import child_environment
 from kaggle_kit.errors import WheelhouseError
-from kaggle_kit.wheelhouse.pip_settings import pip_find_links
-from kaggle_kit.wheelhouse.uv_settings import uv_environment
+from kaggle_kit.files import user_cache, write_atomic
+from kaggle_kit.owners import refuse_shared
+from kaggle_kit.runtime.install import is_index_setting
+from kaggle_kit.wheelhouse.lock import Lock, LockedWheel
 
 _TIMEOUT_SECONDS = 900
 _ERROR_LINES = 10
@@ -200,3 +214,229 @@ def _relevant(stderr: str) -> str:
 def _short(requirements: Sequence[str]) -> str:
     named = ", ".join(requirements[:3])
     return named if len(requirements) <= 3 else f"{named} and {len(requirements) - 3} more"
+
+
+def locate(wheels: Sequence[LockedWheel], lock: Lock) -> dict[str, str]:
+    """The addresses of `wheels` (all or some of `lock`'s), by file name.
+
+    A file counts only with the locked SHA-256. Raises WheelhouseError naming the first that no index offers.
+    """
+    wanted = {wheel.file: wheel for wheel in wheels}
+    urls: dict[str, str] = {}
+    seen: dict[str, str] = {}
+    failures: list[str] = []
+    for source in torch_sources(lock.torch_backend):
+        missing = [wheel for file, wheel in wanted.items() if file not in urls]
+        if not missing:
+            break
+        for offer in _pinned_offers(missing, lock, source=source, failures=failures):
+            seen[offer.file] = offer.sha256
+            if offer.file in wanted and wanted[offer.file].sha256 == offer.sha256:
+                urls[offer.file] = offer.url
+    _refuse_missing(wanted, target=lock.target, urls=urls, seen=seen, failures=failures)
+    return urls
+
+
+def _pinned_offers(
+    wheels: Sequence[LockedWheel], lock: Lock, *, source: tuple[str, ...], failures: list[str]
+) -> list[Offer]:
+    """What the index offers of exactly these versions, for each of the lock's Pythons that still wants one."""
+    offers: list[Offer] = []
+    for python in lock.pythons:
+        asked = [wheel for wheel in wheels if wheel in lock.wheels_for(python) or wheel not in lock.wheels]
+        asked = [wheel for wheel in asked if wheel.file not in {offer.file for offer in offers}]
+        if not asked:
+            continue
+        try:
+            offers += ask(_pins(asked, lock, python), source=source)
+        except WheelhouseError as error:
+            failures.append(str(error))
+    return offers
+
+
+def _pins(wheels: Sequence[LockedWheel], lock: Lock, python: str) -> Question:
+    return Question(
+        requirements=tuple(f"{wheel.name}=={wheel.version}" for wheel in wheels),
+        python=python,
+        machine=lock.machine,
+        glibc=lock.glibc,
+        dependencies=False,
+    )
+
+
+def _refuse_missing(
+    wanted: Mapping[str, LockedWheel],
+    *,
+    target: str,
+    urls: Mapping[str, str],
+    seen: Mapping[str, str],
+    failures: Sequence[str],
+) -> None:
+    missing = [wheel for file, wheel in sorted(wanted.items()) if file not in urls]
+    if not missing:
+        return
+    wheel = missing[0]
+    more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+    if wheel.file in seen:
+        found = f"the index offers it with SHA-256 {seen[wheel.file]}, the lock wants {wheel.sha256}"
+    elif failures:
+        found = failures[0]
+    else:
+        found = "the index does not offer this file"
+    raise WheelhouseError(
+        f"{wheel.file}{more} cannot be had: {found}\n"
+        f"Try again where the index has it, or make the lock anew with: kit wheels lock --target {target}"
+    )
+
+
+_KEPT = {
+    "UV_EXCLUDE_NEWER",  # whoever set it wants nothing newer
+    "SSL_CLIENT_CERT",
+    # Where uv and keyring find logins of an index.
+    *("XDG_DATA_HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"),
+}
+
+
+def uv_environment() -> dict[str, str]:
+    """What uv is given: this user's index, certificates and proxies, pip's where uv has none; and kit's own cache.
+
+    Raises UsageError where somebody else could change a configuration file, or the cache.
+    """
+    environment = child_environment(network=True)
+    environment |= {name: value for name, value in os.environ.items() if name in _KEPT or is_index_setting(name)}
+    environment |= {"UV_NO_CONFIG": "1", "UV_CACHE_DIR": str(user_cache() / "uv")}
+    if isinstance(bundle := certificates(), str):
+        environment["SSL_CERT_FILE"] = bundle
+    if configuration := _configuration():
+        environment["UV_CONFIG_FILE"] = str(configuration)
+    if not environment.keys() & {"UV_DEFAULT_INDEX", "UV_INDEX_URL"} and (index := pip_index_url()):
+        environment["UV_DEFAULT_INDEX"] = index
+    return environment
+
+
+def local_uv_environment() -> dict[str, str]:
+    """What uv is given for a question about this machine: no setting of anybody, and no network."""
+    kept = {name: value for name, value in os.environ.items() if name == "XDG_DATA_HOME"}
+    return child_environment(kept | {"UV_NO_CONFIG": "1", "UV_OFFLINE": "1", "UV_CACHE_DIR": str(user_cache() / "uv")})
+
+
+def _configuration() -> Path | None:
+    """The one file that uv is to read: the named one; else the user's, over the machine's where both are there."""
+    if named := os.environ.get("UV_CONFIG_FILE"):
+        path = Path(named).absolute()
+        if path.exists():  # else uv says so
+            refuse_shared_settings(path, whose="uv's")
+        return path
+    if os.environ.get("UV_NO_CONFIG", "").lower() not in {"", "0", "false", "no", "off", "n", "f"}:
+        return None
+    found = [path for path in (_users_file(), _machines_file()) if path]
+    for path in found:
+        refuse_shared_settings(path, whose="uv's")
+    return _merged(*found) if len(found) == 2 else next(iter(found), None)
+
+
+def _users_file() -> Path | None:
+    base = os.environ.get("XDG_CONFIG_HOME")
+    path = (Path(base) if base else Path.home() / ".config") / "uv" / "uv.toml"
+    return path if path.is_file() else None
+
+
+def _machines_file() -> Path | None:
+    folders = (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)
+    places = [*(Path(folder) / "uv" / "uv.toml" for folder in folders if folder), Path("/etc/uv/uv.toml")]
+    return next((path for path in places if path.is_file()), None)
+
+
+def _merged(user: Path, machine: Path) -> Path:
+    """Both as one file, as uv itself joins them: of two values the user's, of two lists both, the user's first."""
+    both = []
+    for path in (user, machine):
+        try:
+            both.append(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return path  # uv says what is wrong with it
+    merged = _joined(*both)
+    written = user_cache() / "uv.toml"
+    write_atomic(written, "".join(f"{json.dumps(key)} = {_toml(value)}\n" for key, value in merged.items()))
+    return written
+
+
+def _joined(user: Any, machine: Any) -> Any:
+    if isinstance(user, dict) and isinstance(machine, dict):
+        shared = {key: _joined(user[key], machine[key]) for key in user.keys() & machine.keys()}
+        return machine | user | shared
+    if isinstance(user, list) and isinstance(machine, list):
+        return user + machine
+    return user
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def certificates() -> str | bool:
+    """The CA bundle that the environment names for OpenSSL, requests or pip; True where it names none."""
+    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT"):
+        if (path := os.environ.get(variable)) and Path(path).exists():
+            return path
+    return True
+
+
+def pip_find_links() -> tuple[str, ...]:
+    """pip's find-links: addresses, or folders as absolute paths; empty where none is set."""
+    return tuple(_absolute(link) for link in _setting("find-links").split())
+
+
+def pip_index_url() -> str | None:
+    """pip's index-url, None where none is set."""
+    return _setting("index-url").strip() or None
+
+
+def refuse_shared_settings(path: Path, *, whose: str) -> None:
+    """Raise UsageError where somebody else could change `path`, a configuration file of pip or uv; OSError for none."""
+    remedy = "It says where packages come from: take the right to write there from others (chmod go-w), or remove it"
+    refuse_shared(path, what=f"{whose} configuration {path}", remedy=remedy)
+
+
+def _setting(name: str) -> str:
+    variable = f"PIP_{name.upper().replace('-', '_')}"
+    if variable in os.environ:
+        return os.environ[variable]
+    for path in _files():
+        if path.is_file():
+            refuse_shared_settings(path, whose="pip's")
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read(path, encoding="utf-8")
+        except (configparser.Error, OSError, UnicodeDecodeError):
+            continue  # pip reports its own broken files; kit only looks for a hint in them
+        if value := parser.get("global", name, fallback=""):
+            return value
+    return ""
+
+
+def _files() -> list[Path]:
+    """pip's configuration files, the strongest first."""
+    named = os.environ.get("PIP_CONFIG_FILE")
+    if named == os.devnull:
+        return []
+    home = Path.home()
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+    machine = (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)
+    return [
+        *([Path(named)] if named else []),
+        Path(sys.prefix) / "pip.conf",
+        user / "pip" / "pip.conf",
+        home / ".pip" / "pip.conf",
+        Path("/etc/pip.conf"),
+        *(Path(folder) / "pip" / "pip.conf" for folder in machine),
+    ]
+
+
+def _absolute(link: str) -> str:
+    # uv runs in a folder of its own, where a relative path would lead elsewhere.
+    return link if urlsplit(link).scheme else str(Path(link).expanduser().resolve())

@@ -1,35 +1,44 @@
 """A lock: the exact wheels of one target, as a text file that a reviewer can read and git can diff.
 
-TOML, one line a wheel, no addresses: any index that offers a file with the same SHA-256 will do. A lock may
-serve several Pythons: a wheel that loads on all of them stands there once, any other one says for which it is.
+The file is a PEP 751 lock, `pylock.TARGET.toml`, which uv and pip-audit read too. Of each wheel it holds size, SHA-256
+and, as its path, the place to which `kit wheels fetch` brings it; no addresses: any index that offers a file with the
+same SHA-256 will do. A lock may serve several Pythons: a wheel that loads on all of them stands there once, any other
+one has a marker. What the standard has no field for stands in `[tool.kaggle-kit]`.
 """
 
+import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.pylock import Pylock, PylockValidationError, is_valid_pylock_path
+from pydantic import ConfigDict, Field, StrictBool, StrictInt, TypeAdapter, ValidationError
 
 from kaggle_kit.errors import OutsideError, WheelhouseError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.outside import MEGA, parse_toml, read_text, shown
 from kaggle_kit.places import inside
+from kaggle_kit.suggest import first_problem
 
-FORMAT = 2
+LOCK_VERSION = "1.0"
+"""Of PEP 751."""
+TABLE = "kaggle-kit"
+"""The name of kit's own table below `[tool]`."""
 
 Mode = Literal["isolated", "overlay"]
 """Everything, into an empty environment; or only what the image lacks, over the image's packages."""
 
-MODES: tuple[Mode, ...] = ("isolated", "overlay")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_PYTHON = re.compile(r"3\.[0-9]{1,3}")
-_MOST_BYTES = 16 * MEGA
+_MOST_BYTES = 4 * MEGA
 _MOST_WHEEL_BYTES = 1 << 40
 _LONGEST_NAME = 255
+_LONGEST_ERROR = 300
 _PLAIN = re.compile(r"[\w .,;:<>=!~+*()\[\]'/@-]*", re.ASCII)
+_MARKER = re.compile(r'python_version == "([0-9.]{1,8})"')
+_Text = Annotated[str, Field(min_length=1)]
+_Python = Annotated[str, Field(pattern=r"^3\.[0-9]{1,3}$")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,21 +48,22 @@ class LockedWheel:
     `pythons` names those of the lock's Pythons that it is for; empty means all of them.
     """
 
-    name: str
-    version: str
-    file: str
-    sha256: str
-    size: int
-    pythons: tuple[str, ...] = ()
+    name: _Text
+    version: _Text
+    file: Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size: Annotated[StrictInt, Field(gt=0, le=_MOST_WHEEL_BYTES)]
+    pythons: tuple[_Python, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preinstalled:
     """A package of the image that an overlay stands on: canonical name, version as the image has it."""
 
-    name: str
-    version: str
-    pythons: tuple[str, ...] = ()
+    name: _Text
+    version: _Text
+    pythons: tuple[_Python, ...] = ()
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +74,20 @@ class Lock:
     the mode "isolated".
     """
 
-    target: str
-    pythons: tuple[str, ...]
-    machine: str
-    glibc: str
-    engine: str
-    wheels: tuple[LockedWheel, ...]
+    target: _Text
+    pythons: Annotated[tuple[_Python, ...], Field(min_length=1, max_length=100)]
+    machine: _Text
+    glibc: _Text
     mode: Mode = "isolated"
-    engine_given: bool = False
+    engine: _Text
+    torch_backend: _Text | None = None
+    exclude_newer: _Text | None = None
+    engine_given: StrictBool = False
     extras: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    torch_backend: str | None = None
-    exclude_newer: str | None = None
     preinstalled: tuple[Preinstalled, ...] = ()
+    wheels: Annotated[tuple[LockedWheel, ...], Field(min_length=1)]
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
     @property
     def python(self) -> str:
@@ -93,18 +104,30 @@ class Lock:
         if python not in self.pythons:
             raise WheelhouseError(
                 f"the lock of {self.target} is for Python {' and '.join(self.pythons)}, not for {python}. "
-                f"Add {python} to the target's `pythons`, and make it anew with: kit wheels lock --target {self.target}"
+                f"Add {python} to the target's `pythons`, and make it again with: "
+                f"kit wheels lock --target {self.target}"
             )
         return tuple(wheel for wheel in self.wheels if not wheel.pythons or python in wheel.pythons)
 
 
 def lock_path(project: Path, target: str) -> Path:
-    """Where a project keeps the lock of a target. Raises ProjectError where a link leads out of the project."""
-    return inside(project, Path("wheels", f"{target}.lock"))
+    """Where a project keeps the lock of a target.
+
+    Raises WheelhouseError for a name that PEP 751 refuses, ProjectError if a link leads out of the project.
+    """
+    path = Path("wheels", lock_name(target))
+    if not is_valid_pylock_path(path):
+        raise WheelhouseError(f"the target {target} has a dot in its name, which its lock must not have: rename it")
+    return inside(project, path)
+
+
+def lock_name(target: str) -> str:
+    """What the lock of `target` is called, as PEP 751 demands."""
+    return f"pylock.{target}.toml"
 
 
 def write_lock(path: Path, lock: Lock) -> None:
-    """Write `lock` to `path`, whole or not at all. Raises WheelhouseError where the disk refuses."""
+    """Write `lock` to `path`, whole or not at all. Raises WheelhouseError if the disk refuses."""
     text = dump_lock(lock)
     try:
         write_atomic(path, text)
@@ -117,33 +140,37 @@ def dump_lock(lock: Lock) -> str:
 
     Raises WheelhouseError for text that has no place in a lock (quotes, control characters).
     """
+    on_linux = f"sys_platform == 'linux' and platform_machine == '{lock.machine}'"
     lines = [
         f"# The wheels of the target {lock.target}, each by its name, size and SHA-256. Made by",
         f"#     {_command(lock)}",
         "# Make it again rather than edit it.",
         "",
-        f"format = {FORMAT}",
-        f"target = {_quoted(lock.target)}",
-        f"pythons = {_list(lock.pythons)}",
+        f'lock-version = "{LOCK_VERSION}"',
+        f"environments = {_value([f'{_marker([python])} and {on_linux}' for python in lock.pythons])}",
+        'created-by = "kaggle-kit"',
     ]
-    lines += [
-        f"{key} = {_quoted(getattr(lock, key))}"
-        for key in ("machine", "glibc", "mode", "engine", "torch_backend", "exclude_newer")
-        if getattr(lock, key) is not None
-    ]
-    lines += ["engine_given = true"] if lock.engine_given else []
-    lines += [f"{key} = {_list(getattr(lock, key))}" for key in ("extras", "exclude")]
+    for wheel in sorted(lock.wheels, key=lambda wheel: wheel.file):
+        lines += ["", *_package_lines(wheel, lock)]
+
+    lines += ["", f"[tool.{TABLE}]"]
+    for key in (field.name for field in fields(Lock) if field.name not in {"wheels", "preinstalled"}):
+        value = getattr(lock, key)
+        if value is not None and value is not False:
+            lines.append(f"{key} = {_value(value)}")
     if lock.preinstalled:
-        found = sorted(lock.preinstalled, key=lambda package: (package.name, package.version))
-        lines += ["", "preinstalled = [", *(_package_line(package) for package in found), "]"]
-    wheels = sorted(lock.wheels, key=lambda wheel: wheel.file)
-    return "\n".join([*lines, "", "wheels = [", *(_wheel_line(wheel) for wheel in wheels), "]", ""])
+        packages = sorted(lock.preinstalled, key=lambda package: (package.name, package.version))
+        lines += ["preinstalled = [", *(f"    {_value(_set_fields(package))}," for package in packages), "]"]
+    return "\n".join([*lines, ""])
 
 
 def read_lock(path: Path) -> Lock:
     """Read a lock file. Raises WheelhouseError: missing, not TOML, a key or an entry that is wrong."""
     if not path.exists():
-        raise WheelhouseError(f"{path} is missing. Make it with: kit wheels lock --target {path.stem}")
+        target = path.name.removeprefix("pylock.").removesuffix(".toml")
+        old = path.with_name(f"{target}.lock")
+        form = f": {old.name} beside it has the form of an earlier kit" if old.exists() else ""
+        raise WheelhouseError(f"{path} is missing{form}. Make it with: kit wheels lock --target {target}")
     try:
         text = read_text(path, most_bytes=_MOST_BYTES, follow=True)
     except OutsideError as error:
@@ -155,104 +182,76 @@ def parse_lock(text: str, *, where: str = "lock") -> Lock:
     """The lock that `text` holds; `where` names its file in errors. Raises WheelhouseError."""
     try:
         data = parse_toml(text, where)
+        pylock = Pylock.from_dict(data)
+        lock = _lock(pylock)
+        fault = _difference(data, parse_toml(dump_lock(lock), where)) or _double(lock)
     except OutsideError as error:
         raise WheelhouseError(f"{where} is not valid TOML: {error}. {_REMAKE}") from error
-    found = data.pop("format", None)
-    if found != FORMAT:
-        raise WheelhouseError(f"{where}: format = {shown(found)}, but this kit reads format = {FORMAT}. {_REMAKE}")
-    wheels = tuple(_wheel(entry, where=at) for entry, at in _entries(data, "wheels", where=where))
-    if not wheels:
-        raise WheelhouseError(f"{where}: `wheels` must be a list of at least one wheel. {_REMAKE}")
-    preinstalled = tuple(_package(entry, where=at) for entry, at in _entries(data, "preinstalled", where=where))
-    lock = Lock(
-        wheels=tuple(sorted(wheels, key=lambda wheel: wheel.file)),
-        preinstalled=tuple(sorted(preinstalled, key=lambda package: (package.name, package.version))),
-        target=_text(data, "target", where=where),
-        pythons=_texts(data, "pythons", where=where),
-        machine=_text(data, "machine", where=where),
-        glibc=_text(data, "glibc", where=where),
-        engine=_text(data, "engine", where=where),
-        mode=_mode(data, where=where),
-        engine_given=data.pop("engine_given", False) is True,
-        extras=_texts(data, "extras", where=where),
-        exclude=_texts(data, "exclude", where=where),
-        torch_backend=_text(data, "torch_backend", where=where) if "torch_backend" in data else None,
-        exclude_newer=_text(data, "exclude_newer", where=where) if "exclude_newer" in data else None,
-    )
-    if data:
-        raise WheelhouseError(f"{where}: unknown key {shown(min(data))}. {_REMAKE}")
-    _check_whole(lock, where=where)
+    except ValidationError as error:
+        fault = first_problem(error, Lock)
+    except (PylockValidationError, WheelhouseError) as error:
+        fault = str(error) if len(str(error)) < _LONGEST_ERROR else shown(str(error))
+    if fault:
+        raise WheelhouseError(f"{where}: {fault}. {_REMAKE}")
     return lock
 
 
-_REMAKE = "Take it from git again, or make it anew with: kit wheels lock --target NAME"
+_REMAKE = "Take it from git again, or make it again with: kit wheels lock --target NAME"
 
 
-def _wheel(entry: object, *, where: str) -> LockedWheel:
-    fields = _table(entry, where=where)
-    file = _text(fields, "file", where=where)
-    where = f"{where} ({file})"
-    sha256 = _text(fields, "sha256", where=where)
-    if not _SHA256.fullmatch(sha256):
-        raise WheelhouseError(f"{where}: sha256 {shown(sha256)} is not 64 lower-case hex digits. {_REMAKE}")
-    size = fields.pop("size", None)
-    if type(size) is not int or not 0 < size <= _MOST_WHEEL_BYTES:
-        raise WheelhouseError(f"{where}: size {shown(size)} is not a number of bytes above 0. {_REMAKE}")
-    wheel = LockedWheel(
-        name=_text(fields, "name", where=where),
-        version=_text(fields, "version", where=where),
-        file=file,
-        sha256=sha256,
-        size=size,
-        pythons=_texts(fields, "pythons", where=where),
-    )
-    _refuse_more(fields, where=where)
-    _check_file_name(wheel, where=where)
-    return wheel
+def _lock(pylock: Pylock) -> Lock:
+    """The lock of a valid file. Raises ValidationError and WheelhouseError."""
+    table = (pylock.tool or {}).get(TABLE)
+    if not isinstance(table, dict):
+        raise WheelhouseError(f"it lacks the table [tool.{TABLE}], so kit did not make it")
+    wheels = [
+        {
+            "name": package.name,
+            "version": str(package.version),
+            "file": wheel.filename,
+            "sha256": wheel.hashes.get("sha256"),
+            "size": wheel.size,
+            "pythons": _MARKER.findall(str(package.marker)),
+        }
+        for package in pylock.packages
+        for wheel in package.wheels or ()
+    ]
+    return _types().validate_python(table | {"wheels": wheels})
 
 
-def _check_file_name(wheel: LockedWheel, *, where: str) -> None:
-    """A file name becomes a path on disk, so nothing but a plain wheel name of this package passes."""
-    try:
-        name, version, _, _ = parse_wheel_filename(wheel.file)
-        same = name == canonicalize_name(wheel.name) and version == Version(wheel.version)
-    except (InvalidWheelFilename, InvalidVersion, ValueError) as error:  # ValueError: a number of 5,000 digits
-        raise WheelhouseError(f"{where}: {error}. {_REMAKE}") from error
-    if len(wheel.file) > _LONGEST_NAME or "/" in wheel.file or "\\" in wheel.file or not wheel.file.isprintable():
-        raise WheelhouseError(f"{where}: a wheel's name must not hold a path. {_REMAKE}")
-    if not same:
-        raise WheelhouseError(f"{where}: the file's name is not that of {wheel.name} {wheel.version}. {_REMAKE}")
+@cache
+def _types() -> TypeAdapter[Lock]:
+    return TypeAdapter(Lock)
 
 
-def _package(entry: object, *, where: str) -> Preinstalled:
-    fields = _table(entry, where=where)
-    package = Preinstalled(
-        name=_text(fields, "name", where=where),
-        version=_text(fields, "version", where=where),
-        pythons=_texts(fields, "pythons", where=where),
-    )
-    _refuse_more(fields, where=where)
-    return package
+def _difference(found: Any, written: Any, place: str = "") -> str | None:
+    """Where a file differs from what kit writes for the lock that was read from it; None if nowhere.
 
-
-def _check_whole(lock: Lock, *, where: str) -> None:
-    """What no single entry shows: Pythons that the lock does not serve, files and packages that stand twice."""
-    if not lock.pythons or not all(_PYTHON.fullmatch(python) for python in lock.pythons):
-        raise WheelhouseError(
-            f"{where}: `pythons` must list versions like 3.12, found {shown(lock.pythons)}. {_REMAKE}"
+    So whatever kit does not read cannot stand in a lock: unknown keys, other hashes, addresses, paths.
+    """
+    if isinstance(found, dict) and isinstance(written, dict):
+        faults = (
+            _difference(found.get(key), written.get(key), f"{place}.{key}".lstrip(".")) for key in found | written
         )
+        return next((fault for fault in faults if fault), None)
+    if isinstance(found, list) and isinstance(written, list) and len(found) == len(written):
+        pairs = enumerate(zip(found, written, strict=True))
+        return next((fault for n, (a, b) in pairs if (fault := _difference(a, b, f"{place}[{n}]"))), None)
+    return None if found == written else f"{shown(place)} is {shown(found)}, which kit does not write there"
+
+
+def _double(lock: Lock) -> str | None:
+    """What no single entry shows: Pythons that the lock does not serve, files and packages that stand twice."""
     entries: tuple[LockedWheel | Preinstalled, ...] = (*lock.wheels, *lock.preinstalled)
     for entry in entries:
         if not set(entry.pythons) <= set(lock.pythons):
-            raise WheelhouseError(
-                f"{where}: {entry.name} is for Python {', '.join(entry.pythons)}, "
-                f"the lock for {', '.join(lock.pythons)}. {_REMAKE}"
-            )
+            return f"{entry.name} is for Python {', '.join(entry.pythons)}, the lock for {', '.join(lock.pythons)}"
     if file := _first_twice(wheel.file for wheel in lock.wheels):
-        raise WheelhouseError(f"{where}: {file} is listed twice. {_REMAKE}")
+        return f"{file} is listed twice"
     for python in lock.pythons:
         if name := _first_twice(wheel.name for wheel in lock.wheels_for(python)):
-            raise WheelhouseError(f"{where}: there are two wheels of {name} for Python {python}. {_REMAKE}")
+            return f"there are two wheels of {name} for Python {python}"
+    return None
 
 
 def _first_twice(names: Iterable[str]) -> str | None:
@@ -264,48 +263,6 @@ def _first_twice(names: Iterable[str]) -> str | None:
     return None
 
 
-def _entries(data: dict[str, object], key: str, *, where: str) -> list[tuple[object, str]]:
-    """The entries of the list `key`, each with its place for an error."""
-    entries = data.pop(key, [])
-    if not isinstance(entries, list):
-        raise WheelhouseError(f"{where}: `{key}` must be a list of tables, at least one wheel. {_REMAKE}")
-    one = key.removesuffix("s")
-    return [(entry, f"{where}: {one} {n}") for n, entry in enumerate(entries, start=1)]
-
-
-def _table(entry: object, *, where: str) -> dict[str, object]:
-    if not isinstance(entry, dict):
-        raise WheelhouseError(f"{where} is {shown(entry)}, not a table. {_REMAKE}")
-    return dict(entry)
-
-
-def _refuse_more(fields: dict[str, object], *, where: str) -> None:
-    if fields:
-        raise WheelhouseError(f"{where}: unknown key {shown(min(fields))}. {_REMAKE}")
-
-
-def _mode(data: dict[str, object], *, where: str) -> Mode:
-    found = data.pop("mode", None)
-    for mode in MODES:
-        if found == mode:
-            return mode
-    raise WheelhouseError(f"{where}: mode = {shown(found)} is none of {', '.join(MODES)}. {_REMAKE}")
-
-
-def _text(data: dict[str, object], key: str, *, where: str) -> str:
-    value = data.pop(key, None)
-    if not isinstance(value, str) or not value:
-        raise WheelhouseError(f"{where}: `{key}` must be a text, found {shown(value)}. {_REMAKE}")
-    return value
-
-
-def _texts(data: dict[str, object], key: str, *, where: str) -> tuple[str, ...]:
-    value = data.pop(key, [])
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise WheelhouseError(f"{where}: `{key}` must be a list of texts, found {shown(value)}. {_REMAKE}")
-    return tuple(value)
-
-
 def _command(lock: Lock) -> str:
     parts = [f"kit wheels lock --target {lock.target}"]
     parts += [f'--engine "{lock.engine}"'] if lock.engine_given else []
@@ -314,31 +271,56 @@ def _command(lock: Lock) -> str:
     return " ".join(parts)
 
 
-def _wheel_line(wheel: LockedWheel) -> str:
-    fields = {
-        "name": _quoted(wheel.name),
-        "version": _quoted(wheel.version),
-        "file": _quoted(wheel.file),
-        "size": str(wheel.size),
-        "sha256": _quoted(wheel.sha256),
-    }
-    return _line(fields, wheel.pythons)
+def _package_lines(wheel: LockedWheel, lock: Lock) -> list[str]:
+    file = {"path": f"{lock.target}/{wheel.file}", "size": wheel.size, "hashes": {"sha256": wheel.sha256}}
+    return [
+        "[[packages]]",
+        f"name = {_value(wheel.name)}",
+        f"version = {_value(wheel.version)}",
+        *([f"marker = {_value(_marker(wheel.pythons))}"] if wheel.pythons else []),
+        f"wheels = [{_value(file)}]",
+    ]
 
 
-def _package_line(package: Preinstalled) -> str:
-    return _line({"name": _quoted(package.name), "version": _quoted(package.version)}, package.pythons)
+def _marker(pythons: Iterable[str]) -> str:
+    return " or ".join(f"python_version == '{python}'" for python in pythons)
 
 
-def _line(fields: dict[str, str], pythons: Sequence[str]) -> str:
-    said = fields | ({"pythons": _list(pythons)} if pythons else {})
-    return "    { " + ", ".join(f"{key} = {value}" for key, value in said.items()) + " },"
+def _set_fields(package: Preinstalled) -> dict[str, Any]:
+    every = {"name": package.name, "version": package.version, "pythons": package.pythons}
+    return {key: value for key, value in every.items() if value}
 
 
-def _list(items: Iterable[str]) -> str:
-    return f"[{', '.join(_quoted(item) for item in items)}]"
+def _value(value: str | bool | int | Mapping[str, Any] | Iterable[Any]) -> str:
+    """A value as TOML. Raises WheelhouseError for text with quotes, or with characters that a reviewer may not see."""
+    if isinstance(value, str):
+        if not _PLAIN.fullmatch(value):
+            raise WheelhouseError(f"{shown(value)} cannot stand in a lock: it holds quotes or unusual characters")
+        return f'"{value}"'
+    if isinstance(value, bool | int):
+        return json.dumps(value)
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
+    return f"[{', '.join(map(_value, value))}]"
 
 
-def _quoted(text: str) -> str:
-    if not _PLAIN.fullmatch(text):
-        raise WheelhouseError(f"{text!r} cannot stand in a lock: it holds quotes or unusual characters")
-    return f'"{text}"'
+def requirement_lines(lock: Lock) -> tuple[str, ...]:
+    """A line for each package and set of Pythons, with the SHA-256 of each of its wheels; sorted.
+
+    Together the lines are all that is installed: an installer takes them with --require-hashes and --no-deps.
+    """
+    packages: dict[tuple[str, str], list[LockedWheel]] = {}
+    for wheel in lock.wheels:
+        packages.setdefault((wheel.name, wheel.version), []).append(wheel)
+    return tuple(_line(wheels, lock) for _, wheels in sorted(packages.items()))
+
+
+def _line(wheels: Sequence[LockedWheel], lock: Lock) -> str:
+    pythons = {python for wheel in wheels for python in wheel.pythons or lock.pythons}
+    wanted = "" if pythons == set(lock.pythons) else " ; " + " or ".join(map(_is_python, sorted(pythons)))
+    hashes = " ".join(f"--hash=sha256:{sha256}" for sha256 in sorted({wheel.sha256 for wheel in wheels}))
+    return f"{wheels[0].name}=={wheels[0].version}{wanted} {hashes}"
+
+
+def _is_python(version: str) -> str:
+    return f"python_version == '{version}'"

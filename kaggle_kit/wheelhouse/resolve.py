@@ -1,23 +1,42 @@
-"""From a target to a lock, and from a lock back to the addresses of its files."""
+"""From a target to a lock, or to the lock that is there and fits; and which wheel a machine would choose.
+
+The order of preference is that of PEP 425 as `packaging.tags` gives it; the manylinux platforms follow PEP 600
+(`manylinux_2_X`, and the older names manylinux2014 = 2.17, 2010 = 2.12, 1 = 2.5).
+"""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import platform
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
+from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.tags import Tag
-from packaging.utils import canonicalize_name
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from kaggle_kit.errors import UsageError, WheelhouseError
+from kaggle_kit.files import user_cache
+from kaggle_kit.outside import shown
 from kaggle_kit.targets import Target
-from kaggle_kit.wheelhouse.download import size_of
 from kaggle_kit.wheelhouse.engine_table import choose_engine, refuse_misfit
+from kaggle_kit.wheelhouse.fetch import size_of
 from kaggle_kit.wheelhouse.index import Offer, Question, ask, torch_sources
-from kaggle_kit.wheelhouse.lock import Lock, LockedWheel, Mode, Preinstalled
-from kaggle_kit.wheelhouse.tags import best_wheel, target_tags
+from kaggle_kit.wheelhouse.lock import (
+    Lock,
+    LockedWheel,
+    Mode,
+    Preinstalled,
+    lock_name,
+    read_lock,
+    write_lock,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +61,8 @@ def resolve(
     """Resolve the engine and extras of `target`, for its own Pythons, machine and glibc or for those given.
 
     `engine` and `mode` stand in for the target's. `exclude_newer` is a date (the whole of that day counts, in UTC)
-    or a moment (RFC 3339): nothing that appeared later is taken.
+    or a moment (RFC 3339): nothing that its index dates later is taken. That does not repeat an earlier answer if the
+    index has since changed what it offers of before.
     Raises WheelhouseError: the engine cannot run on the target, there is no answer, a package comes without a wheel
     that fits, an overlay without a freeze; UsageError for a date that is none.
     """
@@ -98,79 +118,6 @@ def replaced(lock: Lock, target: Target) -> tuple[tuple[str, str, str], ...]:
         if wheel.name in packages
     }
     return tuple(sorted(pairs))
-
-
-def locate(wheels: Sequence[LockedWheel], lock: Lock) -> dict[str, str]:
-    """The addresses of `wheels` (all or some of `lock`'s), by file name.
-
-    A file counts only with the locked SHA-256. Raises WheelhouseError naming the first that no index offers.
-    """
-    wanted = {wheel.file: wheel for wheel in wheels}
-    urls: dict[str, str] = {}
-    seen: dict[str, str] = {}
-    failures: list[str] = []
-    for source in torch_sources(lock.torch_backend):
-        missing = [wheel for file, wheel in wanted.items() if file not in urls]
-        if not missing:
-            break
-        for offer in _pinned_offers(missing, lock, source=source, failures=failures):
-            seen[offer.file] = offer.sha256
-            if offer.file in wanted and wanted[offer.file].sha256 == offer.sha256:
-                urls[offer.file] = offer.url
-    _refuse_missing(wanted, target=lock.target, urls=urls, seen=seen, failures=failures)
-    return urls
-
-
-def _pinned_offers(
-    wheels: Sequence[LockedWheel], lock: Lock, *, source: tuple[str, ...], failures: list[str]
-) -> list[Offer]:
-    """What the index offers of exactly these versions, for each of the lock's Pythons that still wants one."""
-    offers: list[Offer] = []
-    for python in lock.pythons:
-        asked = [wheel for wheel in wheels if wheel in lock.wheels_for(python) or wheel not in lock.wheels]
-        asked = [wheel for wheel in asked if wheel.file not in {offer.file for offer in offers}]
-        if not asked:
-            continue
-        try:
-            offers += ask(_pins(asked, lock, python), source=source)
-        except WheelhouseError as error:
-            failures.append(str(error))
-    return offers
-
-
-def _pins(wheels: Sequence[LockedWheel], lock: Lock, python: str) -> Question:
-    return Question(
-        requirements=tuple(f"{wheel.name}=={wheel.version}" for wheel in wheels),
-        python=python,
-        machine=lock.machine,
-        glibc=lock.glibc,
-        dependencies=False,
-    )
-
-
-def _refuse_missing(
-    wanted: Mapping[str, LockedWheel],
-    *,
-    target: str,
-    urls: Mapping[str, str],
-    seen: Mapping[str, str],
-    failures: Sequence[str],
-) -> None:
-    missing = [wheel for file, wheel in sorted(wanted.items()) if file not in urls]
-    if not missing:
-        return
-    wheel = missing[0]
-    more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-    if wheel.file in seen:
-        found = f"the index offers it with SHA-256 {seen[wheel.file]}, the lock wants {wheel.sha256}"
-    elif failures:
-        found = failures[0]
-    else:
-        found = "the index does not offer this file"
-    raise WheelhouseError(
-        f"{wheel.file}{more} cannot be had: {found}\n"
-        f"Try again where the index has it, or make the lock anew with: kit wheels lock --target {target}"
-    )
 
 
 def _moment(text: str) -> str:
@@ -313,3 +260,155 @@ def _locked(offer: Offer, pythons: tuple[str, ...]) -> LockedWheel:
         size=offer.size if offer.size is not None else size_of(offer.url),
         pythons=pythons,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """The machine that will install: Python ("3.12"), processor ("x86_64"), glibc ("2.36"; None: unknown)."""
+
+    python: str
+    machine: str
+    glibc: str | None
+
+
+def this_host() -> Host:
+    """The machine and the Python that run now."""
+    name, version = platform.libc_ver()
+    return Host(
+        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        machine=platform.machine(),
+        glibc=version if name == "glibc" else None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittingLock:
+    """A lock that serves a machine: its file, the addresses that are known, and why it is not the one asked for."""
+
+    lock: Lock
+    path: Path
+    urls: Mapping[str, str]
+    note: str | None
+
+
+def fitting_lock(target: Target, path: Path, *, host: Host) -> FittingLock:
+    """The lock of `target` in `path` where it fits `host`, else one resolved anew, once, into the user's cache.
+
+    Raises WheelhouseError: no lock there, or one that was made for another engine.
+    """
+    locked = read_lock(path)
+    refuse_old_lock(locked, target, path=path)
+    reason = _misfit(locked, host)
+    if reason is None:
+        return FittingLock(lock=locked, path=path, urls={}, note=None)
+    own, lock, urls = _own_lock(target, host)
+    return FittingLock(lock=lock, path=own, urls=urls, note=f"{reason}: resolved anew into {own}")
+
+
+def refuse_old_lock(lock: Lock, target: Target, *, path: Path) -> None:
+    """Raise WheelhouseError where `lock`, read from `path`, is not for what `target` asks now."""
+    asked = {
+        "target": target.name,
+        "pythons": target.pythons,
+        "machine": target.machine,
+        "glibc": target.glibc,
+        "engine": lock.engine if lock.engine_given else target.engine,
+        "extras": target.extras,
+        "exclude": target.exclude,
+        "torch_backend": target.torch_backend,
+    }
+    for key, now in asked.items():
+        if (then := getattr(lock, key)) != now:
+            raise WheelhouseError(
+                f"{path} was made for {key} {_said(then)}, the target {target.name} now says {_said(now)}. "
+                f"Make it anew with: kit wheels lock --target {target.name}"
+            )
+
+
+def _said(value: object) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+
+
+def _misfit(lock: Lock, host: Host) -> str | None:
+    """Why `lock` does not serve `host`, as the first half of a sentence; None where it does."""
+    if host.python not in lock.pythons:
+        return f"Python {host.python} here, the lock is for {' and '.join(lock.pythons)}"
+    if host.machine != lock.machine:
+        return f"{host.machine} here, the lock is for {lock.machine}"
+    if host.glibc is None or number_pair(host.glibc, what="glibc version") >= number_pair(
+        lock.glibc, what="glibc version"
+    ):
+        return None
+    tags = target_tags(python=host.python, glibc=host.glibc, machine=host.machine)
+    for wheel in lock.wheels_for(host.python):
+        if best_wheel([wheel.file], tags) is None:
+            return f"glibc {host.glibc} here, and the lock's {wheel.file} needs a newer one"
+    return None
+
+
+def _own_lock(target: Target, host: Host) -> tuple[Path, Lock, Mapping[str, str]]:
+    """The lock of `target` for `host` in the user's cache, made where it is not there yet."""
+    glibc = _older(target.glibc, host.glibc) if host.glibc else target.glibc
+    question = repr((target.engine, target.extras, target.exclude, target.torch_backend, glibc))
+    key = hashlib.sha256(question.encode()).hexdigest()[:12]
+    path = user_cache() / "locks" / lock_name(f"{target.name}-py{host.python.replace('.', '')}-{host.machine}-{key}")
+    if path.is_file():
+        with suppress(WheelhouseError):  # a lock of the cache that cannot be read is made again
+            return path, read_lock(path), {}
+    made = resolve(target, python=host.python, machine=host.machine, glibc=glibc)
+    write_lock(path, made.lock)
+    return path, made.lock, made.urls
+
+
+def _older(one: str, other: str) -> str:
+    return min(one, other, key=lambda text: number_pair(text, what="glibc version"))
+
+
+_PAIR = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
+_OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+_OLDEST_MINOR = {"x86_64": 5, "i686": 5}  # every other machine's manylinux begins with glibc 2.17
+
+
+def target_tags(*, python: str, glibc: str, machine: str) -> tuple[Tag, ...]:
+    """The tags that CPython `python` ("3.11") on Linux with `glibc` ("2.35") accepts, the best first."""
+    version = number_pair(python, what="Python version")
+    platforms = _platforms(glibc=glibc, machine=machine)
+    return (
+        *cpython_tags(python_version=version, platforms=platforms),
+        *compatible_tags(python_version=version, interpreter=f"cp{version[0]}{version[1]}", platforms=platforms),
+    )
+
+
+def best_wheel(files: Iterable[str], tags: Sequence[Tag]) -> str | None:
+    """The file that an installer with these `tags` would take: best tag first, then the highest build number.
+
+    None where no file fits. Names that are not wheel file names never fit.
+    """
+    rank = {tag: place for place, tag in reversed(list(enumerate(tags)))}
+    fitting = []
+    for file in files:
+        try:
+            _, _, build, file_tags = parse_wheel_filename(file)
+        except (InvalidWheelFilename, ValueError):  # ValueError: a number of 5,000 digits
+            continue
+        places = [rank[tag] for tag in file_tags if tag in rank]
+        if places:
+            fitting.append((-min(places), build, file))
+    return max(fitting)[2] if fitting else None
+
+
+def number_pair(text: str, *, what: str) -> tuple[int, int]:
+    """ "3.11" as (3, 11). Raises WheelhouseError for anything but two numbers."""
+    if not (found := _PAIR.fullmatch(text)):
+        raise WheelhouseError(f"{what} {shown(text)} is not two numbers with a dot between, like 3.11")
+    return int(found[1]), int(found[2])
+
+
+def _platforms(*, glibc: str, machine: str) -> list[str]:
+    major, newest = number_pair(glibc, what="glibc version")
+    names = []
+    for minor in range(newest, _OLDEST_MINOR.get(machine, 17) - 1, -1):
+        names.append(f"manylinux_{major}_{minor}_{machine}")
+        if minor in _OLD_NAMES:
+            names.append(f"{_OLD_NAMES[minor]}_{machine}")
+    return [*names, f"linux_{machine}"]

@@ -1,22 +1,37 @@
-"""The bill of materials of a wheelhouse: CycloneDX 1.6 (https://cyclonedx.org/docs/1.6/json/).
+"""The bill of materials of a wheelhouse, with licences: CycloneDX 1.6 (https://cyclonedx.org/docs/1.6/json/).
 
-The same lock gives the same text: there is no time in it, and the serial number comes of the content.
+The same lock gives the same text: there is no time in it, and the serial number comes of the content. Under which
+licence a wheel is, its own metadata says.
 """
 
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
+from email.message import Message
+from email.parser import HeaderParser
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import kaggle_kit
-from kaggle_kit.wheelhouse.kit_wheel import kit_wheel_bytes, kit_wheel_name
-from kaggle_kit.wheelhouse.licences import Licence
+from kaggle_kit.wheelhouse.archive import UNREADABLE, open_wheel
+from kaggle_kit.wheelhouse.fetch import cached_path
+from kaggle_kit.wheelhouse.folder import kit_wheel_bytes, kit_wheel_name
 from kaggle_kit.wheelhouse.lock import Lock, LockedWheel, dump_lock
 
 _SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 _NAMESPACE = uuid.UUID("4d9a2c2e-7f0e-5b0a-9a36-2f1f3f6f4a11")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Licence:
+    """`text` is an SPDX expression (`is_expression`), or what the authors call their licence."""
+
+    text: str
+    is_expression: bool
 
 
 def dump_sbom(lock: Lock, licences: Mapping[str, Licence]) -> str:
@@ -80,3 +95,55 @@ def _component(name: str, version: str, file: str, sha256: str, *, size: int, py
             {"name": "kit:size", "value": str(size)},
         ],
     }
+
+
+_LARGEST_METADATA = 4_000_000
+_LONGEST_NAME = 80
+_CLASSIFIER = "License :: "
+
+
+def licences(lock: Lock, *, cache: Path, folder: Path) -> Mapping[str, Licence]:
+    """The licences of those wheels of `lock` that are in `folder` or `cache`, by file name.
+
+    A wheel that is not there, cannot be read, or says nothing has no entry.
+    """
+    found = {}
+    for wheel in lock.wheels:
+        places = (folder / wheel.file, cached_path(cache, wheel))
+        path = next((place for place in places if place.is_file()), None)
+        if path and (licence := read_licence(path)):
+            found[wheel.file] = licence
+    return found
+
+
+def read_licence(path: Path) -> Licence | None:
+    """What the METADATA of the wheel at `path` says; None where it says nothing or cannot be read."""
+    try:
+        with open_wheel(path) as archive:
+            # The wheel's own folder stands at the top; vendored packages may bring others, deeper down.
+            entry = next(e for e in archive.infolist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", e.filename))
+            if entry.file_size > _LARGEST_METADATA:
+                return None
+            text = archive.read(entry).decode("utf-8", errors="replace")
+    except (*UNREADABLE, OSError, StopIteration):
+        return None
+    return parse_licence(HeaderParser().parsestr(text))
+
+
+def parse_licence(metadata: Message) -> Licence | None:
+    """The licence of core metadata: License-Expression (PEP 639), else a short License, else the classifiers."""
+    if expression := _line(metadata["License-Expression"]):
+        return Licence(text=expression, is_expression=True)
+    name = _line(metadata["License"])
+    if name and len(name) <= _LONGEST_NAME and name.upper() != "UNKNOWN":
+        return Licence(text=name, is_expression=False)
+    classifiers = [str(value) for value in metadata.get_all("Classifier", [])]
+    names = [value.rpartition(" :: ")[2] for value in classifiers if value.startswith(_CLASSIFIER)]
+    named = [name for name in names if name != "OSI Approved"]
+    return Licence(text=" and ".join(named), is_expression=False) if named else None
+
+
+def _line(value: object) -> str:
+    """A header's text if it is one line; a whole licence pasted into the header names nothing."""
+    text = str(value or "").strip()
+    return "" if "\n" in text else text

@@ -85,3 +85,12 @@ def test_the_receipts_of_one_notebook_are_called_as_ever(desk):
     (path,) = (desk.root / "receipts").iterdir()
     assert path.name == "answer-v1.json"
     assert json.loads(path.read_text())["notebook"] == NOTEBOOK
+
+
+def test_a_title_with_accents_is_pushed_under_its_own_address(desk, edit):
+    """kit and Kaggle make the same address of it, so the notebook is where its build says."""
+    edit(desk.root / "kit.toml", 'title = "Café réponse"', 'title = "Best answer"')
+    assert desk.kit("build", "answer", "--unproved").code == 0
+    assert desk.push().code == 0
+    assert (desk.root / "receipts" / "answer-v1.json").is_file()
+    assert json.loads((desk.root / "receipts" / "answer-v1.json").read_text())["notebook"] == "ada/cafe-reponse"

@@ -151,7 +151,7 @@ PLANTED = {
     "a target": ("targets/kaggle-t4x2.toml", ("build", "answer", "--unproved")),
     "rates": ("rates", ("build", "answer", "--unproved")),
     "wheels": ("wheels", ("wheels", "list", "--target", "local-cpu")),
-    "a lock": ("wheels/local-cpu.lock", ("wheels", "fetch", "--target", "local-cpu")),
+    "a lock": ("wheels/pylock.local-cpu.toml", ("wheels", "fetch", "--target", "local-cpu")),
     "a wheelhouse": ("wheels/local-cpu", ("wheels", "verify", "--target", "local-cpu")),
     "a rehearsal": ("runs/rehearsal-answer", ("rehearse", "answer", "--again")),
 }

@@ -28,6 +28,7 @@ from kaggle_kit.evaluation.scores import Scores, write_scores
 from kaggle_kit.loopback.faults import COMPETITIONS, FAULTS, KERNELS, Fault, setting, status
 from kaggle_kit.loopback.records import Kernel
 from kaggle_kit.loopback.runs import KernelRun, RunOutcome
+from kaggle_kit.wheelhouse.lock import Lock, LockedWheel, lock_path, write_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,8 +42,6 @@ HOSTILE = f"{LINE}\nFAKE all is well"
 # What a file can be called, a byte that is no text among it; and what a column's name in a table may be.
 NAME = HOSTILE + os.fsdecode(b"\x9b")
 TOML = '"{}"'.format("".join(one if one.isalnum() else f"\\U{ord(one):08x}" for one in HOSTILE))
-# Commands that need no hostile word to take long.
-BRIEF = {("simulate",): ["--runs", "1"]}
 OUTPUT = KERNELS + "ListKernelSessionOutput"
 STATUS = KERNELS + "GetKernelSessionStatus"
 
@@ -604,15 +603,6 @@ def _a_notebooks_name(stage: Stage) -> None:
     stage.kit("build", "answer")
 
 
-@scene("simulate")
-def _a_trace(stage: Stage) -> None:
-    """A recorded session of somebody else."""
-    for text in (LINE, json.dumps({HOSTILE: HOSTILE}), json.dumps({"event": HOSTILE})):
-        Path(NAME).write_text(text)
-        stage.kit("simulate", "--trace", NAME, "--runs", "2")
-    stage.kit("simulate", "--trace", stage.root / LINE / "none")
-
-
 def locked(stage: Stage) -> Path:
     """A project with a target, its lock, and its wheelhouse, made without an index."""
     folder = stage.project(**{"local-cpu": "tiny"})
@@ -632,12 +622,9 @@ def locked(stage: Stage) -> Path:
             archive.writestr(name, text)
         archive.writestr(LINE, "x")
     data = wheel.read_bytes()
-    digest = sha256(data).hexdigest()
-    entry = f'{{ name = "engine", version = "1.0", file = "{file}", size = {len(data)}, sha256 = "{digest}" }}'
-    (folder / "wheels" / "tiny.lock").write_text(
-        'format = 2\ntarget = "tiny"\npythons = ["3.11"]\nmachine = "x86_64"\nglibc = "2.35"\nmode = "isolated"\n'
-        f'engine = "engine==1.0"\nextras = []\nexclude = []\n\nwheels = [\n    {entry},\n]\n'
-    )
+    wheel = LockedWheel(name="engine", version="1.0", file=file, sha256=sha256(data).hexdigest(), size=len(data))
+    lock = Lock(target="tiny", pythons=("3.11",), machine="x86_64", glibc="2.35", engine="engine==1.0", wheels=(wheel,))
+    write_lock(lock_path(folder, "tiny"), lock)
     return folder
 
 
@@ -669,19 +656,19 @@ def _wheels(stage: Stage) -> None:
 def _locks(stage: Stage) -> None:
     """Each string of a lock."""
     folder = locked(stage)
-    place = folder / "wheels" / "tiny.lock"
+    place = folder / "wheels" / "pylock.tiny.toml"
     before = place.read_text()
     texts = [
         before.replace(old, TOML) for old in ('"engine==1.0"', '"3.11"', '"engine"', '"1.0"', '"isolated"', '"2.35"')
     ]
-    texts += [before.replace('"engine-1.0-py3-none-any.whl"', TOML), f"{before}\n{LINE}", before + f"{TOML} = 1\n"]
-    (folder / "old.lock").write_text(before)
+    texts += [before.replace('"tiny/engine-1.0-py3-none-any.whl"', TOML), f"{before}\n{LINE}", before + f"{TOML} = 1\n"]
+    (folder / "old.toml").write_text(before)
     for text in texts:
         place.write_text(text)
         for words in WHEELS:
             stage.kit("wheels", *words.split(), "--target", "tiny")
-        stage.kit("wheels", "diff", "old.lock", "tiny")
-        stage.kit("wheels", "diff", "tiny", "old.lock", "--json")
+        stage.kit("wheels", "diff", "old.toml", "tiny")
+        stage.kit("wheels", "diff", "tiny", "old.toml", "--json")
 
 
 @scene("allow", "build", "dryrun")
@@ -729,7 +716,6 @@ def test_any_command_with_hostile_words(stage, words):
     needed = [HOSTILE for each in command.params if isinstance(each, click.Argument)]
     options = [each for each in command.params if isinstance(each, click.Option) and not each.is_flag]
     always = [word for each in options if each.required for word in (each.opts[0], HOSTILE)]
-    always += BRIEF.get(words, [])
     stage.kit(*words, *needed, *always)
     for option in options:
         stage.kit(*words, *needed, *always, option.opts[0], NAME)
@@ -742,7 +728,7 @@ def test_any_command_with_a_hostile_project(stage, words):
     command = command_of(words)
     needed = ["answer" for each in command.params if isinstance(each, click.Argument)]
     options = [each for each in command.params if isinstance(each, click.Option) and each.required]
-    always = [word for each in options for word in (each.opts[0], "x")] + BRIEF.get(words, [])
+    always = [word for each in options for word in (each.opts[0], "x")]
     before = (folder / "kit.toml").read_text()
     for text in (f"{TOML} = {TOML}\n{before}", f"{before}\n{LINE}", f"{before}\n[models.{TOML}]\n"):
         (folder / "kit.toml").write_text(text)

@@ -11,9 +11,9 @@ from kaggle_kit.loopback.faults import FAULTS
 from kaggle_kit.loopback.server import LoopbackKaggle
 from kaggle_kit.loopback.service import Settings
 from kaggle_kit.project import load_project
-from kaggle_kit.sandbox import model_run
+from kaggle_kit.sandbox import dryrun
 from kaggle_kit.targets import load_target
-from kaggle_kit.wheelhouse.ready import Host
+from kaggle_kit.wheelhouse.resolve import Host
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_notebook_that_makes_a_model_has_no_solution(here, words, message, cap
 def test_a_notebook_that_makes_a_model_gets_kits_part_alone(monkeypatch, tmp_path):
     """No wheel of the engine is fetched for it, and the push finds that one part."""
     monkeypatch.setenv("KIT_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(model_run, "this_host", lambda: Host(python="3.11", machine="x86_64", glibc="2.35"))
+    monkeypatch.setattr(dryrun, "this_host", lambda: Host(python="3.11", machine="x86_64", glibc="2.35"))
     project = load_project(Path(__file__).parents[2])
     given = {"assignments": (), "data": None, "rows": None, "solution": None}
     _prepare(project, "quantize", load_target("local-cpu"), tmp_path / "rehearsal", given)

@@ -9,7 +9,7 @@ from kaggle_kit.cli.model_quantize import quantize
 from kaggle_kit.cli.scoring import open_seal, score
 from kaggle_kit.errors import KitError
 from kaggle_kit.runtime.launch import launch_plain
-from kaggle_kit.sandbox.worker_room import SealedLaunch
+from kaggle_kit.sandbox.worker_seal import SealedLaunch
 
 
 def commands():

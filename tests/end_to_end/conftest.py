@@ -99,7 +99,7 @@ class Workshop:
 def workshop(tmp_path: Path) -> Workshop:
     """A copy of the reference project: its kit.toml, source, lock, model and data."""
     folder = tmp_path / "project"
-    for name in ("kit.toml", "notebooks_src/lmsys.py", "wheels/local-cpu.lock"):
+    for name in ("kit.toml", "notebooks_src/lmsys.py", "wheels/pylock.local-cpu.toml"):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, target)

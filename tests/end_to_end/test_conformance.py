@@ -39,8 +39,8 @@ ODD_TOKENS = [300, 36, 1999, 37, 777]
 def python():
     """The Python of an environment made offline from the local-cpu wheelhouse, as on Kaggle."""
     from kaggle_kit.targets import load_target
-    from kaggle_kit.wheelhouse.environment import ready_environment
-    from kaggle_kit.wheelhouse.ready import ready_wheelhouse
+    from kaggle_kit.wheelhouse.environments import ready_environment
+    from kaggle_kit.wheelhouse.folder import ready_wheelhouse
 
     return ready_environment(ready_wheelhouse(load_target("local-cpu"), project=ROOT).folder)
 

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_kit.model.fit import inspected
 from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.model.memory import CPU_BLOCK, cache_tokens
 from kaggle_kit.targets import load_target
-from kaggle_kit.wheelhouse.environment import ready_environment
-from kaggle_kit.wheelhouse.ready import ready_wheelhouse
+from kaggle_kit.wheelhouse.environments import ready_environment
+from kaggle_kit.wheelhouse.folder import ready_wheelhouse
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "tests" / "demo" / "model"
@@ -50,14 +49,14 @@ def reported():
 
 def test_weights_are_what_vllm_holds(reported):
     """Within 10 percent, packed layers and tied embeddings included."""
-    told = inspected(inspect_model(DEMO)).facts.weight_bytes
+    told = inspect_model(DEMO).checkpoint().weight_bytes
     assert told == pytest.approx(reported["weights"], rel=0.10)
 
 
 def test_keys_and_values_are_what_vllm_keeps(reported):
     """Tokens in 1 GiB, in the CPU's blocks."""
-    facts = inspected(inspect_model(DEMO)).facts
+    model = inspect_model(DEMO).checkpoint().architecture
     assert reported["block"] == CPU_BLOCK
-    assert cache_tokens(facts, SPACE, block=CPU_BLOCK) == pytest.approx(
+    assert cache_tokens(model, SPACE, block=CPU_BLOCK) == pytest.approx(
         reported["blocks"] * reported["block"], rel=0.10
     )

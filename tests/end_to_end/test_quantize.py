@@ -54,7 +54,7 @@ def base(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def made(base) -> Made:
     """All of it, once."""
-    from kaggle_kit.wheelhouse.quantizers import quantizer_environment
+    from kaggle_kit.wheelhouse.environments import quantizer_environment
 
     folder = base.parent
     python = quantizer_environment("autoawq")
@@ -218,8 +218,13 @@ def test_int8_loses_hardly_anything(int8):
 def test_another_archive_is_refused():
     """A source archive with another SHA-256 is not built, and AutoAWQ's own environment stays as it is."""
     from kaggle_kit.errors import WheelhouseError
-    from kaggle_kit.wheelhouse.own_environment import SourceArchive, own_environment
-    from kaggle_kit.wheelhouse.quantizers import quantizer_environment, quantizer_lock, quantizer_target
+    from kaggle_kit.wheelhouse.environments import (
+        SourceArchive,
+        own_environment,
+        quantizer_environment,
+        quantizer_lock,
+        quantizer_target,
+    )
 
     python = quantizer_environment("autoawq")
     wrong = SourceArchive(name="autoawq", version="0.2.8", sha256="0" * 64)

@@ -29,7 +29,7 @@ ROWS = 120
 COPIED = (
     "kit.toml",
     "notebooks_src",
-    "wheels/local-cpu.lock",
+    "wheels/pylock.local-cpu.toml",
     "tests/demo/full",
     "tests/demo/data",
     "tests/demo/model",

@@ -18,7 +18,7 @@ from kaggle_kit.project import load_project
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COPIED = ("kit.toml", "notebooks_src", "templates", "wheels/local-cpu.lock", "tests/demo")
+COPIED = ("kit.toml", "notebooks_src", "templates", "wheels/pylock.local-cpu.toml", "tests/demo")
 SPEAK_TO_KAGGLE = {"plan", "push", "status", "logs", "output", "submit", "quota", "pull"}
 
 

@@ -54,7 +54,7 @@ class Rehearsal:
 def rehearse(tmp_path_factory):
     """A function: `kit rehearse lmsys WORDS` in a copy of the project, which `change` may edit before."""
     folder = tmp_path_factory.mktemp("rehearsed")
-    for name in ("kit.toml", "notebooks_src/lmsys.py", "wheels/local-cpu.lock"):
+    for name in ("kit.toml", "notebooks_src/lmsys.py", "wheels/pylock.local-cpu.toml"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, folder / name)
     for name in ("model", "data"):

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_model_is_made_at_kaggle_and_brought_home(tmp_path):
     """Pushed with internet on, run in the seal, fetched, each file as its manifest says; and never handed in."""
-    for name in ("kit.toml", "notebooks_src/quantize.py", "wheels/local-cpu.lock"):
+    for name in ("kit.toml", "notebooks_src/quantize.py", "wheels/pylock.local-cpu.toml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, tmp_path / name)
     for name in ("full", "data"):

@@ -15,9 +15,9 @@ from kaggle_kit.notebook.build import build, stale
 from kaggle_kit.project import load_project
 from kaggle_kit.runtime.manifest import read_manifest
 from kaggle_kit.targets import load_target
-from kaggle_kit.wheelhouse import kit_wheel
+from kaggle_kit.wheelhouse import folder as folder_module
+from kaggle_kit.wheelhouse.environments import quantizer_lock
 from kaggle_kit.wheelhouse.lock import read_lock
-from kaggle_kit.wheelhouse.quantizers import quantizer_lock
 
 ROOT = Path(__file__).parents[2]
 LINE = re.compile(r"[a-z0-9-]+==[0-9a-z.+]+( ; python_version == '3\.\d+')?( --hash=sha256:[0-9a-f]{64})+")
@@ -137,15 +137,15 @@ def test_other_packages_are_not_stale(project, with_other_packages):
 @pytest.mark.parametrize("text", [None, "format = 1\n"])
 def test_packages_that_are_not_those_of_the_build(project, with_other_packages, text):
     """Where the lock beside it is gone or another, nobody knows what the build was made of: it is stale."""
-    lock = with_other_packages / "packages.lock"
+    lock = with_other_packages / "pylock.toml"
     lock.write_text(text) if text else lock.unlink()
-    assert "packages.lock is not the lock" in stale(load_project(project), "quantize", with_other_packages)
+    assert "pylock.toml is not the lock" in stale(load_project(project), "quantize", with_other_packages)
 
 
 def test_kits_own_packages_leave_no_lock(project, with_other_packages):
     """Built again with the kit's own, the folder holds no other lock."""
     build(load_project(project), "quantize", target=load_target("local-cpu"), out=with_other_packages)
-    assert not (with_other_packages / "packages.lock").exists()
+    assert not (with_other_packages / "pylock.toml").exists()
     assert stale(load_project(project), "quantize", with_other_packages) is None
 
 
@@ -153,7 +153,7 @@ def test_the_build_names_the_kits_wheel(project, tmp_path, monkeypatch):
     """By its SHA-256; with another runtime the build is stale."""
     folder = build(load_project(project), "quantize", target=load_target("kaggle-t4x2"), out=tmp_path / "built").folder
     told = read_manifest(folder / "manifest.json").extra["kit_wheel"]
-    assert told == sha256(kit_wheel.kit_wheel_bytes()).hexdigest()
+    assert told == sha256(folder_module.kit_wheel_bytes()).hexdigest()
     assert stale(load_project(project), "quantize", folder) is None
-    monkeypatch.setattr(kit_wheel, "_WHEEL", kit_wheel._WHEEL + b"X-Changed: yes\n")
+    monkeypatch.setattr(folder_module, "_WHEEL", folder_module._WHEEL + b"X-Changed: yes\n")
     assert "was built by another version of kit" in stale(load_project(project), "quantize", folder)

@@ -16,9 +16,9 @@ from kaggle_kit.files import sha256_file
 from kaggle_kit.notebook.build import build
 from kaggle_kit.project import load_project
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
-from kaggle_kit.sandbox.layout import STYLES, input_mounts
+from kaggle_kit.sandbox.kaggle_layout import STYLES, input_mounts
 from kaggle_kit.targets import load_target
-from kaggle_kit.wheelhouse.kit_wheel import build_kit_wheel
+from kaggle_kit.wheelhouse.folder import build_kit_wheel
 
 RUN = """
 import json, sys

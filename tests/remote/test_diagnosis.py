@@ -12,7 +12,7 @@ from kaggle_kit.remote.diagnosis import PLACES, UNKNOWN, decode, decode_message,
 
 ROOT = Path(__file__).parents[3]
 KNOWN = {failure.id: failure for failure in failures()}
-COMMANDS = ["build", "dryrun", "logs", "output", "plan", "push", "quota", "score", "simulate", "targets"]
+COMMANDS = ["build", "dryrun", "logs", "output", "plan", "push", "quota", "score", "targets"]
 WHEELS = ["lock", "fetch", "diff", "verify", "list", "sbom", "prove", "dataset"]
 UNBOUNDED = re.compile(r"(?<!\\)[*+]")
 

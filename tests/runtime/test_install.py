@@ -25,7 +25,7 @@ from kaggle_kit.runtime.install import (
     refuse_python,
 )
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
-from kaggle_kit.wheelhouse.kit_wheel import build_kit_wheel, kit_wheel_name
+from kaggle_kit.wheelhouse.folder import build_kit_wheel, kit_wheel_name
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 UV_WHEEL = "uv-0.0.0-py3-none-manylinux_2_17_x86_64.whl"

@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from kaggle_kit.runtime import kernel_plugin
-from kaggle_kit.wheelhouse.kit_wheel import build_kit_wheel
+from kaggle_kit.wheelhouse.folder import build_kit_wheel
 
 MODULES = ("vllm", "model_executor", "layers", "quantization", "auto_awq")
 

@@ -1,4 +1,4 @@
-"""Every seal that works on this machine, and a room to try it with."""
+"""Every seal that works on this machine, and a bench to try it on."""
 
 from pathlib import Path
 

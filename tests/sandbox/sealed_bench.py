@@ -1,4 +1,4 @@
-"""A sealed room for tests, in each seal: an input, a scratch folder, and a folder for what comes out."""
+"""A sandbox for tests, in each seal: an input, a scratch folder, and a folder for what comes out."""
 
 import json
 import subprocess
@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.errors import SandboxError
-from kaggle_kit.sandbox.base_python import python_mounts
-from kaggle_kit.sandbox.seal import Mount, Room, Seal, Sealed, choose_seal, driver_command, driver_mount
-from kaggle_kit.sandbox.take_out import Bounds, Inlet, Taken
+from kaggle_kit.sandbox.mounts import Mount, Sandbox, python_mounts
+from kaggle_kit.sandbox.output import Limits, Received, Receiver
+from kaggle_kit.sandbox.seal import Seal, SealedProcess, choose_seal, driver_command, driver_mount
 
 PYTHON = Path(sys._base_executable)
 SECONDS = 60.0
@@ -28,7 +28,7 @@ def working_seal(name: str) -> Seal:
 
 
 class Bench:
-    """A room with an input, a scratch folder and a folder for what comes out."""
+    """A sandbox with an input, a scratch folder and a folder for what comes out."""
 
     def __init__(self, folder: Path) -> None:
         self.input, self.temp, self.out = (folder / name for name in ("input", "temp", "out"))
@@ -37,32 +37,32 @@ class Bench:
         (self.input / "test.csv").write_text("id\n1\n")
         self.environment = {"PATH": "/usr/bin:/bin", "HOME": "/kaggle/temp"}
         self.working_bytes: int | None = 1 << 20
-        self.taken = Taken()
+        self.received = Received()
 
-    def room(self) -> Room:
+    def sandbox(self) -> Sandbox:
         mounts = (
             Mount(self.input, "/kaggle/input/lmsys"),
             Mount(self.temp, "/kaggle/temp", writable=True),
             driver_mount(),
             *python_mounts(),
         )
-        return Room(mounts, self.working_bytes, self.environment, "/kaggle/working")
+        return Sandbox(mounts, self.working_bytes, self.environment, "/kaggle/working")
 
     @contextmanager
-    def start(self, seal: Seal, code: str, *, driver: bool = False) -> Iterator[Sealed]:
+    def start(self, seal: Seal, code: str, *, driver: bool = False) -> Iterator[SealedProcess]:
         command = [str(PYTHON), "-c", textwrap.dedent(code)]
         if not driver:
-            with seal.start(self.room(), command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as sealed:
+            with seal.start(self.sandbox(), command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as sealed:
                 yield sealed
             return
-        with Inlet(self.out, bounds=Bounds(1 << 30)) as inlet:
-            driven = driver_command(PYTHON, command, outlet=inlet.outlet, most_bytes=1 << 30, grace_seconds=3)
+        with Receiver(self.out, limits=Limits(1 << 30)) as receiver:
+            driven = driver_command(PYTHON, command, pipe=receiver.write_end, most_bytes=1 << 30, grace_seconds=3)
             with seal.start(
-                self.room(), driven, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=(inlet.outlet,)
+                self.sandbox(), driven, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=(receiver.write_end,)
             ) as sealed:
-                inlet.close_outlet()
+                receiver.close_write_end()
                 yield sealed
-        self.taken = inlet.taken
+        self.received = receiver.received
 
     def run(self, seal: Seal, code: str, *, driver: bool = False) -> tuple[int, str]:
         with self.start(seal, code, driver=driver) as sealed:

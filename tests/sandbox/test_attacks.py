@@ -9,7 +9,7 @@ import pytest
 from sealed_bench import Bench
 
 from kaggle_kit.errors import SandboxError
-from kaggle_kit.sandbox import base_python
+from kaggle_kit.sandbox import mounts as mounts_module
 from kaggle_kit.sandbox.seal import Seal
 
 CALL = """
@@ -225,8 +225,8 @@ def test_a_python_in_the_home_folder_does_not_bring_the_home_folder(
         (home / folder).mkdir(parents=True)
     (home / "bin/python3").write_text("#!/bin/sh\n")
     (home / ".ssh/id").write_text("a secret")
-    mounts = base_python.python_mounts()
-    monkeypatch.setattr(base_python.sys, "base_prefix", str(home))
-    monkeypatch.setattr("sealed_bench.python_mounts", lambda: (*mounts, *base_python.python_mounts()))
+    mounts = mounts_module.python_mounts()
+    monkeypatch.setattr(mounts_module.sys, "base_prefix", str(home))
+    monkeypatch.setattr("sealed_bench.python_mounts", lambda: (*mounts, *mounts_module.python_mounts()))
     seen = bench.ask(seal, f"sorted(os.listdir({str(home)!r}))")
     assert seen == ["bin", "lib"]

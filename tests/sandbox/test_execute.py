@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.sandbox.execute import cell_names, cell_started, execute, failed_cell
-from kaggle_kit.sandbox.seal import Room
-from kaggle_kit.sandbox.seal_process import Sealed
-from kaggle_kit.sandbox.space import SpaceWatch
+from kaggle_kit.sandbox.mounts import Sandbox
+from kaggle_kit.sandbox.seal import SealedProcess
+from kaggle_kit.sandbox.watch import SpaceWatch
 
-ROOM = Room(mounts=(), working_bytes=None, environment={}, workdir="/")
+SANDBOX = Sandbox(mounts=(), working_bytes=None, environment={}, workdir="/")
 STARTS = "Executing Cell 2---------------------------------------"
 
 
 @dataclass
-class OpenRoom:
+class OpenSeal:
     """A seal that seals nothing and runs a Python program of its own instead of the command it is given."""
 
     program: str
@@ -27,10 +27,10 @@ class OpenRoom:
     left_open: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
 
-    def start(self, _room, command, *, stdout, stderr, **_) -> Sealed:
+    def start(self, _sandbox, command, *, stdout, stderr, **_) -> SealedProcess:
         self.command = tuple(command)
         argv = [sys.executable, "-c", self.program]
-        return Sealed(subprocess.Popen(argv, stdout=stdout, stderr=stderr, start_new_session=True), depth=0)
+        return SealedProcess(subprocess.Popen(argv, stdout=stdout, stderr=stderr, start_new_session=True), depth=0)
 
 
 @pytest.fixture
@@ -40,10 +40,10 @@ def ran(tmp_path):
     def run(program: str, limit: float = 60.0, space: SpaceWatch | None = None):
         shown: list[str] = []
         log = tmp_path / "log.txt"
-        seal = OpenRoom(program)
+        seal = OpenSeal(program)
         ended = execute(
             seal,
-            ROOM,
+            SANDBOX,
             python=Path("/venv/bin/python"),
             results=tmp_path,
             log=log,

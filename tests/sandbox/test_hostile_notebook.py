@@ -9,10 +9,9 @@ from sealed_bench import working_seal
 
 from kaggle_kit.evaluation.run_files import parameters_of
 from kaggle_kit.runtime.record import EXECUTED, LOG
-from kaggle_kit.sandbox.execute import execute, failed_cell
+from kaggle_kit.sandbox.execute import Execution, failed_cell, run_notebook, run_pushed
 from kaggle_kit.sandbox.image import Image, ready_image
-from kaggle_kit.sandbox.kaggle_room import kaggle_room
-from kaggle_kit.sandbox.pushed import run_pushed
+from kaggle_kit.sandbox.seal import Seal
 
 pytestmark = pytest.mark.end_to_end
 PLACES = ["/kaggle/out/executed.ipynb", "/kit/out/executed.ipynb", "submission.csv", "log.txt", "report.json"]
@@ -42,6 +41,22 @@ print("links are there")
 """
 
 
+def run_given(given: Path, image: Image, seal: Seal, scratch: Path, results: Path) -> Execution:
+    """Run a notebook without inputs."""
+    return run_notebook(
+        given,
+        seal=seal,
+        image=image,
+        inputs=(),
+        scratch=scratch,
+        results=results,
+        log=results / LOG,
+        working_bytes=20 << 20,
+        limit_seconds=120,
+        show=lambda _: None,
+    )
+
+
 @pytest.mark.parametrize("seal_name", ["bwrap", "unshare"])
 def test_links_everywhere_reach_no_file_outside(image: Image, seal_name: str, tmp_path: Path) -> None:
     """Nothing outside is written, nothing from outside lands in the results, and kit's own files are its own."""
@@ -53,16 +68,7 @@ def test_links_everywhere_reach_no_file_outside(image: Image, seal_name: str, tm
     results.mkdir()
     given = scratch / "given.ipynb"
     given.write_bytes(notebook_of("open('kit-run.json', 'w').write('[' * 200_000)", linking(secret)))
-    room = kaggle_room(given, inputs=(), image=image, scratch=scratch, working_bytes=20 << 20)
-    execution = execute(
-        seal,
-        room,
-        python=image.python,
-        results=results,
-        log=results / LOG,
-        limit_seconds=120,
-        show=lambda _: None,
-    )
+    execution = run_given(given, image, seal, scratch, results)
     assert secret.read_text() == "a made-up token"
     assert not any(path.is_symlink() for path in results.rglob("*"))
     assert {path.name for path in results.iterdir()} <= {LOG, EXECUTED, "kit-run.json"}
@@ -109,10 +115,7 @@ os.kill(os.getppid(), signal.SIGKILL)
 """
     given = scratch / "given.ipynb"
     given.write_bytes(notebook_of(cell))
-    room = kaggle_room(given, inputs=(), image=image, scratch=scratch, working_bytes=20 << 20)
-    execution = execute(
-        seal, room, python=image.python, results=results, log=results / LOG, limit_seconds=60, show=lambda _: None
-    )
+    execution = run_given(given, image, seal, scratch, results)
     assert execution.exit_code != 0
     assert failed_cell(results / EXECUTED) is None
     assert parameters_of(results / EXECUTED) == {}

@@ -14,8 +14,9 @@ import pytest
 from kaggle_kit.errors import SandboxError
 from kaggle_kit.sandbox import image as image_module
 from kaggle_kit.sandbox.image import LOCK, Image, ready_image
-from kaggle_kit.sandbox.seal import Mount, Room, choose_seal, driver_command, driver_mount
-from kaggle_kit.sandbox.take_out import Bounds, Inlet
+from kaggle_kit.sandbox.mounts import Mount, Sandbox
+from kaggle_kit.sandbox.output import Limits, Receiver
+from kaggle_kit.sandbox.seal import choose_seal, driver_command, driver_mount
 
 pytestmark = pytest.mark.end_to_end
 SECONDS = 300.0
@@ -64,20 +65,20 @@ def papermill(image: Image, seal_name: str, folder: Path, *sources: str, stop_at
         "TMPDIR": "/kaggle/temp",
         "LANG": "C.UTF-8",
     }
-    room = Room(mounts, 20 << 20, environment, "/kaggle/working")
+    sandbox = Sandbox(mounts, 20 << 20, environment, "/kaggle/working")
     target = "/kaggle/working/__notebook__.ipynb"
     command = [str(image.python), "-m", "papermill", "/kit/given.ipynb", target, "--no-progress-bar"]
     with (
-        Inlet(folder / "out", bounds=Bounds(1 << 30)) as inlet,
+        Receiver(folder / "out", limits=Limits(1 << 30)) as receiver,
         seal.start(
-            room,
-            driver_command(image.python, command, outlet=inlet.outlet, most_bytes=1 << 30),
+            sandbox,
+            driver_command(image.python, command, pipe=receiver.write_end, most_bytes=1 << 30),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            pass_fds=(inlet.outlet,),
+            pass_fds=(receiver.write_end,),
         ) as sealed,
     ):
-        inlet.close_outlet()
+        receiver.close_write_end()
         if stop_at:
             end = time.monotonic() + SECONDS
             while not (folder / "temp" / stop_at).exists():

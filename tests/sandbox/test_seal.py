@@ -13,13 +13,8 @@ import pytest
 from sealed_bench import SECONDS, Bench, wait_for
 
 from kaggle_kit.errors import SandboxError, SealError
-from kaggle_kit.sandbox.seal import (
-    Mount,
-    Room,
-    Seal,
-    choose_seal,
-    offline_environment,
-)
+from kaggle_kit.sandbox.mounts import Mount, Sandbox, offline_environment
+from kaggle_kit.sandbox.seal import Seal, choose_seal
 
 
 def test_the_command_runs_and_its_code_comes_back(any_seal: Seal, bench: Bench) -> None:
@@ -58,7 +53,7 @@ def test_loopback_works_inside(seal: Seal, bench: Bench) -> None:
 
 
 def test_processes_of_this_machine_are_not_visible(seal: Seal, bench: Bench) -> None:
-    """/proc lists the room's own few processes and no other."""
+    """/proc lists the sandbox's own few processes and no other."""
     seen = bench.ask(seal, "[int(name) for name in os.listdir('/proc') if name.isdigit()]")
     assert len(seen) <= 3
     assert max(seen) < 10
@@ -75,7 +70,7 @@ def test_the_input_is_not_writable(seal: Seal, bench: Bench) -> None:
 def test_only_the_named_places_are_writable(seal: Seal, bench: Bench) -> None:
     """The root, /etc, /usr, /sys and the kernel's own settings in /proc/sys take no writes.
 
-    For real root the last would be a way out of the room (kernel.core_pattern).
+    For real root the last would be a way out of the seal (kernel.core_pattern).
     """
     places = [
         "/",
@@ -116,7 +111,7 @@ def test_the_home_folder_is_not_visible(seal: Seal, bench: Bench) -> None:
 def test_nothing_is_inherited_from_the_environment(
     any_seal: Seal, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command sees the room's variables only (and those that the weak seal and Python itself add)."""
+    """The command sees the sandbox's variables only (and those that the weak seal and Python itself add)."""
     monkeypatch.setenv("KAGGLE_KEY", "secret")
     seen = bench.ask(any_seal, "sorted(os.environ)")
     added = {"PWD", "LC_CTYPE"} | ({"KIT_KAGGLE_ROOT", *offline_environment()} if any_seal.name == "none" else set())
@@ -202,7 +197,7 @@ def test_a_command_that_ignores_sigterm_is_killed_and_its_files_come_out(seal: S
 
 
 def test_a_talkative_command_is_stopped_though_nobody_reads(seal: Seal, bench: Bench) -> None:
-    """A command whose output fills the pipe ends at once when its room is left, and its files come out."""
+    """A command whose output fills the pipe ends at once when its context is left, and its files come out."""
     code = """
         open("submission.csv", "w").write("half")
         open("/kaggle/temp/ready", "w")
@@ -218,7 +213,7 @@ def test_a_talkative_command_is_stopped_though_nobody_reads(seal: Seal, bench: B
 
 @pytest.mark.parametrize("how", ["end", "stop", "kill"])
 def test_grandchildren_die(any_seal: Seal, bench: Bench, how: str) -> None:
-    """A process that detached itself in the room is gone once the run is over, however it ended."""
+    """A process that detached itself inside is gone once the run is over, however it ended."""
     naps = f"10{os.getpid() % 1000:03}{('end', 'stop', 'kill').index(how)}"
     code = f"""
         import subprocess, time
@@ -241,16 +236,17 @@ def test_grandchildren_die(any_seal: Seal, bench: Bench, how: str) -> None:
 
 
 def test_nothing_survives_a_killed_kit(seal: Seal, bench: Bench) -> None:
-    """When the process that started the room is killed with -9, everything in the room dies."""
+    """When the process that started the seal is killed with -9, everything inside dies."""
     naps = f"20{os.getpid() % 1000:03}"
     script = f"""
         import sys, subprocess
         from pathlib import Path
-        from kaggle_kit.sandbox.seal import Mount, Room, choose_seal
+        from kaggle_kit.sandbox.mounts import Mount, Sandbox
+        from kaggle_kit.sandbox.seal import choose_seal
         mounts = (Mount(Path({str(bench.temp)!r}), "/kaggle/temp", writable=True),)
-        room = Room(mounts, 1 << 20, {{"PATH": "/usr/bin:/bin"}}, "/kaggle/working")
+        sandbox = Sandbox(mounts, 1 << 20, {{"PATH": "/usr/bin:/bin"}}, "/kaggle/working")
         command = ["/bin/sh", "-c", "touch /kaggle/temp/ready; sleep {naps}"]
-        sealed = choose_seal({seal.name!r}).start(room, command, stdout=None, stderr=None)
+        sealed = choose_seal({seal.name!r}).start(sandbox, command, stdout=None, stderr=None)
         sealed.process.wait()
     """
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)]) as kit:
@@ -347,9 +343,9 @@ def test_a_seal_of_an_unknown_name_is_an_error() -> None:
 
 def test_a_missing_source_is_an_error(any_seal: Seal) -> None:
     """A mount of a folder that is not there is refused before anything starts."""
-    room = Room((Mount(Path("/nonexistent/data"), "/kaggle/input/data"),), 1 << 20, {}, "/")
+    sandbox = Sandbox((Mount(Path("/nonexistent/data"), "/kaggle/input/data"),), 1 << 20, {}, "/")
     with pytest.raises(SandboxError, match="/nonexistent/data"):
-        any_seal.start(room, ["/bin/true"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        any_seal.start(sandbox, ["/bin/true"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="already an ordinary user")
@@ -360,12 +356,13 @@ def test_an_ordinary_user_has_the_same_seal(name: str) -> None:
     script = f"""
         import subprocess, sys
         if sys.version_info < (3, 11): raise SystemExit(77)
-        from kaggle_kit.sandbox.seal import Room, choose_seal
+        from kaggle_kit.sandbox.mounts import Sandbox
+        from kaggle_kit.sandbox.seal import choose_seal
         seal = choose_seal({name!r})
         assert seal.unsealed == ()
         command = ["/bin/sh", "-c", "grep -c : /proc/net/dev; id -u; touch /usr/x || touch file && ls"]
-        room = Room((), 1 << 20, {{"PATH": "/usr/bin:/bin"}}, "/kaggle/working")
-        with seal.start(room, command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as sealed:
+        sandbox = Sandbox((), 1 << 20, {{"PATH": "/usr/bin:/bin"}}, "/kaggle/working")
+        with seal.start(sandbox, command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as sealed:
             print(sealed.process.communicate()[0].decode().split())
     """
     argv = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", str(system), "-B", "-c"]

@@ -5,12 +5,12 @@ import re._parser as parser
 
 import pytest
 
-from kaggle_kit.secrets import find_secrets, forms, layers, mask, names, near, own, reader, values
+from kaggle_kit.secrets import find_secrets, formats, mask, names, reader, redaction, values
 from kaggle_kit.secrets.formats import FORMATS, LONGEST
 
 # Patterns that are matched against one value or name, whose length is bounded where it is cut out.
 OF_ONE_VALUE = {"_WORD", "_PARTS", "_DIGIT_RUNS", "_HEX", "_ONE_KIND", "_URL", "_PLACEHOLDER", "_SPLIT", "_NUMBER"}
-MODULES = (forms, layers, names, near, own, reader, values)
+MODULES = (formats, names, reader, redaction, values)
 COMPILED = {
     f"{module.__name__.rpartition('.')[2]}.{name}": value
     for module in MODULES
@@ -81,7 +81,7 @@ HOSTILE = [
 def test_twice_the_text_is_twice_the_work(piece, monkeypatch):
     """The steps of the reader grow with the text and no faster: counted, not timed."""
     steps = 0
-    plain = near._words
+    plain = names._words
 
     def counted(*arguments):
         nonlocal steps
@@ -89,14 +89,14 @@ def test_twice_the_text_is_twice_the_work(piece, monkeypatch):
             steps += 1
             yield token
 
-    monkeypatch.setattr(near, "_words", counted)
+    monkeypatch.setattr(names, "_words", counted)
     done = []
     for times in (500, 1000):
         steps = 0
         find_secrets(piece * times)
         mask(piece * times)
         done.append(steps)
-    assert done[1] <= 2 * done[0] + 4 * near._MOST_TOKENS
+    assert done[1] <= 2 * done[0] + 4 * names._MOST_TOKENS
 
 
 @pytest.mark.parametrize("piece", HOSTILE)

@@ -10,7 +10,7 @@ import pytest
 
 from kaggle_kit.secrets import ALLOWED
 from kaggle_kit.secrets.files import is_key_file, secrets_in_file, secrets_in_text
-from kaggle_kit.secrets.own import forms
+from kaggle_kit.secrets.redaction import forms
 
 REPOSITORY = Path(__file__).parents[3]
 # Put together here, so that no scanner takes this file for a leak.

@@ -6,10 +6,12 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+from packaging.utils import parse_wheel_filename
+
 from kaggle_kit.files import sha256_file, write_atomic
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 from kaggle_kit.targets import Target
-from kaggle_kit.wheelhouse.kit_wheel import build_kit_wheel
+from kaggle_kit.wheelhouse.folder import build_kit_wheel
 from kaggle_kit.wheelhouse.lock import Lock, LockedWheel, lock_path, write_lock
 
 NEWER_LIBC = "int from_the_future(void) { return 0; }"
@@ -79,8 +81,8 @@ def finish(project: Path, *, target: Target | None = None, pythons=None) -> Path
     folder = place(project, target.name)
     wheels = [
         LockedWheel(
-            name=path.name.split("-")[0],
-            version=path.name.split("-")[1],
+            name=parse_wheel_filename(path.name)[0],
+            version=str(parse_wheel_filename(path.name)[1]),
             file=path.name,
             sha256=sha256_file(path),
             size=path.stat().st_size,

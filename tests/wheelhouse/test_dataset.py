@@ -1,4 +1,4 @@
-"""The dataset form: what Kaggle gets, and that a notebook can install from what Kaggle shows."""
+"""A wheelhouse as datasets, with the names that Kaggle shows."""
 
 import json
 import shutil
@@ -10,8 +10,9 @@ from planted import finish, make_target, make_wheel, place
 
 from kaggle_kit.errors import UsageError, WheelhouseError
 from kaggle_kit.runtime.install import install, install_engine
-from kaggle_kit.wheelhouse import kit_wheel
-from kaggle_kit.wheelhouse.dataset import made_kit_part, make_dataset, make_kit_part
+from kaggle_kit.runtime.manifest import kaggle_name, kaggle_path
+from kaggle_kit.wheelhouse import folder as folder_module
+from kaggle_kit.wheelhouse.dataset import made_kit_part, make_dataset, make_kit_part, stored_names
 
 REFERENCE = "someone/kit-wheels-tiny"
 
@@ -54,7 +55,7 @@ def test_names_and_places(out: Path) -> None:
     assert sorted(contents(out / "kit")) == [
         "README.md",
         "dataset-metadata.json",
-        kit_wheel.kit_wheel_name(),
+        folder_module.kit_wheel_name(),
         "manifest.json",
     ]
 
@@ -95,14 +96,14 @@ def test_a_change_of_the_kit_leaves_the_engines_part(
 ) -> None:
     """Another wheel of the kit changes the small part only."""
     first = contents(out)
-    monkeypatch.setattr(kit_wheel, "_WHEEL", kit_wheel._WHEEL + b"X-Changed: yes\n")
-    (wheelhouse / kit_wheel.kit_wheel_name()).unlink()
+    monkeypatch.setattr(folder_module, "_WHEEL", folder_module._WHEEL + b"X-Changed: yes\n")
+    (wheelhouse / folder_module.kit_wheel_name()).unlink()
     (wheelhouse / "manifest.json").unlink()
     only = {"other-1.0-cp312-cp312-manylinux_2_17_x86_64.whl": ("3.12",)}
     finish(tmp_path / "project", target=make_target(pythons=("3.11", "3.12")), pythons=only)
     make_dataset(wheelhouse, reference=REFERENCE, out=out)
     changed = {path for path, content in contents(out).items() if first[path] != content}
-    assert changed == {f"kit/{kit_wheel.kit_wheel_name()}", "kit/manifest.json"}
+    assert changed == {f"kit/{folder_module.kit_wheel_name()}", "kit/manifest.json"}
 
 
 @pytest.mark.parametrize("with_uv", [True, False])
@@ -184,7 +185,7 @@ def test_a_broken_wheelhouse_is_not_written(wheelhouse: Path, tmp_path: Path) ->
 def test_the_kits_part_alone(tmp_path: Path) -> None:
     """It needs no wheelhouse: the kit's own wheel, with the manifest by which a notebook finds it."""
     folder = make_kit_part("tiny", reference=REFERENCE, out=tmp_path)
-    assert (folder / kit_wheel.kit_wheel_name()).read_bytes() == kit_wheel.kit_wheel_bytes()
+    assert (folder / folder_module.kit_wheel_name()).read_bytes() == folder_module.kit_wheel_bytes()
     body = json.loads((folder / "manifest.json").read_text())
     assert (body["kind"], body["name"], body["part"]) == ("wheelhouse", "tiny", "kit")
     assert json.loads((folder / "dataset-metadata.json").read_text())["id"] == f"{REFERENCE}-kit"
@@ -195,3 +196,40 @@ def test_only_a_part_that_was_made_alone_is_taken_alone(out: Path, tmp_path: Pat
     folder = make_kit_part("tiny", reference=REFERENCE, out=tmp_path / "alone")
     assert made_kit_part(REFERENCE, tmp_path / "alone") == {f"{REFERENCE}-kit": folder}
     assert made_kit_part(REFERENCE, out) == made_kit_part(REFERENCE, tmp_path / "nowhere") == {}
+
+
+@pytest.mark.parametrize(
+    ("true", "shown"),
+    [
+        ("torch-2.13.0+cu126-cp312-cp312-linux_x86_64.whl", "torch-2.13.0cu126-cp312-cp312-linux_x86_64.whl"),
+        ("a~b-1.0-py3-none-any.whl", "ab-1.0-py3-none-any.whl"),
+        ("café-1.0-py3-none-any.whl", "caf-1.0-py3-none-any.whl"),
+        ("plain-1.0-py3-none-any.whl", "plain-1.0-py3-none-any.whl"),
+        ("two-1!2.0+a.b-py3-none-any.whl", "two-1!2.0a.b-py3-none-any.whl"),
+    ],
+)
+def test_signs_are_taken_out(true: str, shown: str) -> None:
+    """The signs that uploads lose are lost here too, and no others."""
+    assert kaggle_name(true) == shown
+
+
+def test_only_the_last_part_of_a_path_changes() -> None:
+    """Folders keep their names."""
+    assert kaggle_path("a+b/c+d.whl") == "a+b/cd.whl"
+
+
+def test_each_true_name_has_its_stored_one() -> None:
+    """The mapping holds every file, renamed or not."""
+    assert stored_names(["a-1+x.whl", "b-1.whl"]) == {"a-1+x.whl": "a-1x.whl", "b-1.whl": "b-1.whl"}
+
+
+def test_two_files_under_one_name_are_refused() -> None:
+    """Kaggle would keep one of the two, and nobody knows which."""
+    with pytest.raises(WheelhouseError, match=r"a-1\+1\.whl and a-11\.whl would both be a-11\.whl on Kaggle"):
+        stored_names(["a-1+1.whl", "a-11.whl"])
+
+
+def test_a_sign_that_kaggle_does_not_take_is_refused() -> None:
+    """An @ would fail after the upload."""
+    with pytest.raises(WheelhouseError, match="Kaggle takes no file named a@1"):
+        stored_names(["a@1.whl"])

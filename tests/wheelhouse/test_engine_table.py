@@ -12,7 +12,7 @@ from kaggle_kit.wheelhouse.engine_table import choose_engine, engine_rows, find_
 from kaggle_kit.wheelhouse.lock import read_lock
 
 _T4 = load_target("kaggle-t4x2")
-_LOCKS = sorted((Path(__file__).parents[2] / "wheels").glob("*.lock"))
+_LOCKS = sorted((Path(__file__).parents[2] / "wheels").glob("pylock.*.toml"))
 
 
 def _card(**changes: object) -> Target:

@@ -13,8 +13,7 @@ from fake_index import Index
 
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.wheelhouse import fetch as fetch_module
-from kaggle_kit.wheelhouse.download import _CHUNK_BYTES, Patience
-from kaggle_kit.wheelhouse.fetch import fetch
+from kaggle_kit.wheelhouse.fetch import _CHUNK_BYTES, Patience, fetch
 from kaggle_kit.wheelhouse.lock import Lock, LockedWheel
 
 _FILE = "big-1.0-py3-none-any.whl"
@@ -255,8 +254,8 @@ def test_ctrl_c_leaves_a_part(one: Lock, cache: Path, index: Index) -> None:
     )
     from kaggle_kit.wheelhouse.lock import write_lock
 
-    write_lock(cache / "one.lock", one)
-    command = [sys.executable, "-c", script, cache / "one.lock", cache, _FILE, index.url(_FILE)]
+    write_lock(cache / "pylock.one.toml", one)
+    command = [sys.executable, "-c", script, cache / "pylock.one.toml", cache, _FILE, index.url(_FILE)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert "KeyboardInterrupt" in done.stderr
     part = cache / "wheels" / f"{one.wheels[0].sha256}.part"

@@ -20,14 +20,14 @@ from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.wheelhouse import archive as archives
 from kaggle_kit.wheelhouse.archive import read_archive
 from kaggle_kit.wheelhouse.elf import Elf, read_elf
-from kaggle_kit.wheelhouse.licences import read_licence
-from kaggle_kit.wheelhouse.lock import parse_lock, read_lock
-from kaggle_kit.wheelhouse.tags import best_wheel, number_pair, target_tags
+from kaggle_kit.wheelhouse.lock import Lock, LockedWheel, dump_lock, parse_lock, read_lock
+from kaggle_kit.wheelhouse.resolve import best_wheel, number_pair, target_tags
+from kaggle_kit.wheelhouse.sbom import read_licence
 
 FILE = "engine-1.0-py3-none-any.whl"
 RECORD = "engine-1.0.dist-info/RECORD"
 METADATA = "engine-1.0.dist-info/METADATA"
-NINES, ZEROS = "9" * 5000, "0" * 64
+NINES = "9" * 5000
 DIGITS = f"x-{NINES}-py3-none-any.whl"
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc here to make libraries with")
@@ -239,18 +239,33 @@ def test_a_library_with_changed_bytes_is_read_or_refused(tmp_path: Path, changes
         read_elf(path)
 
 
+def packaged(old: str, new: str) -> str:
+    """The text of a lock of one wheel with `old` replaced."""
+    wheel = LockedWheel(name="engine", version="1.0", file="engine-1.0-py3-none-any.whl", sha256="a" * 64, size=1)
+    lock = Lock(target="tiny", pythons=("3.11",), machine="x86_64", glibc="2.35", engine="engine==1.0", wheels=(wheel,))
+    assert old in dump_lock(lock)
+    return dump_lock(lock).replace(old, new)
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        "wheels = " + "[" * 100_000,
+        "packages = " + "[" * 100_000,
         "a" + ".a" * 100_000 + " = 1",
-        "format = 2\nwheels = " + "9" * 5000,
-        "format = 2\nwheels = [{ name = 'x', version = 1, file = 'x', sha256 = 'x', size = 1e400 }]",
-        f"format = 2\nwheels = [{{ name = 'x', version = '1', file = '{'x' * 9999}', sha256 = 'x', size = 1 }}]",
-        f"format=2\nwheels = [{{ name = 'x', version = '{NINES}', file = '{DIGITS}', sha256 = '{ZEROS}', size = 1 }}]",
-        f"format = {{ x = '{'x' * 100_000}' }}",
+        "lock-version = " + "9" * 5000,
+        packaged("size = 1", "size = 1e400"),
+        packaged("engine-1.0-py3", f"{'x' * 9999}-1.0-py3"),
+        packaged('version = "1.0"', f"version = '{NINES}'").replace("engine-1.0-py3", f"engine-{DIGITS}-py3"),
+        f"lock-version = {{ x = '{'x' * 100_000}' }}",
+        packaged('version = "1.0"', f"version = '1.0'\nmarker = '{'(' * 100_000}'"),
+        packaged('version = "1.0"', f"version = '1.0'\nrequires-python = '{'>=3,' * 100_000}>=3'"),
+        packaged('["3.11"]', "[" + '"3.11",' * 100_000 + "]"),
+        packaged('"tiny"', f"'{'t' * 1_000_000}'"),
     ],
-    ids=["nested", "parts", "digits", "infinite", "long name", "long version", "long value"],
+    ids=[
+        *("nested", "parts", "digits", "infinite", "long name", "long version", "long value"),
+        *("deep marker", "many specifiers", "many Pythons", "long target"),
+    ],
 )
 def test_a_lock_that_is_none_is_refused(text: str) -> None:
     """In time, and with the beginning of what was found."""
@@ -263,13 +278,13 @@ def test_a_lock_that_is_none_is_refused(text: str) -> None:
 
 def test_a_lock_that_is_no_file_is_refused(tmp_path: Path) -> None:
     """A pipe, a device, a file of terabytes."""
-    os.mkfifo(tmp_path / "pipe.lock")
-    (tmp_path / "device.lock").symlink_to("/dev/zero")
-    (tmp_path / "large.lock").touch()
-    os.truncate(tmp_path / "large.lock", 1 << 42)
+    os.mkfifo(tmp_path / "pylock.pipe.toml")
+    (tmp_path / "pylock.device.toml").symlink_to("/dev/zero")
+    (tmp_path / "pylock.large.toml").touch()
+    os.truncate(tmp_path / "pylock.large.toml", 1 << 42)
     for name in ("pipe", "device", "large"):
         with pytest.raises(WheelhouseError, match=name):
-            read_lock(tmp_path / f"{name}.lock")
+            read_lock(tmp_path / f"pylock.{name}.toml")
 
 
 @pytest.mark.parametrize("version", ["3.1000000000", "3." + "9" * 5000, "2.999999999"])

@@ -10,7 +10,7 @@ from planted import finish, library_for_glibc, make_target, make_wheel, place
 
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.runtime.install import install
-from kaggle_kit.wheelhouse.assemble import verify
+from kaggle_kit.wheelhouse.folder import verify
 from kaggle_kit.wheelhouse.prove import proof_problem, prove
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc here to make libraries with")
@@ -60,9 +60,9 @@ def test_missing_before_the_manifest_was_made(project: Path) -> None:
     make_wheel(place(project), "helper-1.0-py3-none-any.whl")
     finish(project)
     (place(project) / "helper-1.0-py3-none-any.whl").unlink()
-    lock = (project / "wheels" / "tiny.lock").read_text()
+    lock = (project / "wheels" / "pylock.tiny.toml").read_text()
     finish(project)
-    (project / "wheels" / "tiny.lock").write_text(lock)
+    (project / "wheels" / "pylock.tiny.toml").write_text(lock)
     assert "helper-1.0-py3-none-any.whl is locked and not in the manifest" in failures(project)["as locked"]
 
 
@@ -137,10 +137,10 @@ def test_two_versions_of_one_package(project: Path) -> None:
     """Two versions of one package for one Python are named, where the manifest was made without the lock's care."""
     make_wheel(place(project), "helper-1.0-py3-none-any.whl")
     finish(project)
-    lock = (project / "wheels" / "tiny.lock").read_text()
+    lock = (project / "wheels" / "pylock.tiny.toml").read_text()
     make_wheel(place(project), "helper-2.0-py3-none-any.whl")
     finish(project)
-    (project / "wheels" / "tiny.lock").write_text(lock)
+    (project / "wheels" / "pylock.tiny.toml").write_text(lock)
     assert failures(project)["one version each"] == (
         "helper-1.0-py3-none-any.whl and helper-2.0-py3-none-any.whl are two wheels of helper for Python 3.11"
     )

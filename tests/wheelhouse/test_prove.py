@@ -11,10 +11,9 @@ from planted import finish, gpu_library, make_target, make_wheel, place
 
 from kaggle_kit.cli.prove import prove as prove_command
 from kaggle_kit.errors import WheelhouseError
-from kaggle_kit.wheelhouse import prove_install
-from kaggle_kit.wheelhouse.prove import proof_problem, prove
-from kaggle_kit.wheelhouse.prove_install import find_python, no_network
-from kaggle_kit.wheelhouse.prove_report import Check, Proof
+from kaggle_kit.wheelhouse import prove as prove_module
+from kaggle_kit.wheelhouse.checks import Check, Proof
+from kaggle_kit.wheelhouse.prove import find_python, no_network, proof_problem, prove
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc here to make libraries with")
 
@@ -103,14 +102,14 @@ def test_the_install_has_no_network() -> None:
 
 def test_without_a_network_space_it_says_so(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where this machine cannot cut a process off, the installer is told to stay offline, and the proof says that."""
-    monkeypatch.setattr(prove_install, "_ALONE", ("/nowhere/unshare",))
+    monkeypatch.setattr(prove_module, "_ALONE", ("/nowhere/unshare",))
     notes = result(prove(make_target(), project=project), "install").notes
     assert "told to stay offline (this machine gives no network space of its own)" in notes[0]
 
 
 def test_an_install_code_that_fails_is_a_failed_check(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the notebook would meet is what the proof says."""
-    monkeypatch.setattr(prove_install, "_REHEARSAL", "raise SystemExit('boom')")
+    monkeypatch.setattr(prove_module, "_REHEARSAL", "raise SystemExit('boom')")
     check = result(prove(make_target(), project=project), "install")
     assert check.result == "failed"
     assert "boom" in check.notes[0]
@@ -195,7 +194,7 @@ def test_a_proof_is_of_one_manifest(project: Path) -> None:
 def test_a_proof_is_of_one_lock(project: Path) -> None:
     """A lock that was made anew since is not proved by the old files."""
     prove(make_target(), project=project, install=False)
-    lock = project / "wheels" / "tiny.lock"
+    lock = project / "wheels" / "pylock.tiny.toml"
     lock.write_text(lock.read_text().replace('exclude = ["unwanted"]', 'exclude = ["unwanted", "more"]'))
     assert "the lock of tiny has changed" in str(proof_problem(project, "tiny"))
 

@@ -1,19 +1,25 @@
-"""From a target to a lock by a real uv, against a real index."""
+"""From a target to a lock by a real uv, against a real index; the choice among wheels; overlays."""
 
 import dataclasses
 from pathlib import Path
 
 import pytest
 from fake_index import Index, make_wheel
+from packaging.tags import sys_tags
+from packaging.utils import parse_wheel_filename
 
 from kaggle_kit.errors import UsageError, WheelhouseError
-from kaggle_kit.targets import Target
-from kaggle_kit.wheelhouse.download import certificates
-from kaggle_kit.wheelhouse.index import torch_sources
-from kaggle_kit.wheelhouse.lock import Lock, dump_lock
-from kaggle_kit.wheelhouse.pip_settings import pip_find_links, pip_index_url
-from kaggle_kit.wheelhouse.resolve import _moment, locate, resolve
-from kaggle_kit.wheelhouse.uv_settings import uv_environment
+from kaggle_kit.targets import Target, load_target
+from kaggle_kit.wheelhouse.index import (
+    certificates,
+    locate,
+    pip_find_links,
+    pip_index_url,
+    torch_sources,
+    uv_environment,
+)
+from kaggle_kit.wheelhouse.lock import Lock, Preinstalled, dump_lock, read_lock
+from kaggle_kit.wheelhouse.resolve import _moment, best_wheel, replaced, resolve, target_tags, this_host
 
 
 def _cpu_torch(target: Target) -> Target:
@@ -215,14 +221,24 @@ def test_plus_where_there_is_none(index: Index, target: Target) -> None:
     assert [wheel.file for wheel in made.lock.wheels] == ["engine-1.0+cu128-py3-none-any.whl"]
 
 
-def test_exclude_newer_repeats_a_lock(stocked: Index, target: Target) -> None:
-    """With a date the lock is the same byte for byte after newer releases came, and without it is not."""
+def test_exclude_newer_keeps_out_what_is_dated_later(stocked: Index, target: Target) -> None:
+    """With a date the lock is the same byte for byte after newer releases came, and with a later date it is not."""
     stocked.uploaded = dict.fromkeys(stocked.files, "2026-11-20T10:00:00Z")
     before = dump_lock(resolve(target, exclude_newer="2026-11-20").lock)
     stocked.add("helper-1.6-py3-none-any.whl")
     stocked.uploaded["helper-1.6-py3-none-any.whl"] = "2026-11-21T00:00:00Z"
     assert dump_lock(resolve(target, exclude_newer="2026-11-20").lock) == before
     assert "helper-1.6" in dump_lock(resolve(target, exclude_newer="2026-11-21").lock)
+
+
+def test_exclude_newer_does_not_repeat_what_an_index_lacked(stocked: Index, target: Target) -> None:
+    """A release that the index shows late, dated before the limit, changes the answer: only the lock is the same."""
+    stocked.uploaded = dict.fromkeys(stocked.files, "2026-11-20T10:00:00Z")
+    before = resolve(target, exclude_newer="2026-11-20").lock
+    stocked.add("helper-1.6-py3-none-any.whl")
+    stocked.uploaded["helper-1.6-py3-none-any.whl"] = "2026-11-19T00:00:00Z"
+    assert "helper-1.6" in dump_lock(resolve(target, exclude_newer="2026-11-20").lock)
+    assert locate(before.wheels, before) == {wheel.file: stocked.url(wheel.file) for wheel in before.wheels}
 
 
 def test_a_date_is_the_whole_day_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,3 +287,141 @@ def test_a_version_that_breaks_the_engine_is_not_taken(index: Index, target: Tar
         resolve(card)
     index.add("cuda_python-13.4.4-py3-none-any.whl")
     assert "13.4.4" in {wheel.version for wheel in resolve(card).lock.wheels}
+
+
+_TAGS = target_tags(python="3.11", glibc="2.35", machine="x86_64")
+
+
+@pytest.mark.parametrize(
+    ("files", "best"),
+    [
+        (["a-1-py3-none-any.whl", "a-1-cp311-cp311-manylinux_2_28_x86_64.whl"], 1),
+        (["a-1-cp311-cp311-manylinux_2_17_x86_64.whl", "a-1-cp311-cp311-manylinux_2_28_x86_64.whl"], 1),
+        (["a-1-cp311-cp311-manylinux_2_36_x86_64.whl", "a-1-cp311-cp311-manylinux1_x86_64.whl"], 1),
+        (["a-1-cp38-abi3-manylinux2014_x86_64.whl", "a-1-cp311-cp311-manylinux2014_x86_64.whl"], 1),
+        (["a-1-cp38-abi3-manylinux2014_x86_64.whl", "a-1-cp39-abi3-manylinux2014_x86_64.whl"], 1),
+        (["a-1-cp312-cp312-manylinux2014_x86_64.whl", "a-1-py2.py3-none-any.whl"], 1),
+        (["a-1-cp311-cp311-musllinux_1_2_x86_64.whl", "a-1-cp311-none-any.whl"], 1),
+        (["a-1-1-py3-none-any.whl", "a-1-2-py3-none-any.whl"], 1),
+        (["a-1-cp312-abi3-manylinux2014_x86_64.whl"], None),
+        (["a-1-cp311-cp311-manylinux2014_aarch64.whl"], None),
+        (["a-1.tar.gz", "not a wheel"], None),
+        (["a-1-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.whl", "a-1-py3-none-any.whl"], 0),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_best(files: list[str], best: int | None, turned: bool) -> None:
+    """The wheel that an installer on the target would take is taken, in whatever order they are offered."""
+    offered = files[::-1] if turned else files
+    assert best_wheel(offered, _TAGS) == (None if best is None else files[best])
+
+
+def test_arm_begins_at_2_17() -> None:
+    """No manylinux older than 2014 exists for other machines than x86."""
+    tags = {str(tag) for tag in target_tags(python="3.11", glibc="2.35", machine="aarch64")}
+    assert "cp311-cp311-manylinux2014_aarch64" in tags
+    assert not [tag for tag in tags if "manylinux1_" in tag or "manylinux_2_5_" in tag]
+
+
+def test_this_machine_agrees() -> None:
+    """For this machine the list of tags is that of `packaging` itself, less the generic Linux places."""
+    host = this_host()
+    if host.glibc is None:
+        pytest.skip("this machine has no glibc")
+    ours = target_tags(python=host.python, glibc=host.glibc, machine=host.machine)
+    theirs = [tag for tag in sys_tags() if not tag.interpreter.startswith("pp")]
+    assert set(theirs) == set(ours)
+
+
+@pytest.mark.parametrize("python", ["3", "three.eleven", "", "3.11.7"])
+def test_version_that_is_none(python: str) -> None:
+    """A Python version of any other form is refused."""
+    with pytest.raises(WheelhouseError, match="is not two numbers"):
+        target_tags(python=python, glibc="2.35", machine="x86_64")
+
+
+def test_order_is_that_of_packaging() -> None:
+    """No tag is listed twice, and the first is the exact one."""
+    assert len(_TAGS) == len(set(_TAGS))
+    assert _TAGS[0] in parse_wheel_filename("a-1-cp311-cp311-manylinux_2_35_x86_64.whl")[3]
+
+
+_LOCKS = Path(__file__).parents[2] / "wheels"
+
+
+def _over(target: Target, **installed: str) -> Target:
+    return target.model_copy(update={"mode": "overlay", "installed": {"3.11": installed}})
+
+
+def _files(lock: Lock) -> list[str]:
+    return [wheel.file for wheel in lock.wheels]
+
+
+def test_what_the_image_has_stays_out(stocked: Index, target: Target) -> None:
+    """A package that the image has in the resolved version is not in the lock, which records that it stands on it."""
+    assert stocked.port
+    lock = resolve(_over(target, child="0.1")).lock
+    assert "child-0.1-py3-none-any.whl" not in _files(lock)
+    assert lock.preinstalled == (Preinstalled(name="child", version="0.1"),)
+    assert lock.mode == "overlay"
+
+
+def test_an_older_version_that_will_do_is_kept(stocked: Index, target: Target) -> None:
+    """The image's version is kept though the index has a newer one."""
+    stocked.add("helper-1.2-py3-none-any.whl")
+    lock = resolve(_over(target, helper="1.2")).lock
+    assert not [wheel for wheel in lock.wheels if wheel.name == "helper"]
+
+
+def test_a_version_that_will_not_do_is_laid_over(stocked: Index, target: Target) -> None:
+    """A version of the image that the engine refuses is in the lock in another one, and is named as replaced."""
+    assert stocked.port
+    over = _over(target, binary="1.0")
+    lock = resolve(over).lock
+    assert "binary-2.0-cp311-cp311-manylinux_2_28_x86_64.whl" in _files(lock)
+    assert replaced(lock, over) == (("binary", "1.0", "2.0"),)
+
+
+def test_a_local_version_counts_as_its_public_one(stocked: Index, target: Target) -> None:
+    """The image's `2.0+cu130` is the index's 2.0, and is recorded as the image calls it."""
+    assert stocked.port
+    lock = resolve(_over(target, binary="2.0+cu130")).lock
+    assert lock.preinstalled == (Preinstalled(name="binary", version="2.0+cu130"),)
+
+
+def test_the_same_overlay_twice(stocked: Index, target: Target) -> None:
+    """The same image and index give the same lock, byte for byte."""
+    assert stocked.port
+    over = _over(target, child="0.1", binary="1.0")
+    assert dump_lock(resolve(over).lock) == dump_lock(resolve(over).lock)
+
+
+def test_without_a_freeze(stocked: Index, target: Target) -> None:
+    """An overlay for an image that nobody knows is refused, with the way to tell and the other mode."""
+    with pytest.raises(
+        WheelhouseError, match=r"what its image has for Python 3\.11[\s\S]*pip freeze[\s\S]*--mode isolated"
+    ):
+        resolve(target, mode="overlay")
+    assert stocked.requests == []
+
+
+def test_isolated_takes_no_notice_of_the_image(stocked: Index, target: Target) -> None:
+    """The mode `isolated` locks everything, whatever the image has."""
+    assert stocked.port
+    lock = resolve(_over(target, child="0.1"), mode="isolated").lock
+    assert "child-0.1-py3-none-any.whl" in _files(lock)
+    assert (lock.mode, lock.preinstalled) == ("isolated", ())
+
+
+def test_the_real_overlay_leaves_torch_alone() -> None:
+    """The committed overlay for the H200 brings neither torch nor any CUDA library, and stands on the image's."""
+    lock = read_lock(_LOCKS / "pylock.offline-h200.toml")
+    names = {wheel.name for wheel in lock.wheels}
+    assert not {name for name in names if name in {"torch", "triton"} or name.startswith("nvidia-")}
+    assert Preinstalled(name="torch", version="2.11.0+cu130") in lock.preinstalled
+
+
+def test_the_real_overlay_and_the_image_share_no_version() -> None:
+    """No wheel of the committed overlay repeats what the image has already."""
+    target, lock = load_target("offline-h200"), read_lock(_LOCKS / "pylock.offline-h200.toml")
+    assert not [wheel for wheel in lock.wheels if target.installed["3.12"].get(wheel.name) == wheel.version]

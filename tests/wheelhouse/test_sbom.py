@@ -9,12 +9,11 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from kaggle_kit.wheelhouse.kit_wheel import kit_wheel_name
-from kaggle_kit.wheelhouse.licences import Licence, licences, parse_licence, read_licence
+from kaggle_kit.wheelhouse.folder import kit_wheel_name
 from kaggle_kit.wheelhouse.lock import Lock, read_lock
-from kaggle_kit.wheelhouse.sbom import dump_sbom, purl
+from kaggle_kit.wheelhouse.sbom import Licence, dump_sbom, licences, parse_licence, purl, read_licence
 
-_LOCKS = sorted((Path(__file__).parents[2] / "wheels").glob("*.lock"))
+_LOCKS = sorted((Path(__file__).parents[2] / "wheels").glob("pylock.*.toml"))
 
 
 def _metadata(**headers: str | list[str]) -> Message:

@@ -58,9 +58,9 @@ def test_from_lock_to_verify(project: Path) -> None:
 def test_lock_twice_is_the_same(project: Path) -> None:
     """The same index gives the same lock, byte for byte."""
     _kit("lock", "--target", "tiny")
-    first = (project / "wheels" / "tiny.lock").read_bytes()
+    first = (project / "wheels" / "pylock.tiny.toml").read_bytes()
     _kit("lock", "--target", "tiny")
-    assert (project / "wheels" / "tiny.lock").read_bytes() == first
+    assert (project / "wheels" / "pylock.tiny.toml").read_bytes() == first
 
 
 def test_list(project: Path) -> None:
@@ -96,12 +96,12 @@ def test_unknown_target(project: Path, command: str) -> None:
 def test_failed_lock_keeps_the_old_one(project: Path, stocked: Index) -> None:
     """A lock that cannot be made leaves the former one as it was."""
     _kit("lock", "--target", "tiny")
-    before = (project / "wheels" / "tiny.lock").read_bytes()
+    before = (project / "wheels" / "pylock.tiny.toml").read_bytes()
     stocked.files.clear()
     (project / "targets" / "tiny.toml").write_text(_TARGET.replace("engine==1.0", "engine==3.0"))
     with pytest.raises(WheelhouseError, match=r"engine==3\.0"):
         _kit("lock", "--target", "tiny")
-    assert (project / "wheels" / "tiny.lock").read_bytes() == before
+    assert (project / "wheels" / "pylock.tiny.toml").read_bytes() == before
 
 
 def test_fetch_repairs(project: Path) -> None:
@@ -157,8 +157,8 @@ def test_list_counts_the_parts(project: Path) -> None:
 def test_diff_of_two_locks(project: Path, stocked: Index, tmp_path: Path) -> None:
     """Two locks are compared by target or by file; a newer package breaks nothing, and the exit code is 0."""
     _kit("lock", "--target", "tiny")
-    old = tmp_path / "old.lock"
-    (project / "wheels" / "tiny.lock").rename(old)
+    old = tmp_path / "pylock.old.toml"
+    (project / "wheels" / "pylock.tiny.toml").rename(old)
     stocked.add("helper-1.6-py3-none-any.whl")
     _kit("lock", "--target", "tiny")
     result = _kit("diff", str(old), "tiny")

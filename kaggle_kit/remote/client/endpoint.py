@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kaggle_kit.errors import CredentialsError, RemoteError
-from kaggle_kit.secrets.own import without_login
+from kaggle_kit.secrets.redaction import without_login
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

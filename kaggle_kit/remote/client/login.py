@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.remote.client.wire import connect
-from kaggle_kit.secrets.own import forms, proxy_forms, redact
+from kaggle_kit.secrets.redaction import forms, proxy_forms, redact
 
 if TYPE_CHECKING:
     from kaggle_kit.remote.client.endpoint import Endpoint

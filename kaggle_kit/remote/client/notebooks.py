@@ -11,6 +11,7 @@ from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.client.account import is_absence
 from kaggle_kit.remote.client.client import LostReplyError, RefusedError, enum_name, number
 from kaggle_kit.remote.references import bare, parse_pair, without_prefix
+from kaggle_kit.runtime.record import COMPLETE, ENDED, GOING_ON
 from kaggle_kit.secrets import mask
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
     from kaggle_kit.remote.client.client import Client
 
-COMPLETE = "COMPLETE"
-ENDED = frozenset({COMPLETE, "ERROR", "CANCEL_ACKNOWLEDGED"})
-GOING_ON = frozenset({"QUEUED", "RUNNING", "CANCEL_REQUESTED", "NEW_SCRIPT"})
 UNKNOWN = "UNKNOWN"
 """No state, or one that kit does not know."""
 _INVALID = {

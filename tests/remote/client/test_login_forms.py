@@ -16,7 +16,7 @@ from kaggle_kit.remote.client.client import Client
 from kaggle_kit.remote.client.endpoint import Endpoint, endpoint_from_environment
 from kaggle_kit.remote.client.login import Login, Secret
 from kaggle_kit.remote.receipt import Receipt, save_receipt, with_run
-from kaggle_kit.secrets.own import forms, proxy_forms, redact, without_login
+from kaggle_kit.secrets.redaction import forms, proxy_forms, redact, without_login
 
 ODD = 'k"e\\y/1+2%3=4&5'
 PASSWORD = "hunter2hunter2"

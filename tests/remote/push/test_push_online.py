@@ -8,7 +8,7 @@ from push_project import BOTH, KIT, MODEL, VARIATION, rebuild, run
 from kaggle_kit.loopback.records import Kernel, Submission
 from kaggle_kit.loopback.runs import RunOutcome
 from kaggle_kit.runtime.manifest import dump_manifest, file_entry, make_manifest, read_manifest
-from kaggle_kit.wheelhouse.kit_wheel import build_kit_wheel, kit_wheel_name
+from kaggle_kit.wheelhouse.folder import build_kit_wheel, kit_wheel_name
 
 NOTEBOOK = "ada/model-maker"
 TABLE = """
