@@ -2,8 +2,10 @@
 PYTHON ?= python3
 # End-to-end test files run side by side in so many processes; 0: one after the other in this one. An engine takes 3 GB.
 JOBS ?= 2
-# The other tests run in so many: they start no engine, and wait for their children half of the time.
-UNIT_JOBS ?= 4
+# The other tests run in so many: they start no engine, and wait now and then.
+UNIT_JOBS ?= 3
+# Compiled tests are kept, whatever the shell says: each process needs seconds to compile them.
+export PYTHONDONTWRITEBYTECODE :=
 BIN := .venv/bin
 READY := .venv/.ready
 QUIET := --quiet --disable-pip-version-check

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,10 @@ from kaggle_kit.notebook import render, template_child
 settings.register_profile("kit", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("kit")
+
+# jsonschema builds grammars of web addresses when it is imported, which takes two seconds of every process: the one
+# test that checks by them has a process of its own.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 PROJECTS = Path(__file__).parent / "projects"
 
