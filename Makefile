@@ -1,18 +1,25 @@
 # Everything happens in .venv, which both commands make by themselves.
 PYTHON ?= python3
-# Test files run side by side in so many processes; 0: one after the other in this one. An engine takes 3 GB.
+# End-to-end test files run side by side in so many processes; 0: one after the other in this one. An engine takes 3 GB.
 JOBS ?= 2
+# The other tests run in so many: they start no engine, and wait now and then.
+UNIT_JOBS ?= 3
+# Compiled tests are kept, whatever the shell says: each process needs seconds to compile them.
+export PYTHONDONTWRITEBYTECODE :=
 BIN := .venv/bin
 READY := .venv/.ready
 QUIET := --quiet --disable-pip-version-check
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test unit lint lock clean
 
 demo: $(READY)
 	$(BIN)/kit dryrun lmsys
 
-test: lint
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+test: lint unit
+	$(BIN)/python -m pytest tests/end_to_end --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+
+unit: $(READY)
+	$(BIN)/python -m pytest --ignore tests/end_to_end --numprocesses $(UNIT_JOBS) --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .

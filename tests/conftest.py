@@ -1,13 +1,20 @@
 """What all tests share: nothing of this user's Kaggle or kit settings is seen, and small whole projects."""
 
+import asyncio
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
+
+from kaggle_kit.notebook import render, template_child
 
 # The same examples in every run, however slow the machine: a test that fails now fails again. With
 # --hypothesis-profile explore they are others each time.
@@ -15,7 +22,32 @@ settings.register_profile("kit", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("kit")
 
+# jsonschema builds grammars of web addresses when it is imported, which takes two seconds of every process: the one
+# test that checks by them has a process of its own.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 PROJECTS = Path(__file__).parent / "projects"
+
+
+class _Briefly:
+    """asyncio, in which nothing sleeps longer than a hundredth of a second."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(asyncio, name)
+
+    @staticmethod
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(min(seconds, 0.01))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers_end_at_once() -> Iterator[None]:
+    """uvicorn looks every tenth of a second whether it shall end, and then sleeps one more: here a tenth of that."""
+    import uvicorn.server
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uvicorn.server, "asyncio", _Briefly())
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +74,16 @@ def interruptible() -> Iterator[None]:
 def minimal(tmp_path: Path) -> Path:
     """A copy of `projects/minimal`: one notebook, a model as a dataset, another as a Kaggle Model."""
     return Path(shutil.copytree(PROJECTS / "minimal", tmp_path / "minimal"))
+
+
+@pytest.fixture
+def filled_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Templates are filled in by this process: what comes after a build is tested without a Python for each build."""
+
+    def run(command: list[str], *, input: bytes, **_: object) -> subprocess.CompletedProcess[bytes]:  # noqa: A002
+        return subprocess.CompletedProcess(command, 0, json.dumps(template_child.answer(json.loads(input))).encode())
+
+    monkeypatch.setattr(render, "subprocess", SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired))
 
 
 def _paths(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -9,6 +9,7 @@ import ast
 import io
 import json
 import re
+import sys
 import tokenize
 import warnings
 from dataclasses import dataclass
@@ -225,14 +226,30 @@ def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
     return tuple(cells.values())
 
 
+def _jupytext() -> Any:
+    """jupytext, without the grammars of web addresses that jsonschema may build for it.
+
+    Where Jupyter stands beside kit, the import of rfc3987_syntax takes two seconds; no notebook is checked by it.
+    """
+    if "jsonschema" in sys.modules or "rfc3987_syntax" in sys.modules:
+        import jupytext
+
+        return jupytext
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+    try:
+        import jupytext
+    finally:
+        del sys.modules["rfc3987_syntax"]
+    return jupytext
+
+
 def _read_percent(text: str, where: str) -> list[Any]:
     """The notebook cells of a py:percent text, its comments as they are: else `# copy this` would be a magic.
 
     A header between # --- lines is Jupyter's and left alone. jupytext would go by it: it may name another format, for
     which jupytext starts a program, and another language. So it stands in a cell of its own here, as comments.
     """
-    import jupytext
-
+    jupytext = _jupytext()
     percent = {"extension": ".py", "format_name": "percent", "comment_magics": False}
     try:
         head, *cells = jupytext.reads(f'# %% name="head"\n{text}', fmt=percent).cells

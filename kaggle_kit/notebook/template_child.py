@@ -65,9 +65,9 @@ class _LeavesError(Exception):
 
 
 def main() -> None:
-    """Answer the request on standard input: `{"text", "placed"}`, or `{"error"}` or `{"leaves"}` and nothing else."""
+    """Answer the request on standard input, with little memory and time left to this process."""
     request = json.load(sys.stdin)
-    import jinja2.sandbox
+    import jinja2.sandbox  # noqa: F401 - before memory is short
 
     for what, most in (
         (resource.RLIMIT_AS, request["memory"]),
@@ -76,16 +76,22 @@ def main() -> None:
         (resource.RLIMIT_FSIZE, 0),
     ):
         resource.setrlimit(what, (most, most))
+    sys.stdout.write(json.dumps(answer(request)))
+
+
+def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"text", "placed"}`, or `{"error"}` or `{"leaves"}` and nothing else."""
+    import jinja2.sandbox
+
     try:
-        answer = _filled_in(request, jinja2.sandbox.ImmutableSandboxedEnvironment)
+        return _filled_in(request, jinja2.sandbox.ImmutableSandboxedEnvironment)
     except _LeavesError as error:
-        answer = {"leaves": str(error)}
+        return {"leaves": str(error)}
     except KitError as error:
-        answer = {"error": str(error)}
+        return {"error": str(error)}
     except MemoryError:
         most = request["memory"] >> 20
-        answer = {"error": f"the template {request['template']} takes more than {most} MB of memory"}
-    sys.stdout.write(json.dumps(answer))
+        return {"error": f"the template {request['template']} takes more than {most} MB of memory"}
 
 
 def _filled_in(request: Mapping[str, Any], make: type[jinja2.Environment]) -> dict[str, Any]:

@@ -15,6 +15,11 @@ QUICK = replace(
 )
 
 
+@pytest.fixture(autouse=True)
+def _filled_here(filled_here):
+    """No test of a command is of the process that fills templates in: tests/notebook has those."""
+
+
 @pytest.fixture
 def desk(minimal, tmp_path, monkeypatch, capsys):
     """The minimal project, built, and an account at a Kaggle that has its wheelhouse."""

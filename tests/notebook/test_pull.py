@@ -643,7 +643,7 @@ EDITS = st.lists(
 )
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits=EDITS, marks=st.booleans(), end=st.sampled_from(["\n", "\r\n"]))
 def test_any_edit_comes_back_whole(tmp_path_factory, edits, marks, end):
     """Whatever was edited in the author's cells, pull, apply and build give exactly the edited notebook."""
@@ -673,7 +673,7 @@ def test_any_edit_comes_back_whole(tmp_path_factory, edits, marks, end):
     shutil.rmtree(root)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     title=st.text(max_size=40),
     code=st.text(alphabet="xy=1 \n\t#%'\"\\\r\u2028\x0c🙂!", max_size=30),

@@ -17,6 +17,11 @@ from kaggle_kit.remote.client.endpoint import endpoint_from_environment
 from kaggle_kit.remote.client.login import Login, Secret
 
 
+@pytest.fixture(autouse=True)
+def _filled_here(filled_here: None) -> None:
+    """Builds are what these tests push, and not what they test."""
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home, without proxies; what would go out over TLS ends at a port where nothing listens."""

@@ -1,13 +1,13 @@
 """The bill of materials and the licences in it."""
 
 import json
+import subprocess
+import sys
 import zipfile
 from email.message import Message
 from pathlib import Path
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 
 from kaggle_kit.wheelhouse.folder import kit_wheel_name
 from kaggle_kit.wheelhouse.lock import Lock, read_lock
@@ -24,13 +24,35 @@ def _metadata(**headers: str | list[str]) -> Message:
     return message
 
 
-@pytest.mark.parametrize("path", _LOCKS, ids=lambda path: path.name)
-def test_valid_cyclonedx(path: Path) -> None:
-    """The bill of each committed lock passes CycloneDX's own strict schema for 1.6."""
+_VALIDATE = """
+import json, sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from rfc3987_syntax import is_valid_syntax
+validator = JsonStrictValidator(SchemaVersion.V1_6)
+print(json.dumps([str(validator.validate_str(bill) or "") for bill in json.load(sys.stdin)]))
+"""
+
+
+def _bill(path: Path) -> str:
     lock = read_lock(path)
     known = {wheel.file: Licence(text="MIT", is_expression=True) for wheel in lock.wheels[:3]}
     known[lock.wheels[4].file] = Licence(text="Some licence of its own", is_expression=False)
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(dump_sbom(lock, known)) is None
+    return dump_sbom(lock, known)
+
+
+def test_valid_cyclonedx() -> None:
+    """The bill of each committed lock passes CycloneDX's own strict schema for 1.6, and its check finds a wrong one."""
+    bills = [_bill(path) for path in _LOCKS]
+    wrong = json.loads(bills[0])
+    wrong["components"][0]["externalReferences"] = [{"type": "website", "url": "no address"}]
+    program = [sys.executable, "-c", _VALIDATE]
+    done = subprocess.run(
+        program, input=json.dumps([*bills, json.dumps(wrong)]), capture_output=True, text=True, check=True
+    )
+    *good, bad = json.loads(done.stdout)
+    assert good == [""] * len(_LOCKS)
+    assert "no address" in bad
 
 
 def test_the_same_text_for_the_same_lock(lock: Lock) -> None:

@@ -217,7 +217,7 @@ def _events(response: requests.Response, joint: _Joint) -> Iterator[LogLine]:
     """The `data:` lines of server-sent events, as they come."""
     chunked = "chunked" in (response.headers.get("Transfer-Encoding") or "").lower()
     # Without chunks a read waits for its whole count: one byte at a time keeps the log live.
-    for raw in response.iter_lines(chunk_size=512 if chunked else 1):
+    for raw in _lines(response.iter_content(512 if chunked else 1)):
         if not raw.startswith(b"data:"):
             continue
         text = raw[5:].decode("utf-8", errors="replace").removeprefix(" ")
@@ -228,6 +228,19 @@ def _events(response: requests.Response, joint: _Joint) -> Iterator[LogLine]:
             yield _line(json.loads(text))
         except (ValueError, RecursionError):
             yield LogLine("stdout", None, text)
+
+
+def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines of a stream, each joined once: requests' iter_lines reads a long one again with every byte of it."""
+    held: list[bytes] = []
+    for piece in pieces:
+        held.append(piece)
+        if b"\n" in piece:
+            whole, _, rest = b"".join(held).rpartition(b"\n")
+            yield from whole.splitlines()
+            held = [rest]
+
+    yield from b"".join(held).splitlines()
 
 
 def _finished(response: requests.Response, joint: _Joint) -> Iterator[LogLine]:
