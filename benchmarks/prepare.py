@@ -46,7 +46,7 @@ def make_rows(folder: Path, *, rows: int, mean_chars: float, seed: int = SEED) -
 
 def demo_job(data: Path, *, journal: Path, token_budget: int | None = None, **more: Any) -> Job:
     """The reference notebook's job over the rows of `data`, with the demo model unless `more` has another."""
-    from kaggle_kit.notebook.task import notebook_task
+    from kaggle_kit.notebook.source import notebook_task
     from kaggle_kit.project import load_project
 
     task, parameters = notebook_task(load_project(ROOT), "lmsys", assignments=[])

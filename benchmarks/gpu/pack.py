@@ -28,7 +28,7 @@ LONG_BUDGET = 2047
 def pack(out: Path) -> int:
     """Write the pieces below `out`; returns how many."""
     from kaggle_kit.notebook.build import build
-    from kaggle_kit.notebook.task import notebook_task
+    from kaggle_kit.notebook.source import notebook_task
     from kaggle_kit.project import load_project
     from kaggle_kit.targets import load_target
     from kaggle_kit.wheelhouse.dataset import ready_parts

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kaggle_kit.evaluation.calibrate import Calibrated
     from kaggle_kit.evaluation.ensemble import Ensemble, Member
     from kaggle_kit.evaluation.scores import Scores
-    from kaggle_kit.runtime.combine import Bin, Calibration
+    from kaggle_kit.runtime.combine import Bin
 
 _FILE = click.Path(path_type=Path)
 _PASSES = {"plain": False, "plain,swapped": True}
@@ -68,28 +68,35 @@ def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> None:
     from kaggle_kit.evaluation.answers import answers_of
     from kaggle_kit.evaluation.assess import Predictions, assess, difference, kinds_of
     from kaggle_kit.evaluation.scores import read_scores
+    from kaggle_kit.runtime.combine import read_calibration_file
 
     there = Path(name) if name.endswith(".parquet") else None
     if there is None and out is None:
         raise UsageError(f"name the scores file to write with -o: kit eval {name} -o {name}.parquet")
     if there is not None and out is not None:
         raise UsageError(f"{name} is a scores file that is there already: leave -o away to see its metrics")
+
     # What is compared is read before hours of scoring, not after.
     other = read_scores(given["against"]) if given["against"] else None
     path = there or Path(str(out))
     scores = read_scores(there) if there else _run(name, path, given)
-    answers, calibration = answers_of(scores, path), _calibration_of(scores, given["calibration"])
+
+    answers, calibration = answers_of(scores, path), scores.calibration()
+    if given["calibration"]:
+        calibration = read_calibration_file(given["calibration"], columns=scores.columns)
     assessment = assess(answers, calibration=calibration, seed=given["seed"])
+
     compared = None
     if other is not None:
         before = answers_of(other, given["against"])
-        last = list(kinds_of(before, _calibration_of(other, None)).values())[-1]
+        last = list(kinds_of(before, other.calibration()).values())[-1]
         now = kinds_of(answers, calibration)[assessment.final]
         compared = difference(
             Predictions(before.ids, before.columns, last, before.outcome),
             Predictions(answers.ids, answers.columns, now, answers.outcome),
             seed=given["seed"],
         )
+
     if as_json:
         body = {"scores": str(path), "facts": dict(scores.facts), **assessment.to_json()}
         show_json(body | ({"against": compared.to_json()} if compared else {}))
@@ -108,6 +115,7 @@ def _run(name: str, out: Path, given: Mapping[str, Any]) -> Scores:
 
     if out.suffix != ".parquet":
         raise UsageError(f"{out} must end in .parquet: a scores file is one")
+
     project = open_project(given["project_folder"])
     notebook = project.notebook(name)
     model = model_of(project, name, given["model_name"])
@@ -116,6 +124,7 @@ def _run(name: str, out: Path, given: Mapping[str, Any]) -> Scores:
     data = project.data_folder(name, given["data"])
     source = labelled_table(data)
     check_ending(source)
+
     scoring = open_scoring(
         project,
         name,
@@ -138,16 +147,6 @@ def _run(name: str, out: Path, given: Mapping[str, Any]) -> Scores:
     )
 
 
-def _calibration_of(scores: Scores, path: Path | None) -> Calibration | None:
-    """The calibration of a file, or else the one that the model carried when it was scored."""
-    from kaggle_kit.runtime.combine import parse_calibration, read_calibration_file
-
-    if path is not None:
-        return read_calibration_file(path, columns=scores.columns)
-    carried = scores.facts.get("calibration")
-    return parse_calibration(carried, columns=scores.columns, where="the model's calibration") if carried else None
-
-
 def _evaluation_lines(path: Path, answers: Answers, assessment: Assessment) -> list[str]:
     """The metrics as a person reads them."""
     by_model, both = int(answers.by_model.sum()), int((answers.in_both & answers.by_model).sum())
@@ -157,11 +156,13 @@ def _evaluation_lines(path: Path, answers: Answers, assessment: Assessment) -> l
     for kind, figures in assessment.figures.items():
         lines.append(f"{kind:<14}" + "".join(f"{figures[name]!s:<29}" for name in names).rstrip())
     lines += [f"{'':<14}in brackets: 95 % intervals; an ECE of {assessment.chance_ece:.4f} would be chance alone", ""]
+
     lines += [f"{kind} less plain, log loss: {gain.signed}" for kind, gain in assessment.gains.items()]
     if assessment.swap:
         apart, place, changed = (assessment.swap[name] for name in ("apart", "first place", "changed"))
         apart_text = f"exchanged answers: probabilities {apart} apart, {place.signed} for the first place"
         lines.append(f"{apart_text}, another favourite in {changed.value:.1%} of rows")
+
     for by in dict.fromkeys(one.by for one in assessment.slices):
         lines += ["", f"{f'by {by} ({assessment.final})':<34}{'rows':>8}  {'log loss':<29}accuracy"]
         lines += [
@@ -210,10 +211,12 @@ def calibrate(source: Path, out: Path, kind: str, seed: int, as_json: bool) -> N
     if out.suffix != ".json":
         raise UsageError(f"{out} must end in .json: the notebook reads calibration.json in the model's folder")
     scores = read_scores(source)
+
     fitted = fit(answers_of(scores, source), kind=kind, seed=seed)
-    hashes = {name: scores.facts["hashes"].get(name) for name in ("model", "task", "data")}
-    body = fitted.body(seed=seed, model_name=scores.name, notebook=scores.facts["notebook"], hashes=hashes)
+    hashes = {name: scores.evaluation.hashes.get(name) for name in ("model", "task", "data")}
+    body = fitted.body(seed=seed, model_name=scores.name, notebook=scores.evaluation.notebook, hashes=hashes)
     write_calibration(out, body)
+
     if as_json:
         tried = {name: one.to_json() for name, one in fitted.tried.items()}
         facts: dict[str, Any] = {"out": str(out), "kind": fitted.kind, "gain": fitted.gain.to_json(), "tried": tried}
@@ -229,11 +232,13 @@ def _calibration_lines(out: Path, columns: Sequence[str], fitted: Calibrated, *,
     lines = [f"{out}: {fitted.kind}, fitted on {fitted.gain.rows:,} {passes}"]
     lines += _bin_lines(fitted.bins, columns, "both orders" if fitted.both else "")
     lines += _bin_lines(fitted.one_pass, columns, "one pass")
+
     lines += ["", f"{'on rows that no fit saw':<26}{'log loss':<30}{'less uncalibrated':<34}less plain, uncalibrated"]
     for kind, gain in fitted.tried.items():
         mark = "*" if kind == fitted.kind else " "
         same, plain = gain.over_same.signed, gain.over_plain.signed
         lines.append(f"{mark} {kind:<24}{gain.loss!s:<30}{same:<34}{plain}")
+
     lines += [f"  {kind} not tried: {reason}" for kind, reason in fitted.refused.items()]
     if fitted.in_noise:
         return [*lines, "", "the gain is within noise: on these rows the model does as well without the calibration"]
@@ -291,7 +296,6 @@ def _members(sources: Sequence[Path], files: Sequence[Scores], minutes: str | No
     from kaggle_kit.errors import UsageError
     from kaggle_kit.evaluation.answers import answers_of
     from kaggle_kit.evaluation.ensemble import Member
-    from kaggle_kit.runtime.combine import parse_calibration
 
     names = [scores.name for scores in files]
     if len(set(names)) < len(names):
@@ -299,13 +303,11 @@ def _members(sources: Sequence[Path], files: Sequence[Scores], minutes: str | No
         names = [f"{path.stem}" for path in sources]
     if len(set(names)) < len(names):
         raise UsageError(f"two files are called {max(names, key=names.count)!r}; give them different names")
+
     times = [None] * len(files) if minutes is None else _times(minutes, len(files))
     members = []
     for path, scores, name, time in zip(sources, files, names, times, strict=True):
-        carried = scores.facts.get("calibration")
-        calibration = (
-            parse_calibration(carried, columns=scores.columns, where=f"the calibration in {path}") if carried else None
-        )
+        calibration = scores.calibration(where=f"the calibration in {path}")
         members.append(Member(name, answers_of(scores, path), calibration, time))
     return members
 
@@ -329,7 +331,7 @@ def _notes(files: Sequence[Scores]) -> list[str]:
     notes = []
     if len({scores.name for scores in files}) < len(files):
         notes.append("two files are of one model of kit.toml; a notebook can use a model once")
-    parts = {(scores.facts["hashes"].get("task"), scores.facts["token_budget"]) for scores in files}
+    parts = {(scores.evaluation.hashes.get("task"), scores.evaluation.token_budget) for scores in files}
     if len(parts) > 1:
         notes.append(
             "the files were scored with different prompts or token budgets; a notebook gives all its models the same"

@@ -105,7 +105,7 @@ def _asked(
     if given["name"] and given["labels"]:
         raise UsageError("give --labels or --notebook, not both: a notebook brings its labels")
     if given["name"]:
-        from kaggle_kit.notebook.task import notebook_task
+        from kaggle_kit.notebook.source import notebook_task
         from kaggle_kit.runtime.guard import Guard
         from kaggle_kit.runtime.prompts import parse_template
 
@@ -271,7 +271,7 @@ def _lengths(path: str, project_folder: Path | None, given: dict[str, Any], most
     if given["data"]:
         if not given["name"] or not Path(path).is_dir():
             raise UsageError("--data needs --notebook NAME (its prompt) and a model's folder (its tokenizer)")
-        from kaggle_kit.notebook.task import notebook_task
+        from kaggle_kit.notebook.source import notebook_task
 
         task, parameters = notebook_task(open_project(project_folder), given["name"], assignments=())
         return data_lengths(given["data"], task=task, model=Path(path), token_budget=int(parameters["token_budget"]))

@@ -16,7 +16,7 @@ from kaggle_kit.cli.terminal import say, say_error, show, show_json
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from kaggle_kit.evaluation.compare import Comparison, Figures, Pairs
+    from kaggle_kit.evaluation.divergence import Comparison, Figures, Pairs
     from kaggle_kit.project import Project
     from kaggle_kit.runtime.job import Task
 
@@ -70,7 +70,7 @@ def compare(reference: Path, quantised: Path, as_json: bool, limit: float | None
       kit model compare models/merged models/awq --limit 0.01 --json
     """
     from kaggle_kit.errors import ModelError
-    from kaggle_kit.evaluation.compare import compare as figures_of
+    from kaggle_kit.evaluation.divergence import compare as figures_of
     from kaggle_kit.runtime.manifest import MANIFEST
 
     for path in (reference, quantised):
@@ -154,11 +154,11 @@ def _score(
 ) -> tuple[Pairs, _Unseen, dict[str, Any]]:
     from kaggle_kit.cli.scoring import notebook_name, open_scoring
     from kaggle_kit.errors import UsageError
-    from kaggle_kit.evaluation.compare import pair
+    from kaggle_kit.evaluation.divergence import pair
     from kaggle_kit.evaluation.evaluate import labelled_table
     from kaggle_kit.evaluation.score_file import score_records
     from kaggle_kit.files import user_cache
-    from kaggle_kit.notebook.task import notebook_task
+    from kaggle_kit.notebook.source import notebook_task
     from kaggle_kit.runtime.progress import ProgressLine
 
     name = notebook_name(project, given["name"])

@@ -123,7 +123,7 @@ def _order(project: Project, name: str, source: Path, out: Path, given: Mapping[
     from kaggle_kit.evaluation.evaluate import labelled_table
     from kaggle_kit.model.calibration import CalibrationSource
     from kaggle_kit.model.quantize import Order
-    from kaggle_kit.notebook.task import notebook_task
+    from kaggle_kit.notebook.source import notebook_task
 
     if given["scheme"] == W8A8 and given["seed"] is not None:
         raise UsageError("w8a8 draws no rows; leave --seed away")
@@ -156,7 +156,7 @@ def _prove(project: Project, name: str, order: Order, given: Mapping[str, Any], 
     """Score the first `rows` rows of the data in vLLM, and write into the manifest what it said."""
     from kaggle_kit.cli.scoring import open_scoring
     from kaggle_kit.errors import KitError, RunError
-    from kaggle_kit.evaluation.compare import proof_of
+    from kaggle_kit.evaluation.divergence import proof_of
     from kaggle_kit.evaluation.score_file import score_records
     from kaggle_kit.evaluation.tables import read_table
     from kaggle_kit.model.quantize import add_proof

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kaggle_kit.evaluation.run import Run
-    from kaggle_kit.evaluation.run_files import DryRun, Push
+    from kaggle_kit.evaluation.run_files import DryRun, Finding, Push
     from kaggle_kit.evaluation.texts import RunPrompts
     from kaggle_kit.project import Project
     from kaggle_kit.runtime.record import RunRecord
@@ -185,9 +185,11 @@ def _from_folder(folder: Path, project: Project | None, given: Given) -> Run:
     report, record = read_report(folder), read_record(folder / RECORD)
     push = None if report else _push(folder)
     name = (report.notebook if report else push.name if push else "") or folder.name
+
     rows = _rows(folder, name, project, given)
     failure = (push.run.failure if push else None) or ""
     log, findings = _log(kept_log(folder), failure) if _failed(report, record, push) else ("", [])
+
     context = RunContext(
         log=log,
         findings=findings,
@@ -219,8 +221,9 @@ def _failed(report: DryRun | None, record: RunRecord, push: Push | None) -> bool
     return not push.going_on
 
 
-def _log(path: Path, failure: str) -> tuple[str, list[dict[str, Any]]]:
+def _log(path: Path, failure: str) -> tuple[str, list[Finding]]:
     """The log of a failed run, readable and without secrets, and what it means with Kaggle's message `failure`."""
+    from kaggle_kit.evaluation.run_files import Finding
     from kaggle_kit.outside import read_bytes
     from kaggle_kit.remote.diagnosis import decode, read_log
     from kaggle_kit.secrets import mask
@@ -228,9 +231,10 @@ def _log(path: Path, failure: str) -> tuple[str, list[dict[str, Any]]]:
     if not path.is_file():
         return "", []
     raw = read_bytes(path, most_bytes=_LOG_BYTES).decode("utf-8", "replace")
-    findings = [finding.to_json() for finding in decode(raw, failure_message=failure)[:3]]
-    for finding in findings:
-        finding["text"], finding["block"] = mask(finding["text"]), [mask(line) for line in finding["block"]]
+    findings = [
+        Finding(one.cause, one.next_step, one.place, one.line, mask(one.text), tuple(mask(line) for line in one.block))
+        for one in decode(raw, failure_message=failure)[:3]
+    ]
     return mask(read_log(raw).text), findings
 
 
@@ -241,16 +245,19 @@ def _rows(folder: Path, name: str, project: Project | None, given: Given) -> Row
     from kaggle_kit.runtime.record import SUBMISSION
 
     table = read_submission(folder / SUBMISSION)
+
     data, solution = _places(name, project, given)
     if table is None or not table.ids:
         return Rows()
     said = given.data is not None or given.solution is not None
     outcomes = _outcomes(solution, table.columns, table.ids, said=said)
+
     if data is None or not (data / _TEST).is_file():
         return Rows(outcomes)
     sample = _sample(data / _SAMPLE, table.ids, said=said)
     if sample is None:
         return Rows(outcomes)
+
     try:
         prompts = _prompts(folder, name, project, data / _TEST, outcomes or {})
     except KitError as error:
@@ -321,7 +328,7 @@ def _prompts(
     from kaggle_kit.evaluation.run import worst_ids
     from kaggle_kit.evaluation.run_files import parameters_of
     from kaggle_kit.evaluation.texts import make_prompts
-    from kaggle_kit.notebook.task import notebook_task
+    from kaggle_kit.notebook.source import notebook_task
     from kaggle_kit.runtime.record import EXECUTED
 
     if project is None or name not in project.notebooks:

@@ -101,7 +101,7 @@ def open_scoring(
     """
     from kaggle_kit.cli.wheels import fetch_progress
     from kaggle_kit.evaluation.score_file import Scoring
-    from kaggle_kit.notebook.task import notebook_task
+    from kaggle_kit.notebook.source import notebook_task
     from kaggle_kit.runtime.engine_plan import EngineSetup
     from kaggle_kit.runtime.machine import engine_gpus, engine_version, find_gpus
     from kaggle_kit.runtime.permitted import check_options
@@ -190,14 +190,14 @@ def score(source: Path, out: Path, as_json: bool, project_folder: Path | None, *
         seal_name=given["seal_name"],
     )
     line = ProgressLine(deadline=float("inf"), write=say)
-    figures = score_file(
+    scored = score_file(
         source, out, scoring=scoring, id_column=given["id_column"], rows=given["rows"], on_event=line.show
     )
-    rows = figures["rows"]
     if as_json:
-        show_json({**figures, "out": str(out)}, sort_keys=True)
+        show_json({**scored.figures, "seal": dict(scored.seal), "out": str(out)}, sort_keys=True)
     else:
+        rows = scored.counts.rows
         show(
-            f"{out}: {rows['total']:,} rows, {rows['scored']:,} scored by the model ({rows['swapped']:,} in both "
-            f"orders), {rows['ruled']:,} by a rule, {rows['prior']:,} with the prior"
+            f"{out}: {rows.total:,} rows, {rows.scored:,} scored by the model ({rows.swapped:,} in both orders), "
+            f"{rows.ruled:,} by a rule, {rows.prior:,} with the prior"
         )

@@ -1,4 +1,4 @@
-"""`kit wheels list`, `diff` and `sbom`: what a lock holds, without changing anything."""
+"""`kit wheels list`, `diff` and `sbom`: what a lock holds; and what all commands of `kit wheels` share."""
 
 from __future__ import annotations
 
@@ -10,17 +10,42 @@ import click
 
 from kaggle_kit.cli.options import project_option
 from kaggle_kit.cli.terminal import show, show_json
-from kaggle_kit.cli.wheels_options import MEGA, json_option, open_target, summary, target_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from kaggle_kit.targets import Target
     from kaggle_kit.wheelhouse.diff import Change
     from kaggle_kit.wheelhouse.lock import Lock
     from kaggle_kit.wheelhouse.sbom import Licence
 
+
+MEGA = 1_000_000
 _UNKNOWN = "unknown"
 _LONGEST_LICENCE = 40
+
+target_option = click.option("--target", "name", required=True, metavar="T", help="Name of the target.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def open_target(name: str, project_folder: Path | None) -> tuple[Path, Target]:
+    """The project's folder and the target that a command works on."""
+    from kaggle_kit.errors import UsageError
+    from kaggle_kit.project import find_project
+    from kaggle_kit.project.config import CONFIG
+    from kaggle_kit.targets import load_target
+
+    if project_folder is not None and not (project_folder / CONFIG).is_file():
+        raise UsageError(f"{project_folder / CONFIG} is missing; --project names the folder of a project")
+    folder = project_folder or find_project(Path.cwd())
+    return folder, load_target(name, project=folder)
+
+
+def summary(lock: Lock) -> str:
+    """One line on a lock: how many wheels, how heavy, for what."""
+    pythons = " and ".join(lock.pythons)
+    over = ", over the image's packages" if lock.mode == "overlay" else ""
+    return f"{len(lock.wheels)} wheels, {lock.size / MEGA:,.0f} MB, Python {pythons}, {lock.engine}{over}"
 
 
 @click.command("list")
@@ -38,23 +63,23 @@ def list_wheels(name: str, as_json: bool, project_folder: Path | None) -> None:
       kit wheels list --target local-cpu
       kit wheels list --target local-cpu --json
     """
-    made, licences = _read(name, project_folder)
+    lock, licences = _read(name, project_folder)
     if as_json:
-        show_json(_as_data(made, licences), sort_keys=True)
+        show_json(_as_data(lock, licences), sort_keys=True)
         return
     rows = [
         (wheel.name, wheel.version, f"{wheel.size / MEGA:8.2f} MB", _short(_licence(licences, wheel.file)), wheel.file)
-        for wheel in sorted(made.wheels, key=lambda wheel: (-wheel.size, wheel.name, wheel.file))
+        for wheel in sorted(lock.wheels, key=lambda wheel: (-wheel.size, wheel.name, wheel.file))
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         show("  ".join([*(f"{text:{width}}" for text, width in zip(row, widths, strict=False)), row[4]]))
-    for label, (count, size) in _totals(made).items():
+    for label, (count, size) in _totals(lock).items():
         show(f"{label:<12} {count:>4} wheels {size / MEGA:>11,.2f} MB")
-    unknown = len(made.wheels) - len(licences)
+    unknown = len(lock.wheels) - len(licences)
     if unknown:
         show(f"{unknown} licences are unknown; those of wheels that are not fetched are among them")
-    show(summary(made))
+    show(summary(lock))
 
 
 @click.command()
@@ -108,13 +133,13 @@ def sbom(name: str, out: Path | None, project_folder: Path | None) -> None:
     from kaggle_kit.files import write_atomic
     from kaggle_kit.wheelhouse.sbom import dump_sbom
 
-    made, licences = _read(name, project_folder)
-    text = dump_sbom(made, licences)
+    lock, licences = _read(name, project_folder)
+    text = dump_sbom(lock, licences)
     if out is None:
         show_json(json.loads(text), sort_keys=True)
         return
     write_atomic(out, text)
-    show(f"{out}: {len(made.wheels)} wheels and the kit's own, {len(licences)} licences known")
+    show(f"{out}: {len(lock.wheels)} wheels and the kit's own, {len(licences)} licences known")
 
 
 def _read(name: str, project_folder: Path | None) -> tuple[Lock, Mapping[str, Licence]]:
@@ -124,27 +149,27 @@ def _read(name: str, project_folder: Path | None) -> tuple[Lock, Mapping[str, Li
     from kaggle_kit.wheelhouse.sbom import licences
 
     folder, _ = open_target(name, project_folder)
-    made = read_lock(lock_path(folder, name))
-    return made, licences(made, cache=user_cache(), folder=wheelhouse_path(folder, name))
+    lock = read_lock(lock_path(folder, name))
+    return lock, licences(lock, cache=user_cache(), folder=wheelhouse_path(folder, name))
 
 
-def _as_data(made: Lock, licences: Mapping[str, Licence]) -> dict[str, Any]:
+def _as_data(lock: Lock, licences: Mapping[str, Licence]) -> dict[str, Any]:
     from dataclasses import asdict
 
-    body = asdict(made)
-    body["wheels"] = [asdict(wheel) | {"licence": _licence(licences, wheel.file)} for wheel in made.wheels]
-    body["totals"] = {label: {"wheels": count, "size": size} for label, (count, size) in _totals(made).items()}
+    body = asdict(lock)
+    body["wheels"] = [asdict(wheel) | {"licence": _licence(licences, wheel.file)} for wheel in lock.wheels]
+    body["totals"] = {label: {"wheels": count, "size": size} for label, (count, size) in _totals(lock).items()}
     return body
 
 
-def _totals(made: Lock) -> dict[str, tuple[int, int]]:
+def _totals(lock: Lock) -> dict[str, tuple[int, int]]:
     """Wheels and bytes of each part, and of each Python where there are several."""
     from kaggle_kit.wheelhouse.folder import kit_wheel_bytes
 
-    totals = {"engine part": (len(made.wheels), made.size), "kit part": (1, len(kit_wheel_bytes()))}
-    if len(made.pythons) > 1:
-        for python in made.pythons:
-            wheels = made.wheels_for(python)
+    totals = {"engine part": (len(lock.wheels), lock.size), "kit part": (1, len(kit_wheel_bytes()))}
+    if len(lock.pythons) > 1:
+        for python in lock.pythons:
+            wheels = lock.wheels_for(python)
             totals[f"Python {python}"] = (len(wheels), sum(wheel.size for wheel in wheels))
     return totals
 

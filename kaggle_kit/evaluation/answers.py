@@ -136,16 +136,18 @@ def answers_of(scores: Scores, path: Path | str = "the scores file") -> Answers:
     for part in (plain, swapped):
         if part["id"].n_unique() < len(part):
             raise DataError(f"{path} has two lines of a pass with the same id; make it again with `kit eval`")
+
     place = {column: number for number, column in enumerate(columns)}
     unknown = set(plain["outcome"].to_list()) - set(columns)
     if plain.is_empty() or unknown:
         raise DataError(f"{path} has outcomes that are no column of its labels: {sorted(map(str, unknown))}")
+
     logs = [f"{LOGP}{column}" for column in columns]
     joined = plain.select("id").join(swapped.select("id", *logs), on="id", how="left", maintain_order="left")
     return Answers(
         lines=plain,
         columns=columns,
-        pairs=tuple((place[one], place[other]) for one, other in scores.facts["swap"].items()),
+        pairs=tuple((place[one], place[other]) for one, other in scores.evaluation.swap.items()),
         plain=np.maximum(plain.select(logs).to_numpy().astype(float), _LEAST),
         swapped=np.maximum(joined.select(logs).to_numpy().astype(float), _LEAST),
         outcome=np.array([place[one] for one in plain["outcome"].to_list()], dtype=np.int64),

@@ -257,6 +257,7 @@ def swap_consistency(answers: Answers, *, seed: int = SEED, replicates: int = RE
     both = answers.in_both & answers.by_model
     if not both.any() or not answers.pairs:
         return {}
+
     plain, swapped = np.exp(answers.plain[both]), np.exp(answers.swapped[both])
     exchanged = [column for pair in answers.pairs for column in pair]
     apart = np.abs(plain - swapped)[:, exchanged].mean(axis=1)
@@ -264,6 +265,7 @@ def swap_consistency(answers: Answers, *, seed: int = SEED, replicates: int = RE
     difference = plain - swapped
     place = ((difference[:, ones] - difference[:, others]) / 2).mean(axis=1)
     changed = (plain.argmax(axis=1) != swapped.argmax(axis=1)).astype(float)
+
     means = resample(np.stack([apart, place, changed], axis=1), seed=seed, replicates=replicates)
     return {name: means.mean(number) for number, name in enumerate(("apart", "first place", "changed"))}
 

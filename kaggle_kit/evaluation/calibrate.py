@@ -117,6 +117,7 @@ def fit_bins(
     limits = length_limits(tokens) if kind == LENGTHS else [float("inf")]
     if len(limits) == 1:
         return (_bin(whole.fit_of(point), limits[0], columns),)
+
     place = np.searchsorted(limits, tokens, side="left")
     bins = []
     for number, limit in enumerate(limits):
@@ -153,12 +154,14 @@ def calibrate(answers: Answers, *, kind: str = AUTO, seed: int = SEED) -> Calibr
 
     both = bool(answers.in_both.any())
     used = answers.take(np.flatnonzero(answers.by_model & (answers.in_both if both else True)))
+
     refused = {one: reason for one in KINDS if (reason := too_few(used, one))}
     wanted = KINDS if kind == AUTO else (kind,)
     if all(one in refused for one in wanted):
         raise DataError(f"{refused[wanted[0]]}; score more rows with `kit eval`")
     unseen = {one: cross_fitted(used, one, seed=seed) for one in wanted if one not in refused}
     chosen = _simplest(unseen, used.outcome, seed=seed)
+
     gains = {one: _gain(used, one, values, seed=seed) for one, values in unseen.items()}
     return Calibrated(
         kind=chosen,
@@ -201,6 +204,7 @@ def too_few(answers: Answers, kind: str) -> str | None:
         )
     if kind == TEMPERATURE:
         return None
+
     counts = np.bincount(answers.outcome, minlength=len(answers.columns))
     for group in groups:
         if (count := int(counts[group].sum())) < LEAST_OUTCOMES:

@@ -62,12 +62,14 @@ def rates(points: Sequence[tuple[float, int]], *, stages: Mapping[str, float]) -
     times = sorted(last)
     if len(times) < 2 or last[times[-1]] <= 0:
         return []
+
     passes = sum(seconds for name, seconds in stages.items() if name in _PASSES)
     begin = times[-1] - passes if passes else times[0]
     begin = min(max(begin, 0.0), times[0])
     if begin < times[0]:
         last[begin] = 0
         times = [begin, *times]
+
     edges = np.linspace(times[0], times[-1], min(_WINDOWS, len(times) - 1) + 1)
     done = np.interp(edges, times, [last[time] for time in times])
     corners: list[tuple[float, float]] = []
@@ -84,6 +86,7 @@ def rate_chart(series: Sequence[Sequence[tuple[float, float]]]) -> Markup | None
         return None
     longest = max(corners[-1][0] for corners in known)
     highest = max(rate for corners in known for _, rate in corners)
+
     frame = svg.plot(
         width=svg.WIDTH,
         height=_HEIGHT,
@@ -116,6 +119,7 @@ def length_chart(lengths: Lengths) -> Markup | None:
     x_ticks = svg.ticks(max(float(np.quantile(whole, 0.99)), budget * 1.2, 1.0), most=4)
     longest = float(whole.max())
     edges = np.linspace(0, x_ticks[-1], _BINS + 1)
+
     cut = whole > lengths.tokens
     counts = [np.histogram(np.minimum(whole[chosen], x_ticks[-1]), bins=edges)[0] for chosen in (~cut, cut)]
     frame = svg.plot(
@@ -127,6 +131,7 @@ def length_chart(lengths: Lengths) -> Markup | None:
         x_name="tokens of the uncut prompt",
     )
     parts = list(frame.frame)
+
     for place, (low, high) in enumerate(pairwise(edges)):
         base = 0
         for kind, count in enumerate(int(one[place]) for one in counts):
@@ -136,6 +141,7 @@ def length_chart(lengths: Lengths) -> Markup | None:
                 left, width = frame.x.at(low), frame.x.at(high) - frame.x.at(low) - 1
                 parts.append(svg.box(left, top, width, bottom - top, kind=f"s{kind}", hint=hint))
             base += count
+
     if budget:
         at = frame.x.at(budget)
         parts.append(svg.line(at, frame.y.end, at, frame.y.start, kind="mk"))

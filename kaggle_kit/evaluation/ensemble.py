@@ -128,18 +128,21 @@ def weigh(members: Sequence[Member], *, calibrate: bool = False, seed: int = SEE
     answers = common_rows([one.answers for one in members])
     answered = np.flatnonzero(np.all([one.by_model for one in answers], axis=0))
     answers = [one.take(answered) for one in answers]
+
     needed = LEAST_ROWS * (len(members) - 1)
     if len(answered) < needed:
         raise DataError(
             f"{len(answered):,} rows that all {len(members)} models answered are too few to weigh them: it takes "
             f"{needed:,}, {LEAST_ROWS} for each weight; score more rows with `kit eval`"
         )
+
     fitted = _CrossFit(answers, [one.calibration for one in members], calibrate=calibrate, seed=seed)
     outcome = answers[0].outcome
     everyone = list(range(len(members)))
     together, weights_by_fold = fitted.losses(everyone)
     alone = [losses(one, outcome) for one in fitted.unseen]
     best = int(np.argmin([one.mean() for one in alone]))
+
     weights = best_weights(fitted.all_rows, outcome)
     return Ensemble(
         rows=len(answered),
@@ -177,6 +180,7 @@ class _CrossFit:
             one.averaged if calibration is None else one.calibrated(calibration)
             for one, calibration in zip(answers, calibrations, strict=True)
         ]
+
         everything = np.arange(len(self._outcome))
         self.all_rows = self._of(everything, seen=everything)
         self._parts = [(self._of(seen, seen=seen), self._of(unseen, seen=seen)) for seen, unseen in self._folds]

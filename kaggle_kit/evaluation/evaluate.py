@@ -75,10 +75,12 @@ def evaluate(
     columns = list(scoring.task.labels)
     # Before hours of scoring, not after.
     outcomes = _outcomes(records, columns, id_column or "id", source)
+
     state = state_folder(out)
     scored = score_records(
         records, source=source, state=state, scoring=scoring, id_column=id_column, on_event=line.show
     )
+
     facts = _facts(source, scored, scoring, names) | {"throughput": line.points}
     scores = make_scores(_Lines(scored, scoring, dict(zip(scored.ids, outcomes, strict=True))).all(), facts)
     write_scores(out, scores)
@@ -122,9 +124,11 @@ class _Lines:
         entries = {row_id: self._entry(row_id) for row_id in self.scored.ids}
         common = {row_id: self._of_row(self._rows[row_id], entry) for row_id, entry in entries.items()}
         plain = [common[row_id] | self._of_pass(entry, PLAIN) for row_id, entry in entries.items()]
+
         seen = [one for one in plain if one["answered"] == "model"]
         for one in sorted(seen, key=lambda one: float(one[f"{LOGP}{one['outcome']}"]))[:WORST_ROWS]:
             one["prompt"] = self._prompt(one["id"])
+
         swapped = [
             common[row_id] | self._of_pass(self._back(self.scored.swapped[row_id]), SWAPPED)
             for row_id in self.scored.ids

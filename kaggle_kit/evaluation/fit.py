@@ -99,9 +99,11 @@ class Problem:
         self._design[:, :, 0] = values
         for place, group in enumerate(free, start=1):
             self._design[:, group, place] = 1
+
         self._true = self._design[np.arange(rows), outcome]
         self.pull: Pull | None = None
         self.size = 1 + len(free)
+
         self._biases = np.zeros((columns, len(free)))
         for place, group in enumerate(free):
             self._biases[group, place] = 1
@@ -185,6 +187,7 @@ def best_weights(members: Array, outcome: Whole) -> Array:
     true = design[np.arange(rows), outcome]
     weights = np.full(count, 1 / count)
     used = np.ones(count, dtype=bool)
+
     for _ in range(_WEIGHT_STEPS):
         gradient, curvature = _mean_slope(design, true, weights)
         step = _weight_step(gradient, curvature, used)

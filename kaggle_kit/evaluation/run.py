@@ -19,19 +19,20 @@ from kaggle_kit.evaluation.assess import (
     kinds_of,
 )
 from kaggle_kit.evaluation.run_files import (
+    Cause,
     DryRun,
+    Finding,
     Push,
     SubmissionCheck,
+    causes_of,
     excerpt,
     hash_lines,
     is_run_folder,
     parameters_of,
     read_report,
     read_submission,
-    shortened,
     submission_checks,
 )
-from kaggle_kit.runtime.combine import parse_calibration
 from kaggle_kit.runtime.progress import duration
 from kaggle_kit.runtime.record import (
     COMPLETE,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kaggle_kit.evaluation.answers import Answers
-    from kaggle_kit.evaluation.scores import Scores
+    from kaggle_kit.evaluation.scores import Evaluation, Scores
     from kaggle_kit.evaluation.texts import RunPrompts
     from kaggle_kit.runtime.combine import Calibration
     from kaggle_kit.runtime.submission import Sample
@@ -86,16 +87,6 @@ class Worst:
     cut: str = ""
     flags: str = ""
     prompt: str | None = None
-
-
-@dataclass(frozen=True)
-class Cause:
-    """Why a run failed: the cause, what to do next, where the log says so, and the lines around it."""
-
-    cause: str
-    next_step: str
-    where: str
-    excerpt: str
 
 
 @dataclass(frozen=True)
@@ -138,7 +129,7 @@ class RunContext:
     """
 
     log: str = ""
-    findings: Sequence[Mapping[str, Any]] = ()
+    findings: Sequence[Finding] = ()
     outcomes: Mapping[str, str] | None = None
     sample: Sample | None = None
     prompts: RunPrompts | None = None
@@ -255,8 +246,8 @@ def _pushed_run(folder: Path, push: Push, record: RunRecord, checks: Sequence[Su
     settings = parameters_of(folder / EXECUTED)
     for setting in push.checks:
         if setting.what != "source":
-            said = "as asked" if setting.agrees else f"asked {plain(setting.asked)}"
-            settings[setting.what] = f"{plain(setting.found)} ({said})"
+            said = "as asked" if setting.agrees else f"asked {setting_text(setting.asked)}"
+            settings[setting.what] = f"{setting_text(setting.found)} ({said})"
     name = f"{push.name} version {push.version}" if push.name and push.version is not None else folder.name
     return _Head(name, PUSHED_RUN, outcome, good, what, settings)
 
@@ -301,6 +292,7 @@ def _folder_figures(
         figures.append(("log loss", f"{report.log_loss:.4f}", ""))
     if score is not None:
         figures.append(("public score", f"{score}", "as Kaggle tells it"))
+
     figures += _speed_figure(rows, record.prompt_tokens, record.worker.stages)
     if whole := (report.seconds.get("whole notebook") if report else None) or sum(record.all_stages.values()):
         figures.append(("whole notebook", duration(whole), ""))
@@ -365,24 +357,12 @@ def _line_details(line: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def causes_of(findings: Sequence[Mapping[str, Any]], log: str) -> list[Cause]:
-    """Decoded failures (`cause`, `next`, `place`, `line`, `text`, `block`), each with its lines of the log."""
-    causes = []
-    for finding in findings:
-        line = finding.get("line") if finding.get("place") == "log" else None
-        block = "\n".join(shortened(part) for part in finding.get("block") or ())
-        where = f"line {line:,} of the log" if line else str(finding.get("place", ""))
-        around = block or (excerpt(log, line) if line else shortened(str(finding.get("text", ""))))
-        causes.append(Cause(str(finding["cause"]), str(finding["next"]), where, around))
-    return causes
-
-
-def plain(value: object) -> str:
+def setting_text(value: object) -> str:
     """A setting as text, not too long."""
     if value in ("", None, [], {}):
         return "none"
     if isinstance(value, list | tuple):
-        return ", ".join(map(plain, value))
+        return ", ".join(map(setting_text, value))
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
     return text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]} …"
 
@@ -392,16 +372,14 @@ def scores_run(scores: Scores, name: str, *, calibration: Calibration | None = N
 
     Raises DataError if the file contradicts itself.
     """
-    facts = scores.facts
-    if calibration is None and facts.get("calibration"):
-        calibration = parse_calibration(facts["calibration"], columns=scores.columns, where="the model's calibration")
+    ran = scores.evaluation
+    calibration = calibration or scores.calibration()
     answers = answers_of(scores, name)
     assessment = assess(answers, calibration=calibration)
     final = kinds_of(answers, calibration)[assessment.final]
     predictions = Predictions(answers.ids, answers.columns, final, answers.outcome)
 
-    measured = {name: facts.get(name) for name in ("stages", "throughput")}
-    record = RunRecord.from_json({**(facts.get("figures") or {}), **measured})
+    record = RunRecord.from_json(ran.figures)
     seen = answers.lines.filter(answers.lines["answered"] == "model")
     broken = answers.lines.filter(answers.lines["problem"].is_not_null())
     loss = assessment.figures[assessment.final][LOG_LOSS]
@@ -410,15 +388,15 @@ def scores_run(scores: Scores, name: str, *, calibration: Calibration | None = N
         kind=EVALUATION,
         outcome=f"Log loss {loss} over {assessment.rows:,} rows ({assessment.final})",
         good=None,
-        what=_scores_what(facts),
-        settings=_scores_settings(facts, calibration),
-        figures=_scores_figures(facts, record, _scores_rows(answers), assessment),
-        stages=record.stages,
-        throughput=record.throughput,
+        what=_scores_what(ran),
+        settings=_scores_settings(ran, calibration),
+        figures=_scores_figures(ran, record, _scores_rows(answers), assessment),
+        stages=ran.stages,
+        throughput=ran.throughput,
         unreadable={str(one["id"]): str(one["problem"]) for one in broken.head(_NAMED_PROBLEMS).to_dicts()},
         unreadable_count=len(broken),
         masses=seen["mass"].drop_nulls().to_list(),
-        lengths=Lengths(seen["whole_tokens"].to_list(), seen["tokens"].to_list(), int(facts["token_budget"])),
+        lengths=Lengths(seen["whole_tokens"].to_list(), seen["tokens"].to_list(), ran.token_budget),
         predictions=predictions,
         assessment=assessment,
         worst=_worst(predictions, lambda place: _line_details(answers.lines.row(place, named=True))),
@@ -437,34 +415,33 @@ def _scores_rows(answers: Answers) -> Rows:
     )
 
 
-def _scores_what(facts: Mapping[str, Any]) -> dict[str, str]:
-    versions, hashes = facts.get("versions") or {}, facts.get("hashes") or {}
+def _scores_what(ran: Evaluation) -> dict[str, str]:
+    versions, hashes = ran.versions, ran.hashes
     what = {
-        "notebook": facts.get("notebook"),
-        "model": facts.get("model"),
-        "target": facts.get("target"),
-        "data": facts.get("data"),
-        "made": facts.get("made"),
-        "machine": facts.get("machine"),
-        "kit": versions.get("kaggle_kit"),
-        "engine": " ".join(str(one) for one in (facts.get("engine"), versions.get("engine")) if one),
-        "Python": versions.get("python"),
-        "SHA-256 of the task": hashes.get("task"),
-        "SHA-256 of the model's manifest": hashes.get("model"),
-        "SHA-256 of the data": hashes.get("data"),
+        "notebook": ran.notebook,
+        "model": ran.model,
+        "target": ran.target,
+        "data": ran.data,
+        "made": ran.made,
+        "machine": ran.machine,
+        "kit": versions.get("kaggle_kit", ""),
+        "engine": " ".join(filter(None, (ran.engine, versions.get("engine")))),
+        "Python": versions.get("python", ""),
+        "SHA-256 of the task": hashes.get("task", ""),
+        "SHA-256 of the model's manifest": hashes.get("model", ""),
+        "SHA-256 of the data": hashes.get("data", ""),
     }
-    return {name: str(value) for name, value in what.items() if value not in ("", None)}
+    return {name: value for name, value in what.items() if value}
 
 
-def _scores_settings(facts: Mapping[str, Any], calibration: Calibration | None) -> dict[str, str]:
-    options = {str(name): plain(value) for name, value in (facts.get("engine_options") or {}).items()}
+def _scores_settings(ran: Evaluation, calibration: Calibration | None) -> dict[str, str]:
     return {
-        "token_budget": str(facts["token_budget"]),
-        "passes": ", ".join(map(str, facts["passes"])),
+        "token_budget": str(ran.token_budget),
+        "passes": ", ".join(ran.passes),
         "calibration": "none" if calibration is None else _calibration_text(calibration),
-        "labels": ", ".join(f"{column} {label!r}" for column, label in facts["columns"].items()),
-        "prior": ", ".join(f"{column} {share:.3f}" for column, share in facts["prior"].items()),
-        **options,
+        "labels": ", ".join(f"{column} {label!r}" for column, label in ran.columns.items()),
+        "prior": ", ".join(f"{column} {share:.3f}" for column, share in ran.prior.items()),
+        **{name: setting_text(value) for name, value in ran.engine_options.items()},
     }
 
 
@@ -477,14 +454,14 @@ def _calibration_text(calibration: Calibration) -> str:
     return "; ".join(parts).replace("up to inf tokens: ", "")
 
 
-def _scores_figures(facts: Mapping[str, Any], record: RunRecord, rows: Rows, assessment: Assessment) -> list[Figure]:
+def _scores_figures(ran: Evaluation, record: RunRecord, rows: Rows, assessment: Assessment) -> list[Figure]:
     accuracy = assessment.figures[assessment.final][ACCURACY]
     figures = [
         _loss_figure(assessment),
         (ACCURACY, f"{accuracy.value:.1%}", f"95 %: {accuracy.low:.1%} to {accuracy.high:.1%}"),
         ("rows", f"{rows.total:,}", str(rows)),
-        *_speed_figure(rows, record.prompt_tokens, record.stages),
+        *_speed_figure(rows, record.prompt_tokens, ran.stages),
     ]
-    if facts.get("seconds"):
-        figures.append(("whole run", duration(float(facts["seconds"])), ""))
+    if ran.seconds:
+        figures.append(("whole run", duration(ran.seconds), ""))
     return [*figures, *_mass_figure(record.label_mass)]

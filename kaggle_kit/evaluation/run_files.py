@@ -217,6 +217,40 @@ def shortened(line: str) -> str:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """A failure as it was decoded: where it shows (`place`), and in a log its line (from 1) and traceback."""
+
+    cause: str
+    next: str
+    place: str = ""
+    line: int | None = None
+    text: str = ""
+    block: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a run failed: the cause, what to do next, where the log says so, and the lines around it."""
+
+    cause: str
+    next_step: str
+    where: str
+    excerpt: str
+
+
+def causes_of(findings: Sequence[Finding], log: str) -> list[Cause]:
+    """Decoded failures, each with its lines of the log."""
+    causes = []
+    for finding in findings:
+        line = finding.line if finding.place == "log" else None
+        where = f"line {line:,} of the log" if line else finding.place
+        block = "\n".join(map(shortened, finding.block))
+        around = block or (excerpt(log, line) if line else shortened(finding.text))
+        causes.append(Cause(finding.cause, finding.next, where, around))
+    return causes
+
+
+@dataclass(frozen=True)
 class SubmissionCheck:
     """One property of a submission: `good` is None if it is only said."""
 

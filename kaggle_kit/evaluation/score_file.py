@@ -10,6 +10,7 @@ import stat
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError, RunError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from kaggle_kit.runtime.engine_plan import EngineSetup
     from kaggle_kit.runtime.job import Task
     from kaggle_kit.runtime.launch import Launch
+    from kaggle_kit.runtime.record import Counts
 
 ROW = "row"
 """The id column of a table that has none: the row's number, from 0 on."""
@@ -70,11 +72,15 @@ class Scored:
     stages: Mapping[str, float]
     seal: Mapping[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def counts(self) -> Counts:
+        """What its entries say in numbers."""
+        return count_rows(self.ids, self.plain, self.swapped)
+
     @property
     def figures(self) -> dict[str, Any]:
-        """The run's figures: `runtime.record.Counts`, and times in seconds."""
-        counts = count_rows(self.ids, self.plain, self.swapped)
-        return {**counts.to_json(), "seconds": self.seconds, "stages": dict(self.stages)}
+        """The run's figures as a JSON object: its counts, and times in seconds."""
+        return {**self.counts.to_json(), "seconds": self.seconds, "stages": dict(self.stages)}
 
 
 def state_folder(out: Path) -> Path:
@@ -90,8 +96,8 @@ def score_file(
     id_column: str | None,
     rows: int | None,
     on_event: Callable[[dict[str, Any]], None],
-) -> dict[str, Any]:
-    """Score the rows of the table `source` into the table `out`; returns the run's figures.
+) -> Scored:
+    """Score the rows of the table `source` into the table `out`.
 
     What is scored so far stands in the folder `OUT.kit`; a call that finds it goes on from there, and removes it when
     `out` is whole. Raises DataError where the table does not fit the task, RunError where the worker failed.
@@ -102,7 +108,7 @@ def score_file(
     scored = score_records(records, source=source, state=state, scoring=scoring, id_column=id_column, on_event=on_event)
     write_table(out, _results(scored, scoring))
     shutil.rmtree(state, ignore_errors=True)
-    return {**scored.figures, "seal": dict(scored.seal)}
+    return scored
 
 
 def score_records(

@@ -42,11 +42,14 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError
 from kaggle_kit.files import write_atomic
+from kaggle_kit.runtime.combine import parse_calibration
+from kaggle_kit.runtime.record import known_parts, needed_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -54,11 +57,38 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from kaggle_kit.runtime.combine import Calibration
+
 FORMAT = 1
 KEY = "kaggle-kit"
 LOGP = "logp_"
 WORST_ROWS = 50
-NEEDED_FACTS = ("columns", "swap", "prior", "notebook", "model", "token_budget", "passes", "hashes")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a scores file says of the run that made it; the fields are those of its metadata (see above)."""
+
+    columns: dict[str, str]
+    swap: dict[str, str]
+    prior: dict[str, float]
+    notebook: str
+    model: str
+    token_budget: int
+    passes: tuple[str, ...]
+    hashes: dict[str, str]
+    made: str = ""
+    target: str = ""
+    engine: str = ""
+    engine_options: dict[str, object] = field(default_factory=dict)
+    calibration: object = None
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: str = ""
+    data: str = ""
+    seconds: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, object] = field(default_factory=dict)
+    throughput: tuple[tuple[float, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,12 +101,22 @@ class Scores:
     @property
     def columns(self) -> tuple[str, ...]:
         """The label columns, in the task's order."""
-        return tuple(self.facts["columns"])
+        return tuple(self.evaluation.columns)
 
     @property
     def name(self) -> str:
         """The model's name, by which tables speak of the file."""
-        return str(self.facts["model"])
+        return self.evaluation.model
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """What the metadata say, by name."""
+        return Evaluation(**known_parts(Evaluation, self.facts)[0])
+
+    def calibration(self, where: str = "the model's calibration") -> Calibration | None:
+        """The calibration that the model carried when it was scored; `where` is what errors call it."""
+        carried = self.evaluation.calibration
+        return parse_calibration(carried, columns=self.columns, where=where) if carried else None
 
     def of_pass(self, name: str) -> pl.DataFrame:
         """The lines of one pass."""
@@ -139,11 +179,15 @@ def read_scores(path: Path) -> Scores:
             lines = pl.read_parquet(stream)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+
     again = "make one with `kit eval`"
-    if not isinstance(facts, dict) or any(key not in facts for key in NEEDED_FACTS):
+    if not isinstance(facts, dict) or not needed_parts(Evaluation) <= facts.keys():
         raise DataError(f"{path} is a table, but no scores file; {again}")
     if facts.get("format") != FORMAT:
         raise DataError(f"{path} has the format {facts.get('format')!r}, this kit reads {FORMAT}; {again}")
+    if unread := known_parts(Evaluation, facts)[1]:
+        raise DataError(f"{path} does not say of itself what `kit eval` writes ({', '.join(unread)}); {again}")
+
     wanted = schema(list(facts["columns"]))
     if lacking := [name for name, kind in wanted.items() if lines.schema.get(name) != kind]:
         raise DataError(f"{path} lacks the columns {', '.join(lacking)}, or has them in another type; {again}")

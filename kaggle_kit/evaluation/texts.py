@@ -6,6 +6,7 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from kaggle_kit.runtime.prepare import open_prompt, settle
@@ -13,12 +14,11 @@ from kaggle_kit.runtime.prompts import TURN_SEPARATOR, PromptBuilder, clean, esc
 from kaggle_kit.runtime.rows import read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from kaggle_kit.runtime.job import Task
     from kaggle_kit.runtime.prompts import Prompt
-    from kaggle_kit.runtime.rows import Row
 
     Turns = Mapping[str, Sequence[str]]
 
@@ -136,26 +136,16 @@ def make_prompts(
 
     Raises DataError, LabelError or ModelError if data, task and model do not fit together.
     """
-    maker = PromptMaker(task, model, token_budget)
+    maker, chosen = PromptMaker(task, model, token_budget), set(ids)
+    read = read_rows(test, id_column=id_column, fields=tuple(task.fields), row_format=task.row_format)
+    asked = (row for row in read if row.id in chosen and settle(row, task) is None)
+
     rows: dict[str, PromptFacts] = {}
     texts: dict[str, str] = {}
-    for batch in _batches(test, id_column, task, ids):
+    while batch := list(islice(asked, _BATCH_ROWS)):
         for row, prompt in zip(batch, maker.prompts([row.turns for row in batch]), strict=True):
             tokens = len(prompt.token_ids)
             rows[row.id] = PromptFacts(tokens, maker.whole_tokens(row.turns) if prompt.cut else tokens, prompt.cut)
             if row.id in wanted:
                 texts[row.id] = maker.text(prompt)
     return RunPrompts(token_budget, rows, texts)
-
-
-def _batches(test: Path, id_column: str, task: Task, ids: Collection[str]) -> Iterator[Sequence[Row]]:
-    chosen = set(ids)
-    batch: list[Row] = []
-    for row in read_rows(test, id_column=id_column, fields=tuple(task.fields), row_format=task.row_format):
-        if row.id in chosen and settle(row, task) is None:
-            batch.append(row)
-        if len(batch) >= _BATCH_ROWS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -274,6 +274,7 @@ def file_behind(service: Service, path: str) -> Path:
     parts = rest.split("/")
     depth = _DEPTHS.get(kind, 0)
     name = "/".join(parts[depth:])
+
     for known, file in _files(service, kind, parts[:depth]):
         if known == name and file.is_file():
             return file

@@ -50,6 +50,7 @@ def submit_file(service: Service, request: Json) -> Json:
     competition = _open(service, request)
     if competition.code_only:
         raise Refusal(400, f"{competition.slug} takes submissions from notebooks only")
+
     blob = finished_blob(service, request.get("blobFileTokens"))
     path = service.store.object(blob.sha256)
     return _submit(service, competition, request, path=path, file_name=blob.name, kernel="")
@@ -208,10 +209,12 @@ def _score(service: Service, submission: Submission) -> None:
 
 def _polled(service: Service, submission: Submission) -> dict[str, Any]:
     """A submission as it is reported, which is PENDING for the first polls."""
-    known = submission
-    pending = not known.judged or known.polls_left > 0
-    service.store.put(str(known.id), replace(known, polls_left=max(0, known.polls_left - 1)))
-    status = "PENDING" if pending else "ERROR" if known.error else "COMPLETE"
+    known = replace(submission, polls_left=max(0, submission.polls_left - 1))
+    service.store.put(str(known.id), known)
+    status = "ERROR" if known.error else "COMPLETE"
+    if not known.judged or submission.polls_left > 0:
+        status = "PENDING"
+
     answer: dict[str, Any] = {
         "ref": known.id,
         "date": known.date,
@@ -223,6 +226,7 @@ def _polled(service: Service, submission: Submission) -> dict[str, Any]:
         "submittedByRef": service.settings.username,
         "teamName": service.settings.username,
     }
+
     if status == "ERROR":
         answer["errorDescription"] = known.error
     if status == "COMPLETE":

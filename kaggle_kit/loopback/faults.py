@@ -106,7 +106,7 @@ class Fault:
 
     `does` says in one sentence what happens. `route` is a pattern of `SERVICE/METHOD`, or "PUT upload". It lets
     `after` matching calls pass and then strikes `times` times. `row` is the line of the table of silent failures that
-    it stands for, 0 where there is none.
+    it stands for, 0 if there is none.
     """
 
     name: str

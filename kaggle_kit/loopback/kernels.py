@@ -87,6 +87,7 @@ def get_status(service: Service, request: Json) -> Json:
     status = service.runs.status(kernel.ref, version)
     if service.faults.strikes("run-queued-again"):
         status = "RUNNING" if service.faults.fired["run-queued-again"] == 1 else QUEUED
+
     if status != version.status or not version.failure:
         return {"status": status}
     return {"status": status, "failureMessage": version.failure}
@@ -134,6 +135,7 @@ def list_kernels(service: Service, request: Json) -> Json:
     profile = str(request.get("group") or "") == "PROFILE"
     owner = request.get("user") or (service.settings.username if profile else None)
     text = str(request.get("search") or "").lower()
+
     kernels = [
         kernel
         for kernel in service.store.all(Kernel)
@@ -166,7 +168,11 @@ def quota(service: Service, _request: Json) -> Json:
 
 def gpu_seconds(service: Service) -> float:
     """The seconds that all GPU runs have taken."""
-    return sum(v.seconds for kernel in service.store.all(Kernel) for v in kernel.versions if v.gpu)
+    return sum(version.seconds for version in _every_version(service) if version.gpu)
+
+
+def _every_version(service: Service) -> list[KernelVersion]:
+    return [version for kernel in service.store.all(Kernel) for version in kernel.versions]
 
 
 def find_kernel(service: Service, ref: str) -> Kernel:
@@ -191,7 +197,7 @@ def find_version(service: Service, request: Json) -> tuple[Kernel, KernelVersion
 
 
 def output_file(service: Service, ref: str, number: int, name: str) -> Path:
-    """A file of a run's output. Raises Refusal where there is none of this name."""
+    """A file of a run's output. Raises Refusal if there is none of this name."""
     for known, path in service.runs.output(ref, number):
         if known == name:
             return path
@@ -223,10 +229,10 @@ def _text_complaint(request: Json) -> str:
 
 def _limit_complaint(service: Service, request: Json) -> str:
     limits = service.settings
-    shape = _machine(request)
-    gpu = shape.startswith("Nvidia")
-    busy = sum(v.gpu == gpu and v.status in UNFINISHED for kernel in service.store.all(Kernel) for v in kernel.versions)
+    gpu = _machine(request).startswith("Nvidia")
     most = limits.gpu_sessions if gpu else limits.cpu_sessions
+    busy = sum(run.gpu == gpu and run.status in UNFINISHED for run in _every_version(service))
+
     if busy >= most:
         return f"Maximum batch {'GPU' if gpu else 'CPU'} session count of {most} reached."
     if gpu and gpu_seconds(service) >= limits.gpu_hours * 3600:
@@ -312,7 +318,7 @@ def _source_texts(sources: tuple[Source, ...], kind: SourceKind) -> list[str]:
 
 
 def _resolve(service: Service, kind: SourceKind, text: str) -> Source:
-    """The source with the version that a run would use. Raises Refusal where it cannot be attached."""
+    """The source with the version that a run would use. Raises Refusal if it cannot be attached."""
     parts = text.split("/")
     match kind, len(parts):
         case "competition", 1:

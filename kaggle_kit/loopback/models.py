@@ -92,7 +92,7 @@ def get_model(service: Service, request: Json) -> Json:
 
 
 def get_variation(service: Service, request: Json) -> Json:
-    """A variation; `versionNumber` is the newest version that is ready, 0 where none is."""
+    """A variation; `versionNumber` is the newest version that is ready, 0 if none is."""
     variation = _find_variation(service, request)
     count_poll(service, variation)
     return _variation_page(service, variation)
@@ -111,6 +111,7 @@ def list_variations(service: Service, request: Json) -> Json:
     model = _find_model(service, request)
     shown, token = page(_variations(service, model), request)
     owner, slug = model.ref.split("/")
+
     answer = [
         {
             **_variation_page(service, variation),
@@ -122,6 +123,7 @@ def list_variations(service: Service, request: Json) -> Json:
         }
         for variation in shown
     ]
+
     for variation in shown:
         count_poll(service, variation)
     # These fields have another shape here than in the reply about one variation.
@@ -135,6 +137,7 @@ def list_versions(service: Service, request: Json) -> Json:
     variation = _find_variation(service, request)
     count_poll(service, variation)
     owner, model, _, slug = variation.ref.split("/")
+
     shown, token = page([version for version in reversed(variation.versions) if version.status == READY], request)
     answer = [
         {

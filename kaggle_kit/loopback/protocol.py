@@ -65,7 +65,7 @@ def owner_of(ref: str) -> str:
 
 
 def reference(owner: object, slug: object) -> str:
-    """OWNER/SLUG. Raises Refusal where one of the two is missing."""
+    """OWNER/SLUG. Raises Refusal if one of the two is missing."""
     joined = f"{owner or ''}/{slug or ''}"
     if not _REFERENCE.fullmatch(joined):
         raise Refusal(400, f"{joined!r} is not of the form OWNER/SLUG")
@@ -73,7 +73,7 @@ def reference(owner: object, slug: object) -> str:
 
 
 def version_asked(label: object) -> int | None:
-    """The number in a version label `vN`, or None where no version was asked. A bare number is answered with 404."""
+    """The number in a version label `vN`, or None if no version was asked. A bare number is answered with 404."""
     if not label:
         return None
     text = str(label)
@@ -156,7 +156,7 @@ def machine(shape: str, *, gpu: bool, tpu: bool) -> str:
 
 
 def framework_of(value: object) -> str:
-    """A framework as references write it, `transformers`; an empty text where it is not known.
+    """A framework as references write it, `transformers`; an empty text if it is not known.
 
     Clients write MODEL_FRAMEWORK_PY_TORCH, PY_TORCH or pyTorch.
     """

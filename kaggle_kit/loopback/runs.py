@@ -49,7 +49,7 @@ class KernelInput:
 class KernelRun:
     """What a runner is given: a notebook, its inputs and the machine that was asked for.
 
-    `accelerator` is the machine shape, or an empty text; `timeout` is in seconds, 0 where none was asked. What lies in
+    `accelerator` is the machine shape, or an empty text; `timeout` is in seconds, 0 if none was asked. What lies in
     `out` at the end is the run's output. `say` adds a line to the live log; `cancelled` is set when the server stops.
     """
 

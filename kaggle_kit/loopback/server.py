@@ -77,7 +77,7 @@ class LoopbackKaggle:
 
     `folder` holds all that it remembers; another server on the same folder goes on. `runner` runs pushed notebooks,
     `judge` scores submissions. `port` 0 takes any free one. `keep_bytes=False` keeps only hashes and sizes of uploads.
-    `folder` is closed to other users. Raises RemoteError where another server uses it, UsageError where somebody else
+    `folder` is closed to other users. Raises RemoteError if another server uses it, UsageError where somebody else
     could change it, or where it holds what no server of this user has made.
     """
 
@@ -94,12 +94,14 @@ class LoopbackKaggle:
     ) -> None:
         own_folder(folder, what="the loopback Kaggle's folder", remedy=_OWN_FOLDER)
         check_mark(folder)
+
         self.settings = settings or Settings()
         self.faults = ActiveFaults(faults)
         self._store = Store(folder, keep_bytes=keep_bytes)
         runs = Runs(self._store, self.faults, runner, queued_polls=self.settings.queued_polls)
         self._service = Service(self._store, self.settings, self.faults, runs, judge)
         self.traffic = self._service.traffic
+
         self._port = port
         self._server: Any = None
         self._thread: threading.Thread | None = None
@@ -134,7 +136,7 @@ class LoopbackKaggle:
     def start(self) -> None:
         """Listen, in a thread. Runs and submissions that an earlier server left unfinished begin again.
 
-        Raises RemoteError where the port is taken.
+        Raises RemoteError if the port is taken.
         """
         listener = self._listener()
         self._application = Application(self._service)
@@ -198,7 +200,7 @@ class LoopbackKaggle:
     def add_model(self, ref: str, folder: Path) -> None:
         """Make a public model's variation known, by OWNER/MODEL/FRAMEWORK/VARIATION, ready, with the files of `folder`.
 
-        Raises UsageError where `ref` is not of this form.
+        Raises UsageError if `ref` is not of this form.
         """
         parts = ref.split("/")
         framework = framework_of(parts[2]) if len(parts) == 4 else ""
@@ -229,6 +231,7 @@ class LoopbackKaggle:
         except OSError as error:
             listener.close()
             raise RemoteError(f"port {self._port} of 127.0.0.1 cannot be used: {error.strerror}") from None
+
         self._port = listener.getsockname()[1]
         self._service.url = f"http://127.0.0.1:{self._port}"
         return listener

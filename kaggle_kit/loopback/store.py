@@ -31,7 +31,7 @@ _BYTES = 32
 
 
 def check_mark(folder: Path) -> None:
-    """Mark `folder` where it is empty. Raises UsageError where it holds anything and has no mark of this user."""
+    """Mark `folder` if it is empty. Raises UsageError if it holds anything and has no mark of this user."""
     expected = _mark_of(folder)
     if not any(folder.iterdir()):
         _write(folder / _MARK, expected)
@@ -88,7 +88,7 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
 
 
 def _locked(path: Path) -> IO[str]:
-    """The open lock file of a folder. Raises RemoteError where another server has it."""
+    """The open lock file of a folder. Raises RemoteError if another server has it."""
     try:
         stream = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+")
     except OSError as error:
@@ -116,10 +116,12 @@ class Store:
         self._objects = folder / "objects"
         for place in (self.uploads, self._objects):
             place.mkdir(parents=True, exist_ok=True)
+
         self._alone = _locked(folder / "lock")
         self._lock = threading.RLock()
         self._depth = 0
         self._closed = False
+
         # Isolation is ours: `change()` begins and commits.
         self._database = sqlite3.connect(folder / "state.sqlite", check_same_thread=False, isolation_level=None)
         self._database.execute("PRAGMA journal_mode = WAL")

@@ -72,7 +72,7 @@ def _key(token: str) -> str:
 
 
 def finished_blob(service: Service, token: object) -> Blob:
-    """The upload with this token. Raises Refusal where it is not known or not all of it has come."""
+    """The upload with this token. Raises Refusal if it is not known or not all of it has come."""
     blob = find_upload(service.store, str(token))
     if blob is None:
         raise Refusal(400, f"no upload has the token {token!r}")
@@ -82,7 +82,7 @@ def finished_blob(service: Service, token: object) -> Blob:
 
 
 def read_span(header: str) -> Span:
-    """What a Content-Range header says. Raises Refusal where it says nothing."""
+    """What a Content-Range header says. Raises Refusal if it says nothing."""
     match = _RANGE.fullmatch(header.strip())
     if match is None:
         raise Refusal(400, f"Content-Range: {header!r} cannot be read")

@@ -83,7 +83,7 @@ def count_poll(service: Service, known: Versioned) -> None:
 
 
 def readable(known: Versioned, number: object) -> Version:
-    """The version with this number, or the current one. Raises Refusal where it is not there or not ready."""
+    """The version with this number, or the current one. Raises Refusal if it is not there or not ready."""
     version = numbered(known.versions, int(str(number))) if number else current(known.versions)
     if version is None or version.status != READY:
         raise Refusal(404, f"{known.ref} has no {f'version {number}' if number else 'version'} that is ready")
@@ -99,7 +99,7 @@ def current_size(versions: tuple[Version, ...]) -> tuple[int, int]:
 def _sent_files(service: Service, body: Json) -> tuple[StoredFile, ...]:
     """The uploaded files that a request names by their tokens, those in folders too.
 
-    Raises Refusal where there is none, a token is not known, an upload not finished, or a name used twice.
+    Raises Refusal if there is none, a token is not known, an upload not finished, or a name used twice.
     """
     files = tuple(_files(service, body))
     if not files:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit import __version__
 from kaggle_kit.errors import ProjectError
 from kaggle_kit.files import write_atomic
-from kaggle_kit.notebook.parameters import Value, override, parse_assignments
 from kaggle_kit.notebook.render import render
 from kaggle_kit.notebook.source import Cell, Source, read_source
 from kaggle_kit.project.config import CONFIG
@@ -28,6 +27,7 @@ from kaggle_kit.wheelhouse.lock import dump_lock, read_lock
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from kaggle_kit.notebook.parameters import Value
     from kaggle_kit.project import Notebook, Project
     from kaggle_kit.targets import Target
     from kaggle_kit.wheelhouse.lock import Lock
@@ -79,21 +79,20 @@ def build(
     anything is written.
     """
     notebook = project.notebook(name)
-    key = f"notebooks.{name}"
     source = read_source(source_file or project.source(name))
-    where = f"{project.root / CONFIG}: {key}.parameters"
-    parameters = override(source.parameters, notebook.parameters, where=where)
-    parameters |= parse_assignments(source.parameters, assignments)
+    overrides = source.overrides(project, name, assignments)
+
     wheelhouse = _wheelhouse(project, target)
     _check_kernel(project, name, target)
     options = target.options_for(notebook.engine) | notebook.engine_options
     check_options(options, where=f"engine_options of {name} for {target.name}", trusted=project.trusted)
     measured = load_rates(target.name, project=project.root)
+
     cells = render(
         source,
         template=notebook.template,
         project=project.root,
-        parameters={p.name: parameters[p.name] for p in source.parameters if p.name in parameters},
+        parameters={key: overrides[key] for key in source.defaults if key in overrides},
         context={
             "notebook": name,
             "target": target.name,
@@ -111,15 +110,16 @@ def build(
             "packages": _packages(target, packages) if notebook.internet else {},
         },
     )
-    _check_session(project, name, target, cells, {p.name: p.default for p in source.parameters} | parameters)
+    _check_session(project, name, target, cells, source.defaults | overrides)
     if gate is not None and not notebook.internet:
         gate(target)
+
     folder = out or project.place("build", name)
     write_atomic(folder / f"{name}.ipynb", _notebook_text(cells))
     metadata = _metadata(project, name, notebook, target, wheelhouse)
     write_atomic(folder / METADATA, json.dumps(metadata, indent=2, ensure_ascii=False) + "\n")
     _write_manifest(folder, name, target, assignments, packages if notebook.internet else None)
-    return Build(name, folder, target, source, parameters)
+    return Build(name, folder, target, source, overrides)
 
 
 def _wheelhouse(project: Project, target: Target) -> str:
@@ -135,14 +135,16 @@ def _wheelhouse(project: Project, target: Target) -> str:
 def _check_session(
     project: Project, name: str, target: Target, cells: Sequence[Cell], values: Mapping[str, Value]
 ) -> None:
-    """Raise ProjectError where Kaggle would end the session before the time that the notebook's cells go by is over."""
+    """Raise ProjectError if Kaggle would end the session before the time that the notebook's cells go by is over."""
     own, hours = project.notebook(name).session_hours, values.get(_LIMIT)
     session = own or target.session_seconds / 3600
     if own is None and target.accelerator is None:
-        return  # not one of Kaggle's machines with a GPU: who runs the notebook there decides how long
+        return  # none of Kaggle's machines with a GPU: who runs the notebook there decides how long
+
     used = any(_LIMIT in cell.text for cell in cells if not {"parameters", "injected-parameters"} & {*cell.tags})
     if not used or not isinstance(hours, int | float) or hours <= session:
         return
+
     given = f"notebooks.{name}.session_hours" if own else f"the session of the target {target.name}"
     raise ProjectError(
         f"{project.root / CONFIG}: {given} is {session:g} hours, and the notebook's {_LIMIT} is {hours:g}: Kaggle "
@@ -152,12 +154,13 @@ def _check_session(
 
 
 def _check_kernel(project: Project, name: str, target: Target) -> None:
-    """Raise ProjectError where the notebook's kernel cannot run, or cannot be selected, on the target's cards."""
+    """Raise ProjectError if the notebook's kernel cannot run, or cannot be selected, on the target's cards."""
     notebook = project.notebook(name)
     kernel = notebook.kernel
     if kernel is None:
         return
-    paths = [project.model_folder(one) for one in notebook.model_names]
+
+    paths = [project.model_folder(model) for model in notebook.model_names]
     methods = [method for path in paths if (method := read_checkpoint(path).kernel_method)]
     reasons: list[str | None] = []
     if not notebook.engine.startswith("vllm"):
@@ -167,6 +170,7 @@ def _check_kernel(project: Project, name: str, target: Target) -> None:
     elif target.capability and any(target.engine_version):
         cards, version = target.capability, target.engine_version
         reasons += [obstacle(kernel, capability=cards, version=version, method=method) for method in methods]
+
     for reason in filter(None, reasons):
         raise ProjectError(f"{project.root / CONFIG}: notebooks.{name}.kernel = {kernel!r}: {reason}; leave it out")
 
@@ -196,6 +200,7 @@ def _notebook_text(cells: Sequence[Cell]) -> str:
         metadata = {"name": cell.name} | ({"tags": list(cell.tags)} if cell.tags else {})
         make = nbformat.v4.new_markdown_cell if cell.kind == "markdown" else nbformat.v4.new_code_cell
         nodes.append(make(cell.text, id=cell.name, metadata=metadata))
+
     notebook = nbformat.v4.new_notebook(
         cells=nodes,
         metadata={
@@ -212,7 +217,7 @@ def _metadata(project: Project, name: str, notebook: Notebook, target: Target, w
 
     A notebook with internet takes of the wheelhouse only the part with the kit's own wheel.
     """
-    models = [project.models[one] for one in notebook.model_names]
+    models = [project.models[model] for model in notebook.model_names]
     wheels = {kit_part_reference(wheelhouse)} if notebook.internet else {wheelhouse, kit_part_reference(wheelhouse)}
     return {
         "id": f"{project.owner}/{notebook.slug}",
@@ -233,23 +238,26 @@ def _metadata(project: Project, name: str, notebook: Notebook, target: Target, w
 
 
 def stale(project: Project, name: str, folder: Path) -> str | None:
-    """Why the build in `folder` is not what its sources give now, by content; None where it is.
+    """Why the build in `folder` is not what its sources give now, by content; None if it is.
 
-    Raises KitError where it cannot be rendered again, or `folder` holds no build.
+    Raises KitError if it cannot be rendered again, or `folder` holds no build.
     """
     manifest = read_manifest(folder / MANIFEST)
     target = load_target(str(manifest.extra.get("target")), project=project.root)
     given = manifest.extra.get("assignments")
-    assignments = [str(one) for one in given] if isinstance(given, list) else []
+    assignments = [str(text) for text in given] if isinstance(given, list) else []
     before = {entry.path: entry for entry in manifest.files}
+
     packages = None
     if kept := before.get(PACKAGES):
         if not (folder / PACKAGES).is_file() or file_entry(folder / PACKAGES, folder) != kept:
             return f"{folder / PACKAGES} is not the lock that the notebook beside it was built with"
         packages = read_lock(folder / PACKAGES)
+
     with tempfile.TemporaryDirectory() as scratch:
         build(project, name, target=target, assignments=assignments, out=Path(scratch), packages=packages)
         now = read_manifest(Path(scratch) / MANIFEST)
+
     if now.extra != manifest.extra:
         return f"{folder} was built by another version of kit"
     changed = [entry.path for entry in now.files if before.get(entry.path) != entry]
@@ -263,6 +271,7 @@ def _write_manifest(folder: Path, name: str, target: Target, assignments: Sequen
     if packages:
         write_atomic(folder / PACKAGES, dump_lock(packages))
         names.append(PACKAGES)
+
     files = tuple(file_entry(folder / file, folder) for file in names)
     extra = {"target": target.name, "kit": __version__, "assignments": list(assignments)}
     extra["kit_wheel"] = kit_wheel_sha256()

@@ -33,7 +33,7 @@ class NotebookCell:
 
 
 def read_cells(text: str, *, where: str) -> tuple[NotebookCell, ...]:
-    """The cells of a notebook file, texts made plain (`plain`). Raises SourceError where it is no notebook."""
+    """The cells of a notebook file, texts made plain (`plain`). Raises SourceError if it is no notebook."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -111,7 +111,7 @@ def merge(sides: Sides, *, refused: Mapping[int, str] | None = None) -> Merge:
 def merge_texts(ours: str, base: str, theirs: str) -> str | None:
     """What two sides made of a text, by `git merge-file`; None where they changed the same lines.
 
-    Raises KitError where git is missing, or fails.
+    Raises KitError if git is missing, or fails.
     """
     texts = {"ours": ours, "base": base, "theirs": theirs}
     if any("\0" in text for text in texts.values()):

@@ -44,7 +44,7 @@ def assignment(node: ast.stmt) -> tuple[str, ast.expr] | None:
 
 
 def literal_values(code: str) -> dict[str, Any] | None:
-    """The values of `name = literal` lines; None where a line is something else."""
+    """The values of `name = literal` lines; None if a line is something else."""
     try:
         body = ast.parse(code).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -135,7 +135,7 @@ def parse_assignments(parameters: Sequence[Parameter], texts: Sequence[str]) -> 
 
 @dataclass(frozen=True)
 class ParameterEdit:
-    """An overridden parameter with another value in the browser; None where it is not overridden.
+    """An overridden parameter with another value in the browser; None if it is not overridden.
 
     `place` is "kit.toml" or "-p" (where the value was given), and `advice` what to do with it.
     """
@@ -200,7 +200,7 @@ def _edit(name: str, old: Value | None, new: Value | None, overrides: Overrides)
 
 
 def edit_config(text: str, notebook: str, edit: ParameterEdit) -> str | None:
-    """`kit.toml` with the edited value, comments, layout and all other values as they are; None where it cannot be."""
+    """`kit.toml` with the edited value, comments, layout and all other values as they are; None if it cannot be."""
     import tomlkit
     import tomlkit.exceptions
 
@@ -255,6 +255,7 @@ def _read(text: str, *, kind: str, where: str) -> Value:
         if text.lower() in ("true", "false"):
             return text.lower() == "true"
         raise UsageError(f"{where}: {text!r} is not of type bool; write true or false")
+
     try:
         value = int(text) if kind == "int" else float(text)
     except ValueError:

@@ -31,12 +31,12 @@ from kaggle_kit.places import inside
 from kaggle_kit.project.config import CONFIG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from kaggle_kit.project import Project
     from kaggle_kit.targets import Target
 
-__all__ = ["Change", "Conflict", "Pull", "apply", "pull", "pull_notebook", "rebuilder"]
+__all__ = ["Change", "Conflict", "Pull", "apply", "pull", "pull_notebook"]
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,13 @@ def pull(
     pushed: str,
     source: str,
     path: str,
-    author: Collection[str] | None = None,
     overrides: Overrides | None = None,
     rebuild: Callable[[str], str] | None = None,
 ) -> Pull:
     """Compare a pulled notebook with the pushed one and with the source (texts of all three).
 
-    `author`: the names of the author's cells at the push (by default those of the source as it is now). `rebuild`
-    makes the notebook's text from a source's text, as `kit build` would; with it, a change that the template would
-    place elsewhere, or that would come out differently, is found. Raises SourceError where a text cannot be read.
+    `rebuild` makes the notebook's text from a source's text, as `kit build` would; with it, a change that the template
+    would place elsewhere, or that would come out differently, is found. Raises SourceError if a text cannot be read.
     """
     overrides = overrides or Overrides()
 
@@ -97,7 +95,7 @@ def pull(
     ours = cut_source(source, where=path)
     now, broken = _rebuilt(rebuild, source)
 
-    frame = _frame(base, now, ours.names, author)
+    frame = _frame(base, now, ours.names)
     sides = Sides(base, theirs, tuple(match_cells(base, theirs)), ours, frame, {cell.name: cell.text for cell in now})
     merged = merge(sides)
     if not merged.reads and not broken:
@@ -129,13 +127,9 @@ def _rebuilt(rebuild: Callable[[str], str] | None, source: str) -> tuple[tuple[N
         return (), str(error)
 
 
-def _frame(
-    base: Sequence[NotebookCell], now: Sequence[NotebookCell], names: Sequence[str], author: Collection[str] | None
-) -> frozenset[str]:
+def _frame(base: Sequence[NotebookCell], now: Sequence[NotebookCell], names: Sequence[str]) -> frozenset[str]:
     """The names of the template's own cells in the pushed notebook."""
     every = {cell.name for cell in base if INJECTED not in cell.tags}
-    if author is not None:
-        return frozenset(every - set(author))
     rendered = {cell.name for cell in now}
     # A cell that neither the source nor the template has any more was the author's: it was renamed or taken out.
     return frozenset(name for name in every - set(names) if not rendered or name in rendered)
@@ -186,6 +180,7 @@ def _config(
     text = overrides.text
     taken: list[ParameterEdit] = []
     conflicts: list[Conflict] = []
+
     for edit in edits:
         if edit.place == CONFIG and text is not None:
             changed = edit_config(text, overrides.notebook, edit)
@@ -201,8 +196,8 @@ def _config(
 def apply(result: Pull, *, root: Path, clean_only: bool = False) -> tuple[Path, ...]:
     """Write the source, and `kit.toml` where a parameter was edited, below the project's folder; the files written.
 
-    Raises KitError, with nothing written, where the notebook would not build, where there are conflicts and not only
-    the clean cells are asked for, or where a file is not the one that was compared.
+    Raises KitError, with nothing written, if the notebook would not build, if there are conflicts and not only
+    the clean cells are asked for, or if a file is not the one that was compared.
     """
     if result.broken:
         raise KitError(
@@ -227,7 +222,7 @@ def apply(result: Pull, *, root: Path, clean_only: bool = False) -> tuple[Path, 
     return tuple(path for path, _, _ in wanted)
 
 
-def rebuilder(project: Project, name: str, *, target: Target, assignments: Sequence[str] = ()) -> Callable[[str], str]:
+def _rebuilder(project: Project, name: str, *, target: Target, assignments: Sequence[str] = ()) -> Callable[[str], str]:
     """A function from a source's text to the text of the notebook that `kit build` makes of it; KitErrors pass."""
     notebook = project.notebook(name)
 
@@ -253,28 +248,25 @@ def pull_notebook(
     pushed: str,
     target: Target,
     assignments: Sequence[str] = (),
-    author: Collection[str] | None = None,
 ) -> Pull:
     """`pull` for a project's notebook, the source and `kit.toml` read from their files.
 
-    `target`, `assignments` (name=value texts) and `author` are those of the push.
+    `target` and `assignments` (name=value texts) are those of the push.
     """
     notebook = project.notebook(name)
     source = project.source(name)
-    values: Mapping[str, bool | int | float | str] = notebook.parameters
     return pull(
         pulled=pulled,
         pushed=pushed,
         source=_text(source),
         path=notebook.source,
-        author=author,
         overrides=Overrides(
             notebook=name,
-            values=values,
+            values=notebook.parameters,
             assigned=[assignment.partition("=")[0] for assignment in assignments],
             text=_text(project.place(CONFIG)),
         ),
-        rebuild=rebuilder(project, name, target=target, assignments=assignments),
+        rebuild=_rebuilder(project, name, target=target, assignments=assignments),
     )
 
 

@@ -50,7 +50,7 @@ def render(
     `parameters` are the checked overrides; `context` is what the template may name besides `cell(name)`,
     `cells()` and `defines(name)`.
 
-    Raises SourceError where the template is wrong, leaves out a cell, or uses an undefined name.
+    Raises SourceError if the template is wrong, leaves out a cell, or uses an undefined name.
     """
     answer = _filled_in(source, template, project, parameters, context)
     placed = frozenset(answer["placed"])
@@ -71,7 +71,7 @@ def _filled_in(
 ) -> dict[str, Any]:
     """The template's text, and the names of the cells that it placed, by `template_child` in a process of its own.
 
-    Raises SourceError where the template is wrong or takes too much, ProjectError for one outside of the project.
+    Raises SourceError if the template is wrong or takes too much, ProjectError for one outside of the project.
     """
     own = inside(project, TEMPLATES)
     request = {
@@ -125,7 +125,7 @@ def _with_parameters(cell: Cell, parameters: Mapping[str, Any]) -> str:
 
 
 def _check_code(cells: tuple[Cell, ...]) -> None:
-    """Raise SourceError where the rendered code is not Python, or reads a name that nothing defines."""
+    """Raise SourceError if the rendered code is not Python, or reads a name that nothing defines."""
     from pyflakes import checker, messages
 
     code = [cell for cell in cells if cell.kind == "code"]

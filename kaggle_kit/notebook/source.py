@@ -15,17 +15,31 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import OutsideError, SourceError
-from kaggle_kit.notebook.parameters import Parameter, assignment, parse_parameters
+from kaggle_kit.errors import DataError, OutsideError, SourceError
+from kaggle_kit.notebook.parameters import (
+    Parameter,
+    Value,
+    assignment,
+    override,
+    parse_assignments,
+    parse_parameters,
+)
 from kaggle_kit.outside import read_text
+from kaggle_kit.places import CONFIG
+from kaggle_kit.runtime.job import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from kaggle_kit.project import Project
 
 SOURCE_BYTES = 2 << 20
 """A source has at most so many, and a rendered notebook so many letters: Kaggle takes about a million."""
 _MOST_CELLS = 2000
+NEEDED = ("labels", "prior", "fields", "template")
+OPTIONAL = ("row_format", "swap", "rules", "chat")
+"""The parts of a task, by the names that a source gives them."""
 _MARKERS = re.compile(r"^[ \t]*#[ \t]*%%", re.MULTILINE)
 _MARKER = re.compile(r"#\s*%%(%*\s|$)")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
@@ -53,6 +67,20 @@ class Source:
     path: Path
     cells: tuple[Cell, ...]
     parameters: tuple[Parameter, ...]
+
+    @property
+    def defaults(self) -> dict[str, Value]:
+        """The parameters' own values."""
+        return {parameter.name: parameter.default for parameter in self.parameters}
+
+    def overrides(self, project: Project, name: str, assignments: Sequence[str]) -> dict[str, Value]:
+        """The values that the notebook's table in kit.toml, and then the `name=value` texts, give in their place.
+
+        Raises UsageError if one fits no parameter.
+        """
+        where = f"{project.root / CONFIG}: notebooks.{name}.parameters"
+        values = override(self.parameters, project.notebook(name).parameters, where=where)
+        return values | parse_assignments(self.parameters, assignments)
 
     def defines(self, name: str) -> bool:
         """Whether a code cell assigns `name` at its top level."""
@@ -103,7 +131,7 @@ def parse_python(text: str, *, joined: bool = False) -> ast.Module:
 def read_source(path: Path) -> Source:
     """Read a py:percent file.
 
-    Raises SourceError where it is not valid Python, a cell has no name or the name of another, or the
+    Raises SourceError if it is not valid Python, a cell has no name or the name of another, or the
     parameters cell is not one of typed, literal defaults.
     """
     try:
@@ -266,7 +294,7 @@ class SourceText:
 
 
 def cut_source(text: str, *, where: str) -> SourceText:
-    """Cut a source's text at its cells. Raises SourceError where it is no valid source, or mixes line ends."""
+    """Cut a source's text at its cells. Raises SourceError if it is no valid source, or mixes line ends."""
     newline = "\r\n" if "\r\n" in text else "\n"
     unix = text.replace("\r\n", "\n")
     if "\r" in unix:
@@ -343,3 +371,39 @@ def _written(cell: Cell, marker: str, ending: str, newline: str, *, quoted: bool
         if reads_as("\n".join(lines) + "\n", [cell]):
             return Segment(cell, newline.join(lines) + ending, touched=True)
     return "it cannot be written in a py:percent source: a line of it reads as a cell marker there"
+
+
+def literal_task(source: Source, values: Mapping[str, Any]) -> Task | None:
+    """The task that the plain `values` of a source make; None if the source computes a part of it.
+
+    Raises DataError if the parts make no task.
+    """
+    computed = [part for part in OPTIONAL if source.defines(part) and part not in values]
+    if computed or not set(NEEDED) <= set(values):
+        return None
+    parts = {part: values[part] for part in (*NEEDED, *OPTIONAL) if part in values}
+    try:
+        return Task(**parts)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{', '.join(parts)} make no task ({error}): labels, prior and fields are dicts by column, "
+            f"template and row_format are texts"
+        ) from error
+
+
+def notebook_task(project: Project, name: str, *, assignments: Sequence[str]) -> tuple[Task, dict[str, Any]]:
+    """The task of a notebook and its parameters' values.
+
+    Raises SourceError if the source computes a part of the task: it could only be known by running it.
+    """
+    source = read_source(project.source(name))
+    parameters = source.defaults | source.overrides(project, name, assignments)
+    task = literal_task(source, source.literals() | parameters)
+    if task is None:
+        raise SourceError(
+            f"{source.path} computes a part of its task ({', '.join((*NEEDED, *OPTIONAL))}); "
+            f"write these as plain values, so that they can be used without the notebook"
+        )
+    if "token_budget" not in parameters:
+        raise SourceError(f"{source.path} has no parameter token_budget")
+    return task, parameters

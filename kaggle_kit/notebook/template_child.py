@@ -150,7 +150,7 @@ def _names(folders: _Folders) -> Iterator[str]:
 def _text(
     environment: jinja2.Environment, template: str, context: Mapping[str, Any], *, folders: _Folders, most: int
 ) -> str:
-    """What the template makes of `context`. Raises SourceError where it fails, or makes more than `most` letters."""
+    """What the template makes of `context`. Raises SourceError if it fails, or makes more than `most` letters."""
     import jinja2
 
     try:

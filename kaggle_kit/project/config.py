@@ -205,7 +205,7 @@ class Project(_Table):
     def data_folder(self, name: str, given: Path | None) -> Path:
         """The competition's files for the notebook `name`: `given`, else those of its table.
 
-        Raises UsageError where neither names any, ProjectError where the table names no folder that may be used.
+        Raises UsageError if neither names any, ProjectError if the table names no folder that may be used.
         """
         own = self.notebook(name).data
         if given is None and own is None:
@@ -223,7 +223,7 @@ class Project(_Table):
     def path(self, relative: str, *, key: str) -> Path:
         """A file or folder that `kit.toml` names under `key`.
 
-        Raises ProjectError where it does not exist, or where it, or a link in it, leads out of the project to a place
+        Raises ProjectError if it does not exist, or if it, or a link in it, leads out of the project to a place
         that the user has not allowed.
         """
         path = inside_whole(self.root, relative, key=key)
@@ -234,13 +234,13 @@ class Project(_Table):
     def place(self, *parts: str) -> Path:
         """A place of kit's own in the project's folder, such as build/NAME; it need not be there.
 
-        Raises ProjectError where it leads out of the project to a place that the user has not allowed.
+        Raises ProjectError if it leads out of the project to a place that the user has not allowed.
         """
         return inside(self.root, Path(*parts))
 
 
 def find_project(start: Path) -> Path:
-    """The nearest folder at or above `start` that holds a `kit.toml`; raises ProjectError where none does."""
+    """The nearest folder at or above `start` that holds a `kit.toml`; raises ProjectError if none does."""
     for folder in [start.resolve(), *start.resolve().parents]:
         if (folder / CONFIG).is_file():
             return folder
@@ -252,7 +252,7 @@ def find_project(start: Path) -> Path:
 def load_project(root: Path) -> Project:
     """Read `root`/kit.toml.
 
-    Raises ProjectError where it is missing, is not TOML, has an unknown key or a value of the wrong kind, or is a link
+    Raises ProjectError if it is missing, is not TOML, has an unknown key or a value of the wrong kind, or is a link
     out of its folder.
     """
     body, path = read_config(root), root / CONFIG

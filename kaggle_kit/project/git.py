@@ -41,7 +41,7 @@ _OFF = (
 def run_git(
     *arguments: str, home: Path, added: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes] | None:
-    """What git answers in a fixed environment, with `home` as its home; None where git is missing or does not end.
+    """What git answers in a fixed environment, with `home` as its home; None if git is missing or does not end.
 
     Without `added`, which may name a repository, it finds none, wherever it is started.
     """
@@ -84,7 +84,7 @@ class _Repository:
 
 
 def project_commit(root: Path) -> str | None:
-    """The commit of the repository that the folder `root` stands in, 40 or 64 hex digits; None where there is none.
+    """The commit of the repository that the folder `root` stands in, 40 or 64 hex digits; None if there is none.
 
     A + after it: tracked files differ from it. A ?: that could not be found out.
     """
@@ -154,7 +154,7 @@ def _packed(common: Path, name: str) -> str:
 
 
 def _differs(repository: _Repository, head: str) -> bool | None:
-    """Whether tracked files differ from the commit `head`; None where git is not here, or cannot say."""
+    """Whether tracked files differ from the commit `head`; None if git is not here, or cannot say."""
     index, objects = repository.own / "index", repository.common / "objects"
     if index.is_symlink() or not index.is_file() or not objects.is_dir() or index.stat().st_size > _INDEX_BYTES:
         return None
@@ -175,6 +175,7 @@ def _stand_in(folder: Path, head: str) -> Path:
     (folder / "refs").mkdir()
     (folder / "objects").mkdir()
     (folder / "HEAD").write_text(f"{head}\n", encoding="ascii")
+
     kind = "[core]\n\trepositoryformatversion = 0\n\tbare = false\n"
     if len(head) == 64:
         kind = "[core]\n\trepositoryformatversion = 1\n\tbare = false\n[extensions]\n\tobjectformat = sha256\n"

@@ -121,10 +121,12 @@ def throughput_plot(points: Sequence[tuple[float, int]]) -> str:
     seconds, tokens = points[-1]
     if not seconds or not tokens:
         return ""
+
     across = _WIDTH - _LEFT - 10
     path = " ".join(
         f"{_LEFT + across * second / seconds:.1f},{_BASE - (_BASE - 20) * done / tokens:.1f}" for second, done in points
     )
+
     grey = 'stroke="#888" stroke-width="1"'
     text = 'font-family="sans-serif" font-size="12" fill="#888"'
     return (

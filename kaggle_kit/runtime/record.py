@@ -294,6 +294,11 @@ def known_parts(kind: Any, body: Mapping[str, Any]) -> tuple[dict[str, Any], tup
     return parts, tuple(unread)
 
 
+def needed_parts(kind: Any) -> set[str]:
+    """The fields of a dataclass that have no default."""
+    return {one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING}
+
+
 @cache
 def _types(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
@@ -305,11 +310,13 @@ def _typed(value: Any, kind: Any) -> Any:
         return value
     if is_dataclass(kind):
         return _instance(value, kind)
+
     inner = get_args(kind)
     if isinstance(kind, UnionType):
         return None if value is None else _typed(value, inner[0])
     if get_origin(kind) is dict:
         return {key: _typed(part, inner[1]) for key, part in _entries(value, dict).items()}
+
     if get_origin(kind) is tuple:
         parts = _entries(value, list | tuple)
         kinds = [inner[0]] * len(parts) if inner[-1] is ... else inner
@@ -321,10 +328,8 @@ def _typed(value: Any, kind: Any) -> Any:
 
 def _instance(value: Any, kind: Any) -> Any:
     """A dataclass of a mapping that holds at least the fields without a default."""
-    body = _entries(value, dict)
-    needed = {one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING}
-    parts, unread = known_parts(kind, body)
-    if unread or not needed <= parts.keys():
+    parts, unread = known_parts(kind, _entries(value, dict))
+    if unread or not needed_parts(kind) <= parts.keys():
         raise _UnfitError
     return kind(**parts)
 

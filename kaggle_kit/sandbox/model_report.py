@@ -158,10 +158,12 @@ def _inspected(folder: Path) -> MadeModel:
     if (manifest.kind, manifest.name) != ("model", folder.name):
         raise ModelError(f"{folder.name} has the manifest of the {manifest.kind} {manifest.name!r}")
     verify_files(folder, manifest)
+
     inspected = inspect_model(folder)
     if inspected.errors or inspected.architecture is None:
         listed = "; ".join(str(error) for error in inspected.errors[:_LISTED])
         raise ModelError(f"{folder.name} is not sound: {listed}")
+
     packing = inspected.quantisation
     return MadeModel(
         name=manifest.name,

@@ -15,7 +15,7 @@ from kaggle_kit.evaluation.metrics import Solution, read_solution
 from kaggle_kit.files import write_atomic
 from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.model.merge import check_adapter
-from kaggle_kit.notebook.task import literal_task
+from kaggle_kit.notebook.source import literal_task
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 from kaggle_kit.runtime.prepare import open_prompt
 from kaggle_kit.runtime.rows import read_records

@@ -101,9 +101,11 @@ class Report:
                 f"{self.ruled_rows:,} by a rule, {self.prior_rows:,} with the prior"
             ),
         ]
+
         out += [f"  unreadable      {row_id}: {reason}" for row_id, reason in self.unreadable_rows.items()]
         if (left := self.unreadable_count - len(self.unreadable_rows)) > 0:
             out.append(f"  unreadable      and {left:,} more")
+
         out += [f"{name:<18}{seconds:,.1f} s" for name, seconds in self.seconds.items()]
         if self.rows_per_second is not None and self.tokens_per_second is not None:
             out.append(
@@ -113,6 +115,7 @@ class Report:
         if self.peak_bytes:
             out.append(f"{'peak memory':<18}{self.peak_bytes / _GB:.2f} GB")
         out += [f"{model:<18}{said}" for model, said in self.integrity.items()]
+
         if self.label_mass_mean is not None:
             out.append(
                 f"{'label mass':<18}{self.label_mass_mean:.4f} on average, {self.label_mass_lowest:.4f} at the lowest"

@@ -92,12 +92,14 @@ def read_archive(path: Path, *, reader: Reader | None = None) -> Archive:
                 _refuse_unsafe(entry, file)
             _refuse_twice(archive.infolist(), file)
             _refuse_bomb(entries, path)
+
             info = _info_folder(entries, file)
             record = _record(_text(archive, f"{info}/RECORD", file, most=MOST_RECORD_BYTES), file)
             warnings = _compare_names(record, entries, info, file)
             if reader:
                 for entry in entries:
                     warnings += _read_through(archive, entry, record.get(entry.filename), file, reader)
+
             return Archive(
                 file=file,
                 metadata=_text(archive, f"{info}/METADATA", file),
@@ -191,8 +193,8 @@ def _record(text: str, file: str) -> dict[str, tuple[str, str]]:
     try:
         for line in csv.reader(_lines(text, file)):
             if line and len(line) < 3:
-                told = shown(",".join(line))
-                raise WheelhouseError(f"{file}: RECORD has the line {told}, not a name, a hash and a size")
+                fields = shown(",".join(line))
+                raise WheelhouseError(f"{file}: RECORD has the line {fields}, not a name, a hash and a size")
             if line:
                 record[line[0]] = (line[1], line[2])
             if len(record) > MOST_MEMBERS:
@@ -227,10 +229,10 @@ def _compare_names(
 
 
 def _read_through(
-    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, told: tuple[str, str] | None, file: str, reader: Reader
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, recorded: tuple[str, str] | None, file: str, reader: Reader
 ) -> list[str]:
-    """Give `entry`'s bytes to `reader`, and compare their hash with what RECORD tells."""
-    algorithm, _, expected = (told[0] if told else "").partition("=")
+    """Give `entry`'s bytes to `reader`, and compare their hash with what RECORD says."""
+    algorithm, _, expected = (recorded[0] if recorded else "").partition("=")
     known = algorithm in {"sha256", "sha384", "sha512"}
     digest = hashlib.new(algorithm if known else "sha256")
 
@@ -284,30 +286,23 @@ class Inspected:
     refused: Mapping[str, str]
 
 
-def inspect_all(
-    wheels: Mapping[Path, str], *, cache: Path, progress: Callable[[int, int], None] | None = None
-) -> Inspected:
+def inspect_all(wheels: Mapping[Path, str], *, cache: Path) -> Inspected:
     """Inspect `wheels` (path → SHA-256, checked before), several at a time, the largest first."""
-    found: dict[str, Inspection] = {}
+    inspections: dict[str, Inspection] = {}
     refused: dict[str, str] = {}
-    total = sum(path.stat().st_size for path in wheels)
-    done = 0
-    ordered = sorted(wheels, key=lambda path: -path.stat().st_size)
+    largest_first = sorted(wheels, key=lambda path: -path.stat().st_size)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # inflating and hashing let other threads run
-        jobs = {path: pool.submit(inspect_wheel, path, sha256=wheels[path], cache=cache) for path in ordered}
+        jobs = {path: pool.submit(inspect_wheel, path, sha256=wheels[path], cache=cache) for path in largest_first}
         for path, job in jobs.items():
             try:
-                found[path.name] = job.result()
+                inspections[path.name] = job.result()
             except WheelhouseError as error:
                 refused[path.name] = str(error)
-            done += path.stat().st_size
-            if progress:
-                progress(done, total)
-    return Inspected(wheels=dict(sorted(found.items())), refused=dict(sorted(refused.items())))
+    return Inspected(wheels=dict(sorted(inspections.items())), refused=dict(sorted(refused.items())))
 
 
 def inspect_wheel(path: Path, *, sha256: str, cache: Path) -> Inspection:
-    """Inspect one wheel of the given SHA-256. Raises WheelhouseError where its archive is unsafe or broken."""
+    """Inspect one wheel of the given SHA-256. Raises WheelhouseError if its archive is unsafe or broken."""
     kept = cache / "inspected" / f"{sha256}.json"
     if (known := _read(kept, path.name)) is not None:
         return known
@@ -336,13 +331,13 @@ def inspect_wheel(path: Path, *, sha256: str, cache: Path) -> Inspection:
 
 
 def _read(kept: Path, file: str) -> Inspection | None:
-    """What the cache knows of a wheel; None where it knows nothing that can be read."""
+    """What the cache knows of a wheel; None if it knows nothing that can be read."""
     try:
         body: dict[str, Any] = read_json(kept, most_bytes=_MOST_KEPT_BYTES)
         if body.pop("format") != _FORMAT:
             return None
-        told = body["archive"]
-        archive = told | {"file": file, "members": tuple(told["members"]), "warnings": tuple(told["warnings"])}
+        fields = body["archive"]
+        archive = fields | {"file": file, "members": tuple(fields["members"]), "warnings": tuple(fields["warnings"])}
         return Inspection(
             archive=Archive(**archive),
             libraries={name: _elf(fields) for name, fields in body["libraries"].items()},

@@ -69,28 +69,28 @@ class Proof:
     def lines(self) -> list[str]:
         """The proof for a person: a line a check, its notes below."""
         width = max(len(_title(check)) for check in self.checks)
-        found = []
+        lines = []
         for check in self.checks:
-            found.append(f"{_title(check):{width}}  {check.result}")
-            found += [f"    {line}" for note in check.notes[:_SHOWN] for line in note.splitlines()]
+            lines.append(f"{_title(check):{width}}  {check.result}")
+            lines += [f"    {line}" for note in check.notes[:_SHOWN] for line in note.splitlines()]
             if len(check.notes) > _SHOWN:
-                found.append(f"    … and {len(check.notes) - _SHOWN} more")
+                lines.append(f"    … and {len(check.notes) - _SHOWN} more")
         left = [check for check in self.checks if check.result == "not run"]
         tail = f" ({len(left)} checks could not be run here)" if left else ""
-        return [*found, f"{self.target}: {self.verdict}{tail}"]
+        return [*lines, f"{self.target}: {self.verdict}{tail}"]
 
 
-def judged(
+def outcome(
     name: str,
     *,
     python: str | None = None,
     faults: list[str],
     warnings: list[str] | None = None,
-    said: list[str] | None = None,
+    notes: list[str] | None = None,
 ) -> Check:
     """A check that ran: failed where there are faults, else warned, else passed; all of it is noted."""
     result: Result = "failed" if faults else "warned" if warnings else "passed"
-    return Check(name=name, result=result, notes=(*faults, *(warnings or ()), *(said or ())), python=python)
+    return Check(name=name, result=result, notes=(*faults, *(warnings or ()), *(notes or ())), python=python)
 
 
 def not_run(name: str, reason: str, *, python: str | None = None) -> Check:
@@ -149,7 +149,7 @@ def check_only_wheels(files: Sequence[str]) -> Check:
             parse_wheel_filename(file)
         except InvalidWheelFilename as error:
             faults.append(f"{file} has no wheel's name ({error}); was it renamed?")
-    return judged("only wheels", faults=faults)
+    return outcome("only wheels", faults=faults)
 
 
 def check_kaggle_names(files: Sequence[str]) -> Check:
@@ -157,11 +157,11 @@ def check_kaggle_names(files: Sequence[str]) -> Check:
     try:
         stored = stored_names(files)
     except WheelhouseError as error:
-        return judged("names on Kaggle", faults=[str(error)])
+        return outcome("names on Kaggle", faults=[str(error)])
     renamed = [
         f"{name} will be {kaggle_name(name)}: put right before the install" for name in stored if stored[name] != name
     ]
-    return judged("names on Kaggle", faults=[], said=renamed)
+    return outcome("names on Kaggle", faults=[], notes=renamed)
 
 
 def check_identity(inspections: Mapping[str, Inspection]) -> Check:
@@ -180,18 +180,18 @@ def check_identity(inspections: Mapping[str, Inspection]) -> Check:
         f"{file}: its WHEEL file says {', '.join(sorted(tags))}; installers go by the file's name"
         for file, tags in mismatched(inspections).items()
     ]
-    return judged("names inside", faults=faults, warnings=warnings)
+    return outcome("names inside", faults=faults, warnings=warnings)
 
 
 def mismatched(inspections: Mapping[str, Inspection]) -> dict[str, set[str]]:
     """The wheels whose WHEEL file has none of the tags of the file's name, and the tags that it has."""
-    found = {}
+    tags = {}
     for file, inspection in inspections.items():
         lines = inspection.archive.wheel.splitlines()
         inside = {line.removeprefix("Tag:").strip() for line in lines if line.startswith("Tag:")}
         if inside and not inside & {str(tag) for tag in parse_wheel_filename(file)[3]}:
-            found[file] = inside
-    return found
+            tags[file] = inside
+    return tags
 
 
 def check_tags(files: Sequence[str], *, python: str, glibc: str, machine: str) -> Check:
@@ -206,7 +206,7 @@ def check_tags(files: Sequence[str], *, python: str, glibc: str, machine: str) -
             faults.append(f"{file} needs a newer glibc than the target's {glibc}")
         else:
             faults.append(f"{file} is not for Python {python} on Linux {machine}")
-    return judged("tags", python=python, faults=faults)
+    return outcome("tags", python=python, faults=faults)
 
 
 def check_versions(packages: Sequence[Package], *, python: str) -> Check:
@@ -217,7 +217,7 @@ def check_versions(packages: Sequence[Package], *, python: str) -> Check:
         if other := seen.get(package.name):
             faults.append(f"{other.file} and {package.file} are two wheels of {package.name} for Python {python}")
         seen[package.name] = package
-    return judged("one version each", python=python, faults=faults)
+    return outcome("one version each", python=python, faults=faults)
 
 
 def check_requirements(
@@ -238,6 +238,7 @@ def check_requirements(
     environment = marker_environment(python, machine=lock.machine)
     faults = _requires_python(packages, python)
     lacking: dict[str, str] = {}
+
     for asker, text, requirement in _asked(here, lock, environment):
         name = canonicalize_name(requirement.name)
         if name in here:
@@ -250,8 +251,9 @@ def check_requirements(
                 faults.append(f"{asker} requires {text}, and the image has {name} {preinstalled[name]}")
         elif name not in unread:
             faults.append(f"{asker} requires {text}, and no wheel of {name} is there")
-    said = [f"{name} is left out on purpose (required by {asker})" for name, asker in sorted(lacking.items())]
-    return judged("requirements", python=python, faults=faults, said=said)
+
+    notes = [f"{name} is left out on purpose (required by {asker})" for name, asker in sorted(lacking.items())]
+    return outcome("requirements", python=python, faults=faults, notes=notes)
 
 
 def marker_environment(python: str, *, machine: str) -> dict[str, str]:
@@ -274,13 +276,13 @@ def marker_environment(python: str, *, machine: str) -> dict[str, str]:
 def _requires_python(packages: Sequence[Package], python: str) -> list[str]:
     faults = []
     for package in packages:
-        told = package.header("Requires-Python")
+        required = package.header("Requires-Python")
         try:
-            fits = SpecifierSet(told).contains(f"{python}.{_LAST_MICRO}", prereleases=True)
+            fits = SpecifierSet(required).contains(f"{python}.{_LAST_MICRO}", prereleases=True)
         except InvalidSpecifier:
             fits = True  # installers do not mind it either
         if not fits:
-            faults.append(f"{package.file} requires Python {told}, the target has {python}")
+            faults.append(f"{package.file} requires Python {required}, the target has {python}")
     return faults
 
 

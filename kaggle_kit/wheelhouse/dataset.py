@@ -56,17 +56,19 @@ def make_dataset(wheelhouse: Path, *, reference: str, out: Path) -> tuple[Part, 
     """Write the parts of `wheelhouse` to `out`/engine and `out`/kit, as hard links where the file system allows.
 
     The same wheelhouse gives the same bytes, and a new wheel of the kit leaves the engine's part as it was.
-    Raises WheelhouseError where the wheelhouse is not whole or two files would have one name on Kaggle; UsageError for
+    Raises WheelhouseError if the wheelhouse is not whole or two files would have one name on Kaggle; UsageError for
     a reference that Kaggle would refuse, or an `out` that is something else.
     """
     references = {"engine": reference, "kit": kit_part_reference(reference)}
     for checked in references.values():
         _check_reference(checked)
+
     manifest = verify(wheelhouse)
     own = tuple(entry for entry in manifest.files if entry.path.startswith(KIT_WHEEL))
     locked = tuple(entry for entry in manifest.files if entry not in own)
     if not own:
         raise WheelhouseError(f"{wheelhouse} lacks the kit's own wheel; fetch the wheelhouse again")
+
     engine = _part_manifest(manifest, locked, wheelhouse, part="engine", below=f"{WHEELS}/")
     text = dump_manifest(engine)
     kit = _part_manifest(manifest, own, wheelhouse, part="kit", below="", engine=sha256(text.encode()).hexdigest())
@@ -161,20 +163,24 @@ def _part_manifest(
     """The manifest of one part: stored names as paths, the true ones where they differ."""
     stored = stored_names(entry.path for entry in entries)
     only = whole.extra.get("only")
-    told: Mapping[str, list[str]] = only if isinstance(only, dict) else {}
+    pythons_of: Mapping[str, list[str]] = only if isinstance(only, dict) else {}
     pythons = whole.extra.get("pythons")
     extra: dict[str, object] = {
         **{key: value for key, value in whole.extra.items() if key != "only"},
         "part": part,
         "parts": ["engine", "kit"],
-        "installed_bytes": _installed(entries, wheelhouse, told, pythons if isinstance(pythons, list) else []),
+        "installed_bytes": _installed(entries, wheelhouse, pythons_of, pythons if isinstance(pythons, list) else []),
     }
+
     if names := {f"{below}{stored[entry.path]}": entry.path for entry in entries if stored[entry.path] != entry.path}:
         extra["true_names"] = names
-    if chosen := {f"{below}{stored[entry.path]}": told[entry.path] for entry in entries if entry.path in told}:
+    if chosen := {
+        f"{below}{stored[entry.path]}": pythons_of[entry.path] for entry in entries if entry.path in pythons_of
+    }:
         extra["only"] = chosen
     if engine:
         extra["engine_manifest"] = engine
+
     files = tuple(FileEntry(f"{below}{stored[entry.path]}", entry.sha256, entry.size) for entry in entries)
     return Manifest(KIND, whole.name, files, extra)
 
@@ -192,10 +198,10 @@ def _installed(
 
 def _write(manifest: Manifest, wheelhouse: Path, folder: Path, reference: str) -> Part:
     true_names = manifest.extra.get("true_names")
-    told: Mapping[str, str] = true_names if isinstance(true_names, dict) else {}
+    names: Mapping[str, str] = true_names if isinstance(true_names, dict) else {}
     with _swapped_in(folder) as fresh:
         for entry in manifest.files:
-            source = wheelhouse / told.get(entry.path, Path(entry.path).name)
+            source = wheelhouse / names.get(entry.path, Path(entry.path).name)
             target = fresh / entry.path
             target.parent.mkdir(exist_ok=True)
             link_or_copy(source, target)
@@ -274,7 +280,7 @@ def _readme(manifest: Manifest, reference: str) -> str:
 def stored_names(names: Iterable[str]) -> dict[str, str]:
     """The name that Kaggle will show, for each true name.
 
-    Raises WheelhouseError where two files would get one name, or where Kaggle refuses a sign: an `@` makes the
+    Raises WheelhouseError if two files would get one name, or where Kaggle refuses a sign: an `@` makes the
     processing of an upload fail later, without an error at the upload (reported on Kaggle's client, issue 430).
     """
     stored: dict[str, str] = {}

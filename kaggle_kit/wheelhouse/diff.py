@@ -32,7 +32,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """What an image has: `python` and `glibc` are None where nobody says."""
+    """What an image has: `python` and `glibc` are None if nobody says."""
 
     packages: Mapping[str, str]
     python: str | None = None
@@ -96,9 +96,9 @@ def diff_target(lock: Lock, target: Target) -> tuple[Change, ...]:
                 changes.append(Change(kind="engine", text=str(error), breaks=True, package=engine))
     for python in target.pythons:
         image = Image(packages=target.installed.get(python, {}), python=python, glibc=target.glibc)
-        found = diff_image(lock, image)
+        differences = diff_image(lock, image)
         several = len(target.pythons) > 1
-        changes += [_with_python(change, python) if several else change for change in found]
+        changes += [_with_python(change, python) if several else change for change in differences]
     return tuple(dict.fromkeys(changes))
 
 
@@ -135,17 +135,17 @@ def _glibc_changes(old: Lock, new: Lock) -> list[Change]:
 
 def _package_changes(old: Lock, new: Lock) -> list[Change]:
     common = [python for python in old.pythons if python in new.pythons]
-    found: dict[tuple[str, str | None, str | None], list[str]] = {}
+    pythons_of: dict[tuple[str, str | None, str | None], list[str]] = {}
     for python in common:
         before, after = _files(old, python), _files(new, python)
         for name in sorted(before.keys() | after.keys()):
             was, now = before.get(name), after.get(name)
             if was != now:
                 versions = (name, was.version if was else None, now.version if now else None)
-                found.setdefault(versions, []).append(python)
+                pythons_of.setdefault(versions, []).append(python)
     return [
         Change(kind="package", text=_sentence(*key, of=pythons, common=common), package=key[0], old=key[1], new=key[2])
-        for key, pythons in sorted(found.items(), key=lambda item: (item[0][0], item[1]))
+        for key, pythons in sorted(pythons_of.items(), key=lambda item: (item[0][0], item[1]))
     ]
 
 

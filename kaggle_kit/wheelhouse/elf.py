@@ -74,17 +74,17 @@ class _Budget(io.BufferedReader):
         self._reads = _MOST_READS
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As ever. Raises ValueError where the budget is used up."""
-        found = super().read(self._bytes + 1 if size is None or size < 0 else min(size, self._bytes + 1))
-        self._bytes -= len(found)
+        """As ever. Raises ValueError if the budget is used up."""
+        body = super().read(self._bytes + 1 if size is None or size < 0 else min(size, self._bytes + 1))
+        self._bytes -= len(body)
         self._reads -= 1
         if self._bytes < 0 or self._reads < 0:
             raise ValueError("its tables are longer than any library's")
-        return found
+        return body
 
 
 def read_elf(path: Path) -> Elf:
-    """Read the library `path`. Raises WheelhouseError where it is no ELF file or is cut."""
+    """Read the library `path`. Raises WheelhouseError if it is no ELF file or is cut."""
     with _Budget(path) as stream:
         try:
             return _elf(stream)
@@ -103,8 +103,8 @@ def _elf(stream: _Budget) -> Elf:
     code: Counter[tuple[int, int]] = Counter()
     for name in _CODE_SECTIONS:
         if name in sections and sections[name]["sh_type"] != "SHT_NOBITS":
-            for found in _gpu_code(stream.fileno(), sections[name]["sh_offset"], sections[name]["sh_size"]):
-                code[found] += 1
+            for piece in _gpu_code(stream.fileno(), sections[name]["sh_offset"], sections[name]["sh_size"]):
+                code[piece] += 1
                 if len(code) > _MOST_CAPABILITIES:
                     raise ValueError("it has code for more kinds of GPU than there are")
     return Elf(
@@ -126,14 +126,14 @@ def _is_module(strings: Any) -> bool:
 
 
 def _dynamic(sections: Mapping[str, Any]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {"DT_NEEDED": [], "DT_SONAME": []}
+    names: dict[str, list[str]] = {"DT_NEEDED": [], "DT_SONAME": []}
     if (section := sections.get(".dynamic")) is not None:
         for tag in section.iter_tags():
             if tag.entry.d_tag == "DT_NEEDED":
-                found["DT_NEEDED"].append(tag.needed)
+                names["DT_NEEDED"].append(tag.needed)
             elif tag.entry.d_tag == "DT_SONAME":
-                found["DT_SONAME"].append(tag.soname)
-    return found
+                names["DT_SONAME"].append(tag.soname)
+    return names
 
 
 def _versions(sections: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -61,7 +61,7 @@ class EngineRow:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineChoice:
-    """What to lock and why, in sentences; limits on other packages; and what the engine must be told on this target."""
+    """What to lock and why, in sentences; limits on other packages; and the engine's options on this target."""
 
     requirement: str
     reasons: tuple[str, ...]
@@ -78,7 +78,7 @@ def engine_rows() -> tuple[EngineRow, ...]:
 
 
 def find_row(package: str, version: Version) -> EngineRow | None:
-    """The row of one version; None where the table says nothing."""
+    """The row of one version; None if the table says nothing."""
     name = canonicalize_name(package)
     return next((row for row in engine_rows() if row.package == name and row.holds(version)), None)
 
@@ -105,7 +105,7 @@ def choose_engine(target: Target, *, requirement: str | None = None) -> EngineCh
 
 
 def refuse_misfit(target: Target, *, package: str, version: Version) -> None:
-    """Raise WheelhouseError where `package` `version` cannot run on `target`, with the reason and what would work."""
+    """Raise WheelhouseError if `package` `version` cannot run on `target`, with the reason and what would work."""
     row = find_row(package, version)
     if row is None or not (problems := misfits(target, row)):
         return
@@ -116,19 +116,19 @@ def refuse_misfit(target: Target, *, package: str, version: Version) -> None:
 
 def misfits(target: Target, row: EngineRow) -> tuple[str, ...]:
     """Why the versions of `row` cannot run on `target`; empty where nothing is known against it."""
-    found = []
+    reasons = []
     if row.capability and not target.gpus:
-        found.append("its wheels are for NVIDIA GPUs, the target has none")
+        reasons.append("its wheels are for NVIDIA GPUs, the target has none")
     if row.capability and target.compute_capability and _below(target.compute_capability, row.capability):
-        found.append(f"it has no code for {_sm(target.compute_capability)}, the lowest is {_sm(row.capability)}")
+        reasons.append(f"it has no code for {_sm(target.compute_capability)}, the lowest is {_sm(row.capability)}")
     if row.driver and target.driver and _below(target.driver, row.driver):
-        found.append(f"its CUDA {row.cuda} needs a driver of {row.driver} or newer, the target has {target.driver}")
+        reasons.append(f"its CUDA {row.cuda} needs a driver of {row.driver} or newer, the target has {target.driver}")
     outside = [python for python in target.pythons if not SpecifierSet(row.pythons).contains(python)]
     if outside:
-        found.append(f"it is for Python {row.pythons}, the target has {' and '.join(outside)}")
+        reasons.append(f"it is for Python {row.pythons}, the target has {' and '.join(outside)}")
     if _below(target.glibc, row.glibc):
-        found.append(f"its wheels need glibc {row.glibc}, the target has {target.glibc}")
-    return tuple(found)
+        reasons.append(f"its wheels need glibc {row.glibc}, the target has {target.glibc}")
+    return tuple(reasons)
 
 
 def _best(target: Target, package: str) -> EngineChoice:
@@ -150,8 +150,8 @@ def _fitting(target: Target, package: str) -> list[EngineRow]:
 
 def _installed_torch(target: Target) -> str | None:
     """The public version of the torch that an overlay finds; None for an isolated target."""
-    found = [packages["torch"] for packages in target.installed.values() if "torch" in packages]
-    return Version(found[0]).public if found and target.mode == "overlay" else None
+    versions = [packages["torch"] for packages in target.installed.values() if "torch" in packages]
+    return Version(versions[0]).public if versions and target.mode == "overlay" else None
 
 
 def _what_works(target: Target) -> str:

@@ -34,12 +34,13 @@ def ready_environment(wheelhouse: Path, *, cache: Path | None = None) -> Path:
     """The Python of an environment that holds the engine of `wheelhouse`, made on first use.
 
     The kit's own wheel in it may be an older one: put `kit_wheel(wheelhouse)` before it on PYTHONPATH.
-    One that was cut off is made anew; of two processes that need it at once one makes it while the other waits.
-    Raises WheelhouseError where the wheelhouse is not whole, lies over an image's packages, or does not install.
+    One that was cut off is made again; of two processes that need it at once one makes it while the other waits.
+    Raises WheelhouseError if the wheelhouse is not whole, lies over an image's packages, or does not install.
     """
     manifest = read_manifest(wheelhouse / MANIFEST)
     if manifest.extra.get("mode") == "overlay":
         raise WheelhouseError(f"{wheelhouse} is an overlay over the packages of an image, which this machine has not")
+
     hashes = "".join(entry.sha256 for entry in manifest.files if not entry.path.startswith(KIT_WHEEL))
     key = hashlib.sha256(hashes.encode()).hexdigest()[:16]
     folder = (cache or user_cache()) / "environments" / key
@@ -84,14 +85,16 @@ def own_environment(
     """The Python of an environment with the wheels of `lock` and, without their dependencies, `archives`.
 
     It is made on first use and kept in the user's cache (or `cache`). For another Python than the lock's the target is
-    resolved anew. Archives are built with the environment's own setuptools, which the lock must hold, and are taken
-    only with their SHA-256. Raises WheelhouseError where something cannot be had, or does not install.
+    resolved again. Archives are built with the environment's own setuptools, which the lock must hold, and are taken
+    only with their SHA-256. Raises WheelhouseError if something cannot be had, or does not install.
     """
     cache = cache or user_cache()
+
     fitting = fitting_lock(target, lock, host=host or this_host())
     fetch(fitting.lock, cache=cache, progress=progress, urls=fitting.urls)
     wheelhouse = assemble(fitting.lock, cache=cache, out=cache / "wheelhouses" / target.name)
     python = ready_environment(wheelhouse, cache=cache)
+
     if archives:
         _add(archives, python, cache)
     return python
@@ -153,14 +156,14 @@ def quantizer_lock(name: str) -> Path:
 
 
 def quantizer_environment(name: str, *, progress: Progress = silent) -> Path:
-    """The Python of a quantiser's environment, made on first use. Raises WheelhouseError where it cannot be had."""
+    """The Python of a quantiser's environment, made on first use. Raises WheelhouseError if it cannot be had."""
     return own_environment(
         quantizer_target(name), lock=quantizer_lock(name), archives=ARCHIVES[name], progress=progress
     )
 
 
 def main() -> None:
-    """Make the locks anew."""
+    """Make the locks again."""
     for name in ARCHIVES:
         write_lock(quantizer_lock(name), resolve(quantizer_target(name)).lock)
 
@@ -183,10 +186,11 @@ def ready_offer(
     where a file cannot be had, or comes with another SHA-256.
     """
     cache = cache or user_cache()
-    found = [_archive(archive, cache) for archive in archives]
-    whole = replace(lock, wheels=(*lock.wheels, *(file for file, _ in found)))
-    known = {file.file: url for file, url in found if url}
+    sources = [_archive(archive, cache) for archive in archives]
+    whole = replace(lock, wheels=(*lock.wheels, *(file for file, _ in sources)))
+    known = {file.file: url for file, url in sources if url}
     files = fetch(whole, cache=cache, urls={**(urls or {}), **known}, progress=progress)
+
     key = hashlib.sha256("\n".join(sorted(file.sha256 for file in whole.wheels)).encode()).hexdigest()[:16]
     folder = cache / "offers" / key
     if not folder.is_dir():
@@ -197,9 +201,9 @@ def ready_offer(
 def _archive(archive: SourceArchive, cache: Path) -> tuple[LockedWheel, str]:
     """The archive as a file of a lock, and its address; none where the cache has it already, unchanged."""
     for path in (cache / "wheels" / archive.sha256).glob("*"):
-        found = _as_locked(archive, path.name, path.stat().st_size)
-        if is_cached(cache, found):
-            return found, ""
+        locked = _as_locked(archive, path.name, path.stat().st_size)
+        if is_cached(cache, locked):
+            return locked, ""
     url, file, size, sha256 = ask_archive(archive.name, archive.version)
     if sha256 != archive.sha256:
         raise WheelhouseError(

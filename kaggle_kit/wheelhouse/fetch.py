@@ -104,9 +104,11 @@ def fetch(
         for wheel in missing:
             cached_path(cache, wheel).unlink(missing_ok=True)  # cut or changed, where there is one
         _refuse_full_disk(missing, folder)
+
         known = {wheel.file: urls[wheel.file] for wheel in missing if urls and wheel.file in urls}
         unknown = [wheel for wheel in missing if wheel.file not in known]
         addresses = known | (locate(unknown, lock) if unknown else {})
+
         tally = _Tally(progress=progress, total=lock.size, done=lock.size - sum(wheel.size for wheel in missing))
         _fetch_all(missing, addresses, folder=folder, tally=tally, patience=patience)
     return {wheel.file: cached_path(cache, wheel) for wheel in lock.wheels}
@@ -218,11 +220,11 @@ def _fetch_one(
 
 def _accept(wheel: LockedWheel, part: Path, final: Path) -> None:
     """Move the whole `part` to its place, or drop it and raise WheelhouseError."""
-    size, found = part.stat().st_size, sha256_file(part)
-    if size != wheel.size or found != wheel.sha256:
+    size, sha256 = part.stat().st_size, sha256_file(part)
+    if size != wheel.size or sha256 != wheel.sha256:
         part.unlink()
         what = (
-            f"SHA-256 {found}, the lock says {wheel.sha256}"
+            f"SHA-256 {sha256}, the lock says {wheel.sha256}"
             if size == wheel.size
             else f"{size:,} bytes, the lock says {wheel.size:,}"
         )
@@ -384,10 +386,10 @@ def _begin(response: "Response", *, start: int) -> int:
     if status == 200:
         return 0
     if status == 206:
-        told = response.headers.get("Content-Range", "")
-        first = told.removeprefix("bytes ").partition("-")[0]
+        range_ = response.headers.get("Content-Range", "")
+        first = range_.removeprefix("bytes ").partition("-")[0]
         if not first.isdecimal() or int(first) > start:
-            raise WheelhouseError(f"{_shown(response.url)} answers with a range that was not asked: {told!r}")
+            raise WheelhouseError(f"{_shown(response.url)} answers with a range that was not asked: {range_!r}")
         return int(first)
     if status in _PASSING:
         raise _Cut(f"the server answers {status} {response.reason}")

@@ -43,7 +43,7 @@ PROOF = "proof.json"
 
 
 def wheelhouse_path(project: Path, target: str) -> Path:
-    """Where a project keeps the wheel files of a target. Raises ProjectError where a link leads out of the project."""
+    """Where a project keeps the wheel files of a target. Raises ProjectError if a link leads out of the project."""
     return inside(project, Path("wheels", target))
 
 
@@ -63,11 +63,13 @@ def assemble(lock: Lock, *, cache: Path, out: Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         with _alone(out):
             _refuse_other_folder(out)
+
             stale = [path for path in out.iterdir() if path.name not in own]
             absent = {name: path for name, path in wheels.items() if not _is_placed(out / name, path)}
             kit_differs = _bytes_of(out / kit_wheel_name()) != kit_wheel
             if not (stale or absent or kit_differs) and _bytes_of(out / MANIFEST) == text.encode():
                 return out
+
             for name in (PROOF, MANIFEST):  # what was proved is no more
                 (out / name).unlink(missing_ok=True)
             _remove(stale)
@@ -142,7 +144,7 @@ def _refuse_other_folder(out: Path) -> None:
         try:
             kind = read_manifest(out / MANIFEST).kind
         except KitError:
-            kind = KIND  # a manifest that was cut: the wheelhouse that it was is made anew
+            kind = KIND  # a manifest that was cut: the wheelhouse that it was is made again
         if kind != KIND:
             raise WheelhouseError(f"{out} is the folder of a {kind}; name an empty or a new folder")
         return
@@ -206,7 +208,7 @@ def ready_wheelhouse(
     """The wheelhouse of `target`, fit for `host` (None: this machine); what is missing is fetched.
 
     The project's lock is used where it fits; where `host` has another Python, processor or an older glibc,
-    the target is resolved anew, once, into the user's cache, and the note says so.
+    the target is resolved again, once, into the user's cache, and the note says so.
     Raises WheelhouseError: no lock, a lock made for another engine, or anything that keeps the files away.
     """
     path = lock_path(project, target.name)
@@ -258,8 +260,10 @@ def kit_wheel_bytes() -> bytes:
         f"{info}/WHEEL": _WHEEL,
         f"{info}/entry_points.txt": _ENTRY_POINTS,
     }
+
     record = [f"{name},sha256={_urlsafe(content)},{len(content)}" for name, content in sorted(members.items())]
     record_name = f"{info}/RECORD"
+
     body = io.BytesIO()
     with zipfile.ZipFile(body, "w", compression=zipfile.ZIP_STORED) as archive:
         for name, content in sorted(members.items()):

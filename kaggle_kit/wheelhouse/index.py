@@ -38,7 +38,7 @@ _ERROR_LINES = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """One wheel file on an index; `size` in bytes is None where the index does not tell."""
+    """One wheel file on an index; `size` in bytes is None if the index does not tell."""
 
     name: str
     version: str
@@ -89,11 +89,27 @@ def ask(question: Question, *, source: tuple[str, ...] = ()) -> tuple[Offer, ...
     explanation where it finds no answer.
     """
     with tempfile.TemporaryDirectory(prefix="kit-resolve-") as folder:
-        return _offers(tomllib.loads(_run_uv(question, source, Path(folder))))
+        return _offers(_run_uv(question, source, Path(folder)))
 
 
-def _run_uv(question: Question, source: tuple[str, ...], folder: Path) -> str:
-    (folder / "requirements.in").write_text("\n".join([*question.requirements, ""]), encoding="utf-8")
+def ask_archive(name: str, version: str) -> tuple[str, str, int, str]:
+    """The source archive of a release: its address, file name, size in bytes and SHA-256.
+
+    Raises WheelhouseError if the index has none, or does not tell its hash and size.
+    """
+    with tempfile.TemporaryDirectory(prefix="kit-resolve-") as folder:
+        refusal = f"{name} {version} cannot be had"
+        pylock = _compile([f"{name}=={version}"], ["--no-deps"], Path(folder), refusal=refusal)
+    packages = pylock.get("packages", [])
+    archive = packages[0].get("sdist", {}) if packages else {}
+    try:
+        url, size, sha256 = str(archive["url"]), int(archive["size"]), str(archive["hashes"]["sha256"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise WheelhouseError(f"the index does not tell address, size and hash of {name} {version}'s source") from error
+    return url, unquote(urlsplit(url).path).rsplit("/", 1)[-1], size, sha256
+
+
+def _run_uv(question: Question, source: tuple[str, ...], folder: Path) -> dict[str, Any]:
     # An override that no Python satisfies takes a package out, whoever asks for it.
     never = [f'{name}; python_version < "0"' for name in question.exclude]
     (folder / "overrides.txt").write_text("\n".join([*never, ""]), encoding="utf-8")
@@ -101,17 +117,30 @@ def _run_uv(question: Question, source: tuple[str, ...], folder: Path) -> str:
     if question.preferences:
         # uv keeps to the versions of a former answer wherever they still will do.
         (folder / "pylock.toml").write_text(_former_answer(question.preferences), encoding="utf-8")
-    command = [
-        *(uv_program(), "pip", "compile", "requirements.in", "--no-header"),
-        *("--override", "overrides.txt", "--constraint", "constraints.txt"),
-        # Wheels only, so any Python will do; left to itself uv would search for one of that version.
-        *("--python", sys.executable, "--python-version", question.python),
+
+    options = [
+        *("--override", "overrides.txt", "--constraint", "constraints.txt", "--python-version", question.python),
         *("--python-platform", f"{question.machine}-manylinux_{question.glibc.replace('.', '_')}"),
-        *("--only-binary", ":all:", "--format", "pylock.toml", "--output-file", "pylock.toml"),
-        *("--color", "never", "--no-progress", "--quiet"),
+        *("--only-binary", ":all:"),
         *(() if question.dependencies else ("--no-deps",)),
         *(("--exclude-newer", question.exclude_newer) if question.exclude_newer else ()),
         *source,
+    ]
+    refusal = (
+        f"uv cannot resolve {_short(question.requirements)} for Python {question.python} on "
+        f"{question.machine}, glibc {question.glibc}"
+    )
+    return _compile(question.requirements, options, folder, refusal=refusal)
+
+
+def _compile(requirements: Sequence[str], options: Sequence[str], folder: Path, *, refusal: str) -> dict[str, Any]:
+    """The pylock.toml of `requirements`, made in `folder`. Raises WheelhouseError: `refusal`, and uv's reason."""
+    (folder / "requirements.in").write_text("\n".join([*requirements, ""]), encoding="utf-8")
+    command = [
+        *(uv_program(), "pip", "compile", "requirements.in", "--no-header"),
+        # Any Python will do; left to itself uv would search for one of the version that is asked for.
+        *("--python", sys.executable, "--format", "pylock.toml", "--output-file", "pylock.toml"),
+        *("--color", "never", "--no-progress", "--quiet", *options),
     ]
     try:
         done = subprocess.run(
@@ -125,15 +154,12 @@ def _run_uv(question: Question, source: tuple[str, ...], folder: Path) -> str:
         )
     except subprocess.TimeoutExpired as error:
         raise WheelhouseError(
-            f"uv did not resolve {_short(question.requirements)} within {_TIMEOUT_SECONDS} s; "
+            f"uv did not resolve {_short(requirements)} within {_TIMEOUT_SECONDS} s; "
             "check the connection to the package index and try again"
         ) from error
     if done.returncode != 0:
-        raise WheelhouseError(
-            f"uv cannot resolve {_short(question.requirements)} for Python {question.python} on "
-            f"{question.machine}, glibc {question.glibc}:\n{_relevant(done.stderr)}"
-        )
-    return (folder / "pylock.toml").read_text(encoding="utf-8")
+        raise WheelhouseError(f"{refusal}:\n{_relevant(done.stderr)}")
+    return tomllib.loads((folder / "pylock.toml").read_text(encoding="utf-8"))
 
 
 def _former_answer(preferences: Sequence[tuple[str, str]]) -> str:
@@ -141,32 +167,8 @@ def _former_answer(preferences: Sequence[tuple[str, str]]) -> str:
     return "\n".join(['lock-version = "1.0"', 'created-by = "kit"', *packages, ""])
 
 
-def ask_archive(name: str, version: str) -> tuple[str, str, int, str]:
-    """The source archive of a release: its address, file name, size in bytes and SHA-256.
-
-    Raises WheelhouseError where the index has none, or does not tell its hash and size.
-    """
-    with tempfile.TemporaryDirectory(prefix="kit-resolve-") as folder:
-        (Path(folder) / "requirements.in").write_text(f"{name}=={version}\n", encoding="utf-8")
-        command = [
-            *(uv_program(), "pip", "compile", "requirements.in", "--no-header", "--no-deps"),
-            *("--python", sys.executable, "--format", "pylock.toml", "--output-file", "pylock.toml"),
-            *("--color", "never", "--no-progress", "--quiet"),
-        ]
-        done = subprocess.run(command, cwd=folder, env=uv_environment(), capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise WheelhouseError(f"{name} {version} cannot be had:\n{_relevant(done.stderr)}")
-        packages = tomllib.loads((Path(folder) / "pylock.toml").read_text(encoding="utf-8")).get("packages", [])
-    archive = packages[0].get("sdist", {}) if packages else {}
-    try:
-        url, size, sha256 = str(archive["url"]), int(archive["size"]), str(archive["hashes"]["sha256"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise WheelhouseError(f"the index does not tell address, size and hash of {name} {version}'s source") from error
-    return url, unquote(urlsplit(url).path).rsplit("/", 1)[-1], size, sha256
-
-
 def uv_program() -> str:
-    """The program of the Python package uv. Raises WheelhouseError where it is missing."""
+    """The program of the Python package uv. Raises WheelhouseError if it is missing."""
     import uv
 
     try:
@@ -206,8 +208,8 @@ def _offer(package: Mapping[str, Any], wheel: Mapping[str, Any]) -> Offer:
 
 def _relevant(stderr: str) -> str:
     lines = [line.rstrip() for line in stderr.splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("warning:", "Using Python"))] or lines
-    kept = told[:_ERROR_LINES] + (["  …"] if len(told) > _ERROR_LINES else [])
+    reasons = [line for line in lines if not line.startswith(("warning:", "Using Python"))] or lines
+    kept = reasons[:_ERROR_LINES] + (["  …"] if len(reasons) > _ERROR_LINES else [])
     return "\n".join(kept) or "  uv gave no reason"
 
 
@@ -278,14 +280,14 @@ def _refuse_missing(
     wheel = missing[0]
     more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     if wheel.file in seen:
-        found = f"the index offers it with SHA-256 {seen[wheel.file]}, the lock wants {wheel.sha256}"
+        reason = f"the index offers it with SHA-256 {seen[wheel.file]}, the lock wants {wheel.sha256}"
     elif failures:
-        found = failures[0]
+        reason = failures[0]
     else:
-        found = "the index does not offer this file"
+        reason = "the index does not offer this file"
     raise WheelhouseError(
-        f"{wheel.file}{more} cannot be had: {found}\n"
-        f"Try again where the index has it, or make the lock anew with: kit wheels lock --target {target}"
+        f"{wheel.file}{more} cannot be had: {reason}\n"
+        f"Try again where the index has it, or make the lock again with: kit wheels lock --target {target}"
     )
 
 
@@ -300,7 +302,7 @@ _KEPT = {
 def uv_environment() -> dict[str, str]:
     """What uv is given: this user's index, certificates and proxies, pip's where uv has none; and kit's own cache.
 
-    Raises UsageError where somebody else could change a configuration file, or the cache.
+    Raises UsageError if somebody else could change a configuration file, or the cache.
     """
     environment = child_environment(network=True)
     environment |= {name: value for name, value in os.environ.items() if name in _KEPT or is_index_setting(name)}
@@ -329,10 +331,10 @@ def _configuration() -> Path | None:
         return path
     if os.environ.get("UV_NO_CONFIG", "").lower() not in {"", "0", "false", "no", "off", "n", "f"}:
         return None
-    found = [path for path in (_users_file(), _machines_file()) if path]
-    for path in found:
+    files = [path for path in (_users_file(), _machines_file()) if path]
+    for path in files:
         refuse_shared_settings(path, whose="uv's")
-    return _merged(*found) if len(found) == 2 else next(iter(found), None)
+    return _merged(*files) if len(files) == 2 else next(iter(files), None)
 
 
 def _users_file() -> Path | None:
@@ -392,12 +394,12 @@ def pip_find_links() -> tuple[str, ...]:
 
 
 def pip_index_url() -> str | None:
-    """pip's index-url, None where none is set."""
+    """pip's index-url, None if none is set."""
     return _setting("index-url").strip() or None
 
 
 def refuse_shared_settings(path: Path, *, whose: str) -> None:
-    """Raise UsageError where somebody else could change `path`, a configuration file of pip or uv; OSError for none."""
+    """Raise UsageError if somebody else could change `path`, a configuration file of pip or uv; OSError for none."""
     remedy = "It says where packages come from: take the right to write there from others (chmod go-w), or remove it"
     refuse_shared(path, what=f"{whose} configuration {path}", remedy=remedy)
 

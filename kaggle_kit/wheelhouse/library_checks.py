@@ -13,7 +13,7 @@ from functools import cache
 from packaging.utils import parse_wheel_filename
 
 from kaggle_kit.wheelhouse.archive import Inspection
-from kaggle_kit.wheelhouse.checks import Check, judged, not_run
+from kaggle_kit.wheelhouse.checks import Check, not_run, outcome
 from kaggle_kit.wheelhouse.elf import Elf
 from kaggle_kit.wheelhouse.resolve import number_pair
 
@@ -79,7 +79,7 @@ class Library:
     elf: Elf
 
     @property
-    def said(self) -> str:
+    def place(self) -> str:
         """Where it is, for a finding."""
         return f"{self.name} in {self.wheel}"
 
@@ -107,18 +107,20 @@ def check_symbols(inspections: Mapping[str, Inspection], *, python: str, glibc: 
         if library.elf.machine == _ELF_MACHINES.get(machine, library.elf.machine):
             native.append(library)
         elif library.elf.module:
-            faults.append(f"{library.said} is for {library.elf.machine}, the target is {machine}")
+            faults.append(f"{library.place} is for {library.elf.machine}, the target is {machine}")
         else:
             foreign[f"of {library.wheel} for {library.elf.machine}"] += 1
+
     for library in native:
         for prefix, limit in (("GLIBC", ceiling), ("GLIBCXX", cxx), ("CXXABI", abi)):
             asked = library.elf.newest(prefix)
             if asked and limit and asked > limit:
-                faults.append(f"{library.said} needs {prefix}_{_dotted(asked)}, the target has {_dotted(limit)}")
+                faults.append(f"{library.place} needs {prefix}_{_dotted(asked)}, the target has {_dotted(limit)}")
+
     newest = max((asked for library in native if (asked := library.elf.newest("GLIBC"))), default=None)
-    said = [f"{len(native)} libraries; the newest glibc asked for is {_dotted(newest) if newest else 'none'}"]
-    said += [f"passed over: {count} libraries {what}" for what, count in foreign.items()]
-    return judged("symbols", python=python, faults=faults, said=said)
+    notes = [f"{len(native)} libraries; the newest glibc asked for is {_dotted(newest) if newest else 'none'}"]
+    notes += [f"passed over: {count} libraries {what}" for what, count in foreign.items()]
+    return outcome("symbols", python=python, faults=faults, notes=notes)
 
 
 def check_needed(inspections: Mapping[str, Inspection], *, python: str, machine: str, gpus: bool, here: bool) -> Check:
@@ -127,34 +129,37 @@ def check_needed(inspections: Mapping[str, Inspection], *, python: str, machine:
     `here`: this machine stands for the target, so what it has counts, with a warning. What only a library needs
     that no module leads to (plugins that are loaded where their system is there) is noted.
     """
-    found = [
+    native = [
         library
         for library in libraries(inspections)
         if library.elf.machine == _ELF_MACHINES.get(machine, library.elf.machine)
     ]
-    provided = {library.name.rsplit("/", 1)[-1] for library in found}
-    provided |= {library.elf.soname for library in found if library.elf.soname}
-    reached = _reached(found)
+
+    provided = {library.name.rsplit("/", 1)[-1] for library in native}
+    provided |= {library.elf.soname for library in native if library.elf.soname}
+    reached = _reached(native)
     faults: list[str] = []
     warnings: dict[str, None] = {}
     plugins: dict[str, set[str]] = {}
-    for library in found:
+
+    for library in native:
         for name in (needed.rsplit("/", 1)[-1] for needed in library.elf.needed):
             if name in provided or name in _SYSTEM or (gpus and _DRIVER.fullmatch(name)) or _is_python(name, python):
                 continue
             if (library.wheel, library.name) not in reached:
                 plugins.setdefault(library.wheel, set()).add(name)
             elif (stem := library.name.split(".", 1)[0]) in _OPTIONAL:
-                warnings[f"{library.said} needs {name}, which is in no wheel: {_OPTIONAL[stem]}"] = None
+                warnings[f"{library.place} needs {name}, which is in no wheel: {_OPTIONAL[stem]}"] = None
             elif here and name in _of_this_machine():
                 warnings[f"{name}, needed by {library.wheel}, is of no wheel; this machine has it"] = None
             else:
-                faults.append(f"{library.said} needs {name}, which is in no wheel and not on every Linux")
-    said = [
+                faults.append(f"{library.place} needs {name}, which is in no wheel and not on every Linux")
+
+    notes = [
         f"plugins of {wheel} that no Python module loads need {', '.join(sorted(names))}"
         for wheel, names in sorted(plugins.items())
     ]
-    return judged("libraries", python=python, faults=faults, warnings=list(warnings), said=said)
+    return outcome("libraries", python=python, faults=faults, warnings=list(warnings), notes=notes)
 
 
 def check_cuda(inspections: Mapping[str, Inspection], *, python: str, cuda: str | None) -> Check:
@@ -171,9 +176,9 @@ def check_cuda(inspections: Mapping[str, Inspection], *, python: str, cuda: str 
             major = int(match[1])
             majors[major] += 1
             if major > ceiling:
-                faults.append(f"{library.said} needs {needed}, the target's driver runs CUDA {cuda} at most")
-    said = [f"linked to CUDA {major}: {count} times" for major, count in sorted(majors.items())]
-    return judged("CUDA", python=python, faults=faults, said=said or ["no library is linked to CUDA"])
+                faults.append(f"{library.place} needs {needed}, the target's driver runs CUDA {cuda} at most")
+    notes = [f"linked to CUDA {major}: {count} times" for major, count in sorted(majors.items())]
+    return outcome("CUDA", python=python, faults=faults, notes=notes or ["no library is linked to CUDA"])
 
 
 def check_gpu_code(inspections: Mapping[str, Inspection], *, python: str, capability: str | None, engine: str) -> Check:
@@ -188,7 +193,8 @@ def check_gpu_code(inspections: Mapping[str, Inspection], *, python: str, capabi
     wanted = int(capability.replace(".", ""))
     faults: list[str] = []
     warnings: list[str] = []
-    said: list[str] = []
+    notes: list[str] = []
+
     first = sorted(inspections, key=lambda wheel: (_package(wheel) not in {engine, "torch"}, wheel))
     for wheel, inspection in ((wheel, inspections[wheel]) for wheel in first):
         coded = {name: elf for name, elf in inspection.libraries.items() if elf.machine_code or elf.ptx}
@@ -205,22 +211,22 @@ def check_gpu_code(inspections: Mapping[str, Inspection], *, python: str, capabi
             (faults if package in {engine, "torch"} else warnings).append(text)
             continue
         unfit = [name for name in coded if name not in fitting]
-        said.append(
+        notes.append(
             f"{wheel}: {pieces} pieces of sm_{wanted} code in {len(fitting)} of {len(coded)} libraries"
             + (f"; not for this GPU: {', '.join(unfit)}" if unfit else "")
         )
-    if not said and not faults:
+    if not notes and not faults:
         faults.append(f"no wheel holds code for a GPU, and the target has one of compute capability {capability}")
-    return judged("GPU code", python=python, faults=faults, warnings=warnings, said=said)
+    return outcome("GPU code", python=python, faults=faults, warnings=warnings, notes=notes)
 
 
-def _reached(found: Sequence[Library]) -> set[tuple[str, str]]:
+def _reached(native: Sequence[Library]) -> set[tuple[str, str]]:
     """The wheel and name of each library that importing a module may load: modules, what they need, and so on."""
     by_name: dict[str, list[Library]] = {}
-    for library in found:
+    for library in native:
         for name in {library.name.rsplit("/", 1)[-1], library.elf.soname or ""}:
             by_name.setdefault(name, []).append(library)
-    waiting = [library for library in found if library.elf.module]
+    waiting = [library for library in native if library.elf.module]
     reached: set[tuple[str, str]] = set()
     while waiting:
         library = waiting.pop()

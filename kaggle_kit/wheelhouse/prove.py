@@ -38,9 +38,9 @@ from kaggle_kit.wheelhouse.checks import (
     check_requirements,
     check_tags,
     check_versions,
-    judged,
     mismatched,
     not_run,
+    outcome,
 )
 from kaggle_kit.wheelhouse.folder import PROOF, kit_wheel_bytes, kit_wheel_name, verify, wheelhouse_path
 from kaggle_kit.wheelhouse.index import local_uv_environment, uv_program
@@ -63,18 +63,18 @@ class _Subject:
     def files_for(self, python: str) -> list[str]:
         """The wheels that an install on `python` takes, by the manifest."""
         only = self.manifest.extra.get("only")
-        told = only if isinstance(only, dict) else {}
+        pythons = only if isinstance(only, dict) else {}
         return [
             entry.path
             for entry in self.manifest.files
-            if entry.path.endswith(".whl") and python in (told.get(entry.path) or [python])
+            if entry.path.endswith(".whl") and python in (pythons.get(entry.path) or [python])
         ]
 
 
 def prove(target: Target, *, project: Path, install: bool = True, say: Callable[[str], None] = lambda _: None) -> Proof:
     """Prove the wheelhouse of `target` in `project` and write `wheels/<target>/proof.json`.
 
-    Without `install` nothing is installed, which the proof then says. Raises WheelhouseError where there is no lock or
+    Without `install` nothing is installed, which the proof then says. Raises WheelhouseError if there is no lock or
     no manifest to begin with; every other fault is in the proof.
     """
     folder = wheelhouse_path(project, target.name)
@@ -91,51 +91,56 @@ def prove_folder(
     folder: Path, *, lock: Lock, target: Target, install: bool = True, say: Callable[[str], None] = lambda _: None
 ) -> Proof:
     """The proof of one folder; nothing is written to it."""
-    subject = {"manifest": sha256_file(folder / MANIFEST), "lock": _lock_hash(lock)}
+    hashes = {"manifest": sha256_file(folder / MANIFEST), "lock": _lock_hash(lock)}
     checks: list[Check] = []
-    figures: dict[str, object] = {}
+    counts: dict[str, object] = {}
 
-    def done() -> Proof:
-        return Proof(target=target.name, subject=subject, figures=figures, checks=tuple(checks))
+    def proof() -> Proof:
+        return Proof(target=target.name, subject=hashes, figures=counts, checks=tuple(checks))
 
     say("hashing every file")
     try:
         manifest = read_manifest(folder / MANIFEST)
         verify(folder)
-        checks.append(judged("manifest", faults=[]))
+        checks.append(outcome("manifest", faults=[]))
     except KitError as error:
-        checks.append(judged("manifest", faults=[str(error)]))
+        checks.append(outcome("manifest", faults=[str(error)]))
         checks += [not_run(name, "the files are not as the manifest says") for name in _AFTER_FILES]
-        return done()
-    it = _Subject(folder=folder, manifest=manifest, lock=lock, target=target)
+        return proof()
+
+    subject = _Subject(folder=folder, manifest=manifest, lock=lock, target=target)
     files = [entry.path for entry in manifest.files]
-    figures |= {"files": len(files), "bytes": sum(entry.size for entry in manifest.files)}
-    checks += [_check_lock(it), check_only_wheels(files), check_kaggle_names(files)]
+    counts |= {"files": len(files), "bytes": sum(entry.size for entry in manifest.files)}
+    checks += [_check_lock(subject), check_only_wheels(files), check_kaggle_names(files)]
     if checks[-2].result == "failed":
         checks += [not_run(name, "first every file must be a wheel") for name in _AFTER_FILES]
-        return done()
+        return proof()
+
     say("reading every wheel through")
-    hashes = {folder / entry.path: entry.sha256 for entry in manifest.files}
-    inspected = inspect_all(hashes, cache=user_cache())
-    told = [text for inspection in inspected.wheels.values() for text in inspection.archive.warnings]
-    checks.append(judged("archives", faults=list(inspected.refused.values()), warnings=told))
+    paths = {folder / entry.path: entry.sha256 for entry in manifest.files}
+    inspected = inspect_all(paths, cache=user_cache())
+    warnings = [text for inspection in inspected.wheels.values() for text in inspection.archive.warnings]
+    checks.append(outcome("archives", faults=list(inspected.refused.values()), warnings=warnings))
     checks.append(check_identity(inspected.wheels))
+
     installed = {
-        python: sum(i.archive.installed_bytes for i in _of(it, inspected, python).values()) for python in lock.pythons
+        python: sum(i.archive.installed_bytes for i in _of(subject, inspected, python).values())
+        for python in lock.pythons
     }
-    figures["installed_bytes"] = installed
-    checks.append(_check_space(it, max(installed.values())))
+    counts["installed_bytes"] = installed
+    checks.append(_check_space(subject, max(installed.values())))
+
     for python in lock.pythons:
-        checks += _check_set(it, inspected, python)
+        checks += _check_set(subject, inspected, python)
     for python in lock.pythons:
         say(f"installing for Python {python}")
-        reason = _why_not_install(it, inspected, asked=install)
-        checks += [not_run("install", reason, python=python)] if reason else _check_install(it, inspected, python)
-    return done()
+        reason = _why_not_install(subject, inspected, asked=install)
+        checks += [not_run("install", reason, python=python)] if reason else _check_install(subject, inspected, python)
+    return proof()
 
 
 def proof_problem(project: Path, target: str) -> str | None:
-    """Why the wheelhouse of `target` must not be shipped, as a sentence that names the command; None where it may."""
+    """Why the wheelhouse of `target` must not be shipped, as a sentence that names the command; None if it may."""
     folder = wheelhouse_path(project, target)
     again = f"run: kit wheels prove --target {target}"
     if not (folder / MANIFEST).is_file():
@@ -169,52 +174,57 @@ def _lock_hash(lock: Lock) -> str:
     return hashlib.sha256(dump_lock(lock).encode()).hexdigest()
 
 
-def _of(it: _Subject, inspected: Inspected, python: str) -> dict[str, Inspection]:
-    return {file: inspected.wheels[file] for file in it.files_for(python) if file in inspected.wheels}
+def _of(subject: _Subject, inspected: Inspected, python: str) -> dict[str, Inspection]:
+    return {file: inspected.wheels[file] for file in subject.files_for(python) if file in inspected.wheels}
 
 
-def _check_lock(it: _Subject) -> Check:
+def _check_lock(subject: _Subject) -> Check:
     """The manifest lists what the lock lists and the kit's own wheel, nothing else, and the target still asks it."""
     faults, warnings = [], []
-    locked = {wheel.file: wheel.sha256 for wheel in it.lock.wheels}
-    listed = {entry.path: entry.sha256 for entry in it.manifest.files}
+    locked = {wheel.file: wheel.sha256 for wheel in subject.lock.wheels}
+    listed = {entry.path: entry.sha256 for entry in subject.manifest.files}
     faults += [f"{file} is locked and not in the manifest" for file in locked if file not in listed]
+
     for file, sha256 in listed.items():
         if file not in locked and not file.startswith(KIT_WHEEL):
             faults.append(f"{file} is not in the lock")
         elif locked.get(file, sha256) != sha256:
             faults.append(f"{file} is not the file that was locked: its SHA-256 is another")
+
     try:
-        refuse_old_lock(it.lock, it.target, path=Path(lock_name(it.target.name)))
+        refuse_old_lock(subject.lock, subject.target, path=Path(lock_name(subject.target.name)))
     except WheelhouseError as error:
         faults.append(str(error))
-    own = it.folder / kit_wheel_name()
+
+    own = subject.folder / kit_wheel_name()
     if not own.is_file():
         faults.append(f"the kit's own wheel ({kit_wheel_name()}) is not there; fetch again")
     elif own.read_bytes() != kit_wheel_bytes():
         warnings.append(f"{own.name} is of an earlier state of this kit; fetch again to ship the present one")
-    return judged("as locked", faults=faults, warnings=warnings)
+    return outcome("as locked", faults=faults, warnings=warnings)
 
 
-def _check_space(it: _Subject, needed: int) -> Check:
+def _check_space(subject: _Subject, needed: int) -> Check:
     """What the installed wheels take, against what the target is known to have."""
-    said = f"{needed / 1e9:.2f} GB when installed"
-    if (room := it.target.scratch_bytes) is None:
-        return judged(
-            "space", faults=[], said=[f"{said}; the target's scratch space is not known: checked on the spot"]
+    taken = f"{needed / 1e9:.2f} GB when installed"
+    if (space := subject.target.scratch_bytes) is None:
+        return outcome(
+            "space", faults=[], notes=[f"{taken}; the target's scratch space is not known: checked on the spot"]
         )
-    if needed > room:
-        return judged("space", faults=[f"{said}, and the target has {room / 1e9:.2f} GB of scratch space"])
-    return judged("space", faults=[], said=[f"{said}, of {room / 1e9:.2f} GB of scratch space"])
+    if needed > space:
+        return outcome("space", faults=[f"{taken}, and the target has {space / 1e9:.2f} GB of scratch space"])
+    return outcome("space", faults=[], notes=[f"{taken}, of {space / 1e9:.2f} GB of scratch space"])
 
 
-def _check_set(it: _Subject, inspected: Inspected, python: str) -> Iterator[Check]:
+def _check_set(subject: _Subject, inspected: Inspected, python: str) -> Iterator[Check]:
     """The checks for one Python that need no install. A wheel that was refused is named once, not missed again."""
-    target, lock = it.target, it.lock
-    inspections = _of(it, inspected, python)
+    target, lock = subject.target, subject.lock
+    inspections = _of(subject, inspected, python)
     packages = [Package(file, inspection.archive.metadata) for file, inspection in inspections.items()]
-    yield check_tags(it.files_for(python), python=python, glibc=target.glibc, machine=target.machine)
+
+    yield check_tags(subject.files_for(python), python=python, glibc=target.glibc, machine=target.machine)
     yield check_versions(packages, python=python)
+
     image = dict(target.installed.get(python, {})) | {
         package.name: package.version
         for package in lock.preinstalled
@@ -223,49 +233,54 @@ def _check_set(it: _Subject, inspected: Inspected, python: str) -> Iterator[Chec
     beneath: dict[str, str] = {}
     if lock.mode == "overlay":
         beneath = {canonicalize_name(name): version for name, version in image.items()}
+
     unread = {parse_wheel_filename(file)[0] for file in inspected.refused}
     yield check_requirements(packages, lock=lock, python=python, preinstalled=beneath, unread=unread)
     yield check_symbols(inspections, python=python, glibc=target.glibc, machine=target.machine)
+
     if lock.mode == "overlay":
         yield not_run("libraries", "an overlay stands on the image's libraries, which are not here", python=python)
     else:
         here = not target.gpus and target.machine == this_host().machine
         yield check_needed(inspections, python=python, machine=target.machine, gpus=target.gpus > 0, here=here)
+
     if target.gpus:
         engine = canonicalize_name(Requirement(lock.engine).name)
         yield check_cuda(inspections, python=python, cuda=target.cuda)
         yield check_gpu_code(inspections, python=python, capability=target.compute_capability, engine=engine)
 
 
-def _why_not_install(it: _Subject, inspected: Inspected, *, asked: bool) -> str | None:
+def _why_not_install(subject: _Subject, inspected: Inspected, *, asked: bool) -> str | None:
     host = this_host()
     if not asked:
         return "it was not asked for (--no-install)"
     if inspected.refused:
         return "a wheel is not safe to unpack"
-    if it.target.machine != host.machine:
-        return f"this machine is {host.machine}, the target {it.target.machine}"
+    if subject.target.machine != host.machine:
+        return f"this machine is {host.machine}, the target {subject.target.machine}"
     return None
 
 
-def _check_install(it: _Subject, inspected: Inspected, python: str) -> list[Check]:
+def _check_install(subject: _Subject, inspected: Inspected, python: str) -> list[Check]:
     """The rehearsed install for one Python, and what can be asked of its result."""
-    with rehearsed(it.folder, python=python, base=user_cache() / "proofs") as made:
-        if isinstance(made, Check):
-            return [made]
-        checks = [judged("install", python=python, faults=[], said=[f"by {made.installer}, {made.how}"])]
-        renamed = mismatched(_of(it, inspected, python))
-        checks.append(check_installed(made, python=python, exclude=it.lock.exclude, mismatched=renamed))
-        engine = canonicalize_name(Requirement(it.lock.engine).name)
-        module = _module(engine, _of(it, inspected, python).values())
+    with rehearsed(subject.folder, python=python, base=user_cache() / "proofs") as rehearsal:
+        if isinstance(rehearsal, Check):
+            return [rehearsal]
+        checks = [outcome("install", python=python, faults=[], notes=[f"by {rehearsal.installer}, {rehearsal.how}"])]
+
+        renamed = mismatched(_of(subject, inspected, python))
+        checks.append(check_installed(rehearsal, python=python, exclude=subject.lock.exclude, mismatched=renamed))
+
+        engine = canonicalize_name(Requirement(subject.lock.engine).name)
+        module = _module(engine, _of(subject, inspected, python).values())
         checks.append(
             check_import(
-                made,
+                rehearsal,
                 python=python,
                 module=module,
-                gpus=it.target.gpus,
-                variables=it.target.worker_environment,
-                scratch=made.python.parents[3],
+                gpus=subject.target.gpus,
+                variables=subject.target.worker_environment,
+                scratch=rehearsal.python.parents[3],
             )
         )
         return checks
@@ -306,7 +321,7 @@ _LAST_LINES = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsal:
-    """An install that was made: its Python, the variables it needs, how it was cut off, and seconds by step."""
+    """An install that was rehearsed: its Python, the variables it needs, how it was cut off, and seconds by step."""
 
     python: Path
     environment: Mapping[str, str]
@@ -370,7 +385,7 @@ def _rehearse(folder: Path, program: Path, scratch: Path, python: str) -> Rehear
     except ValueError:
         body = {"error": f"the notebook's install code does not run on this Python:\n{_tail(done.stderr)}"}
     if "error" in body:
-        return judged("install", python=python, faults=[str(body["error"])])
+        return outcome("install", python=python, faults=[str(body["error"])])
     return Rehearsal(
         python=Path(body["python"]),
         environment=body["environment"],
@@ -380,56 +395,56 @@ def _rehearse(folder: Path, program: Path, scratch: Path, python: str) -> Rehear
     )
 
 
-def check_installed(made: Rehearsal, *, python: str, exclude: Sequence[str], mismatched: Iterable[str]) -> Check:
+def check_installed(rehearsal: Rehearsal, *, python: str, exclude: Sequence[str], mismatched: Iterable[str]) -> Check:
     """What is installed fits together: `uv pip check`, less what the target leaves out on purpose.
 
     `mismatched` wheels have other tags inside than in their names, by which uv judges after the install.
     """
-    if made.environment:
+    if rehearsal.environment:
         return not_run("pip check", "an overlay lies over the image's packages, which are not here", python=python)
-    command = [uv_program(), "pip", "check", "--offline", "--python", str(made.python.absolute())]
+    command = [uv_program(), "pip", "check", "--offline", "--python", str(rehearsal.python.absolute())]
     done = _ask(command)
     left_out = {canonicalize_name(name) for name in exclude}
     inside = {parse_wheel_filename(file)[0] for file in mismatched}
-    faults, said = [], []
+    faults, notes = [], []
     for line in done.stderr.splitlines():
         if not line.startswith("The package `"):
             continue
         lacking = _LACKING.match(line)
         if lacking and canonicalize_name(lacking[2]) in left_out:
-            said.append(f"{lacking[1]} asks for {lacking[2]}, which is left out on purpose")
+            notes.append(f"{lacking[1]} asks for {lacking[2]}, which is left out on purpose")
         elif (other := _OTHER_PLATFORM.match(line)) and canonicalize_name(other[1]) in inside:
-            said.append(f"{other[1]} has the tags of another platform in its WHEEL file, not in its name")
+            notes.append(f"{other[1]} has the tags of another platform in its WHEEL file, not in its name")
         else:
             faults.append(line)
-    if done.returncode and not faults and not said:
+    if done.returncode and not faults and not notes:
         faults.append(f"uv pip check failed:\n{_tail(done.stderr)}")
-    return judged("pip check", python=python, faults=faults, said=said)
+    return outcome("pip check", python=python, faults=faults, notes=notes)
 
 
 def check_import(
-    made: Rehearsal, *, python: str, module: str, gpus: int, variables: Mapping[str, str], scratch: Path
+    rehearsal: Rehearsal, *, python: str, module: str, gpus: int, variables: Mapping[str, str], scratch: Path
 ) -> Check:
     """The engine can be imported. Where the target has a GPU and this machine none, a failure may be due to that."""
     name = f"import {module}"
     blind = gpus > 0 and not Path("/dev/nvidia0").exists()
     before, _ = no_network()
-    environment = _environment(scratch) | dict(variables) | dict(made.environment)
-    command = [*before, str(made.python), "-c", f"import {module}; print(getattr({module}, '__version__', ''))"]
+    environment = _environment(scratch) | dict(variables) | dict(rehearsal.environment)
+    command = [*before, str(rehearsal.python), "-c", f"import {module}; print(getattr({module}, '__version__', ''))"]
     try:
         done = subprocess.run(
             command, env=environment, cwd=scratch, capture_output=True, text=True, check=False, timeout=_IMPORT_SECONDS
         )
     except subprocess.TimeoutExpired:
-        return judged(name, python=python, faults=[f"it did not end within {_IMPORT_SECONDS} s"])
+        return outcome(name, python=python, faults=[f"it did not end within {_IMPORT_SECONDS} s"])
     if done.returncode and blind:
         reason = "this machine has no GPU, and the import ends without one; libraries and GPU code were read instead"
         return not_run(name, f"{reason}:\n{_tail(done.stderr)}", python=python)
     if done.returncode:
-        return judged(name, python=python, faults=[f"it fails:\n{_tail(done.stderr)}"])
-    said = [f"version {line}" for line in done.stdout.strip().splitlines()[-1:]]
-    said += ["without a GPU: its kernels were read, not run"] if blind else []
-    return judged(name, python=python, faults=[], said=said)
+        return outcome(name, python=python, faults=[f"it fails:\n{_tail(done.stderr)}"])
+    notes = [f"version {line}" for line in done.stdout.strip().splitlines()[-1:]]
+    notes += ["without a GPU: its kernels were read, not run"] if blind else []
+    return outcome(name, python=python, faults=[], notes=notes)
 
 
 def _pythons(version: str) -> Iterator[Path]:

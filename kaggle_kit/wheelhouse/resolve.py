@@ -71,6 +71,7 @@ def resolve(
     choice = choose_engine(target, requirement=engine)
     if target.mode == "overlay":
         _refuse_unknown_image(target)
+
     question = Question(
         requirements=(choice.requirement, *target.extras),
         python=target.python,
@@ -80,15 +81,18 @@ def resolve(
         constraints=choice.constraints,
         exclude_newer=_moment(exclude_newer) if exclude_newer else None,
     )
+
     answers: dict[str, list[Offer]] = {}
-    for one in target.pythons:
-        answers[one] = _answer(target, replace(question, python=one), [*answers.values()])
+    for version in target.pythons:
+        answers[version] = _answer(target, replace(question, python=version), [*answers.values()])
     _check_engine(target, choice.requirement, answers)
-    found = {one: _preinstalled(target, one, offers) for one, offers in answers.items()}
+
+    preinstalled = {version: _preinstalled(target, version, offers) for version, offers in answers.items()}
     kept = {
-        one: [offer for offer in offers if offer.name not in {package.name for package in found[one]}]
-        for one, offers in answers.items()
+        version: [offer for offer in offers if offer.name not in {package.name for package in preinstalled[version]}]
+        for version, offers in answers.items()
     }
+
     lock = Lock(
         target=target.name,
         pythons=target.pythons,
@@ -101,7 +105,7 @@ def resolve(
         exclude=target.exclude,
         torch_backend=target.torch_backend,
         exclude_newer=exclude_newer,
-        preinstalled=_merge_packages(found),
+        preinstalled=_merge_packages(preinstalled),
         wheels=_merge_wheels(kept),
     )
     urls = {offer.file: offer.url for offers in kept.values() for offer in offers}
@@ -193,13 +197,13 @@ def _preinstalled(target: Target, python: str, offers: Sequence[Offer]) -> tuple
     )
 
 
-def _merge_packages(found: Mapping[str, Sequence[Preinstalled]]) -> tuple[Preinstalled, ...]:
+def _merge_packages(preinstalled: Mapping[str, Sequence[Preinstalled]]) -> tuple[Preinstalled, ...]:
     pythons: dict[tuple[str, str], list[str]] = {}
-    for python, packages in found.items():
+    for python, packages in preinstalled.items():
         for package in packages:
             pythons.setdefault((package.name, package.version), []).append(python)
     return tuple(
-        Preinstalled(name=name, version=version, pythons=_unless_all(of, found))
+        Preinstalled(name=name, version=version, pythons=_unless_all(of, preinstalled))
         for (name, version), of in sorted(pythons.items())
     )
 
@@ -292,7 +296,7 @@ class FittingLock:
 
 
 def fitting_lock(target: Target, path: Path, *, host: Host) -> FittingLock:
-    """The lock of `target` in `path` where it fits `host`, else one resolved anew, once, into the user's cache.
+    """The lock of `target` in `path` where it fits `host`, else one resolved again, once, into the user's cache.
 
     Raises WheelhouseError: no lock there, or one that was made for another engine.
     """
@@ -302,11 +306,11 @@ def fitting_lock(target: Target, path: Path, *, host: Host) -> FittingLock:
     if reason is None:
         return FittingLock(lock=locked, path=path, urls={}, note=None)
     own, lock, urls = _own_lock(target, host)
-    return FittingLock(lock=lock, path=own, urls=urls, note=f"{reason}: resolved anew into {own}")
+    return FittingLock(lock=lock, path=own, urls=urls, note=f"{reason}: resolved again into {own}")
 
 
 def refuse_old_lock(lock: Lock, target: Target, *, path: Path) -> None:
-    """Raise WheelhouseError where `lock`, read from `path`, is not for what `target` asks now."""
+    """Raise WheelhouseError if `lock`, read from `path`, is not for what `target` asks now."""
     asked = {
         "target": target.name,
         "pythons": target.pythons,
@@ -321,7 +325,7 @@ def refuse_old_lock(lock: Lock, target: Target, *, path: Path) -> None:
         if (then := getattr(lock, key)) != now:
             raise WheelhouseError(
                 f"{path} was made for {key} {_said(then)}, the target {target.name} now says {_said(now)}. "
-                f"Make it anew with: kit wheels lock --target {target.name}"
+                f"Make it again with: kit wheels lock --target {target.name}"
             )
 
 
@@ -330,7 +334,7 @@ def _said(value: object) -> str:
 
 
 def _misfit(lock: Lock, host: Host) -> str | None:
-    """Why `lock` does not serve `host`, as the first half of a sentence; None where it does."""
+    """Why `lock` does not serve `host`, as the first half of a sentence; None if it does."""
     if host.python not in lock.pythons:
         return f"Python {host.python} here, the lock is for {' and '.join(lock.pythons)}"
     if host.machine != lock.machine:
@@ -355,13 +359,13 @@ def _own_lock(target: Target, host: Host) -> tuple[Path, Lock, Mapping[str, str]
     if path.is_file():
         with suppress(WheelhouseError):  # a lock of the cache that cannot be read is made again
             return path, read_lock(path), {}
-    made = resolve(target, python=host.python, machine=host.machine, glibc=glibc)
-    write_lock(path, made.lock)
-    return path, made.lock, made.urls
+    resolution = resolve(target, python=host.python, machine=host.machine, glibc=glibc)
+    write_lock(path, resolution.lock)
+    return path, resolution.lock, resolution.urls
 
 
-def _older(one: str, other: str) -> str:
-    return min(one, other, key=lambda text: number_pair(text, what="glibc version"))
+def _older(glibc: str, other: str) -> str:
+    return min(glibc, other, key=lambda text: number_pair(text, what="glibc version"))
 
 
 _PAIR = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
@@ -382,7 +386,7 @@ def target_tags(*, python: str, glibc: str, machine: str) -> tuple[Tag, ...]:
 def best_wheel(files: Iterable[str], tags: Sequence[Tag]) -> str | None:
     """The file that an installer with these `tags` would take: best tag first, then the highest build number.
 
-    None where no file fits. Names that are not wheel file names never fit.
+    None if no file fits. Names that are not wheel file names never fit.
     """
     rank = {tag: place for place, tag in reversed(list(enumerate(tags)))}
     fitting = []
@@ -399,9 +403,9 @@ def best_wheel(files: Iterable[str], tags: Sequence[Tag]) -> str | None:
 
 def number_pair(text: str, *, what: str) -> tuple[int, int]:
     """ "3.11" as (3, 11). Raises WheelhouseError for anything but two numbers."""
-    if not (found := _PAIR.fullmatch(text)):
+    if not (pair := _PAIR.fullmatch(text)):
         raise WheelhouseError(f"{what} {shown(text)} is not two numbers with a dot between, like 3.11")
-    return int(found[1]), int(found[2])
+    return int(pair[1]), int(pair[2])
 
 
 def _platforms(*, glibc: str, machine: str) -> list[str]:

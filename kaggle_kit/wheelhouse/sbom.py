@@ -65,19 +65,19 @@ def purl(name: str, version: str, file: str) -> str:
 
 def _wheel(wheel: LockedWheel, lock: Lock, licence: Licence | None) -> dict[str, Any]:
     pythons = ", ".join(wheel.pythons or lock.pythons)
-    found = _component(wheel.name, wheel.version, wheel.file, wheel.sha256, size=wheel.size, pythons=pythons)
+    component = _component(wheel.name, wheel.version, wheel.file, wheel.sha256, size=wheel.size, pythons=pythons)
     if licence is None:
-        return found
-    said = {"expression": licence.text} if licence.is_expression else {"license": {"name": licence.text}}
-    return found | {"licenses": [said]}
+        return component
+    licence_fields = {"expression": licence.text} if licence.is_expression else {"license": {"name": licence.text}}
+    return component | {"licenses": [licence_fields]}
 
 
 def _kit_wheel() -> dict[str, Any]:
     content = kit_wheel_bytes()
     name, version, *_ = kit_wheel_name().split("-")
     sha256 = hashlib.sha256(content).hexdigest()
-    found = _component(name.replace("_", "-"), version, kit_wheel_name(), sha256, size=len(content), pythons="all")
-    return found | {"licenses": [{"expression": "Apache-2.0"}]}
+    component = _component(name.replace("_", "-"), version, kit_wheel_name(), sha256, size=len(content), pythons="all")
+    return component | {"licenses": [{"expression": "Apache-2.0"}]}
 
 
 def _component(name: str, version: str, file: str, sha256: str, *, size: int, pythons: str) -> dict[str, Any]:
@@ -107,17 +107,17 @@ def licences(lock: Lock, *, cache: Path, folder: Path) -> Mapping[str, Licence]:
 
     A wheel that is not there, cannot be read, or says nothing has no entry.
     """
-    found = {}
+    known = {}
     for wheel in lock.wheels:
         places = (folder / wheel.file, cached_path(cache, wheel))
         path = next((place for place in places if place.is_file()), None)
         if path and (licence := read_licence(path)):
-            found[wheel.file] = licence
-    return found
+            known[wheel.file] = licence
+    return known
 
 
 def read_licence(path: Path) -> Licence | None:
-    """What the METADATA of the wheel at `path` says; None where it says nothing or cannot be read."""
+    """What the METADATA of the wheel at `path` says; None if it says nothing or cannot be read."""
     try:
         with open_wheel(path) as archive:
             # The wheel's own folder stands at the top; vendored packages may bring others, deeper down.

@@ -14,7 +14,7 @@ from kaggle_kit.cli.model_compare import _calibration_lines, _limit_lines, _own_
 from kaggle_kit.errors import DataError
 from kaggle_kit.evaluation.tables import read_table, write_table
 from kaggle_kit.model.calibration import DIGESTS, CalibrationSource, calibration_prompts
-from kaggle_kit.notebook.task import notebook_task
+from kaggle_kit.notebook.source import notebook_task
 from kaggle_kit.project import load_project
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from evaluation.made_scores import blurred, scores_of, truth
 
 from kaggle_kit.evaluation.report_page import compare_page, report_page
 from kaggle_kit.evaluation.run import RunContext, read_run, scores_run
-from kaggle_kit.evaluation.run_files import Push
+from kaggle_kit.evaluation.run_files import Finding, Push
 
 NEEDED = os.environ.get("KIT_BROWSER") == "needed"
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -66,7 +66,7 @@ def pages(tmp_path_factory):
     hostile = scores_run(hostile_scores(), HOSTILE)
     failed = failed_run(folder / "failed", line="x" * 2000 + HOSTILE)
     pushed = pushed_run(folder)
-    finding = {"cause": MESSAGE, "next": "y" * 300, "place": "log", "line": 4, "text": "", "block": []}
+    finding = Finding(MESSAGE, "y" * 300, place="log", line=4)
     runs = {
         "evaluation": evaluation,
         "hostile": hostile,

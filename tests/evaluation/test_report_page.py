@@ -13,8 +13,9 @@ from evaluation.made_scores import blurred, scores_of, truth
 
 from kaggle_kit.evaluation.report_page import compare_page, differing, report_page, visible
 from kaggle_kit.evaluation.run import Run, RunContext, read_run, scores_run
+from kaggle_kit.evaluation.run_files import Finding
 
-FINDING = {"cause": "Memory", "next": "Lower it", "place": "log", "line": 4, "text": MESSAGE, "block": []}
+FINDING = Finding("Memory", "Lower it", place="log", line=4, text=MESSAGE)
 
 
 @pytest.fixture(scope="module")

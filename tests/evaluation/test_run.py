@@ -7,7 +7,7 @@ from evaluation.made_runs import MESSAGE, dry_run, pushed_run, record_of
 from evaluation.made_scores import scores_of, truth
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.evaluation.run import RunContext, causes_of, plain, read_run, scores_run
+from kaggle_kit.evaluation.run import RunContext, read_run, scores_run, setting_text
 from kaggle_kit.evaluation.run_files import Push
 
 
@@ -94,18 +94,12 @@ def test_a_damaged_record_is_named(tmp_path):
     assert any("kit-run.json cannot be read as JSON" in note for note in notes)
 
 
-def test_a_cause_outside_of_the_log_shows_its_own_words():
-    """Kaggle's message about a run has no line."""
-    [cause] = causes_of([{"cause": "c", "next": "n", "place": "failure message", "text": "timeout"}], "log")
-    assert (cause.where, cause.excerpt) == ("failure message", "timeout")
-
-
 @pytest.mark.parametrize(
     ("value", "said"), [([], "none"), ("", "none"), (False, "false"), (0, "0"), (["b", "a"], "b, a"), ("x" * 999, 302)]
 )
 def test_settings_as_text(value, said):
     """Lists with commas, nothing as none, long ones cut."""
-    assert plain(value) == said or len(plain(value)) == said
+    assert setting_text(value) == said or len(setting_text(value)) == said
 
 
 def test_an_evaluations_run_names_what_ran():

@@ -7,8 +7,10 @@ from evaluation.made_runs import COLUMNS, demo_ids, dry_run, write_submission
 
 from kaggle_kit.evaluation.run_files import (
     DryRun,
+    Finding,
     KaggleState,
     Push,
+    causes_of,
     excerpt,
     parameters_of,
     read_report,
@@ -61,6 +63,12 @@ def test_an_excerpt_marks_its_line():
     assert found[4] == ">     9  new"
     assert len(found) == 7
     assert len(found[5]) < 420
+
+
+def test_a_cause_outside_of_the_log_shows_its_own_words():
+    """Kaggle's message about a run has no line."""
+    [cause] = causes_of([Finding("c", "n", place="failure message", text="timeout")], "log")
+    assert (cause.where, cause.excerpt) == ("failure message", "timeout")
 
 
 def _checks(path, **given):

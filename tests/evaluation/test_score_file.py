@@ -68,8 +68,8 @@ def test_a_wrong_ending_is_told_before_anything_is_read(score):
 def test_rows_that_need_no_engine_are_written(score, tmp_path):
     """Ruled and unreadable rows have their distribution, the reason, and their place in the input's order."""
     rows = [{"id": "b", "left": "same", "right": "same"}, {"id": "a", "left": " ", "right": ""}]
-    found = score(rows)
-    assert (found["rows"]["ruled"], found["rows"]["unreadable"]) == (1, 1)
+    counts = score(rows).counts
+    assert (counts.rows.ruled, counts.rows.unreadable) == (1, 1)
     ruled, bad = read_table(tmp_path / "out.csv")
     assert (ruled["id"], float(ruled["first"]), ruled["flags"]) == ("b", pytest.approx(0.5), "rule: identical")
     assert (bad["id"], float(bad["first"]), bad["problem"]) == ("a", 0.75, "no text in left, right")

@@ -42,6 +42,7 @@ def test_a_line_that_has_no_mass_has_null(tmp_path):
         ("column", "lacks the columns outcome, or has them in another type"),
         ("type", "lacks the columns tokens, or has them in another type"),
         ("empty", "has no rows"),
+        ("shape", r"does not say of itself what `kit eval` writes \(prior, engine_options, stages\); make one"),
     ],
 )
 def test_what_is_no_scores_file_is_told(tmp_path, scores, case, words):
@@ -58,6 +59,9 @@ def test_what_is_no_scores_file_is_told(tmp_path, scores, case, words):
             write_scores(path, Scores(scores.lines.drop("outcome"), scores.facts))
         case "type":
             write_scores(path, Scores(scores.lines.with_columns(pl.col("tokens").cast(pl.Float64)), scores.facts))
+        case "shape":
+            facts = {**scores.facts, "prior": 5, "stages": {"scoring": "long"}, "engine_options": ["x"]}
+            write_scores(path, Scores(scores.lines, facts))
         case "empty":
             write_scores(path, Scores(scores.lines.clear(), scores.facts))
     with pytest.raises(DataError, match=words):

@@ -17,6 +17,7 @@ from kaggle_kit.runtime.install import Installed
 from kaggle_kit.runtime.job import Task
 from kaggle_kit.runtime.journal import SWAPPED, Entry, Journal
 from kaggle_kit.runtime.manifest import FileEntry, Manifest, dump_manifest
+from kaggle_kit.runtime.record import RunRecord
 from kaggle_kit.runtime.session import Session
 from kaggle_kit.runtime.submission import check_submission, read_sample
 
@@ -144,7 +145,7 @@ def test_the_figures_say_what_happened_to_each_row(make_session, capsys):
     assert session.record["longest_prompt"] == 30
     assert session.record["label_mass"] == {"mean": pytest.approx(0.8), "lowest": 0.7}
     assert "6 rows, 3 scored by the model (0 in both orders), 0 by a rule, 3 with the prior" in capsys.readouterr().out
-    json.dumps(session.record)
+    assert RunRecord.from_json(json.loads(json.dumps(session.record))) == session.run
 
 
 def test_an_empty_journal_submits_the_prior(make_session):
@@ -354,8 +355,8 @@ def test_a_corrupt_model_is_told_loudly_and_stops_nothing(make_session, model, t
     assert "WARNING: model.safetensors of the model demo is CORRUPT: its SHA-256 is" in said
     assert re.search(r"^model demo +CORRUPT: model\.safetensors \(other SHA-256\)", said, re.MULTILINE)
     assert session.record["integrity"]["demo"]["bad"][0]["path"] == "model.safetensors"
+    assert RunRecord.from_json(json.loads(json.dumps(session.record))) == session.run
     assert float(submitted(session)["1"]["winner_model_b"]) == pytest.approx(0.7)
-    json.dumps(session.record)
 
 
 def test_the_hidden_run_makes_no_hashes(make_session, capsys):

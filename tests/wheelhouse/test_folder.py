@@ -261,11 +261,11 @@ def test_second_call_asks_nobody(project: Path, target: Target, stocked: Index) 
 
 
 def test_other_python(project: Path, target: Target, cache: Path, stocked: Index) -> None:
-    """Another Python than the lock's is resolved anew, once, into the cache, and the note says so."""
+    """Another Python than the lock's is resolved again, once, into the cache, and the note says so."""
     host = dataclasses.replace(_HOST, python="3.12")
     ready = ready_wheelhouse(target, project=project, host=host)
     assert ready.note is not None
-    assert ready.note.startswith("Python 3.12 here, the lock is for 3.11: resolved anew into ")
+    assert ready.note.startswith("Python 3.12 here, the lock is for 3.11: resolved again into ")
     assert ready.folder.is_relative_to(cache)
     assert (ready.folder / "binary-2.0-cp312-cp312-manylinux_2_28_x86_64.whl").is_file()
     assert not (project / "wheels" / "tiny").exists()
@@ -284,7 +284,7 @@ def test_broken_lock_in_the_cache(project: Path, target: Target, cache: Path) ->
 
 
 def test_other_machine(project: Path, target: Target) -> None:
-    """Another processor is resolved anew."""
+    """Another processor is resolved again."""
     ready = ready_wheelhouse(target, project=project, host=dataclasses.replace(_HOST, machine="aarch64"))
     assert ready.note is not None
     assert ready.note.startswith("aarch64 here, the lock is for x86_64: ")
@@ -297,7 +297,7 @@ def test_older_glibc_that_will_do(project: Path, target: Target) -> None:
 
 
 def test_older_glibc_that_will_not_do(project: Path, target: Target) -> None:
-    """A glibc older than a locked wheel needs is resolved anew, and the note names the wheel."""
+    """A glibc older than a locked wheel needs is resolved again, and the note names the wheel."""
     ready = ready_wheelhouse(target, project=project, host=dataclasses.replace(_HOST, glibc="2.17"))
     assert ready.note is not None
     assert ready.note.startswith("glibc 2.17 here, and the lock's binary-2.0-cp311")

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from planted import finish, gpu_library, make_target, make_wheel, place
 
-from kaggle_kit.cli.prove import prove as prove_command
+from kaggle_kit.cli.main import kit
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.wheelhouse import prove as prove_module
 from kaggle_kit.wheelhouse.checks import Check, Proof
@@ -233,11 +233,11 @@ def test_command_line(project: Path) -> None:
     text = 'summary = "x"\npython = "3.11"\nglibc = "2.35"\nengine = "engine==1.0"\nexclude = ["unwanted"]\n'
     (project / "targets" / "tiny.toml").write_text(f"{text}session_seconds = 60\nworking_bytes = 1\n")
     arguments = ["--target", "tiny", "--project", str(project)]
-    done = CliRunner().invoke(prove_command, arguments)
+    done = CliRunner().invoke(kit, ["wheels", "prove", *arguments])
     assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "tiny: proved")
-    done = CliRunner().invoke(prove_command, [*arguments, "--json", "--no-install"])
+    done = CliRunner().invoke(kit, ["wheels", "prove", *arguments, "--json", "--no-install"])
     assert json.loads(done.stdout)["verdict"] == "proved"
     (place(project) / "helper-1.5-py3-none-any.whl").unlink()
-    done = CliRunner().invoke(prove_command, arguments)
+    done = CliRunner().invoke(kit, ["wheels", "prove", *arguments])
     assert done.exit_code == 1
     assert "helper-1.5-py3-none-any.whl is missing" in done.stdout

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from fake_index import Index
 
-from kaggle_kit.cli.wheels import wheels
+from kaggle_kit.cli.main import kit
 from kaggle_kit.errors import UsageError, WheelhouseError
 
 _TARGET = """
@@ -38,7 +38,7 @@ def project(stocked: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _kit(*arguments: str) -> Result:
-    result = CliRunner().invoke(wheels, arguments)
+    result = CliRunner().invoke(kit, ["wheels", *arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

@@ -6,22 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError, UsageError
+from kaggle_kit.remote.client import versions
 from kaggle_kit.remote.client.client import RefusedError, enum_name
 from kaggle_kit.remote.client.downloads import read_small_file
-from kaggle_kit.remote.client.versions import (
-    FAILED,
-    READY,
-    UNDER_WAY,
-    attach,
-    difference,
-    listed_files,
-    refuse_busy,
-    refuse_existing,
-    refuse_unexpected,
-    sent_sizes,
-    whole_number,
-)
-from kaggle_kit.remote.client.versions import wait_ready as wait_version_ready
 from kaggle_kit.remote.references import parse_pair
 
 if TYPE_CHECKING:
@@ -31,8 +18,9 @@ if TYPE_CHECKING:
     from kaggle_kit.remote.client.uploads import Sent
     from kaggle_kit.remote.client.versions import RemoteFile
 
-# Facts, section 4.
-_SLUG, _TITLE, _SUBTITLE = (6, 50), (6, 50), (20, 80)
+SLUG_LETTERS = TITLE_LETTERS = range(6, 51)
+SUBTITLE_LETTERS = range(20, 81)
+"""Letters, as Kaggle's client checks them and its server is reported to (facts, section 4)."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +66,7 @@ def read(client: Client, ref: str, *, files: bool = True) -> Dataset | None:
     if reply is None and state is None:
         return None
     reply = reply or {}
-    version = whole_number(reply.get("currentVersionNumber"))
+    version = versions.whole_number(reply.get("currentVersionNumber"))
     return Dataset(
         ref=ref,
         version=version,
@@ -117,7 +105,7 @@ def list_files(client: Client, ref: str, *, version: int | None = None) -> tuple
         return asked
 
     replies = client.find_pages(_service(client).list_dataset_files, request, what=what)
-    return None if replies is None else listed_files(replies, key="datasetFiles", size="totalBytes")
+    return None if replies is None else versions.listed_files(replies, key="datasetFiles", size="totalBytes")
 
 
 def read_file(client: Client, ref: str, version: int, path: str) -> bytes | None:
@@ -151,14 +139,14 @@ def create(
     from kagglesdk.datasets.types.dataset_api_service import ApiCreateDatasetRequest
 
     _refuse_outside_limits(ref, title, subtitle, files)
-    refuse_existing(read(client, ref, files=False), what=_what(ref))
+    versions.refuse_existing(read(client, ref, files=False), what=_what(ref))
     request = ApiCreateDatasetRequest()
     place = parse_pair(ref)
     request.owner_slug, request.slug = place.owner, place.slug
     request.title, request.license_name, request.is_private = title, licence, private
     if subtitle:
         request.subtitle = subtitle
-    attach(request, files)
+    versions.attach(request, files)
 
     def send() -> int:
         reply = client.make(_service(client).create_dataset, request, what=_what(ref))
@@ -175,14 +163,7 @@ def create(
     return client.make_once(send, look, what=_what(ref))
 
 
-def add_version(
-    client: Client,
-    ref: str,
-    *,
-    files: Sequence[Sent],
-    notes: str,
-    before: int,
-) -> int:
+def add_version(client: Client, ref: str, *, files: Sequence[Sent], notes: str, before: int) -> int:
     """Add a version, holding exactly `files`, to a dataset whose newest version is `before`; return its number.
 
     Kaggle names no version in its reply: it is the newest one's number plus 1. After a lost reply the versions, their
@@ -194,7 +175,7 @@ def add_version(
     request = _place(types.ApiCreateDatasetVersionRequest(), ref)
     body = types.ApiCreateDatasetVersionRequestBody()
     body.version_notes = notes
-    attach(body, files)
+    versions.attach(body, files)
     request.body = body
     there = _ready_for_next(read(client, ref, files=False), ref, before)
     version = there.newest + 1
@@ -213,7 +194,7 @@ def add_version(
             _refuse_foreign(found, files, version=version, notes=notes)
             return version
         # Where no version is listed before it is ready, being worked on is the sign that one came.
-        changed = found.status != there.status and found.status in UNDER_WAY | FAILED
+        changed = found.status != there.status and found.status in versions.UNDER_WAY | versions.FAILED
         return version if changed else None
 
     return client.make_once(send, look, what=what)
@@ -233,7 +214,7 @@ def wait_ready(
     def with_files(found: Dataset) -> Dataset:
         return replace(found, files=list_files(client, ref, version=version) or ())
 
-    return wait_version_ready(
+    return versions.wait_ready(
         client,
         lambda: read(client, ref, files=False),
         with_files,
@@ -254,10 +235,10 @@ def _place(request: Any, ref: str) -> Any:
 
 def _ready_for_next(found: Dataset | None, ref: str, before: int) -> Dataset:
     """The dataset, where its newest version is `before`, ready or failed. Raises RemoteError."""
-    if found is not None and found.status in FAILED and found.newest == before:
+    if found is not None and found.status in versions.FAILED and found.newest == before:
         return found
-    there = refuse_unexpected(found, before, what=_what(ref))
-    refuse_busy(there.status, what=_what(ref))
+    there = versions.refuse_unexpected(found, before, what=_what(ref))
+    versions.refuse_busy(there.status, what=_what(ref))
     return there
 
 
@@ -265,8 +246,8 @@ def _refuse_foreign(found: Dataset, files: Sequence[Sent], *, version: int, note
     """Raise where the version that appeared is not the one that was sent: other notes, or other files when ready."""
     theirs = dict(found.notes).get(version)
     other = notes is not None and theirs not in {None, "", notes}
-    listed = found.version == version and found.status == READY and found.files
-    differ = difference(found.sizes, sent_sizes(files)) if listed else ""
+    listed = found.version == version and found.status == versions.READY and found.files
+    differ = versions.difference(found.sizes, versions.sent_sizes(files)) if listed else ""
     if other or differ or found.newest > version:
         raise RemoteError(
             f"{_what(found.ref)}: the reply was lost, and the version there now ({found.newest}) is not what was sent "
@@ -296,12 +277,13 @@ def _refuse_failure(reply: dict[str, Any], *, call: str, ref: str) -> None:
 
 def _refuse_outside_limits(ref: str, title: str, subtitle: str | None, files: Sequence[Sent]) -> None:
     """The limits of facts, section 4: lengths, and a dataset without files."""
-    limits = [("slug", parse_pair(ref).slug, _SLUG), ("title", title, _TITLE)]
+    limits = [("slug", parse_pair(ref).slug, SLUG_LETTERS), ("title", title, TITLE_LETTERS)]
     if subtitle:
-        limits.append(("subtitle", subtitle, _SUBTITLE))
-    for name, text, (low, high) in limits:
-        if not low <= len(text) <= high:
-            raise UsageError(f"{_what(ref)}: the {name} {text!r} has {len(text)} characters; Kaggle takes {low}-{high}")
+        limits.append(("subtitle", subtitle, SUBTITLE_LETTERS))
+    for name, text, letters in limits:
+        if len(text) not in letters:
+            allowed = f"{letters[0]}-{letters[-1]}"
+            raise UsageError(f"{_what(ref)}: the {name} {text!r} has {len(text)} characters; Kaggle takes {allowed}")
     if not files:
         raise UsageError(f"{_what(ref)}: there is no file to send; Kaggle would make an empty dataset")
 

@@ -6,22 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError, UsageError
+from kaggle_kit.remote.client import versions
 from kaggle_kit.remote.client.client import LostReplyError, RefusedError, enum_name
 from kaggle_kit.remote.client.downloads import read_small_file
-from kaggle_kit.remote.client.versions import (
-    FAILED,
-    READY,
-    UNDER_WAY,
-    attach,
-    difference,
-    listed_files,
-    refuse_busy,
-    refuse_existing,
-    refuse_unexpected,
-    sent_sizes,
-    whole_number,
-)
-from kaggle_kit.remote.client.versions import wait_ready as wait_version_ready
 from kaggle_kit.remote.references import framework_value, same_framework
 
 if TYPE_CHECKING:
@@ -88,7 +75,7 @@ def read(client: Client, ref: Reference, *, files: bool = True) -> Variation | N
     reply = client.find(_service(client).get_model_instance, request, what=_what(ref))
     if reply is None:
         return None
-    version = whole_number(reply.get("versionNumber"))
+    version = versions.whole_number(reply.get("versionNumber"))
     return Variation(
         ref=ref,
         version=version,
@@ -145,7 +132,7 @@ def list_files(client: Client, ref: Reference, version: int) -> tuple[RemoteFile
 
     method = _service(client).list_model_instance_version_files
     replies = client.find_pages(method, request, what=_what(ref))
-    return None if replies is None else listed_files(replies, key="files", size="size")
+    return None if replies is None else versions.listed_files(replies, key="files", size="size")
 
 
 def read_file(client: Client, ref: Reference, version: int, path: str) -> bytes | None:
@@ -172,7 +159,7 @@ def create_model(client: Client, owner: str, model: str, *, title: str, private:
         url = _accept(reply, call="CreateModel", what=what)
         return Model(f"{owner}/{model}", title, private, url)
 
-    refuse_existing(read_model(client, owner, model), what=what)
+    versions.refuse_existing(read_model(client, owner, model), what=what)
     return client.make_once(send, lambda: read_model(client, owner, model), what=what)
 
 
@@ -188,7 +175,7 @@ def create_variation(client: Client, ref: Reference, *, files: Sequence[Sent], l
     request.owner_slug, request.model_slug = ref.owner, ref.slug
     body = types.ApiCreateModelInstanceRequestBody()
     body.instance_slug, body.framework, body.license_name = ref.variation, framework_value(ref.framework), licence
-    attach(body, files)
+    versions.attach(body, files)
     request.body = body
 
     def send() -> int:
@@ -196,7 +183,7 @@ def create_variation(client: Client, ref: Reference, *, files: Sequence[Sent], l
         _accept(reply, call="CreateModelInstance", what=_what(ref))
         return 1
 
-    refuse_existing(read(client, ref, files=False), what=_what(ref))
+    versions.refuse_existing(read(client, ref, files=False), what=_what(ref))
     return client.make_once(send, lambda: 1 if newest(client, ref) is not None else None, what=_what(ref))
 
 
@@ -211,7 +198,7 @@ def add_version(client: Client, ref: Reference, *, files: Sequence[Sent], notes:
     request = place(types.ApiCreateModelInstanceVersionRequest(), ref)
     body = types.ApiCreateModelInstanceVersionRequestBody()
     body.version_notes = notes
-    attach(body, files)
+    versions.attach(body, files)
     request.body = body
     version = before + 1
     what = f"{_what(ref)} version {version}"
@@ -223,9 +210,9 @@ def add_version(client: Client, ref: Reference, *, files: Sequence[Sent], notes:
         last = str(reply.get("ref") or "").rpartition("/")[2]
         return int(last) if last.isdigit() else version
 
-    refuse_unexpected(read(client, ref, files=False), before, what=_what(ref))
+    versions.refuse_unexpected(read(client, ref, files=False), before, what=_what(ref))
     earlier = newest(client, ref)
-    refuse_busy(earlier.status if earlier else "", what=_what(ref))
+    versions.refuse_busy(earlier.status if earlier else "", what=_what(ref))
 
     def look() -> int | None:
         came = _came(newest(client, ref), earlier, notes=notes, what=what)
@@ -248,7 +235,7 @@ def wait_ready(
     def look() -> Variation | None:
         found = read(client, ref, files=False)
         if found is not None and found.version is not None and found.version >= version:
-            return replace(found, status=READY)
+            return replace(found, status=versions.READY)
         seen = newest(client, ref)
         if seen is None:
             return None
@@ -257,7 +244,7 @@ def wait_ready(
     def with_files(found: Variation) -> Variation:
         return replace(found, files=list_files(client, ref, version) or ())
 
-    return wait_version_ready(
+    return versions.wait_ready(
         client, look, with_files, what=_what(ref), version=version, files=files, deadline=deadline, tell=tell
     )
 
@@ -276,7 +263,7 @@ def _came(seen: Newest | None, earlier: Newest | None, *, notes: str, what: str)
             "Look at its page, run `kit plan`, then push again"
         )
     changed = earlier is None or seen.status != earlier.status
-    return counted or (changed and seen.status in UNDER_WAY | FAILED)
+    return counted or (changed and seen.status in versions.UNDER_WAY | versions.FAILED)
 
 
 def _shows(client: Client, ref: Reference, files: Sequence[Sent], version: int) -> bool:
@@ -284,7 +271,7 @@ def _shows(client: Client, ref: Reference, files: Sequence[Sent], version: int) 
     listed = list_files(client, ref, version)
     if listed is None:
         return False
-    differ = difference({one.name: one.size for one in listed}, sent_sizes(files))
+    differ = versions.difference({one.name: one.size for one in listed}, versions.sent_sizes(files))
     if differ:
         raise RemoteError(
             f"{_what(ref)}: the reply was lost, and version {version} there now is not what was sent ({differ}). "

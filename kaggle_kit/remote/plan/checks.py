@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import KitError
 from kaggle_kit.project.config import slug_of
+from kaggle_kit.remote.client.datasets import SLUG_LETTERS, SUBTITLE_LETTERS, TITLE_LETTERS
 from kaggle_kit.remote.client.notebooks import kernel_name
 from kaggle_kit.remote.plan.resources import Dataset, Model, Notebook, Problem
 from kaggle_kit.runtime.manifest import KIT_WHEEL, files_digest, kaggle_name, read_manifest
@@ -53,10 +54,8 @@ TOP_FILES = 50
 """Files at the top of a dataset; those in folders do not count."""
 NOTEBOOK_BYTES = 1_000_000
 """From here on a notebook's source is worth a word: Kaggle's own limit is not documented."""
-_TITLE = {"notebook": range(5, 51), "dataset": range(6, 51), "model": range(3, 51)}
-_SLUG = {"notebook": range(5, 51), "dataset": range(6, 51), "model": range(3, 51)}
-"""Letters, as Kaggle's client checks them and its server is reported to."""
-_SUBTITLE = range(20, 81)
+_TITLE = {"notebook": range(5, 51), "dataset": TITLE_LETTERS, "model": range(3, 51)}
+_SLUG = {"notebook": range(5, 51), "dataset": SLUG_LETTERS, "model": range(3, 51)}
 _SIGNS = re.compile(r'[@\\:*?"<>|\x00-\x1f\x7f]')
 """Signs with which an upload fails: `@` later and without a word (issue 430 of Kaggle's client), others by caution."""
 _UNPACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".7z", ".rar")
@@ -132,7 +131,7 @@ def _names(resource: Resource) -> Iterator[_Said]:
             "change the reference in kit.toml",
             False,
         )
-    if (subtitle := _subtitle(resource)) and len(subtitle) not in _SUBTITLE:
+    if (subtitle := _subtitle(resource)) and len(subtitle) not in SUBTITLE_LETTERS:
         yield f"the subtitle has {len(subtitle)} letters, Kaggle takes 20 to 80", "change it", False
 
 

@@ -51,7 +51,7 @@ def test_waits_grow_to_the_longest():
     assert waits == [1.0, 2.0, 3.0, 3.0]
 
 
-def test_progress_counts_anew():
+def test_progress_begins_the_count_again():
     """After progress there are as many attempts as at the beginning."""
     waits = Waits()
     retries = waits.retries()

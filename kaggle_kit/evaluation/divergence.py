@@ -169,6 +169,7 @@ def _figures(name: str, pairs: Pairs, mask: NDArray[np.bool_]) -> Figures:
         "kl_most": float(kl.max()),
         "changed": mean_estimate(changed),
     }
+
     known = outcome >= 0
     if known.any():
         before, after = (losses(values[known], outcome[known]) for values in (one, other))

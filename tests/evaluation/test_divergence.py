@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kaggle_kit.errors import DataError, RunError
-from kaggle_kit.evaluation.compare import compare, divergence, pair, proof_of
+from kaggle_kit.evaluation.divergence import compare, divergence, pair, proof_of
 from kaggle_kit.evaluation.score_file import Scored
 from kaggle_kit.runtime.journal import Entry
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.errors import DataError, KitError, SourceError
-from kaggle_kit.notebook.task import notebook_task
+from kaggle_kit.notebook.source import notebook_task
 from kaggle_kit.project import load_project
 
 
