@@ -1,4 +1,4 @@
-"""A notebook that makes a model: rehearsed with real AutoAWQ and peft in the sealed room, and scored by vLLM.
+"""A notebook that makes a model: rehearsed with real AutoAWQ and peft in the sealed Kaggle, and scored by vLLM.
 
 The base is the demo model in fp16 with an adapter of small random changes; the reference of the answers is the base
 with these added by hand.
