@@ -2,22 +2,19 @@
 
 from pathlib import Path
 
-import click
 import pytest
 from evaluation.made_runs import MESSAGE, demo_ids, dry_run, failed_run, pushed_run
 from evaluation.made_scores import blurred, scores_of, truth
 
 from kaggle_kit.cli import main
-from kaggle_kit.cli.report import compare, report
 from kaggle_kit.evaluation.scores import write_scores
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def _commands(monkeypatch, tmp_path):
-    """The commands are there, whether or not the command line has them yet; the current folder is no project."""
-    monkeypatch.setattr(main, "kit", click.Group("kit", {**main.kit.commands, "report": report, "compare": compare}))
+def _here(monkeypatch, tmp_path):
+    """The current folder is no project."""
     monkeypatch.chdir(tmp_path)
 
 
