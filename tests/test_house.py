@@ -14,7 +14,7 @@ NAMES = {
     ".".join(("kaggle_kit", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in MODULES
 }
-GROUND = {"child", "errors", "files", "outside", "owners", "places", "secrets", "suggest", "visible"}
+GROUND = {"child", "errors", "files", "outside", "owners", "places", "retry", "secrets", "suggest", "visible"}
 # Floor → the floors that it may import, its own and the ground besides. `runtime` is carried to Kaggle alone; what
 # others take of it are the contracts that both sides keep: manifest, task, submission, rows.
 FLOORS = {

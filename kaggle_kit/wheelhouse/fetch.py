@@ -12,6 +12,7 @@ import fcntl
 import functools
 import os
 import queue
+import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from urllib.request import url2pathname
 
 from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.files import sha256_file
+from kaggle_kit.retry import Failed, Patience, Retries, may_pass, retry_after
 from kaggle_kit.wheelhouse.index import certificates, locate
 from kaggle_kit.wheelhouse.lock import Lock, LockedWheel
 
@@ -35,14 +37,6 @@ if TYPE_CHECKING:
 _THREADS = 4
 _CHECKED_TIME = 1_000_000_000  # seconds since 1970: 2001-09-09, which no fresh write has
 _SPARE_BYTES = 16 << 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How often to try again without one new byte, and the first pause in seconds (it doubles each time)."""
-
-    attempts: int = 6
-    pause: float = 0.5
 
 
 class Progress(Protocol):
@@ -284,7 +278,6 @@ def _refuse_full_disk(missing: Sequence[LockedWheel], folder: Path) -> None:
 
 _CHUNK_BYTES = 1 << 16  # what a cut may lose
 _TIMEOUT_SECONDS = (15, 60)  # to connect, and between two pieces of an answer
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the caller asked for it
@@ -292,7 +285,11 @@ class Stopped(Exception):  # noqa: N818 - not an error: the caller asked for it
 
 
 class _Cut(Exception):  # noqa: N818 - never leaves this module
-    """The connection or the server failed in a way that may pass."""
+    """The connection or the server failed in a way that may pass; `after_s` are the seconds it asks to wait, if any."""
+
+    def __init__(self, why: str, after_s: float | None = None) -> None:
+        super().__init__(why)
+        self.after_s = after_s
 
 
 def download(
@@ -310,23 +307,26 @@ def download(
     `advance` is told each number of new bytes, below zero where the server made us begin again.
     Raises WheelhouseError (refused, gone, too often cut), Stopped, OSError (disk).
     """
-    patience = patience or Patience()
-    left = patience.attempts
-    while True:
-        before = stream.seek(0, os.SEEK_END)
-        if before >= size:
-            return
+
+    def sleep(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise Stopped
+
+    patience = patience or Patience(first_s=0.5)
+    retries = Retries(patience, tell=lambda _: None, sleep=sleep, chance=random.random, refusal=WheelhouseError)
+    while (before := stream.seek(0, os.SEEK_END)) < size:
         try:
             _once(url, stream, size=size, session=session, advance=advance, stop=stop)
         except _Cut as cut:
-            left = patience.attempts if stream.seek(0, os.SEEK_END) > before else left - 1
-            if left <= 0:
-                raise WheelhouseError(
-                    f"{_shown(url)} could not be downloaded: {cut}, {patience.attempts} times in a row. "
-                    "Check the connection; the same command goes on where this one stopped"
-                ) from cut
-            if stop.wait(patience.pause * 2 ** (patience.attempts - left)):
-                raise Stopped from cut
+            if stream.seek(0, os.SEEK_END) > before:
+                retries.rest()
+                continue
+            problem = (
+                f"{_shown(url)} could not be downloaded: {cut}, {patience.attempts} times in a row. "
+                "Check the connection; the same command goes on where this one stopped"
+            )
+            why = f"{_shown(url)} could not be downloaded: {cut}"
+            retries.wait(Failed(why, WheelhouseError(problem), cut.after_s))
 
 
 def _once(
@@ -391,8 +391,8 @@ def _begin(response: "Response", *, start: int) -> int:
         if not first.isdecimal() or int(first) > start:
             raise WheelhouseError(f"{_shown(response.url)} answers with a range that was not asked: {range_!r}")
         return int(first)
-    if status in _PASSING:
-        raise _Cut(f"the server answers {status} {response.reason}")
+    if may_pass(status):
+        raise _Cut(f"the server answers {status} {response.reason}", retry_after(response.headers))
     raise WheelhouseError(f"{_shown(response.url)} cannot be downloaded: {status} {response.reason}")
 
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from kaggle_kit.remote.client.retry import REHEARSAL
+from kaggle_kit.retry import REHEARSAL
 
 QUICK = replace(REHEARSAL, attempts=3, first_s=0.01, longest_s=0.02, settle_s=0.1, poll_s=0.01, connect_s=2, read_s=2)
 REF = "rehearsal/score-it"

@@ -12,12 +12,13 @@ import pytest
 from fake_index import Index
 
 from kaggle_kit.errors import WheelhouseError
+from kaggle_kit.retry import Patience
 from kaggle_kit.wheelhouse import fetch as fetch_module
-from kaggle_kit.wheelhouse.fetch import _CHUNK_BYTES, Patience, fetch
+from kaggle_kit.wheelhouse.fetch import _CHUNK_BYTES, fetch
 from kaggle_kit.wheelhouse.lock import Lock, LockedWheel
 
 _FILE = "big-1.0-py3-none-any.whl"
-_QUICK = Patience(attempts=3, pause=0.01)
+_QUICK = Patience(attempts=3, first_s=0.01)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kaggle_kit.errors import CredentialsError, RemoteError
-from kaggle_kit.remote.client.retry import (
+from kaggle_kit.remote.client.wire import Answer, NoAnswer, fresh_connections
+from kaggle_kit.retry import (
     NOTHING_DONE,
     REHEARSAL,
     Failed,
@@ -17,7 +18,6 @@ from kaggle_kit.remote.client.retry import (
     may_pass,
     retry_after,
 )
-from kaggle_kit.remote.client.wire import Answer, NoAnswer, fresh_connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,7 +18,7 @@ from kaggle_kit.remote.client.login import Login, Secret
 
 if TYPE_CHECKING:
     from kaggle_kit.remote.client.endpoint import Endpoint
-    from kaggle_kit.remote.client.retry import Patience
+    from kaggle_kit.retry import Patience
 
 HOW_TO_LOG_IN = (
     "Log in with `kaggle auth login`, or set KAGGLE_API_TOKEN to a token from https://www.kaggle.com/settings/api, "

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from kaggle_kit.errors import RemoteError
-from kaggle_kit.remote.client.retry import Failed, may_pass
 from kaggle_kit.remote.client.wire import no_answer, transfer_session
+from kaggle_kit.retry import Failed, may_pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import CredentialsError, RemoteError
 from kaggle_kit.remote.client.downloads import fetch_file
 from kaggle_kit.remote.client.notebooks import label, place, status, what
-from kaggle_kit.remote.client.retry import Failed, may_pass
 from kaggle_kit.remote.client.wire import no_answer
 from kaggle_kit.remote.references import parse_pair
+from kaggle_kit.retry import Failed, may_pass
 from kaggle_kit.runtime.record import GOING_ON
 from kaggle_kit.secrets import LineMask
 

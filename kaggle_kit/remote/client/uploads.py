@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 from kaggle_kit.errors import RemoteError
 from kaggle_kit.remote.client.client import saying
-from kaggle_kit.remote.client.retry import Failed, may_pass, retry_after
 from kaggle_kit.remote.client.upload_records import Session, Sessions
 from kaggle_kit.remote.client.wire import Answer, NoAnswer, no_answer, transfer_session
+from kaggle_kit.retry import Failed, may_pass, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

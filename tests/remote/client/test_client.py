@@ -5,7 +5,9 @@ import requests
 from scripted import CUT, TOKEN, Reply
 
 from kaggle_kit.errors import CredentialsError, RemoteError
+from kaggle_kit.remote.client import outputs
 from kaggle_kit.remote.client.client import Client, LostReplyError, RefusedError, call_name, enum_name
+from kaggle_kit.remote.client.datasets import read_file
 
 WHAT = "dataset me/things"
 
@@ -213,3 +215,15 @@ def test_tests_cannot_reach_kaggle():
     """What a test would send over TLS ends at a port where nothing listens."""
     with pytest.raises(requests.exceptions.ProxyError):
         requests.get("https://api.kaggle.com/v1", timeout=2)
+
+
+@pytest.mark.parametrize("failure", [Reply(520), Reply(425), Reply(503), CUT], ids=str)
+def test_downloads_and_calls_keep_to_one_list(script, client, tmp_path, failure):
+    """What one of them takes for passing, the other does too."""
+    script.on("ListKernelSessionOutput", failure, {"files": [{"fileName": "a", "url": f"{script.url}/files/f0"}]})
+    script.on("f0", failure, Reply(body=b"whole"))
+    (path,) = outputs.output(client, "me/score-it", 1, tmp_path)
+    assert path.read_bytes() == b"whole"
+    script.on("DownloadDataset", failure, Reply(302, headers={"Location": f"{script.url}/files/f1"}))
+    script.on("f1", failure, Reply(body=b"small"))
+    assert read_file(client, "me/data", 1, "manifest.json") == b"small"

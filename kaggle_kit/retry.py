@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from kaggle_kit.errors import RemoteError
+from kaggle_kit.errors import KitError, RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,7 +62,7 @@ class Failed:
     """
 
     why: str
-    error: RemoteError
+    error: KitError
     after_s: float | None = None
 
 
@@ -76,12 +76,17 @@ class Retries:
         tell: Callable[[str], None],
         sleep: Callable[[float], None],
         chance: Callable[[], float],
+        refusal: type[KitError] = RemoteError,
     ) -> None:
-        """`tell` hears why kit waits; `sleep` waits seconds; `chance` gives numbers from 0 to 1."""
+        """`tell` hears why kit waits; `sleep` waits seconds; `chance` gives numbers from 0 to 1.
+
+        `refusal` is the error if the server asks to wait too long.
+        """
         self._patience = patience
         self._tell = tell
         self._sleep = sleep
         self._chance = chance
+        self._refusal = refusal
         self.count = 0
 
     def reset(self) -> None:
@@ -96,14 +101,16 @@ class Retries:
     def wait(self, failed: Failed) -> None:
         """Wait before the next attempt: as long as the server asks, else longer each time.
 
-        Raises `failed.error` after the last attempt, RemoteError where the server asks for more than ten minutes.
+        Raises `failed.error` after the last attempt, the refusal if the server asks for more than ten minutes.
         """
         self.count += 1
         if self.count >= self._patience.attempts:
             raise failed.error
         if failed.after_s is not None and failed.after_s > _LONGEST_WAIT_S:
             minutes = failed.after_s / 60
-            raise RemoteError(f"{failed.why}, and asks to wait {minutes:.0f} minutes. Run the same command again then")
+            raise self._refusal(
+                f"{failed.why}, and asks to wait {minutes:.0f} minutes. Run the same command again then"
+            )
         if failed.after_s is None:
             seconds = self._patience.pause(self.count, chance=self._chance())
         else:

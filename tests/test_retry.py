@@ -1,12 +1,9 @@
 """The one policy for calls that are tried again."""
 
 import pytest
-from scripted import CUT, Reply
 
 from kaggle_kit.errors import RemoteError
-from kaggle_kit.remote.client import outputs
-from kaggle_kit.remote.client.datasets import read_file
-from kaggle_kit.remote.client.retry import NOTHING_DONE, Failed, Patience, Retries, may_pass, retry_after
+from kaggle_kit.retry import NOTHING_DONE, Failed, Patience, Retries, may_pass, retry_after
 
 
 def test_retry_after_may_be_a_date():
@@ -59,15 +56,3 @@ def test_progress_begins_the_count_again():
         retries.wait(FAILED)
         retries.reset()
     assert waits == [1.0] * 5
-
-
-@pytest.mark.parametrize("failure", [Reply(520), Reply(425), Reply(503), CUT], ids=str)
-def test_downloads_and_calls_keep_to_one_list(script, client, tmp_path, failure):
-    """What one of them takes for passing, the other does too."""
-    script.on("ListKernelSessionOutput", failure, {"files": [{"fileName": "a", "url": f"{script.url}/files/f0"}]})
-    script.on("f0", failure, Reply(body=b"whole"))
-    (path,) = outputs.output(client, "me/score-it", 1, tmp_path)
-    assert path.read_bytes() == b"whole"
-    script.on("DownloadDataset", failure, Reply(302, headers={"Location": f"{script.url}/files/f1"}))
-    script.on("f1", failure, Reply(body=b"small"))
-    assert read_file(client, "me/data", 1, "manifest.json") == b"small"
