@@ -148,7 +148,7 @@ lengths_strategy = st.lists(st.integers(1, 3 * FULL), min_size=1, max_size=300)
 
 
 @given(lengths_strategy, st.lists(st.floats(0, 5000), min_size=2, max_size=6))
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_the_budget_grows_with_the_time_left(lengths, times):
     """More time left never gives a smaller budget, and the budget never leaves floor and full."""
     governor, clock = governed(left=5000)
@@ -163,7 +163,7 @@ def test_the_budget_grows_with_the_time_left(lengths, times):
 
 
 @given(lengths_strategy, st.floats(1, 600), st.randoms())
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_the_budget_does_not_depend_on_the_order(lengths, left, source):
     """The same remaining rows in another order get the same token budget."""
     governor, _ = governed(left=left)
@@ -173,7 +173,7 @@ def test_the_budget_does_not_depend_on_the_order(lengths, left, source):
 
 
 @given(lengths_strategy, st.floats(1, 600))
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_arrays_and_lists_are_the_same(lengths, left):
     """Lengths may come as a list or as an array."""
     governor, _ = governed(left=left)
@@ -207,7 +207,7 @@ def test_left_time_buys_passes():
 
 
 @given(lengths_strategy, st.floats(0, 2000))
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_affordable_passes_fit(lengths, left):
     """What is affordable may be scored as one chunk: the governor would not stop it."""
     governor, _ = governed(left=left, full=3 * FULL)
