@@ -1,12 +1,18 @@
 """The house's rules: who imports whom, who prints, how long a module is."""
 
+from __future__ import annotations
+
 import ast
 from collections import Counter
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 PACKAGE = Path(__file__).parents[1] / "kaggle_kit"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -45,6 +51,10 @@ PROGRAMS = {
     *("runtime/worker.py", "runtime/bench_worker.py", "sandbox/seal_driver.py", "sandbox/seal_unshare.py"),
     "notebook/template_child.py",
 }
+
+
+BELOW = [path for path in MODULES if not path.is_relative_to(PACKAGE / "cli")]
+BELOW = [path for path in BELOW if path.relative_to(PACKAGE).as_posix() not in PROGRAMS]
 
 
 @cache
@@ -106,21 +116,27 @@ def calls(path: Path) -> set[str]:
     return {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}
 
 
+def offenders(fault: Callable[[Path], object], modules: Iterable[Path] = MODULES) -> dict[str, object]:
+    """Each module of which `fault` finds something, with what it finds."""
+    return {place(path): wrong for path in modules if (wrong := fault(path))}
+
+
 def test_every_floor_is_known():
     """A new package of the kit needs its place in the table."""
     folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
     assert folders <= set(FLOORS) | GROUND
 
 
-@pytest.mark.parametrize("path", MODULES, ids=place)
-def test_arrows_point_down(path):
-    """A module imports its own floor, the ground, and the floors that the table allows."""
-    here = floor(path)
+def below(here: str) -> set[str]:
+    """What a module of this floor may import."""
     if here in GROUND or here == "__init__":
-        assert floors_used(path) <= GROUND
-        return
-    ground = GROUND_OF_RUNTIME if here == "runtime" else GROUND
-    assert floors_used(path) <= FLOORS[here] | ground | {here}
+        return GROUND
+    return FLOORS[here] | (GROUND_OF_RUNTIME if here == "runtime" else GROUND) | {here}
+
+
+def test_arrows_point_down():
+    """A module imports its own floor, the ground, and the floors that the table allows."""
+    assert offenders(lambda path: floors_used(path) - below(floor(path))) == {}
 
 
 def test_no_circle_of_imports():
@@ -135,10 +151,9 @@ def test_no_circle_of_imports():
         pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=place)
-def test_nothing_heavy_is_imported_at_the_top(path):
+def test_nothing_heavy_is_imported_at_the_top():
     """Engines, table libraries and Kaggle's client are imported where they are used."""
-    assert {name.split(".")[0] for name in imported(at_import(tree(path).body))} & HEAVY == set()
+    assert offenders(lambda path: {n.split(".")[0] for n in imported(at_import(tree(path).body))} & HEAVY) == {}
 
 
 def test_the_engine_is_behind_one_door():
@@ -147,75 +162,80 @@ def test_the_engine_is_behind_one_door():
     assert users == ["runtime/kernel_plugin.py", "runtime/vllm_engine.py"]
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if floor(path) != "cli"], ids=place)
-def test_only_the_command_line_prints(path):
+def test_only_the_command_line_prints():
     """Below the command line nobody prints, programs of their own excepted; the runtime writes to the notebook."""
-    printing = {"print", "sys.stderr.write", "click.echo"}
-    if floor(path) != "runtime":
-        printing.add("sys.stdout.write")
-    assert place(path) in PROGRAMS or calls(path) & printing == set()
+    printing = {"print", "sys.stderr.write", "click.echo", "sys.stdout.write"}
+    allowed = {"runtime": {"sys.stdout.write"}}
+    assert offenders(lambda path: calls(path) & printing - allowed.get(floor(path), set()), BELOW) == {}
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if floor(path) == "cli"], ids=place)
-def test_the_command_line_has_one_writer(path):
-    """Every text of a command goes through `terminal`, which makes it visible; JSON by its own way."""
+def other_writing(path: Path) -> set[str]:
+    """How a module of the command line writes, past its one writer."""
     nodes = list(ast.walk(tree(path)))
-    if place(path) != WRITER:
-        assert {name.split(".")[0] for name in imported(nodes)} & {"rich", "logging", "warnings"} == set()
-        named = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute | ast.Name)}
-        assert named & WRITING == set()
     written = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) in SHOWING]
-    assert not any("json.dumps" in ast.unparse(node) for node in written)
+    wrong = {text for node in written if "json.dumps" in (text := ast.unparse(node))}
+    if place(path) == WRITER:
+        return wrong
+    named = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute | ast.Name)}
+    modules = {name.split(".")[0] for name in imported(nodes)}
+    return wrong | named & WRITING | modules & {"rich", "logging", "warnings"}
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if floor(path) != "cli"], ids=place)
-def test_only_the_command_line_exits(path):
+def test_the_command_line_has_one_writer():
+    """Every text of a command goes through `terminal`, which makes it visible; JSON by its own way."""
+    assert offenders(other_writing, [path for path in MODULES if floor(path) == "cli"]) == {}
+
+
+def test_only_the_command_line_exits():
     """Below the command line nobody ends the process, programs of their own excepted."""
-    exiting = {"sys.exit", "exit", "quit", "os._exit"}
-    assert place(path) in PROGRAMS or calls(path) & exiting == set()
+    assert offenders(lambda path: calls(path) & {"sys.exit", "exit", "quit", "os._exit"}, BELOW) == {}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=place)
-def test_nothing_is_evaluated(path):
+def test_nothing_is_evaluated():
     """No text becomes code."""
-    assert calls(path) & {"eval", "exec", "os.system"} == set()
+    assert offenders(lambda path: calls(path) & {"eval", "exec", "os.system"}) == {}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=place)
-def test_a_projects_places_have_one_door(path):
-    """A path is joined to a project's folder by `places`, which refuses what leads out; else to be told or compared."""
-    joined = {
+def joined_to_a_project(path: Path) -> set[str]:
+    """The paths that a module joins to a project's folder by itself."""
+    return {
         ast.unparse(node)
         for node in ast.walk(tree(path))
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and ast.unparse(node.left) in PROJECT_FOLDERS
     }
+
+
+def test_a_projects_places_have_one_door():
+    """A path is joined to a project's folder by `places`, which refuses what leads out, or only compared."""
     compared = {
         "project.root / table.path",
         "project.root / model.path",
         "self.root / model.path",
         "records / 'receipts'",
     }
-    assert {one for one in joined if not one.endswith(" / CONFIG")} <= compared
+    joined = {path: joined_to_a_project(path) - compared for path in MODULES}
+    assert offenders(lambda path: {text for text in joined[path] if not text.endswith(" / CONFIG")}) == {}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=place)
-def test_a_module_is_read_in_one_sitting(path):
+def test_a_module_is_read_in_one_sitting():
     """A module has at most 500 lines."""
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= LINES
+    assert offenders(lambda path: max(0, len(path.read_text(encoding="utf-8").splitlines()) - LINES)) == {}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=place)
-def test_every_module_says_what_it_is(path):
+def test_every_module_says_what_it_is():
     """A module with code begins with its docstring."""
-    assert not tree(path).body or ast.get_docstring(tree(path))
+    assert offenders(lambda path: tree(path).body and not ast.get_docstring(tree(path))) == {}
 
 
-@pytest.mark.parametrize("path", sorted(Path(__file__).parent.rglob("test_*.py")), ids=lambda path: path.name)
-def test_every_test_says_what_holds(path):
+def test_every_test_says_what_holds():
     """A test's docstring is its claim."""
-    functions = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)]
-    silent = [node.name for node in functions if node.name.startswith("test_") and not ast.get_docstring(node)]
-    assert silent == []
+    functions = [
+        (path.name, node)
+        for path in sorted(Path(__file__).parent.rglob("test_*.py"))
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
+    assert [(name, node.name) for name, node in functions if not ast.get_docstring(node)] == []
 
 
 def test_each_test_module_has_a_name_of_its_own():
