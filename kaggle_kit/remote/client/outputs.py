@@ -94,8 +94,8 @@ def _pages(client: Client, ref: str, version: int) -> Iterator[dict[str, Any]]:
     from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
 
     method = client.sdk.kernels.kernels_api_client.list_kernel_session_output
-    request = ApiListKernelSessionOutputRequest
-    return client.pages(method, lambda: place(request(), ref, version), what=what(ref, version))
+    request = place(ApiListKernelSessionOutputRequest(), ref, version)
+    return client.pages(method, request, what=what(ref, version))
 
 
 def _matches(name: str, pattern: str) -> bool:
