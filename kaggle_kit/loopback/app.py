@@ -105,7 +105,7 @@ class Application:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._receivers = Receivers(service.store)
+        self._receivers = Receivers()
         self.closing = threading.Event()
         self.mistakes: list[BaseException] = []
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
 from kaggle_kit.loopback.protocol import Json, Refusal
-from kaggle_kit.loopback.records import READY, Dataset, Model, StoredFile, Variation, Version, current, numbered
+from kaggle_kit.loopback.records import READY, Dataset, Kernel, Model, StoredFile, Variation, Version, current, numbered
 from kaggle_kit.loopback.uploads import finished_blob
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # What has versions of files, and what has a page that is private or public.
 Versioned = TypeVar("Versioned", Dataset, Variation)
-Owned = TypeVar("Owned", Dataset, Model)
+Owned = TypeVar("Owned", Dataset, Model, Kernel)
 
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2")
 
@@ -49,7 +49,7 @@ def search_owned(service: Service, kind: type[Owned], *, owner: object, text: ob
     ]
 
 
-def _visible(service: Service, record: Dataset | Model) -> bool:
+def _visible(service: Service, record: Dataset | Model | Kernel) -> bool:
     return not record.private or service.is_own(record.ref)
 
 
