@@ -140,13 +140,8 @@ class ActiveFaults:
     def candidate(self, route: str, request: Json | None = None) -> Fault | None:
         """The fault that this call should meet. It counts as fired once `struck` is called."""
         with self._lock:
-            for fault in self._faults:
-                if self._matches(fault, route, request):
-                    if self._passed[fault.name] < fault.after:
-                        self._passed[fault.name] += 1
-                        continue
-                    return fault
-        return None
+            matching = (fault for fault in self._faults if self._matches(fault, route, request))
+            return next(filter(self._due, matching), None)
 
     def struck(self, fault: Fault) -> None:
         """Note that a fault had its effect."""
@@ -156,13 +151,18 @@ class ActiveFaults:
     def strikes(self, name: str) -> bool:
         """Whether the fault with this name happens now: asked by the handlers, for faults inside the service."""
         with self._lock:
-            for fault in self._faults:
-                if fault.name == name and isinstance(fault.effect, Inside) and self.fired[name] < fault.times:
-                    if self._passed[name] < fault.after:
-                        self._passed[name] += 1
-                        return False
-                    self.fired[name] += 1
-                    return True
+            named = [fault for fault in self._faults if fault.name == name and isinstance(fault.effect, Inside)]
+            fault = next((each for each in named if self.fired[name] < each.times), None)
+            if fault is None or not self._due(fault):
+                return False
+            self.fired[name] += 1
+            return True
+
+    def _due(self, fault: Fault) -> bool:
+        """Whether a fault lets no more calls pass; this one is counted if it does."""
+        if self._passed[fault.name] >= fault.after:
+            return True
+        self._passed[fault.name] += 1
         return False
 
     def _matches(self, fault: Fault, route: str, request: Json | None) -> bool:

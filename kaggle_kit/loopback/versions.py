@@ -63,7 +63,7 @@ def new_version(
     """
     files = _sent_files(service, body)
     if unpack:
-        files = _unpacked(service.store, files)
+        files = tuple(part for file in files for part in _unpacked(service.store, file))
     failing = bool(fault) and service.faults.strikes(fault)
 
     return Version(
@@ -120,16 +120,12 @@ def _files(service: Service, body: Json, prefix: str = "") -> Iterator[StoredFil
         yield from _files(service, folder, f"{prefix}{folder.get('name', '')}/")
 
 
-def _unpacked(store: Store, files: tuple[StoredFile, ...]) -> tuple[StoredFile, ...]:
-    """The files once their archives are unpacked, each into a folder of its own name: zip, tar and gz, no wheels.
+def _unpacked(store: Store, file: StoredFile) -> list[StoredFile]:
+    """A file, or what an archive holds, in a folder of the archive's own name: zip, tar and gz, no wheels.
 
     An archive's single top folder is taken off. An archive that cannot be read stays as it is, as does every one where
     the store keeps no bytes.
     """
-    return tuple(part for file in files for part in _members(store, file))
-
-
-def _members(store: Store, file: StoredFile) -> list[StoredFile]:
     path, suffix = store.object(file.sha256), _archive_suffix(file.name)
     if not suffix or not path.is_file():
         return [file]
