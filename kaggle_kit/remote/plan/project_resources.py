@@ -79,11 +79,8 @@ def merge(resources: Iterable[Resource]) -> tuple[Resource, ...]:
     for resource in resources:
         first = merged.setdefault(resource.key, resource)
         if _content(first) != _content(resource):
-            other = Problem(
-                resource=resource.key,
-                what=f"{first.name} and {resource.name} are to lie there, and differ",
-                next_step=f"give one of them another place in {CONFIG}",
-            )
+            what = f"{first.name} and {resource.name} are to lie there, and differ"
+            other = resource.problem(what, f"give one of them another place in {CONFIG}")
             merged[resource.key] = replace(first, problems=(*first.problems, other))
     order: tuple[Kind, ...] = ("dataset", "model", "notebook")
     return tuple(sorted(merged.values(), key=lambda resource: order.index(resource.kind)))
@@ -118,12 +115,8 @@ def model_resource(project: Project, name: str, *, cache: HashCache) -> Dataset 
         return _attached(project, resource)
     folder = inside(project.root, table.path, key=f"models.{name}.path")
     if not folder.is_dir():
-        missing = Problem(
-            resource=resource.key,
-            what=f"models.{name}.path = {table.path!r} is not a folder here, so what Kaggle has is used as it is",
-            next_step="put the model there to push it",
-            warning=True,
-        )
+        what = f"models.{name}.path = {table.path!r} is not a folder here, so what Kaggle has is used as it is"
+        missing = resource.problem(what, "put the model there to push it", warning=True)
         return replace(resource, sent=False, problems=(missing,))
     _, *linked = homes(project.root)
     contents = model_contents(folder, name=name, resource=resource.key, cache=cache, linked=linked)
@@ -177,12 +170,8 @@ def _attached(project: Project, resource: _Files) -> _Files:
     """What is used as Kaggle has it. Of the owner's own datasets this is worth a word."""
     if resource.owner != project.owner:
         return replace(resource, sent=False)
-    missing = Problem(
-        resource=resource.key,
-        what="nothing here makes it, so what Kaggle has is used as it is",
-        next_step="for a wheelhouse, fetch and prove it here to push it",
-        warning=True,
-    )
+    what = "nothing here makes it, so what Kaggle has is used as it is"
+    missing = resource.problem(what, "for a wheelhouse, fetch and prove it here to push it", warning=True)
     return replace(resource, sent=False, problems=(missing,))
 
 

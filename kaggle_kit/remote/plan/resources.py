@@ -30,15 +30,6 @@ class Problem:
         """The sentence that a user reads."""
         return f"{self.resource}: {self.what}; {self.next_step}"
 
-    def to_json(self) -> dict[str, str | bool]:
-        """The same as plain values."""
-        return {
-            "resource": self.resource,
-            "what": self.what,
-            "next_step": self.next_step,
-            "warning": self.warning,
-        }
-
 
 @dataclass(frozen=True, kw_only=True)
 class SentFile:
@@ -84,6 +75,7 @@ class Resource:
     name: str
     """Its name in this project: `engine`, `kit`, a model's, a notebook's."""
     title: str
+    subtitle: str = ""
     files: tuple[SentFile, ...] = ()
     origins: tuple[Origin, ...] = ()
     """The folders here that its files come from."""
@@ -107,6 +99,10 @@ class Resource:
     def slug(self) -> str:
         """The second part of its reference."""
         return self.reference.split("/")[1]
+
+    def problem(self, what: str, next_step: str, *, warning: bool = False) -> Problem:
+        """Something that is wrong with it."""
+        return Problem(resource=self.key, what=what, next_step=next_step, warning=warning)
 
     @property
     def size(self) -> int:
@@ -139,7 +135,6 @@ class Dataset(Artifact):
     """A dataset: a part of a wheelhouse, or a model."""
 
     kind = "dataset"
-    subtitle: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
