@@ -87,17 +87,14 @@ class _Job:
         parts = (self.kind, self.upload.name, self.upload.path.resolve(), self.size, self.mtime_ns, self.upload.sha256)
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
 
-    def unchanged(self) -> bool:
-        """Whether the file is still the one that was begun."""
+    def refuse_changed(self) -> None:
+        """Raise RemoteError, and forget the session, where the file is no longer the one that was begun."""
         try:
             found = self.upload.path.stat()
+            same = (found.st_size, found.st_mtime_ns) == (self.size, self.mtime_ns)
         except OSError:
-            return False
-        return (found.st_size, found.st_mtime_ns) == (self.size, self.mtime_ns)
-
-    def refuse_changed(self) -> None:
-        """Raise RemoteError, and forget the session, where the file changed while it was sent."""
-        if not self.unchanged():
+            same = False
+        if not same:
             self.sessions.forget(self.key)
             raise RemoteError(f"{self.upload.path} changed while it was sent: let it rest, then run the command again")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kaggle_kit.errors import RemoteError
+from kaggle_kit.remote.client.client import filled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -213,22 +214,13 @@ def attach(request: Any, files: Sequence[Sent]) -> None:
 
 
 def _fill(folder: Any, below: list[tuple[list[str], Sent]]) -> None:
-    from kagglesdk.datasets.types.dataset_api_service import ApiUploadDirectoryInfo
+    from kagglesdk.datasets.types.dataset_api_service import ApiDatasetNewFile, ApiUploadDirectoryInfo
 
-    folder.files = [_new_file(one) for parts, one in below if len(parts) == 1]
+    folder.files = [filled(ApiDatasetNewFile(), token=one.token) for parts, one in below if len(parts) == 1]
     folders = []
     for name in sorted({parts[0] for parts, _ in below if len(parts) > 1}):
-        inner = ApiUploadDirectoryInfo()
-        inner.name = name
+        inner = filled(ApiUploadDirectoryInfo(), name=name)
         _fill(inner, [(parts[1:], one) for parts, one in below if len(parts) > 1 and parts[0] == name])
         folders.append(inner)
     if folders:
         folder.directories = folders
-
-
-def _new_file(one: Sent) -> Any:
-    from kagglesdk.datasets.types.dataset_api_service import ApiDatasetNewFile
-
-    file = ApiDatasetNewFile()
-    file.token = one.token
-    return file
