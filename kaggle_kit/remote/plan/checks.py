@@ -273,9 +273,6 @@ def _leaks_of_config(config: Path, known: tuple[str, ...]) -> list[Problem]:
     return [Problem(resource=config.name, what=what, next_step=next_step) for what, next_step, _ in said]
 
 
-
-
-
 def _told(finding: Finding) -> _Said:
     return (
         f"{finding.path}, line {finding.line} holds what looks like {finding.what}",

@@ -192,5 +192,5 @@ def _step_json(step: AnyStep, seconds: float | None) -> dict[str, Any]:
         "changed": list(step.changes.changed),
         "removed": list(step.changes.removed),
         "left_out": list(resource.left_out),
-        "from": [origin.to_json() for origin in resource.origins],
+        "from": [{"folder": str(origin.folder), "outside": origin.outside} for origin in resource.origins],
     }

@@ -40,7 +40,7 @@ _DATASET_METADATA = "dataset-metadata.json"
 _UNKNOWN = "unknown"
 """Kaggle's name for a licence that nobody has stated."""
 # How many parts the references of each kind have.
-_PARTS = {"competition_sources": 1, "dataset_sources": 2, "model_sources": 5, "kernel_sources": 2}
+_PARTS = {"competition": 1, "dataset": 2, "model": 5, "kernel": 2}
 
 
 def notebook_resources(
@@ -126,21 +126,11 @@ def model_resource(project: Project, name: str, *, cache: HashCache) -> Dataset 
 def _model(project: Project, name: str) -> Dataset | Model:
     """The model `name` by its table alone, without its files."""
     table = project.models[name]
-    title = table.title or _title(table.place)
+    known: dict[str, Any] = {"reference": table.place, "name": name, "title": table.title or _title(table.place)}
+    known |= {"model": name, "most_kl": table.most_kl}
     if table.dataset:
-        licence = table.licence or _UNKNOWN
-        return replace(
-            _dataset(table.dataset), name=name, title=title, licence=licence, model=name, most_kl=table.most_kl
-        )
-    return Model(
-        reference=table.place,
-        version=split_version(str(table.kaggle_model))[1] or 0,
-        name=name,
-        title=title,
-        licence=table.licence,
-        model=name,
-        most_kl=table.most_kl,
-    )
+        return Dataset(**known, licence=table.licence or _UNKNOWN)
+    return Model(**known, licence=table.licence, version=split_version(str(table.kaggle_model))[1] or 0)
 
 
 def _dataset(reference: str) -> Dataset:
@@ -239,7 +229,7 @@ def read_settings(folder: Path, *, image: str, session_seconds: int) -> tuple[st
         _refuse_unless(PurePath(code_file).name == code_file, "code_file", code_file)
         _refuse_unless(_is_reference(reference := body["id"], 2), "id", reference)
         _refuse_unless(isinstance(accelerator, str | None), "machine_shape", accelerator)
-        sources = {key: _sources(body, key, parts) for key, parts in _PARTS.items()}
+        sources = {f"{kind}s": _sources(body, f"{kind}_sources", parts) for kind, parts in _PARTS.items()}
     except OutsideError as error:
         raise ProjectError(f"{error}; or build the notebook again with: kit build") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -253,10 +243,7 @@ def read_settings(folder: Path, *, image: str, session_seconds: int) -> tuple[st
         tpu=bool(body.get("enable_tpu", False)),
         internet=bool(body.get("enable_internet", True)),
         accelerator=accelerator,
-        competitions=sources["competition_sources"],
-        datasets=sources["dataset_sources"],
-        models=sources["model_sources"],
-        kernels=sources["kernel_sources"],
+        **sources,
         docker_image=None if pinning else image,
         image_pinning=pinning,
         session_seconds=session_seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from kaggle_kit.outside import MEGA, read_text
 from kaggle_kit.runtime.manifest import MANIFEST, FileEntry
@@ -56,10 +56,6 @@ class Origin:
     def __str__(self) -> str:
         """As a plan shows it."""
         return f"{self.folder}{' (OUTSIDE of the project)' if self.outside else ''}"
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return {"folder": str(self.folder), "outside": self.outside}
 
 
 @dataclass(frozen=True, kw_only=True)
