@@ -100,10 +100,8 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
         code = _push(project, name, kaggle, folder)
         for fault in asked:
             times = kaggle.faults.fired[fault.name]
-            say(
-                f"fault {fault.name}: "
-                + (f"struck {times} of {fault.times} times" if times else "never came to strike")
-            )
+            struck = f"struck {times} of {fault.times} times" if times else "never came to strike"
+            say(f"fault {fault.name}: {struck}")
         if kaggle.mistakes:
             raise kaggle.mistakes[0]
     return _end(folder, name, code, online=project.notebook(name).internet)
@@ -193,11 +191,7 @@ def _sealed_runner(target: Target, seal: Seal) -> Runner:
     def run(asked: KernelRun) -> RunOutcome:
         problem = run_pushed(
             asked.notebook,
-            sources=[
-                ((_GROUPS[given.kind], _reference(given)), given.folder)
-                for given in asked.inputs
-                if given.kind in _GROUPS
-            ],
+            sources=[_mounted(given) for given in asked.inputs if given.kind in _GROUPS],
             out=asked.out,
             working_bytes=target.working_bytes,
             limit_seconds=min(asked.timeout or target.session_seconds, target.session_seconds),
@@ -210,8 +204,9 @@ def _sealed_runner(target: Target, seal: Seal) -> Runner:
     return run
 
 
-def _reference(given: KernelInput) -> str:
-    return f"{given.reference}/{given.version}" if given.kind == "model" else given.reference
+def _mounted(given: KernelInput) -> tuple[tuple[str, str], Path]:
+    reference = f"{given.reference}/{given.version}" if given.kind == "model" else given.reference
+    return (_GROUPS[given.kind], reference), given.folder
 
 
 def _shown_too(log: Callable[[str], None]) -> Callable[[str], None]:
@@ -240,13 +235,8 @@ def _kaggle(
             raise RemoteError("a notebook that ran with internet was handed in")
         return log_loss(submission, solution)
 
-    kaggle = LoopbackKaggle(
-        folder / "kaggle",
-        runner=runner,
-        judge=judge,
-        settings=Settings(username=project.owner),
-        faults=faults,
-    )
+    settings = Settings(username=project.owner)
+    kaggle = LoopbackKaggle(folder / "kaggle", runner=runner, judge=judge, settings=settings, faults=faults)
     kaggle.add_competition(project.competition, data)
     return kaggle
 

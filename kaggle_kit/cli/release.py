@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -44,14 +44,7 @@ if TYPE_CHECKING:
 @trust_option
 @project_option
 def plan(
-    names: tuple[str, ...],
-    unproved: bool,
-    overwrite: bool,
-    accept: tuple[str, ...],
-    as_json: bool,
-    builds: Path | None,
-    records: Path | None,
-    project_folder: Path | None,
+    names: tuple[str, ...], as_json: bool, records: Path | None, project_folder: Path | None, **chosen: Any
 ) -> int:
     """Show what kit push would do to each dataset, model and notebook. Nothing is sent.
 
@@ -68,7 +61,7 @@ def plan(
     project = open_project(project_folder)
     for name in names:
         project.notebook(name)
-    options = PlanOptions(unproved, overwrite, accept, builds)
+    options = PlanOptions(**chosen)
     with open_client() as client:
         result, _ = plan_of(project, names, client=client, records=records or project.root, options=options)
     if as_json:
@@ -124,15 +117,12 @@ def _time(seconds: float) -> str:
 @project_option
 def push(
     name: str,
-    unproved: bool,
-    overwrite: bool,
-    accept: tuple[str, ...],
     wait: bool,
     submit: bool,
     message: str | None,
-    builds: Path | None,
     records: Path | None,
     project_folder: Path | None,
+    **chosen: Any,
 ) -> int:
     """Push a built notebook and all that it needs: only what changed is uploaded.
 
@@ -164,7 +154,7 @@ def push(
     for kept in (STATE, FOLDER, "runs"):
         inside(place, kept)
     with push_lock(project.root), open_client() as client:
-        options = PlanOptions(unproved, overwrite, accept, builds)
+        options = PlanOptions(**chosen)
         plan, resources = _decided_plan(project, name, client=client, records=place, options=options)
         _show_plan(plan)
         if not plan.allowed:

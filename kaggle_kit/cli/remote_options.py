@@ -103,7 +103,7 @@ def plan_of(
         project.notebook(name)
         folder = _build_folder(project, name, options)
         needed += notebook_resources(project, name, build=folder, parts=_parts(project, name, folder), cache=cache)
-    cache.save()
+
     resources = merge(needed)
     problems = check(
         resources,

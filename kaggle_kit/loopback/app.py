@@ -105,13 +105,14 @@ class Application:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._receivers = Receivers(service.store)
+        self._receivers = Receivers()
         self.closing = threading.Event()
         self.mistakes: list[BaseException] = []
 
     def asgi(self) -> ASGIApp:
         """The application as the server library takes it."""
-        return Gate(Starlette(routes=self.routes()), self._service.traffic)
+        starlette = Starlette(routes=self.routes(), exception_handlers={Refusal: _refused})
+        return Gate(starlette, self._service.traffic)
 
     def routes(self) -> list[Route]:
         """All that is answered. Nothing is without the user's login, or an address that nobody can guess."""
@@ -126,17 +127,10 @@ class Application:
     async def call(self, request: Request) -> Response:
         """One call of the protocol: the login is checked, a fault may strike, a handler answers."""
         route = f"{request.path_params['service']}/{request.path_params['method']}"
-        try:
-            self._check_caller(route, request)
-        except Refusal as refusal:
-            await read_to_end(request)
-            return _response(refusal.answer())
-
+        self._check_caller(route, request)
         content = await request.body()
         self._service.traffic.count(route, len(content))
         body = _json(content)
-        if isinstance(body, Answer):
-            return _response(body)
 
         fault = self._service.faults.candidate(route, body)
         match fault.effect if fault else None:
@@ -154,14 +148,10 @@ class Application:
     async def file(self, request: Request, *, kind: str) -> Response:
         """A file or an archive, by an address that this server has made. Range requests are answered."""
         signature, path = request.path_params["signature"], request.path_params["path"]
-        try:
-            self._service.check_file_url(kind, signature, path)
-            self._service.traffic.count("GET file")
-            behind = archive_behind if kind == "archives" else file_behind
-            file = await run_in_threadpool(behind, self._service, path)
-        except Refusal as refusal:
-            return _response(refusal.answer())
-        return FileResponse(file)
+        self._service.check_file_url(kind, signature, path)
+        self._service.traffic.count("GET file")
+        behind = archive_behind if kind == "archives" else file_behind
+        return FileResponse(await run_in_threadpool(behind, self._service, path))
 
     async def log_stream(self, request: Request) -> Response:
         """A run's log: events as they come while it runs, all at once afterwards."""
@@ -170,12 +160,9 @@ class Application:
             "kernelSlug": request.path_params["slug"],
             "versionLabel": request.query_params.get("versionLabel"),
         }
-        try:
-            self._service.check_login(request.headers.get("authorization", ""))
-            self._service.traffic.count("GET log stream")
-            kernel, version = kernels.find_version(self._service, asked)
-        except Refusal as refusal:
-            return _response(refusal.answer())
+        self._service.check_login(request.headers.get("authorization", ""))
+        self._service.traffic.count("GET log stream")
+        kernel, version = kernels.find_version(self._service, asked)
 
         if ended(version):
             return JSONResponse(self._service.runs.events(kernel.ref, version.number))
@@ -245,12 +232,20 @@ class Application:
         return response
 
 
-def _json(content: bytes) -> Json | Answer:
+async def _refused(request: Request, refusal: Exception) -> Response:
+    """The answer to a request that is not carried out, once its body has come: then the client sees it."""
+    await read_to_end(request)
+    return _response(cast("Refusal", refusal).answer())
+
+
+def _json(content: bytes) -> Json:
     try:
         body = json.loads(content or b"{}")
     except (ValueError, RecursionError):
         body = None
-    return body if isinstance(body, dict) else Refusal(400, "the body is no JSON object").answer()
+    if not isinstance(body, dict):
+        raise Refusal(400, "the body is no JSON object")
+    return body
 
 
 def _without_dropped(fault: Fault | None, body: Json) -> Json:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.loopback.kernels import find_kernel, output_file
 from kaggle_kit.loopback.protocol import Answer, Json, Refusal, page, reference
 from kaggle_kit.loopback.records import COMPLETE, ERROR, Competition, Submission, numbered
+from kaggle_kit.loopback.runs import files_below
 from kaggle_kit.loopback.uploads import finished_blob, open_session
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from kaggle_kit.loopback.records import KernelVersion
     from kaggle_kit.loopback.service import Handler, Service
 
@@ -97,8 +97,7 @@ def download(service: Service, request: Json) -> Answer:
 
 def get_competition(service: Service, request: Json) -> Json:
     """A competition's page."""
-    competition = _find(service, request)
-    return _page(service, competition)
+    return _page(service, _find(service, request))
 
 
 def list_competitions(service: Service, request: Json) -> Json:
@@ -109,10 +108,7 @@ def list_competitions(service: Service, request: Json) -> Json:
 
 def data_files(competition: Competition) -> tuple[tuple[str, Path], ...]:
     """The files of a competition's folder: path in it, and where that file lies."""
-    from pathlib import Path
-
-    folder = Path(competition.folder)
-    return tuple((p.relative_to(folder).as_posix(), p) for p in sorted(folder.rglob("*")) if p.is_file())
+    return files_below(Path(competition.folder))
 
 
 def find_competition(service: Service, slug: object) -> Competition:

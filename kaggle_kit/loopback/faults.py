@@ -140,13 +140,8 @@ class ActiveFaults:
     def candidate(self, route: str, request: Json | None = None) -> Fault | None:
         """The fault that this call should meet. It counts as fired once `struck` is called."""
         with self._lock:
-            for fault in self._faults:
-                if self._matches(fault, route, request):
-                    if self._passed[fault.name] < fault.after:
-                        self._passed[fault.name] += 1
-                        continue
-                    return fault
-        return None
+            matching = (fault for fault in self._faults if self._matches(fault, route, request))
+            return next(filter(self._due, matching), None)
 
     def struck(self, fault: Fault) -> None:
         """Note that a fault had its effect."""
@@ -156,13 +151,18 @@ class ActiveFaults:
     def strikes(self, name: str) -> bool:
         """Whether the fault with this name happens now: asked by the handlers, for faults inside the service."""
         with self._lock:
-            for fault in self._faults:
-                if fault.name == name and isinstance(fault.effect, Inside) and self.fired[name] < fault.times:
-                    if self._passed[name] < fault.after:
-                        self._passed[name] += 1
-                        return False
-                    self.fired[name] += 1
-                    return True
+            named = [fault for fault in self._faults if fault.name == name and isinstance(fault.effect, Inside)]
+            fault = next((each for each in named if self.fired[name] < each.times), None)
+            if fault is None or not self._due(fault):
+                return False
+            self.fired[name] += 1
+            return True
+
+    def _due(self, fault: Fault) -> bool:
+        """Whether a fault lets no more calls pass; this one is counted if it does."""
+        if self._passed[fault.name] >= fault.after:
+            return True
+        self._passed[fault.name] += 1
         return False
 
     def _matches(self, fault: Fault, route: str, request: Json | None) -> bool:
@@ -184,38 +184,33 @@ def _ready_early(reply: Json) -> Json | None:
     return None if reply["status"] in {"READY", "FAILED"} else {**reply, "status": "READY"}
 
 
-def _first_file(reply: Json, **changes: object) -> Json | None:
-    files = reply.get("datasetFiles")
-    return {**reply, "datasetFiles": [{**files[0], **changes}, *files[1:]]} if files else None
+def _with_first_file(change: Callable[[Json], list[Json]]) -> Edit:
+    """An edit that puts what `change` makes of the first listed file in its place."""
+
+    def rewrite(reply: Json) -> Json | None:
+        files = reply.get("datasetFiles")
+        return {**reply, "datasetFiles": [*change(files[0]), *files[1:]]} if files else None
+
+    return Edit(rewrite)
 
 
-def _wrong_size(reply: Json) -> Json | None:
-    files = reply.get("datasetFiles")
-    return _first_file(reply, totalBytes=files[0]["totalBytes"] + 1) if files else None
+def _saying(**body: object) -> Instead:
+    """HTTP 200 with this body instead of the reply."""
+    return Instead(Answer(200, body))
 
 
-def _file_missing(reply: Json) -> Json | None:
-    files = reply.get("datasetFiles")
-    return {**reply, "datasetFiles": files[1:]} if files else None
+def _larger(file: Json) -> list[Json]:
+    return [{**file, "totalBytes": file["totalBytes"] + 1}]
 
 
-def _not_found(_reply: Json) -> Answer:
-    return Answer(404, {"code": 404, "message": "Notebook not found"})
-
-
-def _refused_version(**extra: object) -> Instead:
-    return Instead(Answer(200, {"status": "error", "error": "the files could not be processed", **extra}))
-
-
-def _model_error(text: str) -> Instead:
-    return Instead(Answer(200, {"error": text}))
+_BAD_FILES = {"status": "error", "error": "the files could not be processed"}
 
 
 _LIST = (
     # Kernels: what SaveKernel says and does.
     Fault("push-refused", "a push is answered 200 with an error: the GPU session limit is reached; nothing is made",
           KERNELS + "SaveKernel",
-          Instead(Answer(200, {"error": "Maximum batch GPU session count of 2 reached."})), row=1),
+          _saying(error="Maximum batch GPU session count of 2 reached."), row=1),
     Fault("push-drops-dataset", "a dataset of a push is not attached, and the run goes on; the reply lists it",
           KERNELS + "SaveKernel", Drop("datasetDataSources", "invalidDatasetSources"), row=2),
     Fault("push-drops-competition", "the competition of a push is not attached, the run goes on; the reply lists it",
@@ -247,7 +242,7 @@ _LIST = (
     Fault("run-never-starts", "a run stays QUEUED for ever", KERNELS + "SaveKernel", Inside()),
     Fault("run-never-ends", "a run stays RUNNING for ever", KERNELS + "SaveKernel", Inside()),
     Fault("run-not-listed", "a pushed notebook is answered 404 at the first three questions about its run",
-          KERNELS + "GetKernel*", Edit(_not_found), times=3),
+          KERNELS + "GetKernel*", Edit(lambda _: status(404, "Notebook not found").answer), times=3),
     Fault("run-queued-again", "a run is reported RUNNING, then QUEUED, then as it is",
           KERNELS + "GetKernelSessionStatus", Inside(), times=2),
     Fault("run-status-missing", "the reply about a run has no status, which the client reads as QUEUED",
@@ -265,17 +260,17 @@ _LIST = (
           DATASETS + "GetDatasetStatus", status(403, "Permission 'datasets.get' was denied"), row=8),
     Fault("dataset-slug-taken", "a new dataset is answered 200 with status error: its slug is taken",
           DATASETS + "CreateDataset",
-          Instead(Answer(200, {"status": "error", "error": "the slug is already in use"})), row=7),
+          _saying(status="error", error="the slug is already in use"), row=7),
     Fault("dataset-reply-lost", "a new dataset is made, and the connection is cut before the reply",
           DATASETS + "CreateDataset", Lose(), row=12),
     Fault("dataset-error-in-200", "a new dataset is answered with HTTP 200 whose body says code 500",
-          DATASETS + "CreateDataset", Instead(Answer(200, {"code": 500, "message": "internal error"})), row=16),
+          DATASETS + "CreateDataset", _saying(code=500, message="internal error"), row=16),
     Fault("version-refused", "a dataset version is answered 200 with status error, and nothing is made",
-          DATASETS + "CreateDatasetVersion*", _refused_version(), row=9),
+          DATASETS + "CreateDatasetVersion*", _saying(**_BAD_FILES), row=9),
     Fault("version-empty-reply", "a dataset version is answered with {} and nothing is made",
           DATASETS + "CreateDatasetVersion*", Instead(Answer()), row=9),
     Fault("version-tags-hide-error", "a dataset version is refused, and the reply names tags beside the reason",
-          DATASETS + "CreateDatasetVersion*", _refused_version(invalidTags=["nonesuch"]), row=10),
+          DATASETS + "CreateDatasetVersion*", _saying(**_BAD_FILES, invalidTags=["nonesuch"]), row=10),
     Fault("version-reply-lost", "a dataset version is made, and the connection is cut before the reply",
           DATASETS + "CreateDatasetVersion*", Lose(), row=12),
     Fault("dataset-ready-early", "a dataset is reported READY while only its old version is",
@@ -289,16 +284,16 @@ _LIST = (
     Fault("dataset-fails", "the processing of a dataset version ends in FAILED",
           DATASETS + "CreateDataset*", Inside()),
     Fault("dataset-wrong-size", "a file is listed with another size than was sent",
-          DATASETS + "ListDatasetFiles", Edit(_wrong_size), times=2),
+          DATASETS + "ListDatasetFiles", _with_first_file(_larger), times=2),
     Fault("dataset-file-missing", "a file that was sent is not listed",
-          DATASETS + "ListDatasetFiles", Edit(_file_missing), times=2),
+          DATASETS + "ListDatasetFiles", _with_first_file(lambda _: []), times=2),
     # Models.
     Fault("model-refused", "a new model is answered 200 with an error",
-          MODELS + "CreateModel", _model_error("the model could not be made"), row=15),
+          MODELS + "CreateModel", _saying(error="the model could not be made"), row=15),
     Fault("variation-refused", "a new model variation is answered 200 with an error",
-          MODELS + "CreateModelInstance", _model_error("the variation could not be made"), row=15),
+          MODELS + "CreateModelInstance", _saying(error="the variation could not be made"), row=15),
     Fault("model-version-refused", "a new model version is answered 200 with an error",
-          MODELS + "CreateModelInstanceVersion", _model_error("the version could not be made"), row=15),
+          MODELS + "CreateModelInstanceVersion", _saying(error="the version could not be made"), row=15),
     Fault("model-version-reply-lost", "a model version is made, and the connection is cut before the reply",
           MODELS + "CreateModelInstanceVersion", Lose(), row=12),
     Fault("variation-reply-lost", "a model variation is made, and the connection is cut before the reply",

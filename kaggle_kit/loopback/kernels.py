@@ -22,7 +22,7 @@ from kaggle_kit.loopback.records import (
     numbered,
 )
 from kaggle_kit.loopback.runs import UNFINISHED
-from kaggle_kit.loopback.versions import readable
+from kaggle_kit.loopback.versions import readable, search_owned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,15 +134,9 @@ def list_kernels(service: Service, request: Json) -> Json:
     """The notebooks that the user may see; `user`, `search` and `competition` narrow them down."""
     profile = str(request.get("group") or "") == "PROFILE"
     owner = request.get("user") or (service.settings.username if profile else None)
-    text = str(request.get("search") or "").lower()
-
-    kernels = [
-        kernel
-        for kernel in service.store.all(Kernel)
-        if (not owner or kernel.ref.startswith(f"{owner}/"))
-        and text in f"{kernel.ref} {kernel.title}".lower()
-        and (not request.get("competition") or request["competition"] in _competitions(kernel))
-    ]
+    kernels = search_owned(service, Kernel, owner=owner, text=request.get("search"))
+    if competition := request.get("competition"):
+        kernels = [kernel for kernel in kernels if competition in _source_texts(kernel.versions[-1], "competition")]
     shown, token = page(kernels, request)
     return {"kernels": [_metadata(kernel, kernel.versions[-1]) for kernel in shown], "nextPageToken": token}
 
@@ -280,18 +274,14 @@ def _metadata(kernel: Kernel, version: KernelVersion) -> dict[str, Any]:
         "enableGpu": version.gpu,
         "enableTpu": version.tpu,
         "enableInternet": version.internet,
-        "datasetDataSources": _source_texts(version.sources, "dataset"),
-        "kernelDataSources": _source_texts(version.sources, "kernel"),
-        "competitionDataSources": _source_texts(version.sources, "competition"),
-        "modelDataSources": _source_texts(version.sources, "model"),
+        "datasetDataSources": _source_texts(version, "dataset"),
+        "kernelDataSources": _source_texts(version, "kernel"),
+        "competitionDataSources": _source_texts(version, "competition"),
+        "modelDataSources": _source_texts(version, "model"),
         "currentVersionNumber": kernel.versions[-1].number,
         "dockerImage": version.docker_image,
         "machineShape": version.machine_shape,
     }
-
-
-def _competitions(kernel: Kernel) -> list[str]:
-    return _source_texts(kernel.versions[-1].sources, "competition")
 
 
 def _attached(service: Service, request: Json) -> tuple[tuple[Source, ...], Json]:
@@ -312,9 +302,9 @@ def _attached(service: Service, request: Json) -> tuple[tuple[Source, ...], Json
     return tuple(attached), refused
 
 
-def _source_texts(sources: tuple[Source, ...], kind: SourceKind) -> list[str]:
+def _source_texts(version: KernelVersion, kind: SourceKind) -> list[str]:
     """The sources of one kind, as the client wrote them."""
-    return [source.text for source in sources if source.kind == kind]
+    return [source.text for source in version.sources if source.kind == kind]
 
 
 def _resolve(service: Service, kind: SourceKind, text: str) -> Source:

@@ -114,7 +114,8 @@ def list_variations(service: Service, request: Json) -> Json:
 
     answer = [
         {
-            **_variation_page(service, variation),
+            # The licence has another shape here than in the reply about one variation.
+            **{key: value for key, value in _variation_page(service, variation).items() if key != "licenseName"},
             "ownerSlug": owner,
             "modelSlug": slug,
             "lastVersionId": variation.versions[-1].number,
@@ -126,9 +127,7 @@ def list_variations(service: Service, request: Json) -> Json:
 
     for variation in shown:
         count_poll(service, variation)
-    # These fields have another shape here than in the reply about one variation.
-    for entry in answer:
-        del entry["licenseName"]
+
     return {"instances": answer, "nextPageToken": token}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -186,15 +186,7 @@ class Counter:
     last: int = field(default=100_000)
 
 
-class Numbered(Protocol):
-    """Anything that has a version number."""
-
-    @property
-    def number(self) -> int:
-        """1 for the first one."""
-
-
-Some = TypeVar("Some", bound=Numbered)
+Some = TypeVar("Some", Version, KernelVersion)
 
 
 def numbered(versions: Sequence[Some], number: int) -> Some | None:
@@ -202,7 +194,7 @@ def numbered(versions: Sequence[Some], number: int) -> Some | None:
     return next((version for version in versions if version.number == number), None)
 
 
-def following(versions: Sequence[Numbered]) -> int:
+def following(versions: Sequence[Version | KernelVersion]) -> int:
     """The number of the next version."""
     return versions[-1].number + 1 if versions else 1
 

@@ -132,10 +132,7 @@ class Runs:
 
     def output(self, ref: str, number: int) -> tuple[tuple[str, Path], ...]:
         """The files of a run's output: path in it, and where that file lies."""
-        out = self.out(ref, number)
-        if not out.is_dir():
-            return ()
-        return tuple((path.relative_to(out).as_posix(), path) for path in sorted(out.rglob("*")) if path.is_file())
+        return files_below(self.out(ref, number))
 
     def log(self, ref: str, number: int) -> str:
         """A run's log so far: a JSON list of {stream_name, time, data}, as Kaggle keeps it; or empty."""
@@ -243,6 +240,11 @@ class Runs:
         for file in version.files:
             self._store.place(file, folder / file.name)
         return folder
+
+
+def files_below(folder: Path) -> tuple[tuple[str, Path], ...]:
+    """The files of a folder, none where it is not there: path in it, and where that file lies."""
+    return tuple((path.relative_to(folder).as_posix(), path) for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 def ended(version: KernelVersion) -> bool:

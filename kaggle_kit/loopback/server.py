@@ -17,7 +17,7 @@ from kaggle_kit.loopback.competitions import judge_again
 from kaggle_kit.loopback.faults import ActiveFaults
 from kaggle_kit.loopback.protocol import framework_of
 from kaggle_kit.loopback.records import Competition, Dataset, Model, Variation, Version, following
-from kaggle_kit.loopback.runs import Runner, Runs
+from kaggle_kit.loopback.runs import Runner, Runs, files_below
 from kaggle_kit.loopback.service import Judge, Service, Settings
 from kaggle_kit.loopback.store import Store, check_mark
 from kaggle_kit.owners import own_folder
@@ -25,7 +25,6 @@ from kaggle_kit.owners import own_folder
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     from kaggle_kit.loopback.faults import Fault
     from kaggle_kit.loopback.versions import Versioned
@@ -112,9 +111,7 @@ class LoopbackKaggle:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop the server."""
         self.stop()
 
@@ -214,11 +211,7 @@ class LoopbackKaggle:
         self._store.put(key, self._with_version(known, folder))
 
     def _with_version(self, known: Versioned, folder: Path) -> Versioned:
-        files = tuple(
-            self._store.adopt(path, path.relative_to(folder).as_posix())
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        )
+        files = tuple(self._store.adopt(path, name) for name, path in files_below(folder))
         version = Version(following(known.versions), files, "", self._service.now())
         return replace(known, versions=(*known.versions, version))
 

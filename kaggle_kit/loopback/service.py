@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -30,14 +31,6 @@ USERNAME = "rehearsal"
 INTROSPECT = "security.OAuthService/IntrospectToken"
 
 
-def _new_token() -> str:
-    return secrets.token_urlsafe(32)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True)
 class Settings:
     """The user and the limits.
@@ -52,7 +45,7 @@ class Settings:
     """
 
     username: str = USERNAME
-    token: str = field(default_factory=_new_token, repr=False)
+    token: str = field(default_factory=partial(secrets.token_urlsafe, 32), repr=False)
     polls_until_ready: int = 2
     polls_until_scored: int = 1
     queued_polls: int = 1
@@ -60,7 +53,7 @@ class Settings:
     cpu_sessions: int = 10
     gpu_hours: float = 30.0
     refuse_while_processing: bool = True
-    clock: Callable[[], datetime] = _now
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
 @dataclass
@@ -106,7 +99,7 @@ class Service:
     judge: Judge
     traffic: Traffic = field(default_factory=Traffic)
     url: str = field(default="")
-    _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    _key: bytes = field(default_factory=partial(secrets.token_bytes, 32), repr=False)
 
     def now(self) -> str:
         """The time as the protocol writes it."""

@@ -119,7 +119,7 @@ class Store:
 
         self._alone = _locked(folder / "lock")
         self._lock = threading.RLock()
-        self._depth = 0
+
         self._closed = False
 
         # Isolation is ours: `change()` begins and commits.
@@ -151,19 +151,13 @@ class Store:
     def change(self) -> Iterator[None]:
         """One change of the state: all of it, or none. Changes of different threads wait for each other."""
         with self._lock:
-            if self._depth == 0:
-                self._database.execute("BEGIN IMMEDIATE")
-            self._depth += 1
-            try:
+            if self._database.in_transaction:
                 yield
-            except BaseException:
-                self._depth -= 1
-                if self._depth == 0:
-                    self._database.execute("ROLLBACK")
-                raise
-            self._depth -= 1
-            if self._depth == 0:
-                self._database.execute("COMMIT")
+                return
+            self._database.execute("BEGIN IMMEDIATE")
+            # Commits, or rolls back where an error comes through.
+            with self._database:
+                yield
 
     def put(self, key: str, record: object) -> None:
         """Write a record, over an older one with this key."""

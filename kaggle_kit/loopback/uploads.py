@@ -118,11 +118,6 @@ class Receiver:
         """Whether the bytes are written: a submission's always, for the judge reads them."""
         return self.store.keep_bytes or self.blob.kind == "submission"
 
-    @property
-    def complete(self) -> bool:
-        """Whether all bytes have come and been put away."""
-        return bool(self.blob.sha256)
-
     def restart(self) -> None:
         """Forget what came: a PUT without Content-Range sends the file from its first byte."""
         self.path.unlink(missing_ok=True)
@@ -154,22 +149,14 @@ class Receiver:
         self._digest.update(chunk)
 
 
-class Receivers:
-    """The sessions that this server has open."""
+class Receivers(dict[str, Receiver]):
+    """The sessions that this server has open, by their tokens."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._open: dict[str, Receiver] = {}
-
-    def of(self, blob: Blob) -> Receiver:
+    def of(self, store: Store, blob: Blob) -> Receiver:
         """The session's receiver, restored from the folder where this server has not seen it yet."""
-        if blob.token not in self._open:
-            self._open[blob.token] = Receiver.restored(self._store, blob)
-        return self._open[blob.token]
-
-    def done(self, blob: Blob) -> None:
-        """Let go of a finished session."""
-        self._open.pop(blob.token, None)
+        if blob.token not in self:
+            self[blob.token] = Receiver.restored(store, blob)
+        return self[blob.token]
 
 
 _WRITE_BYTES = 1 << 20
@@ -201,7 +188,7 @@ async def take_put(request: Request, *, service: Service, receivers: Receivers) 
 
     if span.start is None:
         service.traffic.count(f"{UPLOAD} query")
-        return _progress(blob, receivers)
+        return Response(status_code=200) if blob.sha256 else _incomplete(receivers.of(service.store, blob))
 
     service.traffic.count(UPLOAD)
     fault = service.faults.candidate(UPLOAD)
@@ -213,9 +200,10 @@ async def take_put(request: Request, *, service: Service, receivers: Receivers) 
         await _discard(request, service.traffic)
         response = Response(status_code=200)
     else:
-        response = await _receive(request, receivers.of(blob), effect, span=span, traffic=service.traffic)
-        if receivers.of(blob).complete:
-            receivers.done(blob)
+        receiver = receivers.of(service.store, blob)
+        response = await _receive(request, receiver, effect, span=span, traffic=service.traffic)
+        if receiver.blob.sha256:
+            receivers.pop(blob.token, None)
 
     if fault:
         service.faults.struck(fault)
@@ -266,10 +254,6 @@ async def _receive(
     return Hangup() if isinstance(effect, Cut) else Response(status_code=200)
 
 
-def _progress(blob: Blob, receivers: Receivers) -> Response:
-    return Response(status_code=200) if blob.sha256 else _incomplete(receivers.of(blob))
-
-
 def _incomplete(receiver: Receiver) -> Response:
     """308 with the range that has come; no range where nothing has."""
     headers = {"Range": f"bytes=0-{receiver.received - 1}"} if receiver.received else {}
@@ -306,7 +290,7 @@ async def _discard(request: Request, traffic: Traffic) -> None:
 
 
 def _json(refusal: Refusal) -> Response:
-    return JSONResponse({"code": refusal.status, "message": refusal.message}, refusal.status)
+    return JSONResponse(refusal.answer().body, refusal.status)
 
 
 ROUTES: dict[str, Handler] = {"blobs.BlobApiService/StartBlobUpload": start_blob_upload}

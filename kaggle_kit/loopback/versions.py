@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
 from kaggle_kit.loopback.protocol import Json, Refusal
-from kaggle_kit.loopback.records import READY, Dataset, Model, StoredFile, Variation, Version, current, numbered
+from kaggle_kit.loopback.records import READY, Dataset, Kernel, Model, StoredFile, Variation, Version, current, numbered
 from kaggle_kit.loopback.uploads import finished_blob
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # What has versions of files, and what has a page that is private or public.
 Versioned = TypeVar("Versioned", Dataset, Variation)
-Owned = TypeVar("Owned", Dataset, Model)
+Owned = TypeVar("Owned", Dataset, Model, Kernel)
 
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2")
 
@@ -49,7 +49,7 @@ def search_owned(service: Service, kind: type[Owned], *, owner: object, text: ob
     ]
 
 
-def _visible(service: Service, record: Dataset | Model) -> bool:
+def _visible(service: Service, record: Dataset | Model | Kernel) -> bool:
     return not record.private or service.is_own(record.ref)
 
 
@@ -63,7 +63,7 @@ def new_version(
     """
     files = _sent_files(service, body)
     if unpack:
-        files = _unpacked(service.store, files)
+        files = tuple(part for file in files for part in _unpacked(service.store, file))
     failing = bool(fault) and service.faults.strikes(fault)
 
     return Version(
@@ -120,16 +120,12 @@ def _files(service: Service, body: Json, prefix: str = "") -> Iterator[StoredFil
         yield from _files(service, folder, f"{prefix}{folder.get('name', '')}/")
 
 
-def _unpacked(store: Store, files: tuple[StoredFile, ...]) -> tuple[StoredFile, ...]:
-    """The files once their archives are unpacked, each into a folder of its own name: zip, tar and gz, no wheels.
+def _unpacked(store: Store, file: StoredFile) -> list[StoredFile]:
+    """A file, or what an archive holds, in a folder of the archive's own name: zip, tar and gz, no wheels.
 
     An archive's single top folder is taken off. An archive that cannot be read stays as it is, as does every one where
     the store keeps no bytes.
     """
-    return tuple(part for file in files for part in _members(store, file))
-
-
-def _members(store: Store, file: StoredFile) -> list[StoredFile]:
     path, suffix = store.object(file.sha256), _archive_suffix(file.name)
     if not suffix or not path.is_file():
         return [file]

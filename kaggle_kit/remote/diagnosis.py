@@ -169,16 +169,9 @@ def _is_code(text: LogText, at: int) -> bool:
 
 
 def _is_near(failure: Failure, text: LogText, at: int) -> bool:
-    if failure.near is None and failure.not_near is None:
-        return True
     end = text.bounds(at)[1]
-    start = at
-    for _ in range(_NEAR_LINES):
-        start = text.text.rfind("\n", 0, max(start, 0))
-        if start < 0:
-            start = 0
-            break
-    before = text.text[max(start, end - 200 * _NEAR_LINES) : end]
+    piece = text.text[max(0, end - 200 * _NEAR_LINES) : end]
+    before = "\n".join(piece.split("\n")[-_NEAR_LINES:])
     if failure.near is not None and not failure.near.search(before):
         return False
     return failure.not_near is None or not failure.not_near.search(before)
@@ -242,18 +235,14 @@ def failures() -> tuple[Failure, ...]:
 
 
 def _failure(entry: dict[str, Any]) -> Failure:
-    near, not_near = entry.get("near"), entry.get("not_near")
+    patterns: dict[str, Any] = {name: re.compile(entry.pop(name)) for name in ("near", "not_near") if name in entry}
     return Failure(
-        id=entry["id"],
-        signs=tuple(re.compile(sign) for sign in entry["signs"]),
-        where=frozenset(entry["where"]),
-        cause=entry["cause"],
-        next_step=entry["next"],
-        source=entry["source"],
-        date=str(entry["date"]),
-        near=re.compile(near) if near else None,
-        not_near=re.compile(not_near) if not_near else None,
-        consequence=entry.get("consequence", False),
+        signs=tuple(re.compile(sign) for sign in entry.pop("signs")),
+        where=frozenset(entry.pop("where")),
+        next_step=entry.pop("next"),
+        date=str(entry.pop("date")),
+        **patterns,
+        **entry,
     )
 
 
@@ -305,10 +294,7 @@ def read_log(raw: str) -> LogText:
     if entries is not None:
         return _joined(entries)
     plain = without_colours(raw.replace("\r\n", "\n"))
-    first = _STAMP.match(plain.lstrip("\n"))
-    if first is None:
-        return LogText(plain)
-    return _without_stamps(plain)
+    return _without_stamps(plain) if _STAMP.match(plain.lstrip("\n")) else LogText(plain)
 
 
 def _entries(raw: str) -> list[Any] | None:

@@ -243,14 +243,5 @@ def _submitted(client: Client, competition: str, receipt: Receipt, message: str 
 def _with_submission(receipt: Receipt, competition: str, made: competitions.Submission) -> Receipt:
     """The receipt with what Kaggle says of a submission. One that it does not show yet has no description there."""
     description = made.description or receipt.submission.get("description", "")
-    return replace(receipt, submission={"competition": competition, **_told(made), "description": description})
-
-
-def _told(made: competitions.Submission) -> dict[str, Any]:
-    return {
-        "ref": made.ref,
-        "state": made.state,
-        "public_score": made.public_score,
-        "private_score": made.private_score,
-        "error": made.error,
-    }
+    known = {name: getattr(made, name) for name in ("ref", "state", "public_score", "private_score", "error")}
+    return replace(receipt, submission={"competition": competition, **known, "description": description})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import CredentialsError, RemoteError
-from kaggle_kit.remote.client.client import RefusedError
+from kaggle_kit.remote.client.client import RefusedError, filled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,11 +75,7 @@ def _own(client: Client) -> set[str] | None:
     from kagglesdk.kernels.types.kernels_api_service import ApiListKernelsRequest
     from kagglesdk.kernels.types.kernels_enums import KernelsListViewType
 
-    def request() -> Any:
-        asked = ApiListKernelsRequest()
-        asked.group = KernelsListViewType.PROFILE
-        return asked
-
+    request = filled(ApiListKernelsRequest(), group=KernelsListViewType.PROFILE)
     method = client.sdk.kernels.kernels_api_client.list_kernels
     replies = client.pages(method, request, what=f"account {client.username}", size=_PAGE)
     pages = [reply.get("kernels") or [] for reply in replies]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kaggle_kit.remote.client.login import Login
 
 T = TypeVar("T")
+R = TypeVar("R")
 _LONGEST_SAYING = 400
 _MOST_PAGES = 500
 _ADVICE = {
@@ -127,40 +128,25 @@ class Client:
 
     def find(self, method: Callable[[Any], Any], request: Any, *, what: str) -> dict[str, Any] | None:
         """As `read`, but None where Kaggle says 404: it surely does not exist. No other answer means absence."""
-        try:
-            return self.read(method, request, what=what)
-        except RefusedError as error:
-            if error.status == 404:
-                return None
-            raise
+        return _unless_absent(lambda: self.read(method, request, what=what))
 
     def pages(
-        self, method: Callable[[Any], Any], new_request: Callable[[], Any], *, what: str, size: int = 200
+        self, method: Callable[[Any], Any], request: Any, *, what: str, size: int = 200
     ) -> Iterator[dict[str, Any]]:
         """Each page of a list, by `read`. Raises RemoteError where the list does not end."""
-        token = ""
+        request.page_size = size
         for _ in range(_MOST_PAGES):
-            request = new_request()
-            request.page_size = size
-            if token:
-                request.page_token = token
             reply = self.read(method, request, what=what)
             yield reply
             token = str(reply.get("nextPageToken") or "")
             if not token:
                 return
+            request.page_token = token
         raise RemoteError(f"{call_name(method)} for {what}: Kaggle's list does not end. Look at its page on Kaggle")
 
-    def find_pages(
-        self, method: Callable[[Any], Any], new_request: Callable[[], Any], *, what: str
-    ) -> list[dict[str, Any]] | None:
+    def find_pages(self, method: Callable[[Any], Any], request: Any, *, what: str) -> list[dict[str, Any]] | None:
         """As `pages`, but None where Kaggle says 404."""
-        try:
-            return list(self.pages(method, new_request, what=what))
-        except RefusedError as error:
-            if error.status == 404:
-                return None
-            raise
+        return _unless_absent(lambda: list(self.pages(method, request, what=what)))
 
     def make(self, method: Callable[[Any], Any], request: Any, *, what: str) -> dict[str, Any]:
         """The reply to a call that makes something: sent once, but for refusals that surely made nothing.
@@ -273,6 +259,22 @@ class Client:
 
     def _said(self, answer: Answer) -> str:
         return saying(answer.body, self.login.redact)
+
+
+def _unless_absent(ask: Callable[[], T]) -> T | None:
+    try:
+        return ask()
+    except RefusedError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+def filled(request: R, **fields: Any) -> R:
+    """A request, or a part of one, with these fields set."""
+    for name, value in fields.items():
+        setattr(request, name, value)
+    return request
 
 
 def call_name(method: Any) -> str:

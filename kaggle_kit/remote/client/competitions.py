@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError, UsageError
-from kaggle_kit.remote.client.client import enum_name, number
+from kaggle_kit.remote.client.client import enum_name, filled, number
 from kaggle_kit.remote.references import parse_pair
 from kaggle_kit.secrets import mask
 
@@ -74,8 +74,7 @@ def submit_code(
     failed = same[0].ref if same else None
     if limits(client, competition).allowed_now == 0:
         raise RemoteError(f"{competition}: no submission is left today; submit it tomorrow with kit submit")
-    request = ApiCreateCodeSubmissionRequest()
-    request.competition_name = competition
+    request = filled(ApiCreateCodeSubmissionRequest(), competition_name=competition)
     request.kernel_owner, request.kernel_slug, request.kernel_version = notebook.owner, notebook.slug, version
     request.file_name, request.submission_description = file_name, description
     what = f"notebook {kernel} version {version} in {competition}"
@@ -109,10 +108,8 @@ def submission(client: Client, ref: int) -> Submission:
     """One submission. A 404 is PENDING: Kaggle may take a moment to show a new one (facts, section 3)."""
     from kagglesdk.competitions.types.competition_api_service import ApiGetSubmissionRequest
 
-    request = ApiGetSubmissionRequest()
-    request.ref = ref
     method = client.sdk.competitions.competition_api_client.get_submission
-    reply = client.find(method, request, what=f"submission {ref}")
+    reply = client.find(method, filled(ApiGetSubmissionRequest(), ref=ref), what=f"submission {ref}")
     if reply is None:
         return Submission(ref, PENDING, "", None, None, None, None, None)
     return _submission(reply, ref=ref)
@@ -151,11 +148,7 @@ def submissions(client: Client, competition: str) -> tuple[Submission, ...]:
     """All submissions of one's own team, newest first, over all pages."""
     from kagglesdk.competitions.types.competition_api_service import ApiListSubmissionsRequest
 
-    def request() -> Any:
-        asked = ApiListSubmissionsRequest()
-        asked.competition_name = competition
-        return asked
-
+    request = filled(ApiListSubmissionsRequest(), competition_name=competition)
     found: dict[int, Submission] = {}
     method = client.sdk.competitions.competition_api_client.list_submissions
     for reply in client.pages(method, request, what=f"submissions to {competition}", size=_PAGE):
@@ -175,8 +168,7 @@ def limits(client: Client, competition: str) -> Limits:
     """How often the team may still submit today."""
     from kagglesdk.competitions.types.competition_api_service import ApiGetSubmissionLimitsRequest
 
-    request = ApiGetSubmissionLimitsRequest()
-    request.competition_name = competition
+    request = filled(ApiGetSubmissionLimitsRequest(), competition_name=competition)
     method = client.sdk.competitions.competition_api_client.get_submission_limits
     reply = client.read(method, request, what=f"submission limits of {competition}")
     now, today, total = (_count(reply.get(name)) for name in ("numAllowedNow", "numToday", "numTotal"))

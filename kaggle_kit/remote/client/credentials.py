@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import CredentialsError, RemoteError
-from kaggle_kit.remote.client.client import Client, RefusedError
+from kaggle_kit.remote.client.client import Client, RefusedError, filled
 from kaggle_kit.remote.client.endpoint import endpoint_from_environment
 from kaggle_kit.remote.client.login import Login, Secret
 
@@ -136,8 +136,7 @@ def _owner(endpoint: Endpoint, token: str, patience: Patience | None) -> str | N
     from kagglesdk.security.types.oauth_service import IntrospectTokenRequest
 
     client = Client(Login("", "access token", endpoint, token=Secret(token)), patience=patience)
-    request = IntrospectTokenRequest()
-    request.token = token
+    request = filled(IntrospectTokenRequest(), token=token)
     try:
         reply = client.read(client.sdk.security.oauth_client.introspect_token, request, what="the access token")
     except CredentialsError:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.client import versions
-from kaggle_kit.remote.client.client import RefusedError, enum_name
+from kaggle_kit.remote.client.client import RefusedError, enum_name, filled
 from kaggle_kit.remote.client.downloads import read_small_file
 from kaggle_kit.remote.references import parse_pair
 
@@ -24,27 +24,16 @@ SUBTITLE_LETTERS = range(20, 81)
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """What Kaggle says of a dataset now. `version` is None, and `files` empty, where it does not say.
+class Dataset(versions.Version):
+    """What Kaggle says of a dataset now. `version` is the current one; `newest` may still be processed.
 
-    `version` is the current one, the newest that is ready; `newest` may still be processed. `notes` are the version
-    notes by version number, as far as Kaggle lists them. `status` is the newest's, "" where it is missing.
+    `notes` are the version notes by version number, as far as Kaggle lists them.
     """
 
     ref: str
-    version: int | None
-    status: str
-    title: str
-    private: bool
-    licence: str | None
-    url: str
-    files: tuple[RemoteFile, ...] = ()
+    title: str = field(kw_only=True)
+    private: bool = field(kw_only=True)
     notes: tuple[tuple[int, str], ...] = ()
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """The bytes of each file by its path."""
-        return {file.name: file.size for file in self.files}
 
     @property
     def newest(self) -> int:
@@ -96,16 +85,12 @@ def list_files(client: Client, ref: str, *, version: int | None = None) -> tuple
     """The files of a version, over all pages, sorted by name; None where Kaggle does not list that version (404)."""
     from kagglesdk.datasets.types.dataset_api_service import ApiListDatasetFilesRequest
 
-    what = f"{_what(ref)} version {version}" if version else _what(ref)
-
-    def request() -> Any:
-        asked = _place(ApiListDatasetFilesRequest(), ref)
-        if version:
-            asked.dataset_version_number = version
-        return asked
-
-    replies = client.find_pages(_service(client).list_dataset_files, request, what=what)
-    return None if replies is None else versions.listed_files(replies, key="datasetFiles", size="totalBytes")
+    request, what = _place(ApiListDatasetFilesRequest(), ref), _what(ref)
+    if version:
+        request.dataset_version_number = version
+        what = f"{what} version {version}"
+    method = _service(client).list_dataset_files
+    return versions.list_files(client, method, request, what=what, key="datasetFiles", size="totalBytes")
 
 
 def read_file(client: Client, ref: str, version: int, path: str) -> bytes | None:
@@ -173,10 +158,8 @@ def add_version(client: Client, ref: str, *, files: Sequence[Sent], notes: str, 
     from kagglesdk.datasets.types import dataset_api_service as types
 
     request = _place(types.ApiCreateDatasetVersionRequest(), ref)
-    body = types.ApiCreateDatasetVersionRequestBody()
-    body.version_notes = notes
-    versions.attach(body, files)
-    request.body = body
+    request.body = filled(types.ApiCreateDatasetVersionRequestBody(), version_notes=notes)
+    versions.attach(request.body, files)
     there = _ready_for_next(read(client, ref, files=False), ref, before)
     version = there.newest + 1
     what = f"{_what(ref)} version {version}"
@@ -210,14 +193,10 @@ def wait_ready(
     tell: Callable[[str], None] | None = None,
 ) -> Dataset:
     """Wait until `version` is the current one, READY, and lists exactly `files` (see `versions.wait_ready`)."""
-
-    def with_files(found: Dataset) -> Dataset:
-        return replace(found, files=list_files(client, ref, version=version) or ())
-
     return versions.wait_ready(
         client,
         lambda: read(client, ref, files=False),
-        with_files,
+        lambda: list_files(client, ref, version=version),
         what=_what(ref),
         version=version,
         files=files,

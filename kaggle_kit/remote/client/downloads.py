@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -40,10 +41,7 @@ def _fetch(client: Client, url: str, part: Path, *, what: str, progress: Callabl
     """One attempt to fetch into `part`. Raises where another would not help."""
     import requests
 
-    def failed(why: str) -> Failed:
-        error = RemoteError(f"{what} could not be fetched whole: {why}. Run the same command again")
-        return Failed(f"{what}: {why}", error)
-
+    failed = partial(_failed, what, "fetched whole")
     timeouts = (client.patience.connect_s, client.patience.read_s)
     try:
         with transfer_session(client.login.endpoint) as session, _open(client, session, url, what) as response:
@@ -82,9 +80,7 @@ def _read_small(client: Client, call: str, asked: dict[str, Any], what: str) -> 
     follows it, is not asked."""
     import requests
 
-    def failed(why: str) -> Failed:
-        return Failed(f"{what}: {why}", RemoteError(f"{what} could not be read: {why}. Run the same command again"))
-
+    failed = partial(_failed, what, "read")
     timeouts = (client.patience.connect_s, client.patience.read_s)
     try:
         with client.wire.post(call, asked, timeouts=timeouts) as reply:
@@ -107,6 +103,10 @@ def _read_small(client: Client, call: str, asked: dict[str, Any], what: str) -> 
     if len(body) > _SMALL_BYTES:
         raise RemoteError(f"{what} is larger than {_SMALL_BYTES:,} bytes: it is not a manifest of kit")
     return bytes(body)
+
+
+def _failed(what: str, done: str, why: str) -> Failed:
+    return Failed(f"{what}: {why}", RemoteError(f"{what} could not be {done}: {why}. Run the same command again"))
 
 
 def _open(client: Client, session: requests.Session, url: str, what: str) -> requests.Response:

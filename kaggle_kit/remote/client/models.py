@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.client import versions
-from kaggle_kit.remote.client.client import LostReplyError, RefusedError, enum_name
+from kaggle_kit.remote.client.client import LostReplyError, RefusedError, enum_name, filled
 from kaggle_kit.remote.client.downloads import read_small_file
 from kaggle_kit.remote.references import framework_value, same_framework
 
@@ -31,31 +31,17 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Variation:
-    """What Kaggle says of a variation now. `version` is the newest that is ready, None where it does not say.
-
-    `status` is how far Kaggle is with it, or with the one after it, where that was asked.
-    """
+class Variation(versions.Version):
+    """What Kaggle says of a variation now; its `status` where that was asked."""
 
     ref: Reference
-    version: int | None
-    licence: str | None
-    url: str
-    files: tuple[RemoteFile, ...] = ()
-    status: str = ""
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """The bytes of each file by its path."""
-        return {file.name: file.size for file in self.files}
 
 
 def read_model(client: Client, owner: str, model: str) -> Model | None:
     """The page of a model, or None where it surely does not exist (404)."""
     from kagglesdk.models.types.model_api_service import ApiGetModelRequest
 
-    request = ApiGetModelRequest()
-    request.owner_slug, request.model_slug = owner, model
+    request = filled(ApiGetModelRequest(), owner_slug=owner, model_slug=model)
     reply = client.find(_service(client).get_model, request, what=f"model {owner}/{model}")
     if reply is None:
         return None
@@ -98,11 +84,7 @@ def newest(client: Client, ref: Reference) -> Newest | None:
     """The newest version of a variation, also while it is processed; None where there is no such variation."""
     from kagglesdk.models.types.model_api_service import ApiListModelInstancesRequest
 
-    def request() -> Any:
-        asked = ApiListModelInstancesRequest()
-        asked.owner_slug, asked.model_slug = ref.owner, ref.slug
-        return asked
-
+    request = filled(ApiListModelInstancesRequest(), owner_slug=ref.owner, model_slug=ref.slug)
     for reply in client.find_pages(_service(client).list_model_instances, request, what=_what(ref)) or ():
         for one in reply.get("instances") or ():
             if one.get("slug") == ref.variation and same_framework(one.get("framework"), ref.framework):
@@ -116,7 +98,7 @@ def list_versions(client: Client, ref: Reference) -> tuple[int, ...]:
     from kagglesdk.models.types.model_api_service import ApiListModelInstanceVersionsRequest
 
     method = _service(client).list_model_instance_versions
-    replies = client.find_pages(method, lambda: place(ApiListModelInstanceVersionsRequest(), ref), what=_what(ref))
+    replies = client.find_pages(method, place(ApiListModelInstanceVersionsRequest(), ref), what=_what(ref))
     listed = [one for reply in replies or () for one in (reply.get("versionList") or {}).get("versions") or ()]
     return tuple(sorted({int(one.get("versionNumber") or 0) for one in listed} - {0}))
 
@@ -125,22 +107,16 @@ def list_files(client: Client, ref: Reference, version: int) -> tuple[RemoteFile
     """The files of a version, sorted by name; None where Kaggle does not know that version (404)."""
     from kagglesdk.models.types.model_api_service import ApiListModelInstanceVersionFilesRequest
 
-    def request() -> Any:
-        asked = place(ApiListModelInstanceVersionFilesRequest(), ref)
-        asked.version_number = version
-        return asked
-
+    request = filled(place(ApiListModelInstanceVersionFilesRequest(), ref), version_number=version)
     method = _service(client).list_model_instance_version_files
-    replies = client.find_pages(method, request, what=_what(ref))
-    return None if replies is None else versions.listed_files(replies, key="files", size="size")
+    return versions.list_files(client, method, request, what=_what(ref), key="files", size="size")
 
 
 def read_file(client: Client, ref: Reference, version: int, path: str) -> bytes | None:
     """The small file `path` of a version; None where Kaggle has no such file or version (404). Raises RemoteError."""
     from kagglesdk.models.types.model_api_service import ApiDownloadModelInstanceVersionRequest
 
-    request = place(ApiDownloadModelInstanceVersionRequest(), ref)
-    request.version_number, request.path = version, path
+    request = filled(place(ApiDownloadModelInstanceVersionRequest(), ref), version_number=version, path=path)
     asked = type(request).to_dict(request)
     call, what = "models.ModelApiService/DownloadModelInstanceVersion", f"{_what(ref)} version {version}: {path}"
     return read_small_file(client, call, asked, what=what)
@@ -150,8 +126,7 @@ def create_model(client: Client, owner: str, model: str, *, title: str, private:
     """Make a model's page, without a variation. Raises RefusedError, RemoteError; see `create_variation`."""
     from kagglesdk.models.types.model_api_service import ApiCreateModelRequest
 
-    request = ApiCreateModelRequest()
-    request.owner_slug, request.slug, request.title, request.is_private = owner, model, title, private
+    request = filled(ApiCreateModelRequest(), owner_slug=owner, slug=model, title=title, is_private=private)
     what = f"model {owner}/{model}"
 
     def send() -> Model:
@@ -171,8 +146,7 @@ def create_variation(client: Client, ref: Reference, *, files: Sequence[Sent], l
     from kagglesdk.models.types import model_api_service as types
 
     _refuse_empty(ref, files)
-    request = types.ApiCreateModelInstanceRequest()
-    request.owner_slug, request.model_slug = ref.owner, ref.slug
+    request = filled(types.ApiCreateModelInstanceRequest(), owner_slug=ref.owner, model_slug=ref.slug)
     body = types.ApiCreateModelInstanceRequestBody()
     body.instance_slug, body.framework, body.license_name = ref.variation, framework_value(ref.framework), licence
     versions.attach(body, files)
@@ -196,10 +170,8 @@ def add_version(client: Client, ref: Reference, *, files: Sequence[Sent], notes:
 
     _refuse_empty(ref, files)
     request = place(types.ApiCreateModelInstanceVersionRequest(), ref)
-    body = types.ApiCreateModelInstanceVersionRequestBody()
-    body.version_notes = notes
-    versions.attach(body, files)
-    request.body = body
+    request.body = filled(types.ApiCreateModelInstanceVersionRequestBody(), version_notes=notes)
+    versions.attach(request.body, files)
     version = before + 1
     what = f"{_what(ref)} version {version}"
 
@@ -241,11 +213,15 @@ def wait_ready(
             return None
         return Variation(ref, found.version if found else None, None, _page(ref), status=seen.status)
 
-    def with_files(found: Variation) -> Variation:
-        return replace(found, files=list_files(client, ref, version) or ())
-
     return versions.wait_ready(
-        client, look, with_files, what=_what(ref), version=version, files=files, deadline=deadline, tell=tell
+        client,
+        look,
+        lambda: list_files(client, ref, version),
+        what=_what(ref),
+        version=version,
+        files=files,
+        deadline=deadline,
+        tell=tell,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -82,20 +83,19 @@ def output(
                 "See `kit status` whether the run is complete, and `kit logs` for why"
             )
     places = [(one, _place(folder, one.name, what(ref, version))) for one in wanted]
-    return tuple(_fetch(client, one, place, progress or (lambda _name, _got: None)) for one, place in places)
-
-
-def _fetch(client: Client, file: OutputFile, place: Path, progress: Progress) -> Path:
-    said = f"output file {file.name}"
-    return fetch_file(client, file.url, place, what=said, progress=lambda got: progress(file.name, got))
+    hear = progress or (lambda _name, _got: None)
+    return tuple(
+        fetch_file(client, one.url, place, what=f"output file {one.name}", progress=partial(hear, one.name))
+        for one, place in places
+    )
 
 
 def _pages(client: Client, ref: str, version: int) -> Iterator[dict[str, Any]]:
     from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
 
     method = client.sdk.kernels.kernels_api_client.list_kernel_session_output
-    request = ApiListKernelSessionOutputRequest
-    return client.pages(method, lambda: place(request(), ref, version), what=what(ref, version))
+    request = place(ApiListKernelSessionOutputRequest(), ref, version)
+    return client.pages(method, request, what=what(ref, version))
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from copy import copy
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
@@ -86,17 +87,14 @@ class _Job:
         parts = (self.kind, self.upload.name, self.upload.path.resolve(), self.size, self.mtime_ns, self.upload.sha256)
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
 
-    def unchanged(self) -> bool:
-        """Whether the file is still the one that was begun."""
+    def refuse_changed(self) -> None:
+        """Raise RemoteError, and forget the session, where the file is no longer the one that was begun."""
         try:
             found = self.upload.path.stat()
+            same = (found.st_size, found.st_mtime_ns) == (self.size, self.mtime_ns)
         except OSError:
-            return False
-        return (found.st_size, found.st_mtime_ns) == (self.size, self.mtime_ns)
-
-    def refuse_changed(self) -> None:
-        """Raise RemoteError, and forget the session, where the file changed while it was sent."""
-        if not self.unchanged():
+            same = False
+        if not same:
             self.sessions.forget(self.key)
             raise RemoteError(f"{self.upload.path} changed while it was sent: let it rest, then run the command again")
 
@@ -169,19 +167,19 @@ def _send(job: _Job) -> Sent:
             new_sessions += 1
 
         step = _ask_offset(job, session) if offset is None else _put(job, session, offset)
-        if isinstance(step, _Done):
+        if step is _End.WHOLE:
             job.refuse_changed()
             job.progress(job.upload.path, job.size)
             return Sent(job.upload.name, job.size, session.token)
-        if isinstance(step, _Gone) and new_sessions < 3:
+        if step is _End.GONE and new_sessions < 3:
             job.sessions.forget(job.key)
             session = None
             continue
 
-        if isinstance(step, _At) and (step.offset > best or offset is None):
-            if step.offset > best:
+        if isinstance(step, int) and (step > best or offset is None):
+            if step > best:
                 retries.reset()
-            best, offset = max(best, step.offset), step.offset
+            best, offset = max(best, step), step
             continue
         retries.wait(step if isinstance(step, Failed) else _failed(job, "the server does not take it"))
         offset = None
@@ -218,21 +216,15 @@ def _refuse_elsewhere(job: _Job, url: str) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Done:
-    """The server has the whole file."""
+class _End(Enum):
+    """The server has the whole file, or does not know the session (any more)."""
+
+    WHOLE = auto()
+    GONE = auto()
 
 
-@dataclass(frozen=True)
-class _At:
-    """The server has `offset` bytes."""
-
-    offset: int
-
-
-@dataclass(frozen=True)
-class _Gone:
-    """The server does not know the session (any more)."""
+_Step = int | _End | Failed
+"""What an answer says: how many bytes the server has, that this is over, or that nothing is known."""
 
 
 def _failed(job: _Job, why: str, *, after_s: float | None = None) -> Failed:
@@ -241,7 +233,7 @@ def _failed(job: _Job, why: str, *, after_s: float | None = None) -> Failed:
     return Failed(f"{job.what}: {why}", error, after_s)
 
 
-def _put(job: _Job, session: Session, offset: int) -> _Done | _At | _Gone | Failed:
+def _put(job: _Job, session: Session, offset: int) -> _Step:
     """Send the bytes from `offset` to the end."""
     headers = {"Content-Type": "application/octet-stream"}
     if offset and offset < job.size:
@@ -259,24 +251,24 @@ def _put(job: _Job, session: Session, offset: int) -> _Done | _At | _Gone | Fail
     return _read_step(answer, job, fresh=offset == 0)
 
 
-def _ask_offset(job: _Job, session: Session) -> _Done | _At | _Gone | Failed:
+def _ask_offset(job: _Job, session: Session) -> _Step:
     """Ask the server how much of the file it has."""
     answer = _request(job, session.url, {"Content-Range": f"bytes */{job.size}"}, b"")
     return _read_step(answer, job, fresh=False)
 
 
-def _read_step(answer: Answer | NoAnswer, job: _Job, *, fresh: bool) -> _Done | _At | _Gone | Failed:
+def _read_step(answer: Answer | NoAnswer, job: _Job, *, fresh: bool) -> _Step:
     """What an upload server's answer means. A session kept from an earlier run may have ended in other ways, too."""
     if isinstance(answer, NoAnswer):
         if answer.lasting:
             raise RemoteError(f"{job.what} was not sent: {answer.why}. Nothing is sent to a server that is not known")
         return _failed(job, answer.why)
     if answer.status in {200, 201}:
-        return _Done()
+        return _End.WHOLE
     if answer.status == 308:
         return _range_end(answer, job.size)
     if answer.status in _GONE or (not fresh and answer.status in {400, 401, 403}):
-        return _Gone()
+        return _End.GONE
     if may_pass(answer.status):
         return _failed(job, f"the server answered {answer.status}", after_s=retry_after(answer.headers))
     said = saying(answer.body, job.client.login.redact)
@@ -285,13 +277,13 @@ def _read_step(answer: Answer | NoAnswer, job: _Job, *, fresh: bool) -> _Done | 
     )
 
 
-def _range_end(answer: Answer, size: int) -> _At | _Gone:
+def _range_end(answer: Answer, size: int) -> int | _End:
     """The bytes that a 308 says are there: `Range: bytes=0-K` is K + 1, no Range is none."""
     value = next((text for name, text in answer.headers.items() if name.lower() == "range"), "")
     last = value.rpartition("-")[2].strip()
     if not value:
-        return _At(0)
-    return _At(int(last) + 1) if last.isdigit() and int(last) < size else _Gone()
+        return 0
+    return int(last) + 1 if last.isdigit() and int(last) < size else _End.GONE
 
 
 def _request(job: _Job, url: str, headers: dict[str, str], body: _Slice | bytes) -> Answer | NoAnswer:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kaggle_kit.errors import RemoteError
+from kaggle_kit.remote.client.client import filled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,20 +44,25 @@ class Page(Protocol):
         """Where a person looks at it."""
 
 
-class Version(Page, Protocol):
-    """The newest version that Kaggle shows, None where it shows none; `status` is in its words, "" where missing."""
+@dataclass(frozen=True)
+class Version:
+    """What Kaggle says of a dataset or a variation now. `version` is None, and `files` empty, where it does not say.
+
+    `version` is the newest that is ready. `status` is in Kaggle's words how far it is with the newest, ready or not;
+    "" where it is missing.
+    """
+
+    ref: Any
+    version: int | None
+    licence: str | None
+    url: str
+    files: tuple[RemoteFile, ...] = ()
+    status: str = ""
 
     @property
-    def version(self) -> int | None:
-        """Its number."""
-
-    @property
-    def status(self) -> str:
-        """How far Kaggle is with it, or with the one after it."""
-
-    @property
-    def sizes(self) -> Mapping[str, int]:
-        """Bytes by path."""
+    def sizes(self) -> dict[str, int]:
+        """The bytes of each file by its path."""
+        return {file.name: file.size for file in self.files}
 
 
 Seen = TypeVar("Seen", bound=Version)
@@ -65,7 +71,7 @@ Seen = TypeVar("Seen", bound=Version)
 def wait_ready(
     client: Client,
     look: Callable[[], Seen | None],
-    with_files: Callable[[Seen], Seen],
+    list_files: Callable[[], tuple[RemoteFile, ...] | None],
     *,
     what: str,
     version: int,
@@ -88,7 +94,7 @@ def wait_ready(
         seen = look()
         state = _state(seen, version, what=what, foreign=files is None)
         if seen is not None and state == READY:
-            ready = with_files(seen)
+            ready = replace(seen, files=list_files() or ())
             if files is None or not (problem := difference(ready.sizes, files)):
                 return ready
             ready_since = client.clock() if ready_since is None else ready_since
@@ -165,8 +171,16 @@ def whole_number(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
-def listed_files(replies: Sequence[Mapping[str, Any]], *, key: str, size: str) -> tuple[RemoteFile, ...]:
-    """The files of all pages of a list, sorted by name; `key` and `size` are how a reply names files and bytes."""
+def list_files(
+    client: Client, method: Callable[[Any], Any], request: Any, *, what: str, key: str, size: str
+) -> tuple[RemoteFile, ...] | None:
+    """The files of all pages of a list, sorted by name; None where Kaggle does not know that version (404).
+
+    `key` and `size` are how a reply names files and bytes.
+    """
+    replies = client.find_pages(method, request, what=what)
+    if replies is None:
+        return None
     listed = [one for reply in replies for one in reply.get(key) or ()]
     files = [RemoteFile(str(one.get("name") or ""), int(one.get(size) or 0)) for one in listed]
     return tuple(sorted(files, key=lambda one: one.name))
@@ -200,22 +214,13 @@ def attach(request: Any, files: Sequence[Sent]) -> None:
 
 
 def _fill(folder: Any, below: list[tuple[list[str], Sent]]) -> None:
-    from kagglesdk.datasets.types.dataset_api_service import ApiUploadDirectoryInfo
+    from kagglesdk.datasets.types.dataset_api_service import ApiDatasetNewFile, ApiUploadDirectoryInfo
 
-    folder.files = [_new_file(one) for parts, one in below if len(parts) == 1]
+    folder.files = [filled(ApiDatasetNewFile(), token=one.token) for parts, one in below if len(parts) == 1]
     folders = []
     for name in sorted({parts[0] for parts, _ in below if len(parts) > 1}):
-        inner = ApiUploadDirectoryInfo()
-        inner.name = name
+        inner = filled(ApiUploadDirectoryInfo(), name=name)
         _fill(inner, [(parts[1:], one) for parts, one in below if len(parts) > 1 and parts[0] == name])
         folders.append(inner)
     if folders:
         folder.directories = folders
-
-
-def _new_file(one: Sent) -> Any:
-    from kagglesdk.datasets.types.dataset_api_service import ApiDatasetNewFile
-
-    file = ApiDatasetNewFile()
-    file.token = one.token
-    return file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import KitError
@@ -86,17 +87,15 @@ def check(
         problems += resource.problems
         if not resource.sent:
             continue
-        problems += _problems(resource, _names(resource))
-        problems += _problems(resource, _files(resource))
-        problems += _problems(resource, _leaks(resource, secrets, passed))
+        said = [_names(resource), _files(resource), _leaks(resource, secrets, passed)]
         match resource:
             case Notebook():
-                problems += _problems(resource, _notebook(resource))
-                problems += _problems(resource, _outdated(resource, unproved, stale))
-                problems += _problems(resource, _other_kit(resource, resources))
+                said += [_notebook(resource), _outdated(resource, unproved, stale), _other_kit(resource, resources)]
             case Dataset() | Model():
-                problems += _problems(resource, _contents(resource))
-                problems += _problems(resource, _quality(resource))
+                said += [_contents(resource), _quality(resource)]
+        problems += [
+            resource.problem(what, next_step, warning=warning) for what, next_step, warning in chain.from_iterable(said)
+        ]
 
     owners = {resource.owner for resource in resources if resource.sent}
     if PLACEHOLDER in owners and not rehearsal:
@@ -108,13 +107,6 @@ def check(
 
 _Said = tuple[str, str, bool]
 """What, the next step, and whether it is a warning only."""
-
-
-def _problems(resource: Resource, said: Iterable[_Said]) -> list[Problem]:
-    return [
-        Problem(resource=resource.key, what=what, next_step=next_step, warning=warning)
-        for what, next_step, warning in said
-    ]
 
 
 def _names(resource: Resource) -> Iterator[_Said]:
@@ -131,12 +123,8 @@ def _names(resource: Resource) -> Iterator[_Said]:
             "change the reference in kit.toml",
             False,
         )
-    if (subtitle := _subtitle(resource)) and len(subtitle) not in SUBTITLE_LETTERS:
-        yield f"the subtitle has {len(subtitle)} letters, Kaggle takes 20 to 80", "change it", False
-
-
-def _subtitle(resource: Resource) -> str:
-    return resource.subtitle if isinstance(resource, Dataset) else ""
+    if resource.subtitle and len(resource.subtitle) not in SUBTITLE_LETTERS:
+        yield f"the subtitle has {len(resource.subtitle)} letters, Kaggle takes 20 to 80", "change it", False
 
 
 def _notebook(resource: Notebook) -> Iterator[_Said]:
@@ -255,7 +243,7 @@ def _files(resource: Resource) -> Iterator[_Said]:
 
 
 def _leaks(resource: Resource, known: tuple[str, ...], passed: Collection[str]) -> Iterator[_Said]:
-    for what, text in (("the title", resource.title), ("the subtitle", _subtitle(resource))):
+    for what, text in (("the title", resource.title), ("the subtitle", resource.subtitle)):
         for finding in secrets_in_text(text, path=what, known=known):
             yield f"{what} holds what looks like {finding.what}", "change it, and revoke the secret", False
     for file in resource.files:

@@ -266,7 +266,7 @@ def _sent(step: Step[R], action: Action, reason: str) -> Step[R]:
 
 
 def _refused(step: Step[R], reason: str, next_step: str, *, action: Action = "refused") -> Step[R]:
-    problem = Problem(resource=step.resource.key, what=reason, next_step=next_step)
+    problem = step.resource.problem(reason, next_step)
     return replace(step, action=action, reason=reason, problems=(*step.problems, problem))
 
 
@@ -274,7 +274,7 @@ def _public(resource: Dataset, seen: RemoteDataset) -> tuple[Problem, ...]:
     if seen.private or not resource.private:
         return ()
     what = "it is public on Kaggle, and so will be what is sent"
-    return (Problem(resource=resource.key, what=what, next_step="make it private there", warning=True),)
+    return (resource.problem(what, "make it private there", warning=True),)
 
 
 def _attached_dataset(resource: Dataset, seen: RemoteDataset | None, remote: Remote) -> DatasetStep:

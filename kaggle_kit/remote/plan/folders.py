@@ -33,8 +33,8 @@ def part_contents(folder: Path, *, resource: str, cache: HashCache) -> Contents:
     manifest = read_manifest(folder / MANIFEST)
     walk = _Walk(folder, resource)
     files = _hashed(dict(walk.files()), cache=cache)
-    again = "write the parts again with: kit wheels dataset"
-    return walk.contents(files, _unlike(manifest, files, resource, next_step=again))
+    walk.compare(manifest, files, next_step="write the parts again with: kit wheels dataset")
+    return walk.contents(files)
 
 
 def model_contents(
@@ -55,45 +55,25 @@ def model_contents(
     own = sources.pop(MANIFEST, None)
     files = _hashed(sources, cache=cache)
 
-    problems: list[Problem] = []
     extra: dict[str, object] = {}
     if own:
         try:
             manifest = read_manifest(own)
         except KitError as error:
-            problems.append(Problem(resource=resource, what=str(error), next_step="or delete it"))
+            walk.problem(str(error), "or delete it")
         else:
             extra = dict(manifest.extra)
-            problems += _misnamed(manifest, own, name, resource)
+            if (manifest.kind, manifest.name) != ("model", name):
+                what = f"{own} is that of the {manifest.kind} {manifest.name!r}, but kit.toml calls the model {name!r}"
+                walk.problem(what, f"name the table models.{manifest.name}")
             restore = "bring the file back, or make the manifest again and repeat the dry run"
-            problems += _unlike(manifest, files, resource, next_step=restore)
+            walk.compare(manifest, files, next_step=restore)
 
     if not files:
-        problems.append(
-            Problem(resource=resource, what=f"{folder} holds no file to send", next_step="put the model there")
-        )
+        walk.problem(f"{folder} holds no file to send", "put the model there")
 
     made = Manifest("model", name, tuple(file.entry for file in files), extra)
-    return walk.contents([*files, _written(dump_manifest(made))], problems)
-
-
-def _misnamed(manifest: Manifest, path: Path, name: str, resource: str) -> list[Problem]:
-    if (manifest.kind, manifest.name) == ("model", name):
-        return []
-    what = f"{path} is that of the {manifest.kind} {manifest.name!r}, but kit.toml calls the model {name!r}"
-    return [Problem(resource=resource, what=what, next_step=f"name the table models.{manifest.name}")]
-
-
-def _unlike(manifest: Manifest, files: list[SentFile], resource: str, *, next_step: str) -> list[Problem]:
-    """The first file that is not what the manifest says, if there is one."""
-    here = {file.path: file.entry for file in files}
-    wrong = [entry for entry in manifest.files if here.get(entry.path, entry) != entry]
-    missing = [entry for entry in manifest.files if entry.path not in here and not _is_left_out(entry.path)]
-    for entries, what in ((missing, "is missing"), (wrong, "is not the file that manifest.json lists")):
-        if entries:
-            more = f" (and {len(entries) - 1} more)" if len(entries) > 1 else ""
-            return [Problem(resource=resource, what=f"{entries[0].path} {what}{more}", next_step=next_step)]
-    return []
+    return walk.contents([*files, _written(dump_manifest(made))])
 
 
 def _is_left_out(path: str) -> bool:
@@ -134,13 +114,20 @@ class _Walk:
         self.left_out: list[str] = []
         self.problems: list[Problem] = []
 
-    def contents(self, files: list[SentFile], problems: list[Problem]) -> Contents:
+    def contents(self, files: list[SentFile]) -> Contents:
         """The result of the walk."""
-        return Contents(
-            files=tuple(sorted(files, key=lambda file: file.path)),
-            left_out=tuple(sorted(self.left_out)),
-            problems=(*self.problems, *problems),
-        )
+        ordered = tuple(sorted(files, key=lambda file: file.path))
+        return Contents(files=ordered, left_out=tuple(sorted(self.left_out)), problems=tuple(self.problems))
+
+    def compare(self, manifest: Manifest, files: list[SentFile], *, next_step: str) -> None:
+        """Note the first file that is not what the manifest says, if there is one."""
+        here = {file.path: file.entry for file in files}
+        wrong = [entry for entry in manifest.files if here.get(entry.path, entry) != entry]
+        missing = [entry for entry in manifest.files if entry.path not in here and not _is_left_out(entry.path)]
+        if entries := missing or wrong:
+            what = "is missing" if missing else "is not the file that manifest.json lists"
+            more = f" (and {len(entries) - 1} more)" if len(entries) > 1 else ""
+            self.problem(f"{entries[0].path} {what}{more}", next_step)
 
     def files(self, below: str = "") -> Iterator[tuple[str, Path]]:
         """Path on Kaggle and place of every file that is sent."""
@@ -150,7 +137,7 @@ class _Walk:
         except OSError as error:
             raise KitError(f"{folder} cannot be read: {error.strerror}") from error
         if not names and below:
-            self._problem(f"the folder {below} is empty, and Kaggle keeps no empty folders", "remove it")
+            self.problem(f"the folder {below} is empty, and Kaggle keeps no empty folders", "remove it")
         for name in names:
             path, known = folder / name, f"{below}{name}"
             if path.is_dir() and not path.is_symlink():
@@ -172,19 +159,20 @@ class _Walk:
         try:
             real = path.resolve()
         except (OSError, RuntimeError):
-            self._problem(f"{known} is a link that leads back to itself", "remove it")
+            self.problem(f"{known} is a link that leads back to itself", "remove it")
             return False
         if path.is_symlink() and not any(real.is_relative_to(home) for home in self.homes):
-            self._problem(f"{known} is a link to {real}, outside of the folder", copy)
+            self.problem(f"{known} is a link to {real}, outside of the folder", copy)
         elif path.is_symlink() and real.is_dir():
-            self._problem(f"{known} is a link to a folder, which would be sent twice", "remove the link")
+            self.problem(f"{known} is a link to a folder, which would be sent twice", "remove the link")
         elif not real.exists():
-            self._problem(f"{known} is a link to nothing", "remove it")
+            self.problem(f"{known} is a link to nothing", "remove it")
         elif not real.is_file():
-            self._problem(f"{known} is neither a file nor a folder", "remove it")
+            self.problem(f"{known} is neither a file nor a folder", "remove it")
         else:
             return True
         return False
 
-    def _problem(self, what: str, next_step: str) -> None:
+    def problem(self, what: str, next_step: str) -> None:
+        """Note what is wrong."""
         self.problems.append(Problem(resource=self.resource, what=what, next_step=next_step))

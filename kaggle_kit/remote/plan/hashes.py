@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kaggle_kit.errors import KitError
 from kaggle_kit.files import user_cache, write_atomic
@@ -30,8 +30,7 @@ Tell = Callable[[Path, int], None]
 """Told of progress: the file, and how many more of its bytes are hashed. May be called from several threads."""
 
 
-@dataclass(frozen=True)
-class _Stamp:
+class _Stamp(NamedTuple):
     """What distinguishes one state of a file from the next."""
 
     device: int
@@ -71,11 +70,7 @@ class HashCache:
         if not self._added:
             return
         merged = _read(self.place) | self._added
-        body = {
-            path: [stamp.device, stamp.inode, stamp.size, stamp.mtime_ns, sha256]
-            for path, (stamp, sha256) in sorted(merged.items())
-            if Path(path).exists()
-        }
+        body = {path: [*stamp, sha256] for path, (stamp, sha256) in sorted(merged.items()) if Path(path).exists()}
         try:
             write_atomic(self.place, json.dumps({"version": _VERSION, "files": body}) + "\n")
         except OSError:
@@ -94,10 +89,7 @@ def _read(place: Path) -> dict[str, tuple[_Stamp, str]]:
         body = json.loads(place.read_text(encoding="utf-8"))
         if body["version"] != _VERSION:
             return {}
-        return {
-            str(path): (_Stamp(int(device), int(inode), int(size), int(mtime_ns)), str(sha256))
-            for path, (device, inode, size, mtime_ns, sha256) in body["files"].items()
-        }
+        return {str(path): (_Stamp(*map(int, stamp)), str(sha256)) for path, (*stamp, sha256) in body["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
@@ -110,9 +102,7 @@ def hash_files(files: Mapping[str, Path], *, cache: HashCache, tell: Tell | None
     stop = Event()
 
     def entry(item: tuple[str, Path]) -> FileEntry:
-        name, path = item
-        sha256, size = _hash(path.absolute(), cache=cache, tell=tell, stop=stop)
-        return FileEntry(name, sha256, size)
+        return _hash(item[0], item[1].absolute(), cache=cache, tell=tell, stop=stop)
 
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
         try:
@@ -124,14 +114,14 @@ def hash_files(files: Mapping[str, Path], *, cache: HashCache, tell: Tell | None
             cache.save()
 
 
-def _hash(path: Path, *, cache: HashCache, tell: Tell | None, stop: Event) -> tuple[str, int]:
+def _hash(name: str, path: Path, *, cache: HashCache, tell: Tell | None, stop: Event) -> FileEntry:
     try:
         with path.open("rb", buffering=0) as stream:
             before = _stamp(os.fstat(stream.fileno()))
             if known := cache.get(path, before):
                 if tell:
                     tell(path, before.size)
-                return known, before.size
+                return FileEntry(name, known, before.size)
             started_ns = time.time_ns()
             digest = hashlib.sha256()
             buffer = bytearray(min(_CHUNK_BYTES, before.size + 1))
@@ -155,7 +145,7 @@ def _hash(path: Path, *, cache: HashCache, tell: Tell | None, stop: Event) -> tu
         raise KitError(f"{path} changed while it was read; wait until what writes it is done, then run this again")
     if before.mtime_ns < started_ns - _SETTLED_NS:
         cache.add(path, before, digest.hexdigest())
-    return digest.hexdigest(), before.size
+    return FileEntry(name, digest.hexdigest(), before.size)
 
 
 def digest_of(entries: Iterable[FileEntry]) -> str:

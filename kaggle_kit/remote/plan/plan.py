@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.remote.plan.compare import AnyStep, Consent, compare_dataset, compare_model, compare_notebook
@@ -89,7 +89,7 @@ class Plan:
             "send_bytes": self.send_bytes,
             "seconds": self.seconds(),
             "steps": [_step_json(step, self.seconds(step) if step.sends else None) for step in self.steps],
-            "problems": [problem.to_json() for problem in self.problems],
+            "problems": [asdict(problem) for problem in self.problems],
         }
 
 
@@ -160,14 +160,9 @@ def _with_owner(step: AnyStep, login: str | None) -> AnyStep:
     if login is None or not step.sends or resource.owner == login:
         return step
     made = isinstance(resource, Notebook) and step.action == "create"
-    problem = Problem(
-        resource=resource.key,
-        what=f"it is {resource.owner}'s, and you are logged in as {login}",
-        next_step=f"set owner = {login!r} in kit.toml, or log in as {resource.owner}"
-        if made
-        else "go on if it is shared with you",
-        warning=not made,
-    )
+    own = f"set owner = {login!r} in kit.toml, or log in as {resource.owner}"
+    what = f"it is {resource.owner}'s, and you are logged in as {login}"
+    problem = resource.problem(what, own if made else "go on if it is shared with you", warning=not made)
     return replace(step, problems=(*step.problems, problem))
 
 
@@ -197,5 +192,5 @@ def _step_json(step: AnyStep, seconds: float | None) -> dict[str, Any]:
         "changed": list(step.changes.changed),
         "removed": list(step.changes.removed),
         "left_out": list(resource.left_out),
-        "from": [origin.to_json() for origin in resource.origins],
+        "from": [{"folder": str(origin.folder), "outside": origin.outside} for origin in resource.origins],
     }

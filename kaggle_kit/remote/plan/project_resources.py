@@ -40,7 +40,7 @@ _DATASET_METADATA = "dataset-metadata.json"
 _UNKNOWN = "unknown"
 """Kaggle's name for a licence that nobody has stated."""
 # How many parts the references of each kind have.
-_PARTS = {"competition_sources": 1, "dataset_sources": 2, "model_sources": 5, "kernel_sources": 2}
+_PARTS = {"competition": 1, "dataset": 2, "model": 5, "kernel": 2}
 
 
 def notebook_resources(
@@ -79,11 +79,8 @@ def merge(resources: Iterable[Resource]) -> tuple[Resource, ...]:
     for resource in resources:
         first = merged.setdefault(resource.key, resource)
         if _content(first) != _content(resource):
-            other = Problem(
-                resource=resource.key,
-                what=f"{first.name} and {resource.name} are to lie there, and differ",
-                next_step=f"give one of them another place in {CONFIG}",
-            )
+            what = f"{first.name} and {resource.name} are to lie there, and differ"
+            other = resource.problem(what, f"give one of them another place in {CONFIG}")
             merged[resource.key] = replace(first, problems=(*first.problems, other))
     order: tuple[Kind, ...] = ("dataset", "model", "notebook")
     return tuple(sorted(merged.values(), key=lambda resource: order.index(resource.kind)))
@@ -118,12 +115,8 @@ def model_resource(project: Project, name: str, *, cache: HashCache) -> Dataset 
         return _attached(project, resource)
     folder = inside(project.root, table.path, key=f"models.{name}.path")
     if not folder.is_dir():
-        missing = Problem(
-            resource=resource.key,
-            what=f"models.{name}.path = {table.path!r} is not a folder here, so what Kaggle has is used as it is",
-            next_step="put the model there to push it",
-            warning=True,
-        )
+        what = f"models.{name}.path = {table.path!r} is not a folder here, so what Kaggle has is used as it is"
+        missing = resource.problem(what, "put the model there to push it", warning=True)
         return replace(resource, sent=False, problems=(missing,))
     _, *linked = homes(project.root)
     contents = model_contents(folder, name=name, resource=resource.key, cache=cache, linked=linked)
@@ -133,21 +126,11 @@ def model_resource(project: Project, name: str, *, cache: HashCache) -> Dataset 
 def _model(project: Project, name: str) -> Dataset | Model:
     """The model `name` by its table alone, without its files."""
     table = project.models[name]
-    title = table.title or _title(table.place)
+    known: dict[str, Any] = {"reference": table.place, "name": name, "title": table.title or _title(table.place)}
+    known |= {"model": name, "most_kl": table.most_kl}
     if table.dataset:
-        licence = table.licence or _UNKNOWN
-        return replace(
-            _dataset(table.dataset), name=name, title=title, licence=licence, model=name, most_kl=table.most_kl
-        )
-    return Model(
-        reference=table.place,
-        version=split_version(str(table.kaggle_model))[1] or 0,
-        name=name,
-        title=title,
-        licence=table.licence,
-        model=name,
-        most_kl=table.most_kl,
-    )
+        return Dataset(**known, licence=table.licence or _UNKNOWN)
+    return Model(**known, licence=table.licence, version=split_version(str(table.kaggle_model))[1] or 0)
 
 
 def _dataset(reference: str) -> Dataset:
@@ -177,12 +160,8 @@ def _attached(project: Project, resource: _Files) -> _Files:
     """What is used as Kaggle has it. Of the owner's own datasets this is worth a word."""
     if resource.owner != project.owner:
         return replace(resource, sent=False)
-    missing = Problem(
-        resource=resource.key,
-        what="nothing here makes it, so what Kaggle has is used as it is",
-        next_step="for a wheelhouse, fetch and prove it here to push it",
-        warning=True,
-    )
+    what = "nothing here makes it, so what Kaggle has is used as it is"
+    missing = resource.problem(what, "for a wheelhouse, fetch and prove it here to push it", warning=True)
     return replace(resource, sent=False, problems=(missing,))
 
 
@@ -250,7 +229,7 @@ def read_settings(folder: Path, *, image: str, session_seconds: int) -> tuple[st
         _refuse_unless(PurePath(code_file).name == code_file, "code_file", code_file)
         _refuse_unless(_is_reference(reference := body["id"], 2), "id", reference)
         _refuse_unless(isinstance(accelerator, str | None), "machine_shape", accelerator)
-        sources = {key: _sources(body, key, parts) for key, parts in _PARTS.items()}
+        sources = {f"{kind}s": _sources(body, f"{kind}_sources", parts) for kind, parts in _PARTS.items()}
     except OutsideError as error:
         raise ProjectError(f"{error}; or build the notebook again with: kit build") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -264,10 +243,7 @@ def read_settings(folder: Path, *, image: str, session_seconds: int) -> tuple[st
         tpu=bool(body.get("enable_tpu", False)),
         internet=bool(body.get("enable_internet", True)),
         accelerator=accelerator,
-        competitions=sources["competition_sources"],
-        datasets=sources["dataset_sources"],
-        models=sources["model_sources"],
-        kernels=sources["kernel_sources"],
+        **sources,
         docker_image=None if pinning else image,
         image_pinning=pinning,
         session_seconds=session_seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from kaggle_kit.outside import MEGA, read_text
 from kaggle_kit.runtime.manifest import MANIFEST, FileEntry
@@ -29,15 +29,6 @@ class Problem:
     def __str__(self) -> str:
         """The sentence that a user reads."""
         return f"{self.resource}: {self.what}; {self.next_step}"
-
-    def to_json(self) -> dict[str, str | bool]:
-        """The same as plain values."""
-        return {
-            "resource": self.resource,
-            "what": self.what,
-            "next_step": self.next_step,
-            "warning": self.warning,
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +57,6 @@ class Origin:
         """As a plan shows it."""
         return f"{self.folder}{' (OUTSIDE of the project)' if self.outside else ''}"
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return {"folder": str(self.folder), "outside": self.outside}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Resource:
@@ -84,6 +71,7 @@ class Resource:
     name: str
     """Its name in this project: `engine`, `kit`, a model's, a notebook's."""
     title: str
+    subtitle: str = ""
     files: tuple[SentFile, ...] = ()
     origins: tuple[Origin, ...] = ()
     """The folders here that its files come from."""
@@ -107,6 +95,10 @@ class Resource:
     def slug(self) -> str:
         """The second part of its reference."""
         return self.reference.split("/")[1]
+
+    def problem(self, what: str, next_step: str, *, warning: bool = False) -> Problem:
+        """Something that is wrong with it."""
+        return Problem(resource=self.key, what=what, next_step=next_step, warning=warning)
 
     @property
     def size(self) -> int:
@@ -139,7 +131,6 @@ class Dataset(Artifact):
     """A dataset: a part of a wheelhouse, or a model."""
 
     kind = "dataset"
-    subtitle: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
