@@ -107,9 +107,9 @@ def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> None:
 
 
 def _run(name: str, out: Path, given: Mapping[str, Any]) -> Scores:
-    from kaggle_kit.cli.scoring import model_of, open_scoring
+    from kaggle_kit.cli.scoring import labelled_rows, model_of, open_scoring
     from kaggle_kit.errors import UsageError
-    from kaggle_kit.evaluation.evaluate import Names, evaluate, labelled_table
+    from kaggle_kit.evaluation.evaluate import Names, evaluate
     from kaggle_kit.evaluation.tables import check_ending
     from kaggle_kit.runtime.progress import ProgressLine
 
@@ -117,12 +117,8 @@ def _run(name: str, out: Path, given: Mapping[str, Any]) -> Scores:
         raise UsageError(f"{out} must end in .parquet: a scores file is one")
 
     project = open_project(given["project_folder"])
-    notebook = project.notebook(name)
     model = model_of(project, name, given["model_name"])
-    if given["data"] is None and notebook.data is None:
-        raise UsageError(f"notebooks.{name} of kit.toml has no data; name the labelled rows with --data")
-    data = project.data_folder(name, given["data"])
-    source = labelled_table(data)
+    source = labelled_rows(project, name, given["data"], named="the labelled rows")
     check_ending(source)
 
     scoring = open_scoring(

@@ -152,20 +152,15 @@ def _unseen(source: Path, task: Task, rows: int, *, reference: Path, quantised: 
 def _score(
     project: Project, reference: Path, quantised: Path, given: Mapping[str, Any]
 ) -> tuple[Pairs, _Unseen, dict[str, Any]]:
-    from kaggle_kit.cli.scoring import notebook_name, open_scoring
-    from kaggle_kit.errors import UsageError
+    from kaggle_kit.cli.scoring import labelled_rows, notebook_name, open_scoring
     from kaggle_kit.evaluation.divergence import pair
-    from kaggle_kit.evaluation.evaluate import labelled_table
     from kaggle_kit.evaluation.score_file import score_records
     from kaggle_kit.files import user_cache
     from kaggle_kit.notebook.source import notebook_task
     from kaggle_kit.runtime.progress import ProgressLine
 
     name = notebook_name(project, given["name"])
-    notebook = project.notebook(name)
-    if given["data"] is None and notebook.data is None:
-        raise UsageError(f"notebooks.{name} of kit.toml has no data; name the rows with --data")
-    source = labelled_table(project.data_folder(name, given["data"]))
+    source = labelled_rows(project, name, given["data"], named="the rows")
     task, _ = notebook_task(project, name, assignments=given["assignments"])
     unseen = _unseen(source, task, given["rows"], reference=reference, quantised=quantised)
     records = unseen.records
@@ -174,8 +169,6 @@ def _score(
         name,
         assignments=given["assignments"],
         engine="vllm",
-        python=None,
-        swapped=False,
         seal_name=given["seal_name"],
     )
     state = user_cache() / "comparisons" / _key(reference, quantised, source, name)

@@ -119,19 +119,15 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
 
 
 def _order(project: Project, name: str, source: Path, out: Path, given: Mapping[str, Any]) -> Order:
+    from kaggle_kit.cli.scoring import labelled_rows
     from kaggle_kit.errors import UsageError
-    from kaggle_kit.evaluation.evaluate import labelled_table
     from kaggle_kit.model.calibration import CalibrationSource
     from kaggle_kit.model.quantize import Order
     from kaggle_kit.notebook.source import notebook_task
 
     if given["scheme"] == W8A8 and given["seed"] is not None:
         raise UsageError("w8a8 draws no rows; leave --seed away")
-    notebook = project.notebook(name)
-    if given["data"] is None and notebook.data is None:
-        raise UsageError(f"notebooks.{name} of kit.toml has no data; name the folder of train.csv with --data")
-    data = project.data_folder(name, given["data"])
-    table = labelled_table(data)
+    table = labelled_rows(project, name, given["data"], named="the folder of train.csv")
     task, parameters = notebook_task(project, name, assignments=given["assignments"])
     return Order(
         source=source,
@@ -166,8 +162,6 @@ def _prove(project: Project, name: str, order: Order, given: Mapping[str, Any], 
         name,
         assignments=given["assignments"],
         engine="vllm",
-        python=None,
-        swapped=False,
         seal_name=given["seal_name"],
     )
     scoring = replace(scoring, model=order.out)

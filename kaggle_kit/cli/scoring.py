@@ -82,14 +82,24 @@ def open_seal(wanted: str | None) -> WorkerSeal:
     return WorkerSeal(seal.name, seal.unsealed, seal)
 
 
+def labelled_rows(project: Project, name: str, data: Path | None, *, named: str) -> Path:
+    """The table of labelled rows: of `data`, or the notebook's own. UsageError asks for `named` if there is neither."""
+    from kaggle_kit.errors import UsageError
+    from kaggle_kit.evaluation.evaluate import labelled_table
+
+    if project.notebook(name).data is None and data is None:
+        raise UsageError(f"notebooks.{name} of kit.toml has no data; name {named} with --data")
+    return labelled_table(project.data_folder(name, data))
+
+
 def open_scoring(
     project: Project,
     name: str,
     *,
     assignments: Sequence[str],
     engine: str | None,
-    python: Path | None,
-    swapped: bool,
+    python: Path | None = None,
+    swapped: bool = False,
     target_name: str = HERE,
     model_name: str | None = None,
     seal_name: str | None = None,
