@@ -196,8 +196,9 @@ class RunRecord:
 
     def to_json(self, names: Iterable[str]) -> dict[str, Any]:
         """The parts of these names as the notebook writes them."""
-        body = asdict(self)
-        return {name: body[name] for name in names}
+        wanted = {name: getattr(self, name) for name in names}
+        body = asdict(RunRecord(**wanted))
+        return {name: body[name] for name in wanted}
 
     @property
     def all_stages(self) -> dict[str, float]:

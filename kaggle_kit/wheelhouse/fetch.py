@@ -321,12 +321,12 @@ def download(
             if stream.seek(0, os.SEEK_END) > before:
                 retries.rest()
                 continue
-            problem = (
-                f"{_shown(url)} could not be downloaded: {cut}, {patience.attempts} times in a row. "
+            why = f"{_shown(url)} could not be downloaded: {cut}"
+            problem = WheelhouseError(
+                f"{why}, {patience.attempts} times in a row. "
                 "Check the connection; the same command goes on where this one stopped"
             )
-            why = f"{_shown(url)} could not be downloaded: {cut}"
-            retries.wait(Failed(why, WheelhouseError(problem), cut.after_s))
+            retries.wait(Failed(why, problem, cut.after_s))
 
 
 def _once(
