@@ -176,13 +176,12 @@ def _score(
     for what, path, engine in (("reference", reference, given["engine"]), ("quantised", quantised, "vllm")):
         say(f"{what}: {path}, {len(records):,} rows")
         line = ProgressLine(deadline=float("inf"), write=say)
-        setup = replace(scoring.setup, engine=engine, options=scoring.setup.options if engine == "vllm" else {})
         found.append(
             score_records(
                 records,
                 source=source,
                 state=state / what,
-                scoring=replace(scoring, model=path, setup=setup),
+                scoring=replace(scoring, model=path, setup=scoring.setup.with_engine(engine)),
                 id_column=given["id_column"],
                 on_event=line.show,
             )

@@ -113,6 +113,7 @@ def open_scoring(
     from kaggle_kit.evaluation.score_file import Scoring
     from kaggle_kit.notebook.source import notebook_task
     from kaggle_kit.runtime.engine_plan import EngineSetup
+    from kaggle_kit.runtime.engines import is_vllm
     from kaggle_kit.runtime.machine import engine_cards, engine_version, find_cards
     from kaggle_kit.runtime.permitted import check_options
     from kaggle_kit.targets import load_target
@@ -126,7 +127,7 @@ def open_scoring(
     target = load_target(target_name, project=project.root)
     engine = engine or notebook.engine
     options = target.options_for(engine)
-    if engine.startswith("vllm") == notebook.engine.startswith("vllm"):
+    if is_vllm(engine) == is_vllm(notebook.engine):
         options |= notebook.engine_options
     check_options(options, where=f"engine_options of {name} for {target.name}", trusted=project.trusted)
     seal = open_seal(seal_name)

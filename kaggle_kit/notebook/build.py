@@ -15,6 +15,7 @@ from kaggle_kit.notebook.render import render
 from kaggle_kit.notebook.source import Cell, Source, read_source
 from kaggle_kit.project.config import CONFIG
 from kaggle_kit.runtime.checkpoint import read_checkpoint
+from kaggle_kit.runtime.engines import is_vllm
 from kaggle_kit.runtime.kernels import obstacle
 from kaggle_kit.runtime.manifest import MANIFEST, Manifest, dump_manifest, file_entry, kit_part_reference, read_manifest
 from kaggle_kit.runtime.permitted import check_options
@@ -165,7 +166,7 @@ def _check_kernel(project: Project, name: str, target: Target) -> None:
     paths = [project.model_folder(model) for model in notebook.model_names]
     methods = [method for path in paths if (method := read_checkpoint(path).kernel_method)]
     reasons: list[str | None] = []
-    if not notebook.engine.startswith("vllm"):
+    if not is_vllm(notebook.engine):
         reasons.append(f"the engine {notebook.engine} has no such kernels")
     elif not methods:
         reasons.append("no model of the notebook has 4-bit weights")

@@ -7,11 +7,12 @@ Sizes are in bytes, lengths in tokens. What vLLM refuses was read in 0.25.1 and 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import UsageError
 from kaggle_kit.outside import shown
+from kaggle_kit.runtime.engines import is_vllm
 from kaggle_kit.runtime.job import Job
 from kaggle_kit.runtime.kernels import KernelChoice, choose_kernel, method_obstacle
 
@@ -101,6 +102,10 @@ class EngineSetup:
         draft.pass_on()
         return EnginePlan(draft.options, draft.environment, replicas, tuple(draft.reasons))
 
+    def with_engine(self, engine: str) -> EngineSetup:
+        """The same for another engine, which does not take the options of a different kind."""
+        return replace(self, engine=engine, options=self.options if is_vllm(engine) == is_vllm(self.engine) else {})
+
     def job(self, plan: EnginePlan | None, *, environment: Mapping[str, str] | None = None, **where: Any) -> Job:
         """The worker's job under `plan`; `where` are the job's further fields, `environment` further variables.
 
@@ -111,7 +116,7 @@ class EngineSetup:
         return Job(
             engine=self.engine,
             engine_version=self.version,
-            engine_options=planned if self.engine.startswith("vllm") else self.options,
+            engine_options=planned if is_vllm(self.engine) else self.options,
             environment={**(plan.environment if plan else {}), **(environment or {})},
             **where,
         )

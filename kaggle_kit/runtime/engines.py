@@ -18,6 +18,11 @@ ENGINES = ("vllm", "vllm-classify", "transformers")
 `transformers` is the slow reference in full precision."""
 
 
+def is_vllm(kind: str) -> bool:
+    """Whether an engine is vLLM, in either of its ways: its options are those of `vllm.LLM`, and no other engine's."""
+    return kind.startswith("vllm")
+
+
 def open_engine(
     kind: str, model: Path, *, label_ids: Sequence[int], longest: int, options: Mapping[str, Any]
 ) -> Engine:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from kaggle_kit.errors import OutsideError, ProjectError, UsageError
 from kaggle_kit.outside import read_toml
 from kaggle_kit.places import inside
+from kaggle_kit.runtime.engines import is_vllm
 from kaggle_kit.runtime.permitted import variable_problem
 from kaggle_kit.suggest import did_you_mean, first_problem
 from kaggle_kit.targets.freeze import read_freeze
@@ -119,7 +120,7 @@ class Target(BaseModel):
 
     def options_for(self, engine: str) -> dict[str, bool | int | float | str]:
         """Its options for an engine by kit's name: they are vLLM's, and another engine gets none."""
-        return dict(self.engine_options) if engine.startswith("vllm") else {}
+        return dict(self.engine_options) if is_vllm(engine) else {}
 
     @model_validator(mode="after")
     def _variables_are_settings(self) -> Target:
