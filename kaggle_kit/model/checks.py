@@ -203,9 +203,8 @@ def check_dtype(target: Target, architecture: Architecture, dtypes: AbstractSet[
     wanted = target.engine_options.get("dtype", "auto")
     engine = engine_dtype(architecture, target.capability, wanted)
     problems = []
-    if reason := dtype_obstacle(architecture, target.capability, wanted):
-        what, _, step = reason.rpartition(": ")
-        problems.append(Problem(_CONFIG, f"cannot be used on {target.name}: {what}", step))
+    if obstacle := dtype_obstacle(architecture, target.capability, wanted):
+        problems.append(Problem(_CONFIG, f"cannot be used on {target.name}: {obstacle.what}", obstacle.step))
     elif engine == "float16" and "BF16" in dtypes:
         what = (
             f"hold bfloat16 numbers, and {target.name} computes in float16: vLLM converts them while loading, and "
@@ -269,7 +268,5 @@ def check_length(architecture: Architecture, *, longest: int | None) -> list[Pro
 
 def check_head(architecture: Architecture) -> list[Problem]:
     """Whether there is an LM head: kit reads the labels' probabilities from it."""
-    if (reason := head_obstacle(architecture)) is None:
-        return []
-    what, _, step = reason.rpartition(": ")
-    return [Problem(_CONFIG, f"cannot be used: {what}", step)]
+    obstacle = head_obstacle(architecture)
+    return [Problem(_CONFIG, f"cannot be used: {obstacle.what}", obstacle.step)] if obstacle else []

@@ -79,8 +79,8 @@ class EngineSetup:
         Raises UsageError if the model fits in no way, the engine or the cards refuse it, the prompts are longer than
         it reads, or the cards differ; the text says by how much.
         """
-        if reason := head_obstacle(checkpoint.architecture):
-            raise UsageError(reason)
+        if obstacle := head_obstacle(checkpoint.architecture):
+            raise UsageError(str(obstacle))
         if reason := length_obstacle(checkpoint.architecture, budget):
             raise UsageError(f"{reason}; cut them")
         draft = _Draft(self)
@@ -122,11 +122,24 @@ class EngineSetup:
         )
 
 
-def head_obstacle(architecture: Architecture) -> str | None:
+@dataclass(frozen=True)
+class Obstacle:
+    """Why an engine refuses a checkpoint, and what to do about it."""
+
+    what: str
+    step: str
+
+    def __str__(self) -> str:
+        """The sentence that a user reads."""
+        return f"{self.what}: {self.step}"
+
+
+def head_obstacle(architecture: Architecture) -> Obstacle | None:
     """Why the labels' probabilities cannot be read from the model; None if it has an LM head."""
     if architecture.name.endswith(("ForCausalLM", "ForConditionalGeneration")):
         return None
-    return f"{architecture.name} has no LM head to read the labels from: take the ...ForCausalLM form of the model"
+    what = f"{architecture.name} has no LM head to read the labels from"
+    return Obstacle(what, "take the ...ForCausalLM form of the model")
 
 
 def length_obstacle(architecture: Architecture, budget: int) -> str | None:
@@ -149,22 +162,27 @@ def engine_dtype(architecture: Architecture, capability: tuple[int, int] | None,
 
 def dtype_obstacle(
     architecture: Architecture, capability: tuple[int, int] | None, wanted: object = "auto"
-) -> str | None:
+) -> Obstacle | None:
     """Why the engine refuses the type that it would compute in; None if it takes it."""
     dtype = engine_dtype(architecture, capability, wanted)
     old = capability is not None and capability < _BFLOAT16_FROM
     if dtype == "bfloat16" and old:
-        return 'dtype = bfloat16 is given, which a card before sm_80 does not have: set dtype = "half"'
+        return Obstacle("dtype = bfloat16 is given, which a card before sm_80 does not have", 'set dtype = "half"')
     if dtype == "float16" and architecture.model_type in _NO_HALF:
-        way = ", and the card has no bfloat16: take a model of another family" if old else ': set dtype = "bfloat16"'
-        return f"vLLM refuses {architecture.model_type} in float16 (its activations overflow){way}"
+        what = f"vLLM refuses {architecture.model_type} in float16 (its activations overflow)"
+        if old:
+            return Obstacle(f"{what}, and the card has no bfloat16", "take a model of another family")
+        return Obstacle(what, 'set dtype = "bfloat16"')
     return None
 
 
 def card_obstacle(checkpoint: Checkpoint, capability: tuple[int, int] | None, wanted: object = "auto") -> str | None:
     """Why the engine refuses the checkpoint on this kind of card, whatever its memory; None if it takes it."""
     method = capability and method_obstacle(checkpoint.method, capability, int8=checkpoint.int8)
-    return f"the model is {method}" if method else dtype_obstacle(checkpoint.architecture, capability, wanted)
+    if method:
+        return f"the model is {method}"
+    obstacle = dtype_obstacle(checkpoint.architecture, capability, wanted)
+    return str(obstacle) if obstacle else None
 
 
 @dataclass(frozen=True)
