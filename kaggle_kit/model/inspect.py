@@ -141,13 +141,15 @@ def inspect_model(
     guard = Guard(root) if tokenizer and TOKENIZER in folder.files else None  # it starts while the weights are read
     problems = list(folder.problems)
     config = _read_config(folder, problems)
-    architecture = _caught(lambda: read_architecture(config), problems) if config else None
+    weights = read_weights(folder)
+    problems += weights.problems
+    stored = {tensor.dtype for tensor in weights.tensors.values()}
+    architecture = _caught(lambda: read_architecture(config, stored=stored), problems) if config else None
+    problems = by_check("config", problems)
     quantisation = _caught(lambda: read_quantisation(config), problems) if config else None
     method = _caught(lambda: quant_method(config), problems) if config else None
 
-    problems = by_check("config", problems)
-    weights = read_weights(folder)
-    problems += weights.problems
+    problems = by_check("method", problems)
     packed = packed_layers(weights.tensors, quantisation) if quantisation else {}
     if architecture and weights.whole:
         problems += checks.check_completeness(architecture, weights.tensors, packed, quantisation)
@@ -159,8 +161,7 @@ def inspect_model(
         problems += by_check("packing", checks.check_integers(config, weights.tensors))
     if target and architecture:
         problems += by_check("method", checks.check_method(target, method, quantisation))
-        dtypes = {tensor.dtype for tensor in weights.tensors.values()}
-        problems += by_check("dtype", checks.check_dtype(target, architecture, dtypes, packed=bool(packed)))
+        problems += by_check("dtype", checks.check_dtype(target, architecture, stored, packed=bool(packed)))
 
     facts = None
     if tokenizer:

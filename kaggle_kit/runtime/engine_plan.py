@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import UsageError
 from kaggle_kit.outside import shown
+from kaggle_kit.runtime.engine_facts import engine_facts
 from kaggle_kit.runtime.engines import is_vllm
 from kaggle_kit.runtime.job import Job
 from kaggle_kit.runtime.kernels import KernelChoice, choose_kernel, method_obstacle
@@ -127,6 +128,10 @@ class EngineSetup:
         )
 
 
+_WITH_HEAD = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
+"""Endings of architectures that answer with words, for those that the engine's registry does not have."""
+
+
 @dataclass(frozen=True)
 class Obstacle:
     """Why an engine refuses a checkpoint, and what to do about it."""
@@ -141,7 +146,8 @@ class Obstacle:
 
 def head_obstacle(architecture: Architecture) -> Obstacle | None:
     """Why the labels' probabilities cannot be read from the model; None if it has an LM head."""
-    if architecture.name.endswith(("ForCausalLM", "ForConditionalGeneration")):
+    kind = engine_facts()["architectures"].get(architecture.name)
+    if kind in ("text", "multimodal") or (kind is None and architecture.name.endswith(_WITH_HEAD)):
         return None
     what = f"{architecture.name} has no LM head to read the labels from"
     return Obstacle(what, "take the ...ForCausalLM form of the model")
@@ -221,9 +227,8 @@ def card_memory(checkpoint: Checkpoint, *, parallel: int, batch: int, sequences:
     model = checkpoint.architecture
     return CardMemory(
         weights=checkpoint.weight_bytes / parallel,
-        # Key and value heads that are fewer than the cards are kept by several of them.
-        keys=model.kv_bytes_per_token / min(parallel, model.kv_heads) * (batch + longest + 1),
-        activations=batch * (4 * model.hidden + 3 * model.intermediate / parallel) * 2,
+        keys=model.kv_bytes_on_card(parallel) * (batch + longest + 1) + sequences * model.state_bytes / parallel,
+        activations=batch * (4 * model.hidden + 3 * model.active_intermediate / parallel) * 2,
         logits=sequences * model.vocabulary * 4 * 3,
     )
 
@@ -372,7 +377,7 @@ def split_obstacle(checkpoint: Checkpoint, parallel: int) -> str | None:
     model, group = checkpoint.architecture, checkpoint.kernel_group
     if model.heads % parallel:
         return f"{model.heads} attention heads cannot be shared evenly"
-    if max(model.kv_heads, parallel) % min(model.kv_heads, parallel):
+    if not model.latent and max(model.kv_heads, parallel) % min(model.kv_heads, parallel):
         return f"{model.kv_heads} key/value heads cannot be shared evenly"
     if group and (model.intermediate // parallel) % group:
         return f"{model.intermediate} inputs in quantised groups of {group} cannot be shared evenly"
