@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.model.folder import Problem, warning
+from kaggle_kit.model.folder import Problem, by_check, warning
 from kaggle_kit.model.headers import shorten
 from kaggle_kit.outside import shown
 from kaggle_kit.runtime.architecture import EMBEDDINGS, HEAD, Architecture
@@ -48,14 +48,14 @@ def check_completeness(
     quantisation: Quantisation | None,
 ) -> list[Problem]:
     """Every difference between config.json and the tensors."""
-    packing = _packing(tensors, packed, quantisation)
-    count = _layer_count(architecture, tensors)
-    problems = [*count, *_not_merged(tensors), *packing]
+    packing = by_check("packing", _packing(tensors, packed, quantisation))
+    count = by_check("layers", _layer_count(architecture, tensors))
+    problems = [*count, *by_check("unmerged", _not_merged(tensors)), *packing]
     if count or (packing and quantisation is None):
         # Each layer that is too few, too many or packed would be reported again, tensor by tensor.
         return problems
     if architecture.family is None:
-        return [*problems, *_evenness(architecture, tensors)]
+        return [*problems, *by_check("architecture", _evenness(architecture, tensors))]
 
     missing: list[str] = []
     different: list[str] = []
@@ -75,10 +75,11 @@ def check_completeness(
 
     if missing:
         what = f"lack tensors that {architecture.name} needs: {shorten(missing)}"
-        problems.append(Problem(_WEIGHTS, what, "save the model again, whole"))
+        problems.append(Problem(_WEIGHTS, what, "save the model again, whole", check="tensors"))
     if different:
-        problems.append(Problem(_CONFIG, f"does not agree with the weights: {shorten(different)}", _RESAVE))
-    problems += _unknown(architecture, tensors, known)
+        what = f"does not agree with the weights: {shorten(different)}"
+        problems.append(Problem(_CONFIG, what, _RESAVE, check="shapes"))
+    problems += by_check("unused-tensors", _unknown(architecture, tensors, known))
     return problems
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError, OutsideError
 from kaggle_kit.outside import MEGA, open_file, parse_json, read_json, shown
+from kaggle_kit.runtime.allowances import Allowance, allowances_of
 from kaggle_kit.runtime.architecture import Architecture, read_architecture
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
 from kaggle_kit.runtime.quantisation import Quantisation, quant_method, read_quantisation
@@ -115,6 +116,12 @@ class Checkpoint:
     weight_bytes: int
     layer_parameters: int
     end_bytes: int
+    allowed: tuple[Allowance, ...] = ()
+    """What the manifest records: findings that its author knows better."""
+
+    def allows(self, check: str) -> bool:
+        """Whether what this check finds is no reason to refuse the checkpoint."""
+        return any(allowance.check == check for allowance in self.allowed)
 
     @property
     def kernel_method(self) -> str | None:
@@ -141,16 +148,17 @@ def read_checkpoint(model: Path) -> Checkpoint:
     with _named(model):
         architecture = read_architecture(config, stored=stored_types(model))
         quantisation, method = read_quantisation(config), quant_method(config)
-    files = read_manifest(model / MANIFEST).files
+    manifest = read_manifest(model / MANIFEST)
 
     return Checkpoint(
         name=str(model),
         architecture=architecture,
         method=method,
         quantisation=quantisation,
-        weight_bytes=sum(entry.size for entry in files if entry.path.endswith(_WEIGHT_FILES)),
+        weight_bytes=sum(entry.size for entry in manifest.files if entry.path.endswith(_WEIGHT_FILES)),
         layer_parameters=architecture.layer_parameters,
         end_bytes=architecture.end_bytes,
+        allowed=allowances_of(manifest),
     )
 
 
