@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
+from kaggle_kit.cli.options import open_project, run_options
 from kaggle_kit.cli.terminal import say, show, show_json
 
 if TYPE_CHECKING:
@@ -45,11 +45,8 @@ _ENGINES = click.Choice(["vllm", "vllm-classify", "transformers"])
 @click.option("--calibration", metavar="FILE", type=_FILE, help="Show the metrics under this calibration.json too.")
 @click.option("--against", metavar="FILE", type=_FILE, help="Show the paired difference to another scores file.")
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of the intervals.")
-@parameter_option
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON, and nothing else.")
-@seal_option
-@trust_option
-@project_option
+@run_options
 def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> None:
     """Score labelled rows with a notebook's own prompt, model and worker, and say how good the answers are.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import Number, open_project, project_option
+from kaggle_kit.cli.options import Number, open_project, project_option, project_root
 from kaggle_kit.cli.terminal import say, show, show_json
 from kaggle_kit.runtime.kernels import KERNELS
 
@@ -117,25 +117,14 @@ def _asked(
         labels = Labels(list(task.labels.values()), prompt=frame, special_tokens=not task.chat)
         chosen = given["target_name"] or project.notebook(given["name"]).target
         return load_target(chosen, project=project.root), labels, int(parameters["token_budget"])
-    target = load_target(given["target_name"] or _DEFAULT_TARGET, project=_root(project_folder))
+    target = load_target(given["target_name"] or _DEFAULT_TARGET, project=project_root(project_folder))
     words = [word.strip() for word in given["labels"].split(",")] if given["labels"] else None
     return target, Labels(words) if words else None, None
 
 
-def _root(folder: Path | None) -> Path | None:
-    """The project's folder; None outside of any."""
-    from kaggle_kit.errors import ProjectError
-    from kaggle_kit.project import find_project
-
-    try:
-        return folder or find_project(Path.cwd())
-    except ProjectError:
-        return None
-
-
 def _table_name(project_folder: Path | None, folder: Path) -> str | None:
     """The model's name in kit.toml, where one of its tables has this folder."""
-    if _root(project_folder) is None:
+    if project_root(project_folder) is None:
         return None
     project = open_project(project_folder)
     places = {name: (project.root / table.path).resolve() for name, table in project.models.items()}
@@ -224,7 +213,7 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
     from kaggle_kit.targets import load_target
     from kaggle_kit.targets.rates import load_rates
 
-    root = _root(project_folder)
+    root = project_root(project_folder)
     name, kernel = given["target_name"], given["kernel"]
     if given["name"]:
         notebook = open_project(project_folder).notebook(given["name"])

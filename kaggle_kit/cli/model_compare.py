@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import Number, open_project, parameter_option, project_option, seal_option, trust_option
+from kaggle_kit.cli.options import Number, open_project, run_options
 from kaggle_kit.cli.terminal import say, say_error, show, show_json
 
 if TYPE_CHECKING:
@@ -52,11 +52,8 @@ _ROWS = 500
 )
 @click.option("--id", "id_column", metavar="COLUMN", help="The id column (default: id, else the row's number).")
 @click.option("--record", is_flag=True, help="Write the figures into QUANT's manifest.json.")
-@parameter_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-@seal_option
-@trust_option
-@project_option
+@run_options
 def compare(reference: Path, quantised: Path, as_json: bool, limit: float | None, **given: Any) -> int:
     """Say how far a quantised model is from its reference, by the answers that both give to the same rows.
 
@@ -152,7 +149,7 @@ def _unseen(source: Path, task: Task, rows: int, *, reference: Path, quantised: 
 def _score(
     project: Project, reference: Path, quantised: Path, given: Mapping[str, Any]
 ) -> tuple[Pairs, _Unseen, dict[str, Any]]:
-    from kaggle_kit.cli.scoring import labelled_rows, notebook_name, open_scoring
+    from kaggle_kit.cli.scoring import labelled_rows, notebook_name, open_vllm
     from kaggle_kit.evaluation.divergence import pair
     from kaggle_kit.evaluation.score_file import score_records
     from kaggle_kit.files import user_cache
@@ -164,13 +161,7 @@ def _score(
     task, _ = notebook_task(project, name, assignments=given["assignments"])
     unseen = _unseen(source, task, given["rows"], reference=reference, quantised=quantised)
     records = unseen.records
-    scoring = open_scoring(
-        project,
-        name,
-        assignments=given["assignments"],
-        engine="vllm",
-        seal_name=given["seal_name"],
-    )
+    scoring = open_vllm(project, name, given)
     state = user_cache() / "comparisons" / _key(reference, quantised, source, name)
     found = []
     for what, path, engine in (("reference", reference, given["engine"]), ("quantised", quantised, "vllm")):

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, project_option
+from kaggle_kit.cli.options import open_project, project_option, stacked
 from kaggle_kit.cli.terminal import say, show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from kaggle_kit.evaluation.run import Run
     from kaggle_kit.evaluation.run_files import DryRun, Finding, Push
@@ -26,17 +26,13 @@ _TEST, _SAMPLE, _SOLUTION = "test.csv", "sample_submission.csv", "solution.csv"
 _LOG_BYTES = 256 << 20
 
 
-def _row_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What both commands take about a run's rows."""
-    options = (
-        click.option("--data", metavar="DIR", type=_PATH, help="The rows' folder with test.csv (default: kit.toml's)."),
-        click.option("--solution", metavar="FILE", type=_PATH, help="The true outcomes (default: kit.toml's)."),
-        click.option("--calibration", metavar="FILE", type=_PATH, help="Another calibration.json for a scores file."),
-        project_option,
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+_row_options = stacked(
+    click.option("--data", metavar="DIR", type=_PATH, help="The rows' folder with test.csv (default: kit.toml's)."),
+    click.option("--solution", metavar="FILE", type=_PATH, help="The true outcomes (default: kit.toml's)."),
+    click.option("--calibration", metavar="FILE", type=_PATH, help="Another calibration.json for a scores file."),
+    project_option,
+)
+"""What both commands take about a run's rows."""
 
 
 @click.command()

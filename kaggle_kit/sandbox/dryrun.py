@@ -62,7 +62,7 @@ class Options:
     rows: int | None = None
     assignments: tuple[str, ...] = ()
     limit_seconds: float | None = None
-    seal: str | None = None
+    seal_name: str | None = None
     mounts: str = "2026"
     hidden: bool = False
 
@@ -96,11 +96,11 @@ def dry_run(
     `out` holds either the last run's files or this one's. Raises KitError where the run cannot begin.
     """
     since = time.monotonic()
-    refuse_cards(target)
+    refuse_cards(target, "a dry run")
     makes_model = project.notebook(name).internet
     if makes_model:
         _refuse_scoring_options(options)
-    seal = chosen_seal(options.seal, listener.say)
+    seal = chosen_seal(options.seal_name, listener.say)
 
     with scratch_folder() as scratch, swapped_in(out) as results:
         given, folder = options.assignments, scratch / "build"
@@ -140,10 +140,10 @@ def dry_run(
     return report
 
 
-def refuse_cards(target: Target) -> None:
+def refuse_cards(target: Target, what: str) -> None:
     """Raise UsageError for a target whose notebooks need cards: this machine stands in for a session without."""
     if target.gpus:
-        raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a dry run here is for local-cpu")
+        raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; {what} here is for local-cpu")
 
 
 def _refuse_scoring_options(options: Options) -> None:
