@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +169,7 @@ def _prove(project: Project, name: str, order: Order, given: Mapping[str, Any], 
                 id_column=source.id_column,
                 on_event=lambda _event: None,
             )
-            proof = proof_of(scored).to_json()
+            proof = asdict(proof_of(scored))
         except KitError as error:
             raise RunError(f"{order.out} is whole, but vLLM does not score with it: {error}") from error
     add_proof(order.out, proof)
