@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NotRequired, Protocol, TypedDict, TypeVar
 
 from kaggle_kit.errors import RemoteError
 from kaggle_kit.remote.client.client import filled
@@ -66,6 +66,15 @@ class Version:
 
 
 Seen = TypeVar("Seen", bound=Version)
+
+
+class Awaited(TypedDict):
+    """The version that is waited for; see `wait_ready`."""
+
+    version: int
+    files: Mapping[str, int] | None
+    deadline: float
+    tell: NotRequired[Callable[[str], None] | None]
 
 
 def wait_ready(

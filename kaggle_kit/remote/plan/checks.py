@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kaggle_kit.remote.plan.resources import Artifact, Resource, SentFile
-    from kaggle_kit.secrets.files import Finding
+    from kaggle_kit.secrets.reader import Finding
 
 PLACEHOLDER = "your-kaggle-name"
 """The owner in this repository's own `kit.toml`."""
