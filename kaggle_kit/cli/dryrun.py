@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import click
 
@@ -70,18 +70,12 @@ def dryrun(
     return 0 if report.complete else 1
 
 
-class _Screen:
+class _Screen(Waiting):
     """What a person sees while a dry run goes on: its lines; on a terminal, a moving line while it waits."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self._quiet, self._waiting = quiet, Waiting("checking", hidden=quiet)
-
-    def __enter__(self) -> Self:
-        self._waiting.__enter__()
-        return self
-
-    def __exit__(self, *ended: object) -> None:
-        self._waiting.__exit__(*ended)
+        super().__init__("checking", hidden=quiet)
+        self._quiet = quiet
 
     def say(self, text: str) -> None:
         if not self._quiet:
@@ -90,7 +84,7 @@ class _Screen:
     def line(self, line: str) -> None:
         """A line of papermill's log: which cell runs becomes the status, what the notebook prints is shown."""
         if "Executing Cell" in line:
-            self._waiting.update(line.strip("- "))
+            self.update(line.strip("- "))
         elif is_notebook_line(line):
             self.say(f"  {without_colours(line)}")
 

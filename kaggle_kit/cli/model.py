@@ -10,10 +10,9 @@ import click
 from kaggle_kit.cli.options import Number, open_project, project_option, project_root
 from kaggle_kit.cli.terminal import say, show, show_json
 from kaggle_kit.runtime.kernels import KERNELS
+from kaggle_kit.suggest import some
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from kaggle_kit.model.fit import Fit
     from kaggle_kit.model.inspect import Inspection
     from kaggle_kit.model.memory import Layout
@@ -160,7 +159,7 @@ def _show_inspection(found: Inspection, target: Target) -> None:
     if found.tokenizer and found.tokenizer.label_ids:
         show(f"label tokens: {', '.join(map(str, found.tokenizer.label_ids))}")
     if found.folder.left_out:
-        show(f"not sent: {_some(found.folder.left_out)}")
+        show(f"not sent: {some(found.folder.left_out, 5)}")
     show()
     for problem in found.problems[:_SHOWN]:
         show(f"{problem.severity}: {problem}")
@@ -168,12 +167,6 @@ def _show_inspection(found: Inspection, target: Target) -> None:
         show(f"and {len(found.problems) - _SHOWN} more: see them all with --json")
     errors, all_of_them = len(found.errors), len(found.problems)
     show(f"{errors} errors and {all_of_them - errors} warnings for {target.name}")
-
-
-def _some(paths: Sequence[str]) -> str:
-    """The first few of many."""
-    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
-    return ", ".join(paths[:5]) + more
 
 
 @model.command("fit")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.loopback.kernels import find_kernel, output_file
-from kaggle_kit.loopback.protocol import Answer, Json, Refusal, paged, reference
+from kaggle_kit.loopback.protocol import Answer, Json, Refusal, page, reference
 from kaggle_kit.loopback.records import COMPLETE, ERROR, Competition, Submission, numbered
 from kaggle_kit.loopback.runs import files_below
 from kaggle_kit.loopback.uploads import finished_blob, open_session
@@ -68,7 +67,8 @@ def get_submission(service: Service, request: Json) -> Json:
 def list_submissions(service: Service, request: Json) -> Json:
     """The submissions to a competition, newest first, by pages."""
     competition = _find(service, request)
-    return paged("submissions", _submissions(service, competition)[::-1], request, partial(_polled, service))
+    shown, token = page(_submissions(service, competition)[::-1], request)
+    return {"submissions": [_polled(service, submission) for submission in shown], "nextPageToken": token}
 
 
 def limits(service: Service, request: Json) -> Json:
@@ -82,12 +82,12 @@ def limits(service: Service, request: Json) -> Json:
 def list_data(service: Service, request: Json) -> Json:
     """The competition's files by pages."""
     competition = _find(service, request)
-
-    def shown(file: tuple[str, Path]) -> Json:
-        name, path = file
-        return {"ref": name, "name": name, "totalBytes": path.stat().st_size, "creationDate": service.now()}
-
-    return paged("files", data_files(competition), request, shown)
+    shown, token = page(data_files(competition), request)
+    listed = [
+        {"ref": name, "name": name, "totalBytes": path.stat().st_size, "creationDate": service.now()}
+        for name, path in shown
+    ]
+    return {"files": listed, "nextPageToken": token}
 
 
 def download(service: Service, request: Json) -> Answer:
@@ -102,7 +102,8 @@ def get_competition(service: Service, request: Json) -> Json:
 
 def list_competitions(service: Service, request: Json) -> Json:
     """All competitions of this server."""
-    return paged("competitions", service.store.all(Competition), request, partial(_page, service))
+    shown, token = page(service.store.all(Competition), request)
+    return {"competitions": [_page(service, competition) for competition in shown], "nextPageToken": token}
 
 
 def data_files(competition: Competition) -> tuple[tuple[str, Path], ...]:

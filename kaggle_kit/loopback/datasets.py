@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.loopback import protocol
-from kaggle_kit.loopback.protocol import Answer, Json, Refusal, complaint_of, owner_of, paged, reference
+from kaggle_kit.loopback.protocol import Answer, Json, Refusal, complaint_of, owner_of, page, reference
 from kaggle_kit.loopback.records import Dataset, Version, following
 from kaggle_kit.loopback.versions import count_poll, current_size, find_owned, new_version, readable, search_owned
 
@@ -147,10 +146,9 @@ def list_files(service: Service, request: Json) -> Json:
     """The files of one version, of the current one where none is asked, by pages. No hash is shown."""
     dataset = _find(service, request)
     version = readable(dataset, request.get("datasetVersionNumber"))
-    facts = {"creationDate": version.created}
-    return paged(
-        "datasetFiles", version.files, request, lambda f: {"ref": f.name, "name": f.name, "totalBytes": f.size, **facts}
-    )
+    files, token = page(version.files, request)
+    listed = [{"ref": f.name, "name": f.name, "totalBytes": f.size, "creationDate": version.created} for f in files]
+    return {"datasetFiles": listed, "nextPageToken": token}
 
 
 def list_datasets(service: Service, request: Json) -> Json:
@@ -158,7 +156,8 @@ def list_datasets(service: Service, request: Json) -> Json:
     mine = "MY" in str(request.get("group") or "").split("_")
     owner = service.settings.username if mine else request.get("user")
     datasets = search_owned(service, Dataset, owner=owner, text=request.get("search"))
-    return paged("datasets", datasets, request, partial(_page_of, service))
+    shown, token = page(datasets, request)
+    return {"datasets": [_page_of(service, dataset) for dataset in shown], "nextPageToken": token}
 
 
 def delete_dataset(service: Service, request: Json) -> Json:

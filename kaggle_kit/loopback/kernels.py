@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Any
 from slugify import slugify
 
 from kaggle_kit.loopback import datasets, models, protocol
-from kaggle_kit.loopback.protocol import (
-    Answer,
-    Json,
-    Refusal,
-    complaint_of,
-    owner_of,
-    page,
-    paged,
-    reference,
-    version_asked,
-)
+from kaggle_kit.loopback.protocol import Answer, Json, Refusal, complaint_of, owner_of, page, reference, version_asked
 from kaggle_kit.loopback.records import (
     COMPLETE,
     NEVER_RUN,
@@ -147,7 +137,8 @@ def list_kernels(service: Service, request: Json) -> Json:
     kernels = search_owned(service, Kernel, owner=owner, text=request.get("search"))
     if competition := request.get("competition"):
         kernels = [kernel for kernel in kernels if competition in _source_texts(kernel.versions[-1], "competition")]
-    return paged("kernels", kernels, request, lambda kernel: _metadata(kernel, kernel.versions[-1]))
+    shown, token = page(kernels, request)
+    return {"kernels": [_metadata(kernel, kernel.versions[-1]) for kernel in shown], "nextPageToken": token}
 
 
 def delete_kernel(service: Service, request: Json) -> Json:

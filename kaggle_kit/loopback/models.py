@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.loopback import protocol
-from kaggle_kit.loopback.protocol import Answer, Json, Refusal, complaint_of, owner_of, page, paged, reference
+from kaggle_kit.loopback.protocol import Answer, Json, Refusal, complaint_of, owner_of, page, reference
 from kaggle_kit.loopback.records import READY, Model, Variation, Version, following
 from kaggle_kit.loopback.versions import count_poll, current_size, find_owned, new_version, readable, search_owned
 
@@ -102,7 +101,9 @@ def get_variation(service: Service, request: Json) -> Json:
 def list_models(service: Service, request: Json) -> Json:
     """The models that the user may see; `owner` and `search` narrow them down."""
     models = search_owned(service, Model, owner=request.get("owner"), text=request.get("search"))
-    return paged("models", models, request, partial(_model_page, service)) | {"totalResults": len(models)}
+    shown, token = page(models, request)
+    answer = [_model_page(service, model) for model in shown]
+    return {"models": answer, "nextPageToken": token, "totalResults": len(models)}
 
 
 def list_variations(service: Service, request: Json) -> Json:
@@ -156,8 +157,9 @@ def list_versions(service: Service, request: Json) -> Json:
 def list_version_files(service: Service, request: Json) -> Json:
     """The files of a version, of the newest ready one where none is asked."""
     version = readable(_find_variation(service, request), request.get("versionNumber"))
-    created = {"creationDate": version.created}
-    return paged("files", version.files, request, lambda file: {"name": file.name, "size": file.size, **created})
+    shown, token = page(version.files, request)
+    answer = [{"name": file.name, "size": file.size, "creationDate": version.created} for file in shown]
+    return {"files": answer, "nextPageToken": token}
 
 
 def download(service: Service, request: Json) -> Answer:

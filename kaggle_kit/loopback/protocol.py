@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 
 Json = dict[str, Any]
@@ -54,12 +54,6 @@ def page(items: Sequence[Any], request: Json) -> tuple[list[Any], str]:
     start = int(token) if token else (max(int(request.get("page") or 1), 1) - 1) * size
     following = start + size
     return list(items[start:following]), str(following) if following < len(items) else ""
-
-
-def paged(name: str, items: Sequence[Any], request: Json, shown: Callable[[Any], Json]) -> Json:
-    """The reply with the page of `items` that a request asks for, each as `shown` gives it, under `name`."""
-    listed, token = page(items, request)
-    return {name: [shown(item) for item in listed], "nextPageToken": token}
 
 
 _REFERENCE = re.compile(r"[^/\s]+/[^/\s]+")

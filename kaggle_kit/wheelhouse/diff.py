@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from kaggle_kit.errors import WheelhouseError
+from kaggle_kit.suggest import some
 from kaggle_kit.targets import Target
 from kaggle_kit.wheelhouse.engine_table import refuse_misfit
 from kaggle_kit.wheelhouse.lock import Lock, LockedWheel
@@ -208,9 +209,7 @@ def _wheels(unfit: Sequence[LockedWheel]) -> str:
 
 
 def _names(wheels: Sequence[LockedWheel]) -> str:
-    names = sorted(wheel.name for wheel in wheels)
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return some(sorted(wheel.name for wheel in wheels), _NAMED)
 
 
 def _engine_name(lock: Lock) -> str | None:

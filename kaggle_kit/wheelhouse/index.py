@@ -29,6 +29,7 @@ from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.files import user_cache, write_atomic
 from kaggle_kit.owners import refuse_shared
 from kaggle_kit.runtime.install import is_index_setting
+from kaggle_kit.suggest import some
 from kaggle_kit.wheelhouse.lock import Lock, LockedWheel
 
 _TIMEOUT_SECONDS = 900
@@ -126,7 +127,7 @@ def _run_uv(question: Question, source: tuple[str, ...], folder: Path) -> dict[s
         *source,
     ]
     refusal = (
-        f"uv cannot resolve {_short(question.requirements)} for Python {question.python} on "
+        f"uv cannot resolve {some(question.requirements)} for Python {question.python} on "
         f"{question.machine}, glibc {question.glibc}"
     )
     return _compile(question.requirements, options, folder, refusal=refusal)
@@ -153,7 +154,7 @@ def _compile(requirements: Sequence[str], options: Sequence[str], folder: Path, 
         )
     except subprocess.TimeoutExpired as error:
         raise WheelhouseError(
-            f"uv did not resolve {_short(requirements)} within {_TIMEOUT_SECONDS} s; "
+            f"uv did not resolve {some(requirements)} within {_TIMEOUT_SECONDS} s; "
             "check the connection to the package index and try again"
         ) from error
     if done.returncode != 0:
@@ -210,11 +211,6 @@ def _relevant(stderr: str) -> str:
     reasons = [line for line in lines if not line.startswith(("warning:", "Using Python"))] or lines
     kept = reasons[:_ERROR_LINES] + (["  …"] if len(reasons) > _ERROR_LINES else [])
     return "\n".join(kept) or "  uv gave no reason"
-
-
-def _short(requirements: Sequence[str]) -> str:
-    named = ", ".join(requirements[:3])
-    return named if len(requirements) <= 3 else f"{named} and {len(requirements) - 3} more"
 
 
 def locate(wheels: Sequence[LockedWheel], lock: Lock) -> dict[str, str]:
