@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from kaggle_kit.errors import ModelError, OutsideError
 from kaggle_kit.model.folder import Problem, warning
 from kaggle_kit.outside import open_file, parse_json, read_json, shown
+from kaggle_kit.runtime.checkpoint import MOST_HEADER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from kaggle_kit.model.folder import Folder
 
 
-MOST_HEADER_BYTES = 32_000_000
-"""The format allows 100 MB. 72B models have headers of 0.3 MB a file, and 32 MB are over 200,000 tensors."""
 MOST_DIMENSIONS = 8
 """Weights have up to five."""
 MOST_NAME = 512

@@ -128,12 +128,13 @@ def inspect_model(
     guard = Guard(root) if tokenizer and TOKENIZER in folder.files else None  # it starts while the weights are read
     problems = list(folder.problems)
     config = _read_config(folder, problems)
-    architecture = _caught(lambda: read_architecture(config), problems) if config else None
+    weights = read_weights(folder)
+    problems += weights.problems
+    stored = {tensor.dtype for tensor in weights.tensors.values()}
+    architecture = _caught(lambda: read_architecture(config, stored=stored), problems) if config else None
     quantisation = _caught(lambda: read_quantisation(config), problems) if config else None
     method = _caught(lambda: quant_method(config), problems) if config else None
 
-    weights = read_weights(folder)
-    problems += weights.problems
     packed = packed_layers(weights.tensors, quantisation) if quantisation else {}
     if architecture and weights.whole:
         problems += checks.check_completeness(architecture, weights.tensors, packed, quantisation)
@@ -145,8 +146,7 @@ def inspect_model(
         problems += checks.check_integers(config, weights.tensors)
     if target and architecture:
         problems += checks.check_method(target, method, quantisation)
-        dtypes = {tensor.dtype for tensor in weights.tensors.values()}
-        problems += checks.check_dtype(target, architecture, dtypes, packed=bool(packed))
+        problems += checks.check_dtype(target, architecture, stored, packed=bool(packed))
 
     facts = None
     if tokenizer:

@@ -103,6 +103,9 @@ def _against_rows(vocabulary: Mapping[str, Any], rows: int | None) -> list[Probl
         more = " …" if vocabulary["beyond"] > len(vocabulary["first"]) else ""
         what = f"has tokens beyond the embeddings' {rows:,} rows: {named}{more}"
         resize = "resize the embeddings to it (resize_token_embeddings) and save again"
+        if vocabulary["beyond_plain"] == 0:
+            note = "no row's own text becomes one of them, since control tokens are escaped"
+            return [warning(TOKENIZER, f"{what}: {note}", "see that the chat template does not write them")]
         return [Problem(TOKENIZER, what, f"take the tokenizer of this model, or {resize}")]
     if last + 1 < _FEW * rows:
         what = f"has {last + 1:,} tokens, and the embeddings have {rows:,} rows"

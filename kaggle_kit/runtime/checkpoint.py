@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError, OutsideError
-from kaggle_kit.outside import MEGA, read_json, shown
+from kaggle_kit.outside import MEGA, open_file, parse_json, read_json, shown
 from kaggle_kit.runtime.architecture import Architecture, read_architecture
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
 from kaggle_kit.runtime.quantisation import Quantisation, quant_method, read_quantisation
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 MOST_CONFIG_BYTES = 16 * MEGA
 """Of a JSON file beside the weights; the longest known list hundreds of thousands of layers that are not packed."""
+MOST_HEADER_BYTES = 32_000_000
+"""Of a safetensors file, whose format allows 100 MB. 72B models have headers of 0.3 MB a file, and 32 MB are over
+200,000 tensors."""
 _ELSEWHERE = re.compile(r"[/:@]")
 _WEIGHT_FILES = (".safetensors", ".bin", ".pt")
 _INTERNAL = ("_attn_implementation_internal", "_experts_implementation_internal")
@@ -136,7 +139,8 @@ def read_checkpoint(model: Path) -> Checkpoint:
     """
     config = read_config(model)
     with _named(model):
-        architecture, quantisation, method = read_architecture(config), read_quantisation(config), quant_method(config)
+        architecture = read_architecture(config, stored=stored_types(model))
+        quantisation, method = read_quantisation(config), quant_method(config)
     files = read_manifest(model / MANIFEST).files
 
     return Checkpoint(
@@ -148,6 +152,23 @@ def read_checkpoint(model: Path) -> Checkpoint:
         layer_parameters=architecture.layer_parameters,
         end_bytes=architecture.end_bytes,
     )
+
+
+def stored_types(model: Path) -> frozenset[str]:
+    """The types of the weights in a folder, in safetensors' names; a file that cannot be read says nothing."""
+    types: set[str] = set()
+    for path in sorted(model.glob("*.safetensors")):
+        try:
+            with open_file(path, follow=True) as stream:
+                length = int.from_bytes(stream.read(8), "little")
+                raw = stream.read(length) if length <= MOST_HEADER_BYTES else b"{}"
+            entries = parse_json(raw, f"{path}: the header", most_depth=3).values()
+        except (OutsideError, OSError, AttributeError):
+            continue
+        types |= {
+            entry["dtype"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("dtype"), str)
+        }
+    return frozenset(types)
 
 
 def most_tokens(model: Path) -> int | None:

@@ -122,6 +122,10 @@ class EngineSetup:
         )
 
 
+_WITH_HEAD = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
+"""Endings of architectures that answer with words."""
+
+
 @dataclass(frozen=True)
 class Obstacle:
     """Why an engine refuses a checkpoint, and what to do about it."""
@@ -136,7 +140,7 @@ class Obstacle:
 
 def head_obstacle(architecture: Architecture) -> Obstacle | None:
     """Why the labels' probabilities cannot be read from the model; None if it has an LM head."""
-    if architecture.name.endswith(("ForCausalLM", "ForConditionalGeneration")):
+    if architecture.name.endswith(_WITH_HEAD):
         return None
     what = f"{architecture.name} has no LM head to read the labels from"
     return Obstacle(what, "take the ...ForCausalLM form of the model")
@@ -215,9 +219,8 @@ def card_memory(checkpoint: Checkpoint, *, parallel: int, batch: int, sequences:
     model = checkpoint.architecture
     return CardMemory(
         weights=checkpoint.weight_bytes / parallel,
-        # Key and value heads that are fewer than the cards are kept by several of them.
-        keys=model.kv_bytes_per_token / min(parallel, model.kv_heads) * (batch + longest + 1),
-        activations=batch * (4 * model.hidden + 3 * model.intermediate / parallel) * 2,
+        keys=model.kv_bytes_on_card(parallel) * (batch + longest + 1) + sequences * model.state_bytes / parallel,
+        activations=batch * (4 * model.hidden + 3 * model.active_intermediate / parallel) * 2,
         logits=sequences * model.vocabulary * 4 * 3,
     )
 
@@ -366,7 +369,7 @@ def split_obstacle(checkpoint: Checkpoint, parallel: int) -> str | None:
     model, group = checkpoint.architecture, checkpoint.kernel_group
     if model.heads % parallel:
         return f"{model.heads} attention heads cannot be shared evenly"
-    if max(model.kv_heads, parallel) % min(model.kv_heads, parallel):
+    if not model.latent and max(model.kv_heads, parallel) % min(model.kv_heads, parallel):
         return f"{model.kv_heads} key/value heads cannot be shared evenly"
     if group and (model.intermediate // parallel) % group:
         return f"{model.intermediate} inputs in quantised groups of {group} cannot be shared evenly"

@@ -257,10 +257,10 @@ def test_only_four_bits_need_a_kernel(tmp_path, told, method):
 
 
 def test_a_config_without_sizes_is_an_error(tmp_path):
-    """The missing key is in the text."""
+    """The key without a number is in the text."""
     folder = shutil.copytree(DEMO, tmp_path / "model")
     body = json.loads((folder / "config.json").read_text())
-    del body["num_attention_heads"]
+    body["num_attention_heads"] = None
     (folder / "config.json").write_text(json.dumps(body))
     with pytest.raises(ModelError, match="num_attention_heads"):
         read_checkpoint(folder)
