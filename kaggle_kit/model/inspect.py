@@ -142,7 +142,6 @@ def inspect_model(
     problems = list(folder.problems)
     config = _read_config(folder, problems)
     weights = read_weights(folder)
-    problems += weights.problems
     stored = {tensor.dtype for tensor in weights.tensors.values()}
     architecture = _caught(lambda: read_architecture(config, stored=stored), problems) if config else None
     problems = by_check("config", problems)
@@ -150,6 +149,7 @@ def inspect_model(
     method = _caught(lambda: quant_method(config), problems) if config else None
 
     problems = by_check("method", problems)
+    problems += weights.problems
     packed = packed_layers(weights.tensors, quantisation) if quantisation else {}
     if architecture and weights.whole:
         problems += checks.check_completeness(architecture, weights.tensors, packed, quantisation)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError
 from kaggle_kit.outside import shown
-from kaggle_kit.runtime.engine_facts import settings, text_part
 from kaggle_kit.runtime.layer_kinds import WITHOUT_ATTENTION, read_layers
+from kaggle_kit.runtime.model_types import settings, text_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import UsageError
 from kaggle_kit.outside import shown
-from kaggle_kit.runtime.engine_facts import engine_facts
 from kaggle_kit.runtime.engines import is_vllm
 from kaggle_kit.runtime.job import Job
 from kaggle_kit.runtime.kernels import KernelChoice, choose_kernel, method_obstacle
@@ -129,7 +128,7 @@ class EngineSetup:
 
 
 _WITH_HEAD = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
-"""Endings of architectures that answer with words, for those that the engine's registry does not have."""
+"""Endings of architectures that answer with words."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +145,7 @@ class Obstacle:
 
 def head_obstacle(architecture: Architecture) -> Obstacle | None:
     """Why the labels' probabilities cannot be read from the model; None if it has an LM head."""
-    kind = engine_facts()["architectures"].get(architecture.name)
-    if kind in ("text", "multimodal") or (kind is None and architecture.name.endswith(_WITH_HEAD)):
+    if architecture.name.endswith(_WITH_HEAD):
         return None
     what = f"{architecture.name} has no LM head to read the labels from"
     return Obstacle(what, "take the ...ForCausalLM form of the model")

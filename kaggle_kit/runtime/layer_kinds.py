@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.runtime.engine_facts import keeps_one_vector
+from kaggle_kit.runtime.model_types import keeps_one_vector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ class Layers:
 
 
 def read_layers(text: Mapping[str, Any], kind: str, *, layers: int, kv_heads: int, head_dim: int) -> Layers:
-    """The layers of a language model's configuration (`engine_facts.settings`) of the model_type `kind`.
+    """The layers of a language model's configuration (`model_types.settings`) of the model_type `kind`.
 
     What cannot be read counts as attention: an estimate from above.
     """

