@@ -19,7 +19,6 @@ from kaggle_kit.runtime.guard import Guard
 from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest, file_entry, read_manifest
 from kaggle_kit.runtime.quantisation import Quantisation, quant_method, read_quantisation
 from kaggle_kit.runtime.tokenizers import TOKENIZER
-from kaggle_kit.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -195,6 +194,9 @@ def refuse_unknown_checks(names: Iterable[str]) -> None:
     listed = f"those that can be allowed: {', '.join(known)}"
     for name in names:
         if name not in CHECKS:
+            # Not at the top: the part of kit that inspects on Kaggle has no such module.
+            from kaggle_kit.suggest import did_you_mean
+
             raise UsageError(f"there is no check {name!r}{did_you_mean(name, CHECKS)}; {listed}")
         if CHECKS[name].kept:
             raise UsageError(f"the check {name!r} cannot be allowed: {CHECKS[name].kept}; {listed}")
