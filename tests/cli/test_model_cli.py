@@ -15,6 +15,9 @@ from kaggle_kit.runtime.manifest import read_manifest
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "tests" / "demo" / "model"
+sys.path.insert(0, str(ROOT / "tests" / "model"))
+
+from checkpoints import YI_34B, big_awq  # noqa: E402
 
 
 @pytest.fixture
@@ -118,6 +121,26 @@ def test_fit_asks_before_downloading(capsys):
     assert "assumed: 30% of NVIDIA's 65 TFLOP/s" in out
     for name in ("qwen3-4b", "llama-3-8b", "qwen2-72b"):
         assert name in out
+
+
+def test_fit_says_that_a_named_model_counts_as_padded(capsys):
+    """A family's sizes are not those of each checkpoint: four cards share the model that kit would make."""
+    assert run(["model", "fit", "qwen2-72b", "--target", "kaggle-l4x4", "--tokens", "600"]) == 0
+    out = capsys.readouterr().out
+    assert "qwen2-72b, 4-bit AWQ, MLPs padded to 29,696 on kaggle-l4x4" in out
+    assert "tensor parallel 4: 25,000 rows take" in out
+    assert "cannot be shared" not in out
+
+
+def test_fit_says_what_padding_a_folder_would_do(tmp_path, capsys):
+    """A folder is weighed as it is, and the way out is named with its price."""
+    folder = big_awq(tmp_path / "yi", YI_34B | {"intermediate_size": 20_608})
+    assert run(["model", "fit", str(folder), "--target", "kaggle-t4x2", "--tokens", "600"]) == 0
+    out = capsys.readouterr().out
+    assert "tensor parallel 2: the MLP's 20608 inputs in quantised groups of 128 cannot be shared evenly" in out
+    assert "with zeros up to 20,736 (0.6 % more) it would fit, with 10." in out
+    assert "kit model quantize --split 2 adds them" in out
+    assert "It does not fit (tensor parallel 2 would, padded)" in out
 
 
 def test_fit_of_a_folder_reads_real_rows(capsys):
