@@ -110,7 +110,7 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     project = open_project(given["project_folder"])
     name = notebook_name(project, given["name"])
     order = _order(project, name, source, out, given)
-    order = replace(order, split=given["split"] or _split(project, name, order))
+    order = replace(order, split=given["split"] or split_for_notebook(project, name, order))
     seal = open_seal(given["seal_name"])
     # Wrong names are seen before anything is fetched.
     if not source.is_dir():
@@ -127,7 +127,7 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
         facts["seal"] = {"name": seal.name, "open": list(seal.unsealed)}
         show_json(facts, sort_keys=True)
     else:
-        show(*_said(out, made.provenance, proof, seconds))
+        show(*summary_lines(out, made.provenance, proof, seconds))
     return 0
 
 
@@ -161,7 +161,7 @@ def _order(project: Project, name: str, source: Path, out: Path, given: Mapping[
     )
 
 
-def _split(project: Project, name: str, order: Order) -> int:
+def split_for_notebook(project: Project, name: str, order: Order) -> int:
     """The cards of the notebook's target that have to share the quantised model, if it must be padded for that."""
     from kaggle_kit.errors import ModelError, UsageError
     from kaggle_kit.model.fit import split_for
@@ -222,7 +222,10 @@ def _prove(project: Project, name: str, order: Order, given: Mapping[str, Any], 
     return proof
 
 
-def _said(out: Path, provenance: Mapping[str, Any], proof: Mapping[str, Any] | None, seconds: float) -> list[str]:
+def summary_lines(
+    out: Path, provenance: Mapping[str, Any], proof: Mapping[str, Any] | None, seconds: float
+) -> list[str]:
+    """What the user reads of the model that was made."""
     packed, calibration = provenance["quantisation"], provenance["quantisation"]["calibration"]
     options, adapter = packed["options"], provenance["adapter"]
     merged = f", {adapter['layers']} layers of the adapter {adapter['name']} merged" if adapter else ""

@@ -86,7 +86,9 @@ def _model_lines(model: MadeModel) -> list[str]:
     return [
         f"{'model':<18}{model.name}: {model.architecture}, {model.layers} layers, {size}",
         *_line("calibrated on", "{rows:,} rows of {table}, {tokens:,} tokens", calibration),
-        *_line("padded", "MLPs from {unpadded_intermediate_size:,} to {intermediate_size:,}, for {split} cards", padding),
+        *_line(
+            "padded", "MLPs from {unpadded_intermediate_size:,} to {intermediate_size:,}, for {split} cards", padding
+        ),
         *_line("adapter", "{name}: {layers} layers, rank {rank}, merged", adapter),
     ]
 

@@ -7,10 +7,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kaggle_kit.cli.main import run
+from kaggle_kit.cli.model_quantize import split_for_notebook, summary_lines
+from kaggle_kit.project import load_project
 from kaggle_kit.runtime.manifest import read_manifest
 
 ROOT = Path(__file__).parents[2]
@@ -214,3 +217,20 @@ def test_int8_models_are_called_so(tmp_path, monkeypatch, capsys):
 
     assert run(["model", "inspect", str(int8_demo(tmp_path / "int8"))]) == 0
     assert "compressed-tensors 8 bits with int8 activations" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("inner", "cards"), [(20_608, 2), (20_480, 1), (None, 1)])
+def test_quantize_pads_for_the_notebooks_target(tmp_path, inner, cards):
+    """34B takes both T4s: their MLPs must divide. What is wrong with a config.json is for the whole model's check."""
+    (tmp_path / "config.json").write_text(json.dumps(YI_34B | {"intermediate_size": inner}) if inner else "[]")
+    calibration = SimpleNamespace(budget=2047)
+    order = SimpleNamespace(source=tmp_path, groups=128, calibration=calibration)
+    assert split_for_notebook(load_project(ROOT), "lmsys", order) == cards
+
+
+def test_what_was_padded_is_told():
+    """Both sizes and the cards."""
+    padding = {"intermediate_size": 29_696, "unpadded_intermediate_size": 29_568, "split": 4}
+    packed = {"method": "autoawq", "options": {"q_group_size": 128, "w_bit": 4}, "calibration": None}
+    lines = summary_lines(DEMO, {"quantisation": packed | {"padding": padding}, "adapter": None}, None, 1.0)
+    assert "  its MLPs padded with zeros, 29,568 to 29,696, so that 4 cards can share them" in lines
