@@ -222,7 +222,7 @@ def _record_lines(record: RunRecord) -> dict[str, str]:
         lines["hidden run"] = "yes" if record.hidden_run else "no"
     if record.worker.starts:
         lines["worker starts"] = str(record.worker.starts)
-    return {name: value for name, value in lines.items() if value} | record.models
+    return {name: value for name, value in lines.items() if value} | record.allowances | record.models
 
 
 def _pushed_run(folder: Path, push: Push, record: RunRecord, checks: Sequence[SubmissionCheck]) -> _Head:
