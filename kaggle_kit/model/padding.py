@@ -5,6 +5,10 @@ whose weights are zeros changes no output: what gate and up make of it is multip
 files after quantising, so that every other number stays what it was. A packed number and its zero point are both stored
 as zeros, which makes the weight zero in each form that `kit model quantize` writes; the scales repeat the last one,
 since some kernels divide by a layer's largest.
+
+Seen in vLLM 0.32 on a CPU, with 448 channels in groups of 64: as they are, two ranks end with an error of shapes.
+Padded to 512 they read the model, and one rank gives the log-probabilities that it gives without the zeros, in all four
+decimals that were looked at.
 """
 
 from __future__ import annotations
