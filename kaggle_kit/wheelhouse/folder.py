@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import kaggle_kit
@@ -253,8 +254,18 @@ def kit_wheel_sha256() -> str:
 
 
 def kit_wheel_bytes() -> bytes:
-    """The bytes of the kit's own wheel: wheel version 1.0 (PEP 427), importable in place as a zip too."""
-    info = f"{DISTRIBUTION}-{kaggle_kit.__version__}.dist-info"
+    """The bytes of the kit's own wheel: wheel version 1.0 (PEP 427), importable in place as a zip too.
+
+    Made once in a process while the files stay as they are: every build names the wheel's hash.
+    """
+    states = [(str(path), path.stat()) for path in _source_files()]
+    key = tuple((path, state.st_mtime_ns, state.st_size, state.st_ino) for path, state in states)
+    return _packed(kaggle_kit.__version__, key)
+
+
+@lru_cache(maxsize=1)
+def _packed(version: str, states: tuple[tuple[str | int, ...], ...]) -> bytes:  # noqa: ARG001 - only a key
+    info = f"{DISTRIBUTION}-{version}.dist-info"
     members = _sources() | {
         f"{info}/METADATA": _metadata(),
         f"{info}/WHEEL": _WHEEL,
@@ -272,12 +283,16 @@ def kit_wheel_bytes() -> bytes:
     return body.getvalue()
 
 
+def _source_files() -> list[Path]:
+    package = Path(kaggle_kit.__file__).parent
+    paths = [package / name for name in _GROUND] + sorted((package / "runtime").rglob("*.py"))
+    return paths + [package / "model" / f"{name}.py" for name in _MODEL]
+
+
 def _sources() -> dict[str, bytes]:
     """The Python files, by their path in the wheel."""
     package = Path(kaggle_kit.__file__).parent
-    paths = [package / name for name in _GROUND] + sorted((package / "runtime").rglob("*.py"))
-    paths += [package / "model" / f"{name}.py" for name in _MODEL]
-    return {path.relative_to(package.parent).as_posix(): path.read_bytes() for path in paths}
+    return {path.relative_to(package.parent).as_posix(): path.read_bytes() for path in _source_files()}
 
 
 def _metadata() -> bytes:
