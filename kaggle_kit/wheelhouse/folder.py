@@ -285,12 +285,13 @@ def _packed(version: str, states: tuple[tuple[str | int, ...], ...]) -> bytes:  
 
 def _source_files() -> list[Path]:
     package = Path(kaggle_kit.__file__).parent
-    paths = [package / name for name in _GROUND] + sorted((package / "runtime").rglob("*.py"))
+    paths = [package / name for name in _GROUND]
+    paths += sorted(path for ending in ("py", "json") for path in (package / "runtime").rglob(f"*.{ending}"))
     return paths + [package / "model" / f"{name}.py" for name in _MODEL]
 
 
 def _sources() -> dict[str, bytes]:
-    """The Python files, by their path in the wheel."""
+    """The Python files and their data, by their path in the wheel."""
     package = Path(kaggle_kit.__file__).parent
     return {path.relative_to(package.parent).as_posix(): path.read_bytes() for path in _source_files()}
 
