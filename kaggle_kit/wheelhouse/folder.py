@@ -260,18 +260,18 @@ def kit_wheel_bytes() -> bytes:
     """
     states = [(str(path), path.stat()) for path in _source_files()]
     key = tuple((path, state.st_mtime_ns, state.st_size, state.st_ino) for path, state in states)
-    return _packed(kaggle_kit.__version__, key)
+    info = f"{DISTRIBUTION}-{kaggle_kit.__version__}.dist-info"
+    about = (("METADATA", _metadata()), ("WHEEL", _WHEEL), ("entry_points.txt", _ENTRY_POINTS))
+    return _packed(info, about, key)
 
 
 @lru_cache(maxsize=1)
-def _packed(version: str, states: tuple[tuple[str | int, ...], ...]) -> bytes:  # noqa: ARG001 - only a key
-    info = f"{DISTRIBUTION}-{version}.dist-info"
-    members = _sources() | {
-        f"{info}/METADATA": _metadata(),
-        f"{info}/WHEEL": _WHEEL,
-        f"{info}/entry_points.txt": _ENTRY_POINTS,
-    }
-
+def _packed(
+    info: str,
+    about: tuple[tuple[str, bytes], ...],
+    states: tuple[tuple[str | int, ...], ...],  # noqa: ARG001 - of the files that are read: only a key
+) -> bytes:
+    members = _sources() | {f"{info}/{name}": content for name, content in about}
     record = [f"{name},sha256={_urlsafe(content)},{len(content)}" for name, content in sorted(members.items())]
     record_name = f"{info}/RECORD"
 
