@@ -13,6 +13,7 @@ import sys
 import tokenize
 import warnings
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -312,25 +313,32 @@ def _jupytext() -> Any:
     return jupytext
 
 
-def _read_percent(text: str, where: str) -> list[Any]:
-    """The notebook cells of a py:percent text, its comments as they are: else `# copy this` would be a magic.
-
-    A header between # --- lines is Jupyter's and left alone. jupytext would go by it: it may name another format, for
-    which jupytext starts a program, and another language. So it stands in a cell of its own here, as comments.
-    """
-    jupytext = _jupytext()
-    percent = {"extension": ".py", "format_name": "percent", "comment_magics": False}
+def _read_percent(text: str, where: str) -> tuple[Any, ...]:
+    """The notebook cells of a py:percent text. Raises SourceError for options that cannot be read."""
     try:
-        head, *cells = jupytext.reads(f'# %% name="head"\n{text}', fmt=percent).cells
-        if head.source.strip() and not _HEAD.fullmatch(head.source.strip()):
-            del head.metadata["name"]
-            return [head, *cells]
-        return list(cells)
+        return _nodes(text)
     except Exception as error:  # jupytext lets pass what YAML, nbformat and its own code raise
         problem = (str(error).splitlines() or [type(error).__name__])[0]
         raise SourceError(
             f'{where}: a cell\'s options are wrong: {problem}; write them as # %% name="some-name" tags=["some-tag"]'
         ) from error
+
+
+@lru_cache(maxsize=32)
+def _nodes(text: str) -> tuple[Any, ...]:
+    """The notebook cells of a py:percent text, its comments as they are: else `# copy this` would be a magic.
+
+    A header between # --- lines is Jupyter's and left alone. jupytext would go by it: it may name another format, for
+    which jupytext starts a program, and another language. So it stands in a cell of its own here, as comments.
+    A pull, a push and a rehearsal build one notebook several times: the cells, which nobody changes, are kept.
+    """
+    percent = {"extension": ".py", "format_name": "percent", "comment_magics": False}
+    head, *cells = _jupytext().reads(f'# %% name="head"\n{text}', fmt=percent).cells
+    if not head.source.strip() or _HEAD.fullmatch(head.source.strip()):
+        return tuple(cells)
+
+    del head.metadata["name"]
+    return (head, *cells)
 
 
 @dataclass(frozen=True)
