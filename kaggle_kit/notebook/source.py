@@ -31,7 +31,7 @@ from kaggle_kit.places import CONFIG
 from kaggle_kit.runtime.job import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from kaggle_kit.project import Project
@@ -199,19 +199,14 @@ def _check_names(cells: tuple[Cell, ...], path: Path) -> None:
         for node in ast.walk(tree)
     )
     for cell, tree in code:
-        guarded = {id(node) for attempt in ast.walk(tree) if isinstance(attempt, ast.Try) for node in _inside(attempt)}
+        tried = [part for node in ast.walk(tree) if isinstance(node, ast.Try) for part in node.body]
+        guarded = {id(node) for part in tried for node in ast.walk(part)}
         for node in ast.walk(tree):
             if not stored and isinstance(node, ast.Name) and node.id == _FILE and id(node) not in guarded:
                 raise SourceError(
                     f"{path}, cell {cell.name!r}, line {node.lineno}: a notebook has no {_FILE}: name the folder, "
                     f"/kaggle/input/… or /kaggle/working"
                 )
-
-
-def _inside(attempt: ast.Try) -> Iterator[ast.AST]:
-    """All that stands in the body of a `try`."""
-    for statement in attempt.body:
-        yield from ast.walk(statement)
 
 
 def paired_magics(source: Source) -> list[str]:
