@@ -75,6 +75,10 @@ class _Destination:
         parts = name.split(b"/")
         if any(part in {b"", b".", b".."} for part in parts) or b"\0" in name or len(name) > _MOST_NAME_BYTES:
             return "it is not the name of a file below /kaggle/working"
+        try:
+            name.decode()
+        except UnicodeDecodeError:
+            return "its name is not UTF-8, and no list of files could hold it"
         if len(parts) > depth:
             return f"it lies more than {depth} folders deep"
         if os.fsdecode(name) in self._reserved:

@@ -95,6 +95,14 @@ def test_files_beyond_the_count_are_left(tmp_path):
     assert len(received.left) < 30
 
 
+@pytest.mark.parametrize("name", [b"\xff.csv", b"a/\xc3", b"\xed\xa0\x80", b"\xe9t\xe9/a.csv"])
+def test_a_name_that_no_text_can_hold_is_left(tmp_path, name):
+    """Lists of a run's files are JSON: one such name would keep all the others back."""
+    received = received_of(tmp_path, file(name), file("é\n.csv".encode()), frame(frames.END))
+    assert listing(tmp_path) == {"é\n.csv": b"x"}
+    assert "not UTF-8" in received.left[0]
+
+
 def test_folders_count_as_files_do(tmp_path):
     """Ten files in three hundred folders do not leave three hundred folders, even if none comes whole."""
     deep = [b"/".join([b"%d" % number, *([b"d"] * 29), b"f"]) for number in range(10)]

@@ -320,7 +320,9 @@ def _accept(reply: Mapping[str, Any], ref: str) -> Pushed:
     """The version that a reply names; RefusedError for each way in which the official client is silent."""
     url = str(reply.get("url") or page_of(ref))
     version = reply.get("versionNumber")
-    dropped = [f"{kind} {one}" for name, kind in _INVALID.items() for one in reply.get(name) or ()]
+    dropped = [
+        f"{kind} {one}" for name, kind in _INVALID.items() for one in entries(reply, name, what=what(ref), kind=str)
+    ]
     if dropped:
         made = f"Version {version} was made, and runs without them: {url}" if version else "No version is named"
         raise RefusedError(
