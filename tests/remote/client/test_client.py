@@ -238,7 +238,6 @@ READERS = {
     "GetKernel": lambda client: notebooks.read(client, "a/b"),
     "ListSubmissions": lambda client: competitions.submissions(client, "preferences"),
     "ListModelInstances": lambda client: models.newest(client, parse("a/b/pytorch/c")),
-    "ListModelInstanceVersions": lambda client: models.list_versions(client, parse("a/b/pytorch/c")),
     "ListModelInstanceVersionFiles": lambda client: models.list_files(client, parse("a/b/pytorch/c"), 1),
 }
 NO_LISTS = (3, "x", {"a": 1}, [3], ["x"], [None], [[]], [{"name": 3, "size": "x", "versionNumber": [1], "ref": {}}])
