@@ -177,7 +177,7 @@ def read_scores(path: Path) -> Scores:
             facts = json.loads(body) if body else None
             stream.seek(0)
             lines = pl.read_parquet(stream)
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+    except (OSError, ValueError, RecursionError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error
 
     again = "make one with `kit eval`"

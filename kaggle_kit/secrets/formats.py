@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING
 from kaggle_kit.secrets.values import (
     is_basic_login,
     is_coded,
+    is_hex,
+    is_keylike,
     is_mixed,
     is_no_password,
     is_placeholder,
+    is_random,
+    is_uuid,
     is_varied,
 )
 
@@ -79,6 +83,10 @@ def _anything(_: str) -> bool:
 
 def _is_long_or_coded(value: str) -> bool:
     return len(value) >= 20 or is_coded(value)
+
+
+def _is_noise(value: str) -> bool:
+    return is_hex(value) or is_uuid(value) or is_random(value) or is_keylike(value)
 
 
 def _begun_by(kind: str, *begins: str, rest: str, test: Test = is_varied, cut: bool = True) -> Format:
@@ -197,6 +205,13 @@ _OTHERS: tuple[Format, ...] = (
         inside=True,
     ),
     Format(
+        "a token in an address",
+        ("://",),
+        rf"://(?!{_HEX}{{32}}@[\w.-]{{1,100}}/\d)([A-Za-z0-9_.~-]{{20,200}})@[A-Za-z0-9\[]",
+        test=_is_noise,
+        inside=True,
+    ),
+    Format(
         PRIVATE_KEY,
         ("-----BEGIN ", "---- BEGIN "),
         r"-{4,5} {0,1}BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK){0,1} {0,1}-{4,5}",
@@ -234,6 +249,22 @@ _CASELESS: tuple[Format, ...] = (
         (" -u ", " --user ", " -u", " --user="),
         r"(?: -u| --user)[ =]{0,2}[\"']{0,1}[A-Za-z0-9._@-]{1,64}:([^\s\"':$@/]{6,128})",
         near=("curl", "wget", "http", "docker", "skopeo"),
+        test=lambda value: not is_no_password(value),
+        inside=True,
+    ),
+    Format(
+        "a password of a command",
+        (" -p ", ' -p"', " -p'"),
+        r" -p {0,2}[\"']{0,1}([^\s\"'$]{6,200})",
+        near=("docker login", "podman login", "helm registry login", "sshpass"),
+        test=lambda value: not is_no_password(value),
+        inside=True,
+    ),
+    Format(
+        "a password of a command",
+        (" -p",),
+        r" -p[\"']{0,1}([^\s\"'$-][^\s\"'$]{5,127})",
+        near=("mysql", "mariadb", "sshpass"),
         test=lambda value: not is_no_password(value),
         inside=True,
     ),

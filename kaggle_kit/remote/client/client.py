@@ -22,7 +22,7 @@ from kaggle_kit.retry import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from kaggle_kit.remote.client.login import Login
 
@@ -30,6 +30,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 _LONGEST_SAYING = 400
 _MOST_PAGES = 500
+_MOST_DIGITS = 18
 _ADVICE = {
     403: "Check owner and name; the account may not see it, or rules or a phone number are still to be confirmed",
     404: "Check owner and name",
@@ -314,6 +315,22 @@ def number(reply: dict[str, Any], name: str, *, call: str, what: str, advice: st
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise RemoteError(f"{call} for {what}: Kaggle's answer holds no {name}. {advice}")
     return value
+
+
+def entries(reply: Mapping[str, Any], name: str, *, what: str, kind: type[T]) -> list[T]:
+    """A list in a reply, none where it is left out. Raises RemoteError where it is something else, or holds it."""
+    listed = reply.get(name)
+    if not listed:
+        return []
+    if not isinstance(listed, list) or not all(isinstance(one, kind) for one in listed):
+        raise RemoteError(f"{what}: Kaggle's answer has a {name} that kit cannot read. {_TROUBLE}")
+    return listed
+
+
+def whole(value: object) -> int:
+    """A whole number of a reply, which may be written as text; 0 for anything else."""
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS else 0
 
 
 def enum_name(value: Any, *, prefix: str = "") -> str:

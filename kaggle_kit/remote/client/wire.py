@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import __version__
+from kaggle_kit.errors import OutsideError
+from kaggle_kit.outside import parse_json, whole_characters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +65,7 @@ class Wire:
             pass
         except requests.exceptions.RequestException as error:
             return no_answer(error, timeouts=timeouts, whom=self.endpoint.name)
-        except (KeyError, ValueError, TypeError, AttributeError):
+        except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
             if self.local.response is None:
                 raise
         except OSError as error:
@@ -168,8 +170,8 @@ def transfer_session(endpoint: Endpoint) -> requests.Session:
 
 def _answer(response: requests.Response) -> Answer:
     try:
-        body = response.json()
-    except ValueError:
+        body = parse_json(whole_characters(response.content), "the answer")
+    except OutsideError:
         body = None
     return Answer(status=response.status_code, headers=dict(response.headers), body=body)
 
