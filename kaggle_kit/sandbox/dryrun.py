@@ -30,6 +30,7 @@ from kaggle_kit.wheelhouse.environments import (
     notebook_quantizer,
     quantizer_lock,
     quantizer_target,
+    ready_bytecode,
     ready_offer,
 )
 from kaggle_kit.wheelhouse.fetch import Progress, silent
@@ -85,7 +86,7 @@ class _MakeReport(Protocol):
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A build that is checked, and all that its run needs. `packages`: see `kaggle_sandbox`."""
+    """A build that is checked, and all that its run needs. `packages`, `bytecode`: see `kaggle_sandbox`."""
 
     built: Build
     inputs: tuple[Mount, ...]
@@ -93,6 +94,7 @@ class _Prepared:
     beginning: str
     report: _MakeReport
     packages: Path | None = None
+    bytecode: Path | None = None
 
 
 def dry_run(
@@ -130,6 +132,7 @@ def dry_run(
             show=listener.line,
             hidden=options.hidden,
             packages=prepared.packages,
+            bytecode=prepared.bytecode,
         )
         report = prepared.report(
             results=results,
@@ -187,6 +190,7 @@ def _prepare_scoring(
         notes=(wheelhouse.note,) if wheelhouse.note else (),
         beginning=f"{len(competition.sample.ids):,} rows, in a sealed Kaggle",
         report=partial(make_report, built, sample=competition.sample, solution=given.solution),
+        bytecode=ready_bytecode(wheelhouse.folder, say=listener.say),
     )
 
 

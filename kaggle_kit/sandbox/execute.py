@@ -64,6 +64,7 @@ def run_notebook(
     show: Callable[[str], None],
     hidden: bool = False,
     packages: Path | None = None,
+    bytecode: Path | None = None,
 ) -> Execution:
     """Run `notebook` in a sandbox of its own, as `kaggle_sandbox` and `execute` say."""
     sandbox = kaggle_sandbox(
@@ -74,6 +75,7 @@ def run_notebook(
         working_bytes=working_bytes,
         hidden=hidden,
         packages=packages,
+        bytecode=bytecode,
     )
     return execute(
         seal,
@@ -159,12 +161,13 @@ def run_pushed(
     seal: Seal,
     say: Callable[[str], None],
     packages: Path | None = None,
+    bytecode: Path | None = None,
 ) -> str | None:
     """Run a notebook that was pushed to the loopback Kaggle, with the inputs that it was given, its `sources`.
 
     Each source is its group ("competitions", "datasets", "models") and reference, and its folder here. Its files come
-    to `out`, as Kaggle keeps them. `packages`: see `kaggle_sandbox`. Returns what went wrong, None if nothing did.
-    Raises SandboxError if this machine cannot run it.
+    to `out`, as Kaggle keeps them. `packages` and `bytecode`: see `kaggle_sandbox`. Returns what went wrong, None if
+    nothing did. Raises SandboxError if this machine cannot run it.
     """
     image = ready_image(progress=say)
     with scratch_folder() as scratch:
@@ -183,6 +186,7 @@ def run_pushed(
             limit_seconds=limit_seconds,
             show=say,
             packages=packages,
+            bytecode=bytecode,
         )
     return _problem(execution, out / EXECUTED, limit_seconds)
 
