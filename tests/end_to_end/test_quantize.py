@@ -149,6 +149,7 @@ def test_an_unsupported_architecture_is_named(base):
     assert not (base.parent / "never").exists()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_leaves_nothing(base):
     """Ctrl-C in the middle of AutoAWQ's work: no folder, no program left."""
     folder = base.parent / "interrupted"
