@@ -96,7 +96,7 @@ def test_one_pass_predicts_the_winners_and_follows_an_exchange(score, rows, work
 
 
 def test_both_passes_give_the_exchanged_answer_up_to_rounding(score, rows):
-    """With the swapped pass a row and the exchanged one have the same two prompts: the averages differ by rounding alone."""
+    """With the swapped pass a row and the exchanged one have the same prompts: only rounding differs."""
     both = score(rows[:40] + _exchanged(rows[:40], "-exchanged"))
     straight = {name: line for name, line in both.items() if not name.endswith("-exchanged")}
     apart = _apart(straight, {name: both[name] for name in both.keys() - straight.keys()}, "-exchanged")
