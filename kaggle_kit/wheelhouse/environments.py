@@ -59,9 +59,10 @@ def ready_environment(
     with folder.with_name(f"{key}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         mark = folder / _COMPLETE
+        if not (mark.is_file() and (folder / _COMPILED).is_file()):
+            say(f"the packages of {manifest.name} are installed and compiled, once, in {folder}")
         if not mark.is_file():
             shutil.rmtree(folder, ignore_errors=True)
-            say(f"installing {manifest.name}'s packages and compiling their Python files, once, in {folder}")
             install(wheelhouse, scratch=folder)
             shutil.rmtree(folder / "uv-cache", ignore_errors=True)
             write_atomic(mark, "")
