@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import Number, open_project, project_option
+from kaggle_kit.cli.options import Number, open_project, project_option, project_root
 from kaggle_kit.cli.terminal import say, show, show_json
+from kaggle_kit.runtime.allowances import CHECKS
 from kaggle_kit.runtime.kernels import KERNELS
+from kaggle_kit.suggest import some
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from kaggle_kit.model.fit import Fit
     from kaggle_kit.model.inspect import Inspection
     from kaggle_kit.model.memory import Layout
@@ -56,6 +56,12 @@ def model() -> None:
 @click.option("--labels", metavar="A,B,tie", help="Check that each of these is one token of its own, after a new line.")
 @_notebook
 @click.option("--write", is_flag=True, help="Write manifest.json with the SHA-256 of every file, if there is no error.")
+@click.option(
+    "--allow",
+    metavar="CHECK",
+    multiple=True,
+    help="Take the errors of this check, the name in [], for warnings. Can be given again.",
+)
 @click.option("--name", "manifest_name", metavar="NAME", help="The manifest's name (default: the table in kit.toml).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @project_option
@@ -68,16 +74,31 @@ def inspect_command(
     Reads config.json, the tokenizer and the headers of the weights, never the weights. Ends with 1 where there is an
     error; warnings alone do not change the exit code.
 
+    If you know better than a check, --allow it: with --write the manifest records the check and what it found, the
+    notebook's own plan does not refuse the model for it, and kit plan, the run and its report show it. What protects
+    the machine (pickles, code) and what nothing can be scored without cannot be allowed. Without --allow, what the
+    manifest records is allowed.
+
     \b
     Examples:
       kit model inspect models/mine
       kit model inspect models/mine --target kaggle-t4x2 --labels A,B,tie
       kit model inspect models/mine --notebook lmsys --write
+      kit model inspect models/mine --write --allow length --allow index
     """
-    from kaggle_kit.model.inspect import inspect_model, write_manifest
+    from kaggle_kit.model.inspect import inspect_model, refuse_unknown_checks, write_manifest
 
+    allow = given["allow"]
+    refuse_unknown_checks(allow)
     target, labels, longest = _asked(project_folder, folder, given)
-    found = inspect_model(folder, target=target, labels=labels, longest=longest, manifest=not write)
+    found = inspect_model(
+        folder,
+        target=target,
+        labels=labels,
+        longest=longest,
+        manifest=not write,
+        allow=allow if allow or write else None,
+    )
     written = None
     if write and not found.errors:
         name = given["manifest_name"] or _table_name(project_folder, folder)
@@ -89,7 +110,7 @@ def inspect_command(
         if written:
             show("", f"manifest.json written: {written.name}, {len(written.files)} files")
         elif write:
-            show("", "manifest.json was not written: mend the errors first")
+            show("", "manifest.json was not written: fix the errors first")
     if found.errors:
         context.exit(1)
 
@@ -117,25 +138,14 @@ def _asked(
         labels = Labels(list(task.labels.values()), prompt=frame, special_tokens=not task.chat)
         chosen = given["target_name"] or project.notebook(given["name"]).target
         return load_target(chosen, project=project.root), labels, int(parameters["token_budget"])
-    target = load_target(given["target_name"] or _DEFAULT_TARGET, project=_root(project_folder))
+    target = load_target(given["target_name"] or _DEFAULT_TARGET, project=project_root(project_folder))
     words = [word.strip() for word in given["labels"].split(",")] if given["labels"] else None
     return target, Labels(words) if words else None, None
 
 
-def _root(folder: Path | None) -> Path | None:
-    """The project's folder; None outside of any."""
-    from kaggle_kit.errors import ProjectError
-    from kaggle_kit.project import find_project
-
-    try:
-        return folder or find_project(Path.cwd())
-    except ProjectError:
-        return None
-
-
 def _table_name(project_folder: Path | None, folder: Path) -> str | None:
     """The model's name in kit.toml, where one of its tables has this folder."""
-    if _root(project_folder) is None:
+    if project_root(project_folder) is None:
         return None
     project = open_project(project_folder)
     places = {name: (project.root / table.path).resolve() for name, table in project.models.items()}
@@ -171,20 +181,17 @@ def _show_inspection(found: Inspection, target: Target) -> None:
     if found.tokenizer and found.tokenizer.label_ids:
         show(f"label tokens: {', '.join(map(str, found.tokenizer.label_ids))}")
     if found.folder.left_out:
-        show(f"not sent: {_some(found.folder.left_out)}")
+        show(f"not sent: {some(found.folder.left_out, 5)}")
     show()
     for problem in found.problems[:_SHOWN]:
-        show(f"{problem.severity}: {problem}")
+        show(f"{'allowed' if problem.allowed else problem.severity}: {problem} [{problem.check}]")
     if len(found.problems) > _SHOWN:
         show(f"and {len(found.problems) - _SHOWN} more: see them all with --json")
     errors, all_of_them = len(found.errors), len(found.problems)
-    show(f"{errors} errors and {all_of_them - errors} warnings for {target.name}")
-
-
-def _some(paths: Sequence[str]) -> str:
-    """The first few of many."""
-    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
-    return ", ".join(paths[:5]) + more
+    allowed = f", {len(found.allowed)} of them allowed" if found.allowed else ""
+    show(f"{errors} errors and {all_of_them - errors} warnings{allowed} for {target.name}")
+    if names := sorted({problem.check for problem in found.errors if not CHECKS[problem.check].kept}):
+        show(f"If you know better: {' '.join(f'--allow {name}' for name in names)}")
 
 
 @model.command("fit")
@@ -224,7 +231,7 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
     from kaggle_kit.targets import load_target
     from kaggle_kit.targets.rates import load_rates
 
-    root = _root(project_folder)
+    root = project_root(project_folder)
     name, kernel = given["target_name"], given["kernel"]
     if given["name"]:
         notebook = open_project(project_folder).notebook(given["name"])
@@ -291,6 +298,8 @@ def _show_fit(found: Fit) -> None:
     for layout in found.layouts:
         if layout.obstacle:
             show(f"{layout.name}: {layout.obstacle}")
+    for allowance in found.checkpoint.allowed:
+        show(f"allowed {allowance}")
     show(_verdict(found))
     if found.speed:
         show(f"rate: {found.speed.flops / 1e12:.0f} TFLOP/s a card, {found.speed.assumption}")

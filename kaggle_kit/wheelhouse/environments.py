@@ -4,7 +4,6 @@ The quantisers cannot share one with current transformers: `NAME.toml` says what
 beside it. As a program (`python -m kaggle_kit.wheelhouse.environments`) this module makes these locks again.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from kaggle_kit.child import child_environment
 from kaggle_kit.errors import WheelhouseError
-from kaggle_kit.files import link_or_copy, user_cache, write_atomic
+from kaggle_kit.files import link_or_copy, make_once, user_cache, write_atomic
 from kaggle_kit.runtime.install import environment_packages, environment_python, install
 from kaggle_kit.runtime.manifest import KIT_WHEEL, MANIFEST, read_manifest
 from kaggle_kit.targets import Target
@@ -29,8 +28,6 @@ from kaggle_kit.wheelhouse.index import ask_archive, uv_environment, uv_program
 from kaggle_kit.wheelhouse.lock import Lock, LockedWheel, lock_name, write_lock
 from kaggle_kit.wheelhouse.resolve import Host, fitting_lock, resolve, this_host
 
-_COMPLETE = ".complete"
-_COMPILED = ".compiled"
 _MOST_COMPILING = 1800.0
 
 
@@ -55,21 +52,23 @@ def ready_environment(
     hashes = "".join(entry.sha256 for entry in manifest.files if not entry.path.startswith(KIT_WHEEL))
     key = hashlib.sha256(hashes.encode()).hexdigest()[:16]
     folder = (cache or user_cache()) / "environments" / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{key}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        mark = folder / _COMPLETE
-        if not (mark.is_file() and (folder / _COMPILED).is_file()):
-            say(f"the packages of {manifest.name} are installed and compiled, once, in {folder}")
-        if not mark.is_file():
-            shutil.rmtree(folder, ignore_errors=True)
-            install(wheelhouse, scratch=folder)
-            shutil.rmtree(folder / "uv-cache", ignore_errors=True)
-            write_atomic(mark, "")
-        if _add(archives, environment_python(folder), cache or user_cache()) or not (folder / _COMPILED).is_file():
-            _compile(environment_packages(environment_python(folder)))
-            write_atomic(folder / _COMPILED, "")
-        return environment_python(folder)
+    python = environment_python(folder)
+
+    def make() -> None:
+        say(f"installing the packages of {manifest.name}, once, in {folder}")
+        shutil.rmtree(folder, ignore_errors=True)
+        install(wheelhouse, scratch=folder)
+        shutil.rmtree(folder / "uv-cache", ignore_errors=True)
+
+    def compile_all() -> None:
+        say(f"compiling the Python files of {manifest.name}, once")
+        _compile(environment_packages(python))
+
+    make_once(folder / ".complete", make)
+    if archives:
+        _add(archives, python, cache or user_cache())
+    make_once(folder / ".compiled", compile_all)
+    return python
 
 
 def ready_bytecode(wheelhouse: Path, *, say: Callable[[str], None]) -> Path | None:
@@ -137,27 +136,28 @@ def own_environment(
     return ready_environment(wheelhouse, cache=cache, archives=archives)
 
 
-def _add(archives: Sequence[SourceArchive], python: Path, cache: Path) -> bool:
-    """Install `archives`, once: a mark beside the environment says which are in it. Whether it did."""
+def _add(archives: Sequence[SourceArchive], python: Path, cache: Path) -> None:
+    """Install `archives`, once: a mark beside the environment says which are in it."""
     text = "".join(f"{archive.requirement}\n" for archive in archives)
     folder = python.parents[2]
-    mark = folder / f".archives-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    if not archives or mark.is_file():
-        return False
-    requirements = folder / "archives.txt"
-    write_atomic(requirements, text)
-    command = [
-        *(uv_program(), "pip", "install", "--python", str(python), "--quiet", "--no-progress", "--color", "never"),
-        *("--no-deps", "--no-build-isolation", "--require-hashes", "-r", str(requirements)),
-    ]
-    environment = uv_environment() | {"UV_CACHE_DIR": str(cache / "uv"), "PATH": _first(python.parent)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        words = "\n".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
-        named = ", ".join(f"{archive.name} {archive.version}" for archive in archives)
-        raise WheelhouseError(f"{named} cannot be installed:\n{words}\nTry again where the package index is reached")
-    write_atomic(mark, text)
-    return True
+
+    def make() -> None:
+        requirements = folder / "archives.txt"
+        write_atomic(requirements, text)
+        command = [
+            *(uv_program(), "pip", "install", "--python", str(python), "--quiet", "--no-progress", "--color", "never"),
+            *("--no-deps", "--no-build-isolation", "--require-hashes", "-r", str(requirements)),
+        ]
+        environment = uv_environment() | {"UV_CACHE_DIR": str(cache / "uv"), "PATH": _first(python.parent)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            words = "\n".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
+            named = ", ".join(f"{archive.name} {archive.version}" for archive in archives)
+            raise WheelhouseError(
+                f"{named} cannot be installed:\n{words}\nTry again where the package index is reached"
+            )
+
+    make_once(folder / f".archives-{hashlib.sha256(text.encode()).hexdigest()[:16]}", make)
 
 
 def _first(folder: Path) -> str:
