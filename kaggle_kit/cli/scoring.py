@@ -140,7 +140,7 @@ def open_scoring(
     return Scoring(
         task=task,
         model=project.model_folder(model),
-        python=(python or ready_environment(wheelhouse.folder)).absolute(),
+        python=(python or ready_environment(wheelhouse.folder, say=say)).absolute(),
         setup=EngineSetup(
             engine=engine,
             version=engine_version([wheelhouse.folder]),
