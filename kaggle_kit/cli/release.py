@@ -268,9 +268,10 @@ def _finish(
         deadline=deadline,
         tell=lambda state: say(_state_line(receipt, state)),
     )
-    receipt, whole = bring(receipt, state, client=client, records=records)
-    if not state.complete or not whole:
-        say(f"when that is fixed, or was Kaggle's fault: kit push {receipt.name} runs it as a new version")
+    receipt, good = bring(receipt, state, client=client, records=records)
+    if not state.complete or not good:
+        again = f"when that is fixed, or was Kaggle's fault: kit push {receipt.name} runs it as a new version"
+        say(f"{again}; kit submit {receipt.name} submits this one as it is" if submit and state.complete else again)
         return 1
     return _submit(project, receipt, client=client, records=records, message=message) if submit else 0
 

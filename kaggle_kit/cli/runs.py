@@ -132,7 +132,8 @@ def output(
       kit output lmsys
       kit output lmsys --pattern submission.csv -o out
 
-    Exit code 1 where the run has not completed, a model is not whole, or one that was to be made is not there.
+    Exit code 1 where the run has not completed, a model is not whole, one that was to be made is not there, or the
+    label mass is low: the model would rather say something else than a label.
     """
     from kaggle_kit.remote.client import notebooks
     from kaggle_kit.remote.receipt import load_receipt
@@ -150,9 +151,9 @@ def output(
     receipt = load_receipt(place, name, number, notebook=reference)
     makes_model = receipt.makes_model if receipt else project.notebook(name).internet
     whole = bool(patterns) or _show_models(fetched, wanted=makes_model and state.complete)
-    _show_corrupt(fetched)
+    sound = _show_problems(fetched)
     if state.complete:
-        return 0 if whole else 1
+        return 0 if whole and sound else 1
     say(f"{reference} version {number}: {state.state.lower()}; these files are what it has left so far")
     if state.ended:
         _show_findings(why_failed(fetched, state), fetched)
@@ -245,7 +246,8 @@ def _line(receipt: Receipt, *, several: bool) -> tuple[str, ...]:
 def bring(receipt: Receipt, state: RunState, *, client: Client, records: Path) -> tuple[Receipt, bool]:
     """Log and output of an ended run into its folder, into the receipt what they are, and why it failed if it did.
 
-    Also whether it has made the model that it is for, and each that it has made is as its manifest says.
+    Also whether it is good: it has made the model that it is for, each that it has made is as its manifest says, and a
+    model that scored says the labels.
     """
     from kaggle_kit.remote.receipt import save_receipt, with_run
     from kaggle_kit.remote.runs import fetch, output_facts, why_failed
@@ -257,10 +259,10 @@ def bring(receipt: Receipt, state: RunState, *, client: Client, records: Path) -
     save_receipt(records, receipt)
     say(f"log and output: {fetched.folder}")
     whole = _show_models(fetched, wanted=receipt.makes_model and state.complete)
-    _show_corrupt(fetched)
+    sound = _show_problems(fetched)
     if not state.complete:
         _show_findings(why_failed(fetched, state), fetched)
-    return receipt, whole
+    return receipt, whole and sound
 
 
 def _show_models(fetched: Fetched, *, wanted: bool) -> bool:
@@ -283,13 +285,22 @@ def _show_models(fetched: Fetched, *, wanted: bool) -> bool:
     return all(model.problem is None for model in models)
 
 
-def _show_corrupt(fetched: Fetched) -> None:
-    """Say so where the run itself found that a model it was given is not what was uploaded."""
+def _show_problems(fetched: Fetched) -> bool:
+    """Say so if the run itself found that a model it was given is not what was uploaded, or hardly says the labels.
+
+    Whether its models say the labels.
+    """
     from kaggle_kit.runtime.record import RECORD, read_record
 
-    record = fetched.folder / RECORD
-    if record in fetched.files and (bad := read_record(record).corrupt):
+    path = fetched.folder / RECORD
+    if path not in fetched.files:
+        return True
+    record = read_record(path)
+    if bad := record.corrupt:
         say(f"CORRUPT MODEL: {bad} is not what its manifest says: do not trust these answers, upload the model again")
+    if record.low_mass:
+        say(record.low_mass)
+    return not record.low_mass
 
 
 def _run_folder(records: Path, name: str, version: int, *, notebook: str) -> Path:

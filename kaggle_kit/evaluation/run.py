@@ -165,7 +165,11 @@ def read_run(folder: Path, context: RunContext) -> Run:
 
     head = _dry_run(folder, report, record) if report else _pushed_run(folder, push, record, checks)
     failed = head.good is not True
-    notes = (*(report.notes if report else ()), *context.notes, record.unread_text)
+    notes = (
+        *dict.fromkeys((*(report.notes if report else ()), *record.prompt_notes)),
+        *context.notes,
+        record.unread_text,
+    )
     return Run(
         name=head.name,
         kind=head.kind,
@@ -222,6 +226,7 @@ def _record_lines(record: RunRecord) -> dict[str, str]:
         lines["hidden run"] = "yes" if record.hidden_run else "no"
     if record.worker.starts:
         lines["worker starts"] = str(record.worker.starts)
+    lines |= record.prompt
     return {name: value for name, value in lines.items() if value} | record.models
 
 
@@ -268,6 +273,8 @@ def _pushed_outcome(push: Push, record: RunRecord, checks: Sequence[SubmissionCh
         problem = f"FAILED in the stage {record.failed.stage!r}: {record.failed.error}"
     elif record.corrupt:
         problem = f"CORRUPT MODEL: {record.corrupt}"
+    elif record.low_mass:
+        problem = record.low_mass
     elif broken and (state or known):
         problem = f"{SUBMISSION}, {broken[0].name}: {broken[0].said}"
     elif state is None and not known:
@@ -383,11 +390,12 @@ def scores_run(scores: Scores, name: str, *, calibration: Calibration | None = N
     seen = answers.lines.filter(answers.lines["answered"] == "model")
     broken = answers.lines.filter(answers.lines["problem"].is_not_null())
     loss = assessment.figures[assessment.final][LOG_LOSS]
+    outcome = f"Log loss {loss} over {assessment.rows:,} rows ({assessment.final})"
     return Run(
         name=name,
         kind=EVALUATION,
-        outcome=f"Log loss {loss} over {assessment.rows:,} rows ({assessment.final})",
-        good=None,
+        outcome=f"{record.low_mass}; {outcome}" if record.low_mass else outcome,
+        good=False if record.low_mass else None,
         what=_scores_what(ran),
         settings=_scores_settings(ran, calibration),
         figures=_scores_figures(ran, record, _scores_rows(answers), assessment),
@@ -441,6 +449,7 @@ def _scores_settings(ran: Evaluation, calibration: Calibration | None) -> dict[s
         "calibration": "none" if calibration is None else _calibration_text(calibration),
         "labels": ", ".join(f"{column} {label!r}" for column, label in ran.columns.items()),
         "prior": ", ".join(f"{column} {share:.3f}" for column, share in ran.prior.items()),
+        **ran.prompt,
         **{name: setting_text(value) for name, value in ran.engine_options.items()},
     }
 

@@ -89,6 +89,7 @@ class Evaluation:
     stages: dict[str, float] = field(default_factory=dict)
     figures: dict[str, object] = field(default_factory=dict)
     throughput: tuple[tuple[float, int], ...] = ()
+    prompt: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

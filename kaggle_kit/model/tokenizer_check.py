@@ -1,24 +1,26 @@
-"""Whether the tokenizer is there, is this model's, and has each label as one token."""
+"""Whether the tokenizer is there, is this model's, and has each label as one token where the model answers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import LabelError, ModelError
+from kaggle_kit.errors import AnswerPlaceError, LabelError, ModelError
 from kaggle_kit.model.folder import Problem, warning
 from kaggle_kit.outside import shown
 from kaggle_kit.runtime.checkpoint import read_table
 from kaggle_kit.runtime.guard import GuardedTokenizer
-from kaggle_kit.runtime.tokenizers import TOKENIZER, label_tokens
+from kaggle_kit.runtime.prepare import open_prompt
+from kaggle_kit.runtime.tokenizer_settings import SETTINGS, TOKENIZER, read_settings, settings_notes
+from kaggle_kit.runtime.tokenizers import label_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from kaggle_kit.model.folder import Folder
     from kaggle_kit.runtime.guard import Guard
+    from kaggle_kit.runtime.job import Task
 
-SETTINGS = "tokenizer_config.json"
 _SLOW = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "spiece.model")
 _FEW = 0.9
 """Below this share of the embeddings' rows a tokenizer is suspected of being another model's (Qwen's has 0.997)."""
@@ -33,8 +35,13 @@ class Labels:
 
     words: Sequence[str]
     prompt: str = _USUAL_END
-    special_tokens: bool = True
-    """Whether the tokenizer's own start is added to the prompt (not if a chat template brings it)."""
+    task: Task | None = None
+    """The notebook's task, whose own prompt the labels then stand after."""
+
+    @property
+    def special_tokens(self) -> bool:
+        """Whether the tokenizer's own start is added to the prompt (not if a chat template brings it)."""
+        return self.task is None or not self.task.chat
 
 
 @dataclass(frozen=True)
@@ -64,15 +71,39 @@ def check_tokenizer(
 
     ids: tuple[int, ...] = ()
     if labels is not None:
-        try:
-            ids = label_tokens(list(labels.words), prompt=labels.prompt, tokenizer=tokenizer)
-        except LabelError as error:
-            problems.append(Problem(TOKENIZER, str(error), "choose labels that are one token each"))
-        except ModelError as error:
-            problems.append(Problem(TOKENIZER, str(error), _AGAIN))
+        ids = _label_ids(folder, labels, tokenizer, problems)
         if rows is not None and any(token >= rows for token in ids):
             problems.append(Problem(TOKENIZER, f"has label tokens {ids} without a row", "choose other labels"))
+    if labels is None or labels.task is None:
+        notes = settings_notes(read_settings(folder.root), tokenizer, prompt="")
+        problems += [warning(SETTINGS, *_parts(note)) for note in notes]
     return TokenizerFacts(vocabulary["tokens"], ids), problems
+
+
+def _label_ids(folder: Folder, labels: Labels, tokenizer: GuardedTokenizer, problems: list[Problem]) -> tuple[int, ...]:
+    """The labels' tokens; none, and a problem, if they cannot be told."""
+    try:
+        if labels.task is None:
+            return label_tokens(list(labels.words), prompt=labels.prompt, tokenizer=tokenizer)
+        notes: list[str] = []
+        try:
+            return open_prompt(labels.task, folder.root, tokenizer=tokenizer, note=notes.append)[2]
+        finally:
+            problems += [warning(SETTINGS, *_parts(note)) for note in notes]
+    except AnswerPlaceError as error:
+        problems.append(Problem(SETTINGS, error.what, error.step))
+    except LabelError as error:
+        problems.append(Problem(TOKENIZER, str(error), "choose labels that are one token each"))
+    except ModelError as error:
+        what, _, step = str(error).rpartition("; ")
+        problems.append(Problem(TOKENIZER, what or step, step if what else _AGAIN))
+    return ()
+
+
+def _parts(note: str) -> tuple[str, str]:
+    """A note as what there is, and what to do."""
+    what, _, step = note.rpartition(": " if "; " not in note else "; ")
+    return what, step
 
 
 def _load(
@@ -102,6 +133,9 @@ def _against_rows(vocabulary: Mapping[str, Any], rows: int | None) -> list[Probl
         named = ", ".join(f"{word!r} ({number})" for number, word in vocabulary["first"])
         more = " …" if vocabulary["beyond"] > len(vocabulary["first"]) else ""
         what = f"has tokens beyond the embeddings' {rows:,} rows: {named}{more}"
+        if vocabulary["beyond"] == vocabulary["special"]:
+            # Gemma 3's models without images have the token that an image becomes.
+            return [warning(TOKENIZER, what, "leave them out of the template: no row can make a special token")]
         resize = "resize the embeddings to it (resize_token_embeddings) and save again"
         return [Problem(TOKENIZER, what, f"take the tokenizer of this model, or {resize}")]
     if last + 1 < _FEW * rows:

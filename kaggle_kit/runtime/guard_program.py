@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError, ModelError
-from kaggle_kit.runtime.chat import wrap_in_chat
-from kaggle_kit.runtime.tokenizers import TOKENIZER, ModelTokenizer, open_tokenizer, rust_errors
+from kaggle_kit.runtime.chat import wrap
+from kaggle_kit.runtime.job import ChatSettings
+from kaggle_kit.runtime.tokenizer_settings import TOKENIZER, read_settings
+from kaggle_kit.runtime.tokenizers import ModelTokenizer, open_tokenizer, rust_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,12 +84,14 @@ class _Work:
         self.blob = array("i")
         self._opened: tuple[Any, ModelTokenizer] | None = None
 
-    def do_chat(self, request: dict[str, Any]) -> str:
-        return wrap_in_chat(request["template"], Path(request["model"]))
+    def do_chat(self, request: dict[str, Any]) -> dict[str, Any]:
+        settings = ChatSettings(**request["settings"])
+        return wrap(request["template"], Path(request["model"]), settings, request["labels"]).to_json()
 
     def do_open(self, request: dict[str, Any]) -> None:
-        plain = open_tokenizer(Path(request["model"], TOKENIZER))
-        self._opened = plain, ModelTokenizer(plain, special_tokens=request["special_tokens"])
+        model = Path(request["model"])
+        plain, settings = open_tokenizer(model / TOKENIZER), read_settings(model)
+        self._opened = plain, ModelTokenizer(plain, special_tokens=request["special_tokens"], settings=settings)
 
     @property
     def _tokenizer(self) -> ModelTokenizer:
@@ -117,13 +121,18 @@ class _Work:
 
     def do_vocabulary(self, request: dict[str, Any]) -> dict[str, Any]:
         vocabulary = self._vocabulary()
-        rows = request["rows"]
-        beyond = sorted((number, word) for word, number in vocabulary.items() if rows is not None and number >= rows)
+        rows, special = request["rows"], self._tokenizer.called_special
+        beyond = sorted(
+            (word in special, number, word)
+            for word, number in vocabulary.items()
+            if rows is not None and number >= rows
+        )
         return {
             "tokens": len(vocabulary),
             "last": max(vocabulary.values(), default=-1),
             "beyond": len(beyond),
-            "first": [[number, word[:_MOST_PIECE]] for number, word in beyond[:_FIRST]],
+            "special": sum(is_special for is_special, _, _ in beyond),
+            "first": [[number, word[:_MOST_PIECE]] for _, number, word in beyond[:_FIRST]],
             "numbers": {word: vocabulary.get(word) for word in request["words"]},
         }
 
@@ -136,6 +145,10 @@ class _Work:
         return len(differing), [word[:_MOST_PIECE] for word in differing[:_FIRST]]
 
     def _vocabulary(self) -> dict[str, int]:
-        tokenizer = self._opened[0] if self._opened else None
+        """What tokenizer.json itself holds."""
+        if self._opened is None:
+            return {}
+        tokenizer, opened = self._opened
         with rust_errors(TOKENIZER):
-            return dict(tokenizer.get_vocab(with_added_tokens=True)) if tokenizer else {}
+            words: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
+        return {word: number for word, number in words.items() if word not in opened.from_settings}

@@ -56,7 +56,7 @@ class Report:
     outcome: str
     """The first line."""
     complete: bool
-    """Every readable row was scored by the model, whose files are sound, and the submission is valid."""
+    """Every readable row was scored by a sound model that says the labels, and the submission is valid."""
     submission_valid: bool
     seal: str
     unsealed: tuple[str, ...]
@@ -189,7 +189,7 @@ def make_report(
         log_loss=log_loss(results / SUBMISSION, solution) if solution and invalid is None else None,
         projected_seconds=_projected(stages, execution, rows.scored),
         worker_starts=worker.starts,
-        notes=(*notes, *left_behind(execution)),
+        notes=(*notes, *record.prompt_notes, *left_behind(execution)),
         integrity=record.models,
     )
 
@@ -238,6 +238,8 @@ def _shortfall(record: RunRecord) -> str | None:
     """Why a run that ended well is not as it should be; None if it is."""
     if record.corrupt:
         return f"CORRUPT MODEL: {record.corrupt} is not what its manifest says"
+    if record.low_mass:
+        return record.low_mass
     if record.unread:
         return f"NOT KNOWN: {record.unread_text}"
     if record.worker.ended == "deadline" or (record.rows and record.rows.not_reached):
