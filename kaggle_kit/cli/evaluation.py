@@ -108,7 +108,7 @@ def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> int:
         show(*_evaluation_lines(path, answers, assessment))
         if compared is not None:
             show(*_difference_lines(given["against"], compared))
-    return low_mass(RunRecord.from_json(dict(scores.evaluation.figures)))
+    return low_mass(RunRecord(label_mass=scores.label_mass))
 
 
 def _run(name: str, out: Path, given: Mapping[str, Any]) -> Scores:

@@ -391,11 +391,12 @@ def scores_run(scores: Scores, name: str, *, calibration: Calibration | None = N
     broken = answers.lines.filter(answers.lines["problem"].is_not_null())
     loss = assessment.figures[assessment.final][LOG_LOSS]
     outcome = f"Log loss {loss} over {assessment.rows:,} rows ({assessment.final})"
+    low = RunRecord(label_mass=scores.label_mass).low_mass
     return Run(
         name=name,
         kind=EVALUATION,
-        outcome=f"{record.low_mass}; {outcome}" if record.low_mass else outcome,
-        good=False if record.low_mass else None,
+        outcome=f"{low}; {outcome}" if low else outcome,
+        good=False if low else None,
         what=_scores_what(ran),
         settings=_scores_settings(ran, calibration),
         figures=_scores_figures(ran, record, _scores_rows(answers), assessment),

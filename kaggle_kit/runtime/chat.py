@@ -32,7 +32,8 @@ _MOST_LETTERS = 1_000_000
 """Of what a chat template makes of one turn, beside the turn; the longest add a system prompt of some thousand."""
 _MOST_SWITCHES = 20
 _MOST_SHOWN = 200
-_TAG = re.compile(r"[<\[](/?)(?:[|｜])?([\w:.-]+)(?:[|｜])?[>\]]")
+_TAG = re.compile(r"[<\[](/?)([\w:.-]+)[>\]]")
+"""What begins or ends thoughts: `<think>`, `[/THINK]`."""
 _OFF = "set chat = False"
 _PLAIN = ChatSettings()
 

@@ -77,18 +77,17 @@ def read_settings(model: Path) -> TokenizerSettings:
     path = model / SETTINGS
     config = _table(path)
     numbered = config.get("added_tokens_decoder")
+    mapped = {} if isinstance(numbered, dict) else _table(model / WORDS_MAP)
+    further, extra = _further(config, mapped)
     if isinstance(numbered, dict):
         listed = {_number(number, path): _fields(token, path) for number, token in numbered.items()}
     else:
         # Only of tokenizers that were saved before this list does transformers read the two other files.
-        config |= _table(model / WORDS_MAP)
+        config |= mapped
         listed = {}
 
     words = {name: value for name, value in config.items() if name.endswith("_token") and _is_word(value)}
-    extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
-    if isinstance(extra, dict):
-        words |= {name: value for name, value in extra.items() if _is_word(value)}
-        extra = []
+    words |= {name: value for name, value in further.items() if _is_word(value)}
     order = [name for name in STANDARD_WORDS if name in words] + [name for name in words if name not in STANDARD_WORDS]
     loose = [_fields(value, path) | {"special": True} for value in (*(words[name] for name in order), *extra)]
 
@@ -109,6 +108,29 @@ def read_settings(model: Path) -> TokenizerSettings:
         adds={name: config[name] for name in ("add_bos_token", "add_eos_token") if isinstance(config.get(name), bool)},
         templates=_templates_if_readable(model, config),
     )
+
+
+def _further(config: Mapping[str, Any], mapped: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """The further special tokens, those with a name and the others.
+
+    They have a name of old, which transformers takes if there is nothing under the new one.
+    """
+    new, old = "extra_special_tokens", "additional_special_tokens"
+    there = {name: config[name] for name in (new, old) if name in config}
+    if old in there and not there.get(new):
+        there[new] = there.pop(old)
+
+    named: dict[str, Any] = {}
+    for value in (there.get(new), mapped.get(new)):
+        named |= value if isinstance(value, dict) else {}
+    if isinstance(there.get(new), dict):
+        del there[new]
+    if isinstance(mapped.get(new), list):
+        there[new] = [*(there.get(new) or []), *mapped[new]]
+
+    there |= {old: mapped[old]} if old in mapped else {}
+    listed = there[new] if new in there else there.get(old)
+    return named, listed if isinstance(listed, list) else []
 
 
 def read_templates(model: Path, config: Mapping[str, Any]) -> dict[str, str]:

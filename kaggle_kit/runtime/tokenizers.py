@@ -242,7 +242,8 @@ def _other_spellings(label: str, prompt: str, tokenizer: PieceTokenizer, labels:
     tokens = {_token_after(prompt, other, tokenizer) for other in others}
     works = []
     for spelling in dict.fromkeys(_spellings(label)):
-        token = _token_after(prompt, spelling, tokenizer) if spelling not in {label, *taken} else None
+        usable = spelling.strip() and spelling not in {label, *taken}
+        token = _token_after(prompt, spelling, tokenizer) if usable else None
         if token is not None and token not in tokens:
             works.append(spelling)
     return works

@@ -118,6 +118,15 @@ def test_the_table_is_aligned():
     assert len({re.match(r"\S+( \S+)*  +", line).end() for line in lines}) == 1
 
 
+def test_the_table_ends_with_what_is_wrong():
+    """A low label mass is the last thing that a person sees; a member's counts like the first model's."""
+    low, high = LabelMass(0.4999, 0.0), LabelMass(0.5, 0.0)
+    assert summary_lines(RunRecord(label_mass=low))[-1].startswith("LOW LABEL MASS: the labels have 0.4999")
+    lines = summary_lines(RunRecord(label_mass=high, member_masses={"big": low}))
+    assert lines[-1].endswith("(the model big)")
+    assert not any("LOW" in line for line in summary_lines(RunRecord(label_mass=high, member_masses={"big": high})))
+
+
 def test_a_run_that_did_nothing_has_a_table():
     """An empty record is no error."""
     assert summary_lines(RunRecord())[0].split()[0] == "engine"
