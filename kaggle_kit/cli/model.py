@@ -9,6 +9,7 @@ import click
 
 from kaggle_kit.cli.options import Number, open_project, project_option
 from kaggle_kit.cli.terminal import say, show, show_json
+from kaggle_kit.runtime.allowances import CHECKS
 from kaggle_kit.runtime.kernels import KERNELS
 
 if TYPE_CHECKING:
@@ -58,6 +59,12 @@ def model() -> None:
 )
 @_notebook
 @click.option("--write", is_flag=True, help="Write manifest.json with the SHA-256 of every file, if there is no error.")
+@click.option(
+    "--allow",
+    metavar="CHECK",
+    multiple=True,
+    help="Take the errors of this check, the name in [], for warnings. Can be given again.",
+)
 @click.option("--name", "manifest_name", metavar="NAME", help="The manifest's name (default: the table in kit.toml).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @project_option
@@ -70,17 +77,32 @@ def inspect_command(
     Reads config.json, the tokenizer and the headers of the weights, never the weights. Ends with 1 where there is an
     error; warnings alone do not change the exit code.
 
+    If you know better than a check, --allow it: with --write the manifest records the check and what it found, the
+    notebook's own plan does not refuse the model for it, and kit plan, the run and its report show it. What protects
+    the machine (pickles, code) and what nothing can be scored without cannot be allowed. Without --allow, what the
+    manifest records is allowed.
+
     \b
     Examples:
       kit model inspect models/mine
       kit model inspect models/mine --target kaggle-t4x2 --labels A,B,tie
       kit model inspect models/mine --labels " A, B, tie"
       kit model inspect models/mine --notebook lmsys --write
+      kit model inspect models/mine --write --allow length --allow index
     """
-    from kaggle_kit.model.inspect import inspect_model, write_manifest
+    from kaggle_kit.model.inspect import inspect_model, refuse_unknown_checks, write_manifest
 
+    allow = given["allow"]
+    refuse_unknown_checks(allow)
     target, labels, longest = _asked(project_folder, given)
-    found = inspect_model(folder, target=target, labels=labels, longest=longest, manifest=not write)
+    found = inspect_model(
+        folder,
+        target=target,
+        labels=labels,
+        longest=longest,
+        manifest=not write,
+        allow=allow if allow or write else None,
+    )
     written = None
     if write and not found.errors:
         name = given["manifest_name"] or _table_name(project_folder, folder)
@@ -92,7 +114,7 @@ def inspect_command(
         if written:
             show("", f"manifest.json written: {written.name}, {len(written.files)} files")
         elif write:
-            show("", "manifest.json was not written: mend the errors first")
+            show("", "manifest.json was not written: fix the errors first")
     if found.errors:
         context.exit(1)
 
@@ -173,11 +195,14 @@ def _show_inspection(found: Inspection, target: Target, labels: Labels | None) -
         show(f"not sent: {_some(found.folder.left_out)}")
     show()
     for problem in found.problems[:_SHOWN]:
-        show(f"{problem.severity}: {problem}")
+        show(f"{'allowed' if problem.allowed else problem.severity}: {problem} [{problem.check}]")
     if len(found.problems) > _SHOWN:
         show(f"and {len(found.problems) - _SHOWN} more: see them all with --json")
     errors, all_of_them = len(found.errors), len(found.problems)
-    show(f"{errors} errors and {all_of_them - errors} warnings for {target.name}")
+    allowed = f", {len(found.allowed)} of them allowed" if found.allowed else ""
+    show(f"{errors} errors and {all_of_them - errors} warnings{allowed} for {target.name}")
+    if names := sorted({problem.check for problem in found.errors if not CHECKS[problem.check].kept}):
+        show(f"If you know better: {' '.join(f'--allow {name}' for name in names)}")
 
 
 def _some(paths: Sequence[str]) -> str:
@@ -290,6 +315,8 @@ def _show_fit(found: Fit) -> None:
     for layout in found.layouts:
         if layout.obstacle:
             show(f"{layout.name}: {layout.obstacle}")
+    for allowance in found.checkpoint.allowed:
+        show(f"allowed {allowance}")
     show(_verdict(found))
     if found.speed:
         show(f"rate: {found.speed.flops / 1e12:.0f} TFLOP/s a card, {found.speed.assumption}")

@@ -68,6 +68,10 @@ def open_client(tell: Callable[[str], None] = say) -> Iterator[Client]:
         client.close()
 
 
+_LONGEST_SESSION_S = 12 * 3600.0
+"""What Kaggle allows any notebook."""
+
+
 @dataclass(frozen=True)
 class PlanOptions:
     """What a user chooses for a plan."""
@@ -176,3 +180,13 @@ def pushed_version(project: Project, name: str, *, records: Path, version: int |
             "version with --version"
         )
     return reference, version or (known.version if known else 1)
+
+
+def session_seconds(project: Project, name: str, *, target: str | None) -> float:
+    """How long a run of the notebook may take: as kit.toml says, else as the `target` that it was built for."""
+    from kaggle_kit.targets import load_target
+
+    hours = project.notebook(name).session_hours
+    if hours is not None:
+        return hours * 3600
+    return load_target(target, project=project.root).session_seconds if target else _LONGEST_SESSION_S

@@ -227,7 +227,7 @@ def _record_lines(record: RunRecord) -> dict[str, str]:
     if record.worker.starts:
         lines["worker starts"] = str(record.worker.starts)
     lines |= record.prompt
-    return {name: value for name, value in lines.items() if value} | record.models
+    return {name: value for name, value in lines.items() if value} | record.allowances | record.models
 
 
 def _pushed_run(folder: Path, push: Push, record: RunRecord, checks: Sequence[SubmissionCheck]) -> _Head:

@@ -91,6 +91,8 @@ def status(code: int, message: str, **headers: str) -> Instead:
 
 
 UPLOAD = "PUT upload"
+FILE = "GET file"
+LOG_STREAM = "GET log stream"
 BLOBS = "blobs.BlobApiService/"
 DATASETS = "datasets.DatasetApiService/"
 MODELS = "models.ModelApiService/"
@@ -104,9 +106,9 @@ ANY_CALL = "*ApiService/*"
 class Fault:
     """One way in which the service goes wrong.
 
-    `does` says in one sentence what happens. `route` is a pattern of `SERVICE/METHOD`, or "PUT upload". It lets
-    `after` matching calls pass and then strikes `times` times. `row` is the line of the table of silent failures that
-    it stands for, 0 if there is none.
+    `does` says in one sentence what happens. `route` is a pattern of `SERVICE/METHOD`, or UPLOAD, FILE, LOG_STREAM.
+    It lets `after` matching calls pass and then strikes `times` times. `row` is the line of the table of silent
+    failures that it stands for, 0 if there is none.
     """
 
     name: str

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.model.folder import Problem, warning
+from kaggle_kit.model.folder import Problem, by_check, warning
 from kaggle_kit.model.headers import shorten
 from kaggle_kit.outside import shown
 from kaggle_kit.runtime.architecture import EMBEDDINGS, HEAD, Architecture
@@ -15,7 +15,7 @@ from kaggle_kit.runtime.engine_plan import dtype_obstacle, engine_dtype, head_ob
 from kaggle_kit.runtime.kernels import method_obstacle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
     from kaggle_kit.model.folder import Folder
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from kaggle_kit.targets import Target
 
 
-_LAYER = re.compile(r"(.*\.(?:layers|h|blocks)\.)([0-9]{1,5})\.(.+)")
+_LAYER = re.compile(r"((?:.*\.)?(?:layers|h|blocks)\.)([0-9]{1,5})\.(.+)")
+_OTHER_PART = re.compile(
+    r"(^|[._])(visual|vision|vit|siglip|clip|image|img|audio|speech|whisper|talker|token2wav|code2wav|tts|sam|qformer"
+    r"|perceiver|resampler|projector|connector|aligner|adapter|mtp|encoder)([._]|\d)"
+)
+"""Words in the names of layers that are not the language model's."""
 _MOST_COMPARED = 50_000_000
 """Names of layers times patterns of such that are not packed: a few seconds."""
 _HARMLESS = ("rotary_emb.inv_freq", "masked_bias", "k_scale", "v_scale")
@@ -43,14 +48,14 @@ def check_completeness(
     quantisation: Quantisation | None,
 ) -> list[Problem]:
     """Every difference between config.json and the tensors."""
-    packing = _packing(tensors, packed, quantisation)
-    count = _layer_count(architecture, tensors)
-    problems = [*count, *_not_merged(tensors), *packing]
+    packing = by_check("packing", _packing(tensors, packed, quantisation))
+    count = by_check("layers", _layer_count(architecture, tensors))
+    problems = [*count, *by_check("unmerged", _not_merged(tensors)), *packing]
     if count or (packing and quantisation is None):
         # Each layer that is too few, too many or packed would be reported again, tensor by tensor.
         return problems
     if architecture.family is None:
-        return [*problems, *_evenness(architecture, tensors)]
+        return [*problems, *by_check("architecture", _evenness(architecture, tensors))]
 
     missing: list[str] = []
     different: list[str] = []
@@ -70,10 +75,11 @@ def check_completeness(
 
     if missing:
         what = f"lack tensors that {architecture.name} needs: {shorten(missing)}"
-        problems.append(Problem(_WEIGHTS, what, "save the model again, whole"))
+        problems.append(Problem(_WEIGHTS, what, "save the model again, whole", check="tensors"))
     if different:
-        problems.append(Problem(_CONFIG, f"does not agree with the weights: {shorten(different)}", _RESAVE))
-    problems += _unknown(architecture, tensors, known)
+        what = f"does not agree with the weights: {shorten(different)}"
+        problems.append(Problem(_CONFIG, what, _RESAVE, check="shapes"))
+    problems += by_check("unused-tensors", _unknown(architecture, tensors, known))
     return problems
 
 
@@ -97,16 +103,30 @@ def _expected(architecture: Architecture) -> Iterator[tuple[str, tuple[int, ...]
         yield HEAD, (architecture.vocabulary, hidden)
 
 
+def text_layers(names: Iterable[str]) -> list[tuple[int, str]]:
+    """The number of the layer and the name below it of each tensor of the language model's layers.
+
+    Images, speech and the prediction of further tokens have layers of their own, which config.json counts elsewhere.
+    Of several stacks of layers that are left the one with most layers is the language model's.
+    """
+    stacks: dict[str, list[tuple[int, str]]] = {}
+    for name in names:
+        if (match := _LAYER.fullmatch(name)) and not _OTHER_PART.search(match[1]):
+            stacks.setdefault(match[1], []).append((int(match[2]), match[3]))
+    return max(stacks.values(), key=lambda stack: len({number for number, _ in stack}), default=[])
+
+
 def _layer_count(architecture: Architecture, tensors: Mapping[str, Tensor]) -> list[Problem]:
-    numbers = {int(match[2]) for name in tensors if (match := _LAYER.fullmatch(name))}
+    numbers = {number for number, _ in text_layers(tensors)}
     wanted = set(range(architecture.layers))
+    later = set(range(architecture.layers, architecture.layers + architecture.later_layers))
     says = f"says num_hidden_layers = {architecture.layers}"
     problems = []
     if missing := sorted(wanted - numbers):
         what = f"{says}, and the weights lack the layers {shorten([str(number) for number in missing])}"
         step = "download the missing files, or take config.json and weights of one save"
         problems.append(Problem(_CONFIG, what, step))
-    if extra := sorted(numbers - wanted):
+    if extra := sorted(numbers - wanted - later):
         what = f"{says}, and the weights have the layers {shorten([str(number) for number in extra])} too"
         problems.append(Problem(_CONFIG, what, _RESAVE))
     return problems
@@ -157,9 +177,8 @@ def _packing(
 def _evenness(architecture: Architecture, tensors: Mapping[str, Tensor]) -> list[Problem]:
     """For an architecture that kit does not know: every layer should have the parts that most have."""
     layers: dict[int, set[str]] = {}
-    for name in tensors:
-        if match := _LAYER.fullmatch(name):
-            layers.setdefault(int(match[2]), set()).add(match[3])
+    for number, part in text_layers(tensors):
+        layers.setdefault(number, set()).add(part)
     note = f"kit does not know {architecture.name} in detail: names and shapes of its tensors were not checked"
     problems = [warning(_CONFIG, note, "see that it is among vLLM's supported models")]
     if not layers:

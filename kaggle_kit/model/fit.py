@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import UsageError
@@ -81,6 +81,7 @@ class Fit:
             and {"flops": self.speed.flops, "kernel": self.speed.kernel, "source": self.speed.assumption},
             "no_speed": self.no_speed,
             "refusal": self.refusal,
+            "allowed": [asdict(allowance) for allowance in self.checkpoint.allowed],
             "best": best and best.name,
             "in_time": self.in_time,
             "layouts": [self._layout_json(layout) for layout in self.layouts],
@@ -131,7 +132,7 @@ def fit_model(
     if kernel is not None:
         kernel_of(checkpoint, target, rates, kernel)
     most = checkpoint.architecture.most_tokens
-    if most is not None and length_obstacle(checkpoint.architecture, context):
+    if most is not None and length_obstacle(checkpoint.architecture, context) and not checkpoint.allows("length"):
         raise UsageError(
             f"{checkpoint.name} reads {most:,} tokens: --context {most - 1} is the most, the answer needs one"
         )

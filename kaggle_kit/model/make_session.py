@@ -20,6 +20,7 @@ from kaggle_kit.model.headers import read_header
 from kaggle_kit.model.merge import check_adapter
 from kaggle_kit.model.quantize_source import compute_type, refuse_misfit, sound_source
 from kaggle_kit.model.worker_process import run_worker
+from kaggle_kit.runtime.allowances import read_allowances
 from kaggle_kit.runtime.install import install_from_index, installed_bytes, refuse_python
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 from kaggle_kit.runtime.progress import duration
@@ -90,6 +91,9 @@ class MakeSession:
         """
         self._refuse_settings()
         refuse_python(self.packages.pythons)
+        if allowed := tuple(map(str, read_allowances(self.base))):
+            self._stages.say("; ".join(f"allowed {text}" for text in allowed))
+            self.record["allowed"] = {self.base.name: allowed}
         tensors = _tensors(self.base)
         kind = compute_type(sum(tensor.numbers for tensor in tensors), where=self.base)
         base_bytes = sum(tensor.size for tensor in tensors)

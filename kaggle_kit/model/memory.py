@@ -87,7 +87,7 @@ def cache_tokens(model: Architecture, space: float, *, parallel: int = 1, block:
 
     As vLLM counts (v1/core/kv_cache_utils.py, get_kv_cache_config_from_groups): available memory // bytes of a block.
     """
-    per_block = model.kv_bytes_per_token / min(parallel, model.kv_heads) * block
+    per_block = model.kv_bytes_on_card(parallel) * block
     return max(0, math.floor(space / per_block)) * block
 
 
@@ -134,7 +134,7 @@ def _layout(
             break
 
     fixed = parts.weights + parts.activations + parts.logits + parts.inside
-    per_token = model.kv_bytes_per_token / min(parallel, model.kv_heads)
+    per_token = model.kv_bytes_on_card(parallel)
     longest = math.floor((room - fixed) / per_token) - batch - 1
     most = model.most_tokens - 1 if model.most_tokens else longest
     per_batch_token = per_token + parts.activations / batch
@@ -171,4 +171,4 @@ def _stage(checkpoint: Checkpoint, stages: int) -> Checkpoint:
     end = checkpoint.end_bytes if model.tied else checkpoint.end_bytes / 2
     share = math.ceil(model.layers / stages)
     weights = math.ceil(in_layers * share / model.layers + end)
-    return replace(checkpoint, architecture=replace(model, layers=share), weight_bytes=weights)
+    return replace(checkpoint, architecture=model.part(share), weight_bytes=weights)

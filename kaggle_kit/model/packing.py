@@ -107,6 +107,14 @@ def _expected(
 
 
 PARTS = ("embeddings", "attention", "mlp", "norms", "head", "scales and zeros", "other")
+_SCALES = re.compile(r"[._](weight_scale(_inv|_2)?|input_scale|input_global_scale|weight_global_scale|scales)$")
+"""Endings of tensors that only say how others are to be read."""
+_PACKED_BESIDE = (
+    ("_blocks", "_scales"),  # mxfp4, as gpt-oss has it
+    ("weight_packed", "weight_scale"),  # nvfp4 and mxfp4 of compressed-tensors
+    ("weight", "weight_scale_2"),  # nvfp4 of ModelOpt
+    ("weight", "weight.absmax"),  # bitsandbytes
+)
 _FLOATS = {"F16", "BF16", "F32", "F64"}
 
 
@@ -144,28 +152,60 @@ class Tally:
 def tally(tensors: Mapping[str, Tensor], packed: Mapping[str, PackedLayer], architecture: Architecture | None) -> Tally:
     """Count the tensors of a checkpoint; `packed` are its packed layers (`quantisation.packed_layers`)."""
     parts = dict.fromkeys(PARTS, Part())
-    in_layers = 0
+    in_layers = in_experts = 0
+    doubled = _two_in_a_byte(tensors)
 
-    def add(part: str, parameters: int, size: int) -> None:
-        nonlocal in_layers
+    def add(name: str, shape: tuple[int, ...], parameters: int, size: int) -> None:
+        nonlocal in_layers, in_experts
+        part = _part(name)
         parts[part] = Part(parts[part].parameters + parameters, parts[part].bytes + size)
-        if part in {"attention", "mlp"}:
+        if part not in {"attention", "mlp"}:
+            return
+        if architecture and _of_experts(name, shape, architecture.experts):
+            in_experts += parameters
+        else:
             in_layers += parameters
+
+    def add_scale(size: int) -> None:
+        part = parts["scales and zeros"]
+        parts["scales and zeros"] = Part(part.parameters, part.bytes + size)
 
     seen: set[str] = set()
     for layer in packed.values():
         main = next(iter(layer.parts.values()))
-        add(_part(layer.name), layer.inputs * layer.outputs, main.size)
-        add("scales and zeros", 0, sum(tensor.size for tensor in layer.parts.values()) - main.size)
+        add(layer.name, (layer.outputs, layer.inputs), layer.inputs * layer.outputs, main.size)
+        add_scale(sum(tensor.size for tensor in layer.parts.values()) - main.size)
         seen.update(tensor.name for tensor in layer.parts.values())
     for tensor in tensors.values():
         if tensor.name in seen:
             continue
-        if tensor.name.rsplit(".", 1)[-1] in {"weight_scale", "input_scale", "weight_scale_inv"}:
-            add("scales and zeros", 0, tensor.size)
+        if _SCALES.search(tensor.name):
+            add_scale(tensor.size)
         else:
-            add(_part(tensor.name), tensor.numbers, tensor.size)
-    return Tally(parts, in_layers, memory_bytes(tensors.values(), packed, architecture))
+            numbers = tensor.numbers * (2 if tensor.name in doubled else 1)
+            add(tensor.name, tensor.shape, numbers, tensor.size)
+
+    active = in_layers + in_experts
+    if architecture and architecture.experts_per_token and architecture.experts:
+        active = in_layers + in_experts * architecture.experts_per_token // architecture.experts
+    return Tally(parts, active, memory_bytes(tensors.values(), packed, architecture))
+
+
+def _of_experts(name: str, shape: tuple[int, ...], experts: int) -> bool:
+    """Whether a tensor belongs to the experts of which a token meets a few: by its name, or as a stack of them all."""
+    return bool(experts) and (".experts." in name or (len(shape) > 2 and shape[0] == experts))
+
+
+def _two_in_a_byte(tensors: Mapping[str, Tensor]) -> set[str]:
+    """Tensors of bytes that hold two numbers of 4 bits each: their scales stand beside them."""
+    return {
+        tensor.name
+        for tensor in tensors.values()
+        if tensor.dtype == "U8"
+        and any(
+            tensor.name.removesuffix(old) + new in tensors for old, new in _PACKED_BESIDE if tensor.name.endswith(old)
+        )
+    }
 
 
 def _part(name: str) -> str:

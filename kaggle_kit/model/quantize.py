@@ -24,6 +24,7 @@ from kaggle_kit.model.inspect import inspect_model, write_manifest
 from kaggle_kit.model.merge import Adapter, check_adapter
 from kaggle_kit.model.quantize_source import compute_type, make_view, refuse_misfit, sound_source
 from kaggle_kit.model.worker_process import counts_in, names_in, run_worker, settings_in, take_files, versions_in
+from kaggle_kit.runtime.allowances import read_allowances
 from kaggle_kit.runtime.checkpoint import read_config
 from kaggle_kit.runtime.launch import launch_plain
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest, read_manifest
@@ -164,7 +165,7 @@ def quantize(order: Order, *, python: Path, tell: Tell, launch: Launch = launch_
             base = _merge(facts, adapter, provenance, bench)
         counts = _quantize(facts, base, bench)
         provenance = provenance | {"quantisation": provenance["quantisation"] | counts}
-        _finish(staging / "model", provenance, name=order.out.name)
+        _finish(staging / "model", provenance, name=order.out.name, source=order.source)
         if order.merged and adapter:
             (staging / "merged").replace(order.merged)
         (staging / "model").replace(order.out)
@@ -309,7 +310,7 @@ def _merge(facts: _Facts, adapter: Adapter, provenance: Mapping[str, Any], bench
     _carry(facts.order.source, out)
     write_atomic(out / "config.json", json.dumps(read_config(facts.order.source), indent=2) + "\n")
     extra = {key: provenance[key] for key in ("source", "adapter")}
-    _finish(out, extra, name=f"{facts.order.source.resolve().name}-merged")
+    _finish(out, extra, name=f"{facts.order.source.resolve().name}-merged", source=facts.order.source)
     return out
 
 
@@ -350,11 +351,12 @@ def _carry(source: Path, out: Path) -> None:
             shutil.copyfile(path, out / path.name)
 
 
-def _finish(folder: Path, extra: Mapping[str, Any], *, name: str) -> None:
-    """Inspect what was made, and write its manifest."""
+def _finish(folder: Path, extra: Mapping[str, Any], *, name: str, source: Path) -> None:
+    """Inspect what was made, and write its manifest: what is allowed of its source is allowed of it."""
     for path in folder.iterdir():
         path.chmod(0o644)
-    write_manifest(inspect_model(folder), name=name, extra=extra)
+    allow = {allowance.check for allowance in read_allowances(source)}
+    write_manifest(inspect_model(folder, allow=allow), name=name, extra=extra)
 
 
 def add_proof(out: Path, proof: Mapping[str, Any]) -> None:

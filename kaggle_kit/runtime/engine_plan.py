@@ -35,6 +35,8 @@ BATCHES = (8192, 4096, 2048)
 _NO_HALF = ("gemma2", "gemma3", "gemma3_text", "glm4", "plamo2")
 """Model types that vLLM refuses in float16, since their activations overflow."""
 _BFLOAT16_FROM = (8, 0)
+_LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
+"""Without it vLLM itself refuses a max_model_len beyond what config.json says."""
 _DTYPES = {"half": "float16", "float": "float32"}
 
 
@@ -79,11 +81,14 @@ class EngineSetup:
         Raises UsageError if the model fits in no way, the engine or the cards refuse it, the prompts are longer than
         it reads, or the cards differ; the text says by how much.
         """
-        if obstacle := head_obstacle(checkpoint.architecture):
+        draft = _Draft(self)
+        draft.reasons += [f"allowed {allowance}" for allowance in checkpoint.allowed]
+        if (obstacle := head_obstacle(checkpoint.architecture)) and not checkpoint.allows("head"):
             raise UsageError(str(obstacle))
         if reason := length_obstacle(checkpoint.architecture, budget):
-            raise UsageError(f"{reason}; cut them")
-        draft = _Draft(self)
+            if not checkpoint.allows("length"):
+                raise UsageError(f"{reason}; cut them")
+            draft.variable(_LONGER, "1", f"{reason}, and its check is allowed")
         draft.set("max_model_len", budget + 1, "the longest prompt here and the one token of its answer")
         if whole_option(draft.options, "max_model_len") <= budget:
             raise UsageError(f"max_model_len = {draft.options['max_model_len']} is given; {budget + 1} are needed")
@@ -93,7 +98,7 @@ class EngineSetup:
         if self.cards:
             replicas = _plan_cards(draft, checkpoint, budget, mean_tokens or budget)
             _plan_backend(draft)
-            if checkpoint.kernel_method:
+            if checkpoint.kernel_method and (self.kernel or not checkpoint.allows("method")):
                 _plan_kernel(draft, checkpoint.kernel_method, checkpoint.architecture)
         else:
             replicas = _plan_cpu(draft, checkpoint, budget)
@@ -122,6 +127,10 @@ class EngineSetup:
         )
 
 
+_WITH_HEAD = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
+"""Endings of architectures that answer with words."""
+
+
 @dataclass(frozen=True)
 class Obstacle:
     """Why an engine refuses a checkpoint, and what to do about it."""
@@ -136,7 +145,7 @@ class Obstacle:
 
 def head_obstacle(architecture: Architecture) -> Obstacle | None:
     """Why the labels' probabilities cannot be read from the model; None if it has an LM head."""
-    if architecture.name.endswith(("ForCausalLM", "ForConditionalGeneration")):
+    if architecture.name.endswith(_WITH_HEAD):
         return None
     what = f"{architecture.name} has no LM head to read the labels from"
     return Obstacle(what, "take the ...ForCausalLM form of the model")
@@ -177,12 +186,13 @@ def dtype_obstacle(
 
 
 def card_obstacle(checkpoint: Checkpoint, capability: tuple[int, int] | None, wanted: object = "auto") -> str | None:
-    """Why the engine refuses the checkpoint on this kind of card, whatever its memory; None if it takes it."""
+    """Why the engine refuses the checkpoint on this kind of card, whatever its memory; None if it takes it, or if the
+    checkpoint's author knows better."""
     method = capability and method_obstacle(checkpoint.method, capability, int8=checkpoint.int8)
-    if method:
+    if method and not checkpoint.allows("method"):
         return f"the model is {method}"
     obstacle = dtype_obstacle(checkpoint.architecture, capability, wanted)
-    return str(obstacle) if obstacle else None
+    return str(obstacle) if obstacle and not checkpoint.allows("dtype") else None
 
 
 @dataclass(frozen=True)
@@ -215,9 +225,8 @@ def card_memory(checkpoint: Checkpoint, *, parallel: int, batch: int, sequences:
     model = checkpoint.architecture
     return CardMemory(
         weights=checkpoint.weight_bytes / parallel,
-        # Key and value heads that are fewer than the cards are kept by several of them.
-        keys=model.kv_bytes_per_token / min(parallel, model.kv_heads) * (batch + longest + 1),
-        activations=batch * (4 * model.hidden + 3 * model.intermediate / parallel) * 2,
+        keys=model.kv_bytes_on_card(parallel) * (batch + longest + 1) + sequences * model.state_bytes / parallel,
+        activations=batch * (4 * model.hidden + 3 * model.active_intermediate / parallel) * 2,
         logits=sequences * model.vocabulary * 4 * 3,
     )
 
@@ -366,7 +375,7 @@ def split_obstacle(checkpoint: Checkpoint, parallel: int) -> str | None:
     model, group = checkpoint.architecture, checkpoint.kernel_group
     if model.heads % parallel:
         return f"{model.heads} attention heads cannot be shared evenly"
-    if max(model.kv_heads, parallel) % min(model.kv_heads, parallel):
+    if not model.latent and max(model.kv_heads, parallel) % min(model.kv_heads, parallel):
         return f"{model.kv_heads} key/value heads cannot be shared evenly"
     if group and (model.intermediate // parallel) % group:
         return f"{model.intermediate} inputs in quantised groups of {group} cannot be shared evenly"

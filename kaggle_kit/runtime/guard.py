@@ -236,11 +236,11 @@ class GuardedTokenizer:
         return list(map(str, self._list(self._ask("pieces", {"ids": list(token_ids)})[0])))
 
     def vocabulary(self, *, rows: int | None, words: Sequence[str]) -> dict[str, Any]:
-        """What tokenizer.json holds: `tokens`, the `last` id, the `numbers` of `words` (None for those it lacks), how
-        many tokens lie `beyond` the embeddings' rows, how many of them are `special`, and the `first` of them, those
-        that are not special before the others, as [id, word]."""
+        """What tokenizer.json holds: `tokens`, the `last` id, the `numbers` of `words` (None for those it lacks), and
+        how many tokens lie `beyond` the embeddings' rows (`beyond_plain` without those marked as special), with the
+        `first` of them as [id, word]."""
         answer = self._ask("vocabulary", {"rows": rows, "words": list(words)})[0]
-        counts = ("tokens", "last", "beyond", "special")
+        counts = ("tokens", "last", "beyond", "beyond_plain")
         if not isinstance(answer, dict) or any(type(answer.get(key)) is not int for key in counts):
             self._raise_nonsense()
         numbers, first = answer.get("numbers"), self._list(answer.get("first"))

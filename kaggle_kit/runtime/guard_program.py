@@ -121,18 +121,14 @@ class _Work:
 
     def do_vocabulary(self, request: dict[str, Any]) -> dict[str, Any]:
         vocabulary = self._vocabulary()
-        rows, special = request["rows"], self._tokenizer.called_special
-        beyond = sorted(
-            (word in special, number, word)
-            for word, number in vocabulary.items()
-            if rows is not None and number >= rows
-        )
+        rows = request["rows"]
+        beyond = sorted((number, word) for word, number in vocabulary.items() if rows is not None and number >= rows)
         return {
             "tokens": len(vocabulary),
             "last": max(vocabulary.values(), default=-1),
             "beyond": len(beyond),
-            "special": sum(is_special for is_special, _, _ in beyond),
-            "first": [[number, word[:_MOST_PIECE]] for _, number, word in beyond[:_FIRST]],
+            "beyond_plain": len({word for _, word in beyond}.difference(self._tokenizer.called_special)),
+            "first": [[number, word[:_MOST_PIECE]] for number, word in beyond[:_FIRST]],
             "numbers": {word: vocabulary.get(word) for word in request["words"]},
         }
 

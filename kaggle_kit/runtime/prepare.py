@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from kaggle_kit.errors import AnswerPlaceError, DataError, LabelError
+from kaggle_kit.errors import AnswerPlaceError, DataError, KitError, LabelError
+from kaggle_kit.runtime.allowances import read_allowances
 from kaggle_kit.runtime.chat import misplaced, wrap
 from kaggle_kit.runtime.checkpoint import most_tokens
 from kaggle_kit.runtime.guard import Guard, GuardedTokenizer
@@ -85,14 +86,14 @@ def open_prompt(
     template = parse_template(text + (task.answer_prefix or ""), fields=fields)
     frame = template.fill(dict.fromkeys(fields, ""))
     notes = wrapped.notes if wrapped else settings_notes(read_settings(model), opened, prompt=frame)
-    place_notes = _check_place(wrapped, task, frame, opened) if wrapped else []
+    place_notes = _check_place(wrapped, task, frame, opened, model) if wrapped else []
     for each in (*notes, *place_notes):
         if note:
             note(each)
     return template, opened, label_tokens(labels, prompt=frame, tokenizer=opened)
 
 
-def _check_place(wrapped: Wrapped, task: Task, frame: str, tokenizer: TextTokenizer) -> list[str]:
+def _check_place(wrapped: Wrapped, task: Task, frame: str, tokenizer: TextTokenizer, model: Path) -> list[str]:
     """Compare the end of the prompt with the place where the chat template's own answers stand; what to note of it.
 
     Raises AnswerPlaceError if they differ and the source does not say by an `answer_prefix` that it is meant so.
@@ -109,6 +110,8 @@ def _check_place(wrapped: Wrapped, task: Task, frame: str, tokenizer: TextTokeni
         return []
     if prefix is not None:
         return [f"with answer_prefix = {prefix!r}, {wrong.what}: see the label mass of a few rows"]
+    if _allows_place(model):
+        return [f"allowed by the model's manifest: {wrong.what}: see the label mass of a few rows"]
 
     steps = [f"chat_variables = {dict(wrapped.switch)!r}"] if wrapped.switch else []
     steps += [f"answer_prefix = {end!r}" for end in wrong.prefixes if _fit(labels, frame + end, tokenizer)]
@@ -120,6 +123,14 @@ def _check_place(wrapped: Wrapped, task: Task, frame: str, tokenizer: TextTokeni
         f"the labels are not where the model answers: {wrong.what}",
         f"write into the source one of: {'; '.join([*steps, _AT_ONCE, _NO_CHAT])}",
     )
+
+
+def _allows_place(model: Path) -> bool:
+    """Whether the model's manifest records that a user knows better than the check of the place."""
+    try:
+        return any(allowance.check == "answer-place" for allowance in read_allowances(model))
+    except KitError:
+        return False
 
 
 def _fit(labels: Sequence[str], prompt: str, tokenizer: TextTokenizer) -> bool:
@@ -213,7 +224,8 @@ def _rule_of(turns: Mapping[str, tuple[str, ...]], task: Task) -> str | None:
 def _check_budget(job: Job) -> None:
     """Raise DataError if a prompt as long as the budget would not leave the model room for its answer."""
     limit = most_tokens(job.model)
-    if limit is not None and job.token_budget >= limit:
+    allowed = {allowance.check for allowance in read_allowances(job.model)}
+    if limit is not None and job.token_budget >= limit and "length" not in allowed:
         raise DataError(
             f"token_budget = {job.token_budget}, but the model takes {limit} tokens, its answer included; "
             f"lower token_budget to {limit - 1} or less"

@@ -107,7 +107,7 @@ def summary_lines(record: RunRecord) -> list[str]:
     if mass := record.label_mass:
         table.append(("label mass", f"{mass.mean:.4f} on average, {mass.lowest:.4f} at the lowest"))
     table += [(name, duration(seconds)) for name, seconds in record.worker.stages.items()]
-    table += [*record.prompt.items(), *record.models.items()]
+    table += (record.prompt | record.allowances | record.models).items()
 
     width = max(len(name) for name, _ in table)
     lines = [f"{name:<{width}}  {value}" for name, value in table]

@@ -184,10 +184,11 @@ class RunRecord:
     """A run as its notebook saw it; what is not known is empty or None. Times in seconds.
 
     `stages` are the notebook's own, `worker.stages` those within its stage `score`. `plan`: by model, why the engine
-    was started as it was. `throughput`: (seconds, prompt tokens done so far). `integrity`: by model, its files.
-    `member_masses`: the label mass of each further model of an ensemble. `prompt`: what the source says of the prompt
-    beside its template (chat, its variables, the answer's prefix); `prompt_notes`: where it may be another one than in
-    training. `unread`: what of the file could not be read.
+    was started as it was. `allowed`: by model, the checks that its author allowed, each with what it had found.
+    `throughput`: (seconds, prompt tokens done so far). `integrity`: by model, its files. `member_masses`: the label
+    mass of each further model of an ensemble. `prompt`: what the source says of the prompt beside its template (chat,
+    its variables, the answer's prefix); `prompt_notes`: where it may be another one than in training. `unread`: what of
+    the file could not be read.
     """
 
     kit: str = ""
@@ -199,6 +200,7 @@ class RunRecord:
     not_rewritten: str = ""
     installer: Installer = Installer()
     plan: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    allowed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     worker: Workers = Workers()
     throughput: tuple[tuple[float, int], ...] = ()
     rows: Rows | None = None
@@ -243,6 +245,11 @@ class RunRecord:
     def models(self) -> dict[str, str]:
         """By model, what is known of its files."""
         return {f"model {name}": str(checked) for name, checked in self.integrity.items()}
+
+    @property
+    def allowances(self) -> dict[str, str]:
+        """By model, what its author allowed though a check found it wrong."""
+        return {f"allowed {name}": "; ".join(texts) for name, texts in self.allowed.items() if texts}
 
     @property
     def corrupt(self) -> str:

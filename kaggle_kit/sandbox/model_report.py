@@ -127,7 +127,7 @@ def make_model_report(
         },
         peak_bytes=execution.peak_bytes,
         model=model,
-        notes=(*notes, *left_behind(execution)),
+        notes=(*notes, *(f"{name}: {texts}" for name, texts in record.allowances.items()), *left_behind(execution)),
     )
 
 

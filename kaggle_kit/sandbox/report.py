@@ -84,6 +84,8 @@ class Report:
     notes: tuple[str, ...] = field(default_factory=tuple)
     integrity: dict[str, str] = field(default_factory=dict)
     """By model, what the notebook's hashes of its files say."""
+    allowed: dict[str, str] = field(default_factory=dict)
+    """By model, what its author allowed though a check found it wrong."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field."""
@@ -114,7 +116,7 @@ class Report:
             )
         if self.peak_bytes:
             out.append(f"{'peak memory':<18}{self.peak_bytes / _GB:.2f} GB")
-        out += [f"{model:<18}{said}" for model, said in self.integrity.items()]
+        out += [f"{model:<18}{said}" for model, said in (self.allowed | self.integrity).items()]
 
         if self.label_mass_mean is not None:
             out.append(
@@ -191,6 +193,7 @@ def make_report(
         worker_starts=worker.starts,
         notes=(*notes, *record.prompt_notes, *left_behind(execution)),
         integrity=record.models,
+        allowed=record.allowances,
     )
 
 

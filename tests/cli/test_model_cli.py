@@ -65,6 +65,40 @@ def test_labels_that_are_several_tokens_end_with_1(checkpoint, capsys):
     assert "the label 'undecided' is" in capsys.readouterr().out
 
 
+def test_a_check_that_the_user_knows_better_is_allowed(checkpoint, capsys):
+    """The error has its check's name, the last line says how to allow it, and then the manifest is written with it."""
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"architectures": ["LlamaModel"]}))
+    command = ["model", "inspect", str(checkpoint), "--write"]
+    assert run(command) == 1
+    out = capsys.readouterr().out
+    assert "take the ...ForCausalLM form of the model [head]" in out
+    assert "If you know better: --allow head\n" in out
+
+    assert run([*command, "--allow", "head", "--allow", "dtype"]) == 0
+    out = capsys.readouterr().out
+    assert "allowed: config.json: cannot be used: LlamaModel has no LM head" in out
+    assert "0 errors and 2 warnings, 1 of them allowed for kaggle-t4x2" in out
+    assert [entry["check"] for entry in read_manifest(checkpoint / "manifest.json").extra["allowed"]] == ["head"]
+
+    assert run(["model", "inspect", str(checkpoint), "--json"]) == 0
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert [(one["check"], one["severity"]) for one in problems if one["allowed"]] == [("head", "warning")]
+    assert run(["model", "fit", str(checkpoint)]) == 0
+    assert "allowed head: config.json: cannot be used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("haed", "did you mean 'head'?"), ("pickle", "cannot be allowed: it prot")]
+)
+def test_a_check_that_cannot_be_allowed_is_wrong_use(checkpoint, capsys, name, words):
+    """Exit 2, with the list of those that can, before anything is read."""
+    assert run(["model", "inspect", str(checkpoint / "nowhere"), "--allow", name]) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert "those that can be allowed: adapter-weights, " in err
+
+
 def test_labels_and_notebook_exclude_each_other(checkpoint, capsys):
     """A notebook has labels already."""
     assert run(["model", "inspect", str(checkpoint), "--labels", "A,B", "--notebook", "x"]) == 2

@@ -172,9 +172,7 @@ variables = st.fixed_dictionaries(
 around = st.lists(st.sampled_from(PIECES), max_size=4).map("".join)
 template = st.tuples(around, st.sampled_from(CONTENT), around).map("".join)
 author = st.sampled_from(["Which? {a}\nSay", "  {a} then\n\n", "{{ a }} {% x %} {a}.", "é{a}<|im_end|>"])
-PROPERTY = settings(
-    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+PROPERTY = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @PROPERTY
@@ -189,7 +187,9 @@ def test_a_prompt_is_what_transformers_makes(transformers, folder, template, nam
         ours = wrap(author, folder, ChatSettings(variables, system)).text
     except ModelError as error:
         assume("exactly once" not in str(error))
-        assert "error" in theirs, (str(error), theirs)
+        ours = str(error)
+    if "error" in theirs:
+        assert " fails: " in ours
         return
     assert {"text": ours} == theirs
 
@@ -242,7 +242,8 @@ config = st.fixed_dictionaries(
         "added_tokens_decoder": st.dictionaries(numbers, full_token, max_size=3),
         "additional_special_tokens": st.lists(token, max_size=2, unique=True),
         "extra_special_tokens": st.one_of(
-            st.lists(token, max_size=2, unique=True), st.dictionaries(st.sampled_from(["image_token", "go_token"]), token)
+            st.lists(token, max_size=2, unique=True),
+            st.dictionaries(st.sampled_from(["image_token", "go_token"]), token),
         ),
         "image_token": token,
         "add_bos_token": st.booleans(),
@@ -250,7 +251,12 @@ config = st.fixed_dictionaries(
     },
 )
 words_map = st.fixed_dictionaries(
-    {}, optional={"bos_token": st.one_of(token, full_token), "unk_token": token, "additional_special_tokens": st.lists(token)}
+    {},
+    optional={
+        "bos_token": st.one_of(token, full_token),
+        "unk_token": token,
+        "additional_special_tokens": st.lists(token),
+    },
 )
 BOS = {
     "type": "TemplateProcessing",

@@ -136,10 +136,19 @@ def test_labels_that_stand_where_the_template_answers_are_right(folder):
 
 @pytest.mark.parametrize(
     "between",
-    ["<think>\n\n</think>\n\n", "<s>", "\n", "<|channel|>final<|message|>", "[THINK]none[/THINK]", "Answer:", "\t", "é"],
+    [
+        "<think>\n\n</think>\n\n",
+        "<s>",
+        "\n",
+        "<|channel|>final<|message|>",
+        "[THINK]none[/THINK]",
+        "Answer:",
+        "\t",
+        "é",
+    ],
 )
 def test_what_the_template_puts_before_an_answer_is_found(folder, between):
-    """Thoughts, a channel, a start, a new line: what stands there is named, and as a prefix of the answer it is right."""
+    """Thoughts, a channel, a start, a new line: it is named, and as a prefix of the answer it is right."""
     template = turns(said=f"{between!r} + m.content") + START
     wrong, wrapped = gap(folder, template)
     assert repr(between) in wrong.what
@@ -192,7 +201,10 @@ def test_the_variable_that_helps_is_found_by_trying(folder, name, value):
     [
         ("{% for m in messages %}[{{ m.content }}]{% endfor %}", "writes all roles alike"),
         ("{{ messages[0].content }}:", "writes no assistant turn"),
-        ("{% if messages[1] %}{{ raise_exception('one turn only') }}{% endif %}{{ messages[0].content }}", "one turn only"),
+        (
+            "{% if messages[1] %}{{ raise_exception('one turn only') }}{% endif %}{{ messages[0].content }}",
+            "one turn only",
+        ),
     ],
 )
 def test_a_template_that_says_nothing_of_its_answers_is_not_judged(folder, template, why):

@@ -87,7 +87,16 @@ def test_any_settings_are_read_or_refused(tmp_path_factory, config):
         pass
 
 
-CONTROL = ["</think>", "<|Assistant|>", "<｜User｜>", "[TOOL_CALLS]", "<tool_call>", "### Answer:", "<unused7>", "▁<EOT>"]
+CONTROL = [
+    "</think>",
+    "<|Assistant|>",
+    "<｜User｜>",
+    "[TOOL_CALLS]",
+    "<tool_call>",
+    "### Answer:",
+    "<unused7>",
+    "▁<EOT>",
+]
 
 
 @pytest.mark.parametrize("word", CONTROL)
@@ -113,7 +122,10 @@ def test_what_the_chat_template_writes_steers(folder):
     assert load_tokenizer(folder(("<s>", False), bos_token="<s>")).special == ("<s>",)
 
 
-@given(st.lists(st.sampled_from(["aa", "a b", " <x", "<x>", "x>>", "</t>", "t>", "<|", "|>"]), unique=True), st.text("ab <>x/t|"))
+@given(
+    st.lists(st.sampled_from(["aa", "a b", " <x", "<x>", "x>>", "</t>", "t>", "<|", "|>"]), unique=True),
+    st.text("ab <>x/t|"),
+)
 def test_no_word_is_left_in_a_text(words, text):
     """After the escape no word stands in the text, and nothing but spaces was added."""
     try:

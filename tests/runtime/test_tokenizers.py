@@ -137,7 +137,9 @@ def test_a_tokenizer_that_ends_each_text_is_told(model):
 def letters(*words):
     """A tokenizer of printable letters, and of these words beside them."""
     merges = [(word[:n], word[n]) for word in words for n in range(1, len(word))]
-    vocabulary = dict.fromkeys([*map(chr, range(32, 127)), "\n", *(word[: n + 1] for word in words for n in range(len(word)))])
+    vocabulary = dict.fromkeys(
+        [*map(chr, range(32, 127)), "\n", *(word[: n + 1] for word in words for n in range(len(word)))]
+    )
     model = tokenizers.models.BPE(vocab={token: i for i, token in enumerate(vocabulary)}, merges=merges)
     return ModelTokenizer(tokenizers.Tokenizer(model))
 

@@ -207,6 +207,14 @@ def test_what_the_notebook_hashed_is_told(report):
     assert report().integrity == {}
 
 
+def test_what_a_model_is_allowed_is_told(report):
+    """Check and finding, by model, as a line of the report."""
+    told = report(record={"allowed": {"m": ["head: config.json: has none"]}})
+    assert told.allowed == {"allowed m": "head: config.json: has none"}
+    assert "allowed m         head: config.json: has none" in told.lines()
+    assert report().allowed == {}
+
+
 def test_figures(report):
     """Speeds are per second of scoring; memory is the larger of the two that were measured."""
     made = report()
@@ -284,6 +292,7 @@ ALL = NOTHING | {
     "projected_seconds": 5_400.0,
     "notes": ("resolved anew",),
     "integrity": {"model demo": "all 4 files as its manifest says (9 bytes hashed)"},
+    "allowed": {"allowed demo": "head: config.json: has none"},
 }
 
 

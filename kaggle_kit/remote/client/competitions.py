@@ -124,6 +124,7 @@ def wait_scored(
     """
     said = ""
     complete_since: float | None = None
+    client = client.until(deadline)
     while True:
         now = submission(client, ref)
         if now.state == COMPLETE:

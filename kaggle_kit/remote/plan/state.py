@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -178,11 +178,13 @@ def push_lock(root: Path) -> Iterator[None]:
             raise UsageError(
                 f"{root} is being pushed by another process{_holder(note)}; wait until it is done, or end it"
             ) from None
-        write_atomic(note, f"{os.getpid()}\n")
+        with suppress(OSError):  # it only helps whoever finds the lock held
+            write_atomic(note, f"{os.getpid()}\n")
         try:
             yield
         finally:
-            note.unlink(missing_ok=True)
+            with suppress(OSError):
+                note.unlink(missing_ok=True)
     finally:
         os.close(folder)
 
