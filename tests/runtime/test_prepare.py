@@ -181,7 +181,8 @@ def write_chat(folder, template):
 
 
 ANSWERING = (
-    "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}BETWEEN{% endif %}{{ m.content }}</{{ m.role }}>"
+    "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}BETWEEN{% endif %}"
+    "{{ m.content }}</{{ m.role }}>"
     "{% endfor %}{% if add_generation_prompt %}<assistant>{% if think is defined and not think %}BETWEEN{% endif %}"
     "{% endif %}"
 )
