@@ -200,6 +200,11 @@ class GuardedTokenizer:
         """The process in which it is open."""
         return self._guard
 
+    @property
+    def of_bytes(self) -> bool:
+        """Whether tokenizer.json cuts a text into bytes (GPT-2's way), not by the signs of sentencepiece."""
+        return self._ask("of_bytes", {})[0] is True
+
     @cached_property
     def special(self) -> tuple[str, ...]:
         """The words that steer the model wherever they stand in a text."""

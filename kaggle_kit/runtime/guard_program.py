@@ -102,6 +102,9 @@ class _Work:
     def do_special(self, _: dict[str, Any]) -> list[str]:
         return list(self._tokenizer.special)
 
+    def do_of_bytes(self, _: dict[str, Any]) -> bool:
+        return self._tokenizer.of_bytes
+
     def do_encode(self, request: dict[str, Any]) -> list[int]:
         """The number of tokens of each text; in the blob the ids of each, then where each token begins and ends."""
         encoded = self._tokenizer.encode_batch(request["texts"])

@@ -85,7 +85,8 @@ def open_prompt(
     fields, text = tuple(task.fields), wrapped.text if wrapped else task.template
     template = parse_template(text + (task.answer_prefix or ""), fields=fields)
     frame = template.fill(dict.fromkeys(fields, ""))
-    notes = wrapped.notes if wrapped else settings_notes(read_settings(model), opened, prompt=frame)
+    notes = [*(wrapped.notes if wrapped else ())]
+    notes += settings_notes(read_settings(model), opened, prompt=frame, begun=wrapped is not None)
     place_notes = _check_place(wrapped, task, frame, opened, model) if wrapped else []
     for each in (*notes, *place_notes):
         if note:

@@ -30,6 +30,11 @@ _BY_THE_FILE = ("", "PreTrainedTokenizer", "TokenizersBackend", "Qwen2Tokenizer"
 """Tokenizer classes that begin and end a text by tokenizer.json alone, in all versions of transformers."""
 _BEGIN_BY_THEMSELVES = ("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer", "CohereTokenizer")
 """Those for which add_bos_token is True unless it is said, in transformers 4."""
+_OF_BYTES = {
+    **dict.fromkeys(("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer"), False),
+    **dict.fromkeys(("Qwen2Tokenizer", "GPT2Tokenizer", "GPTNeoXTokenizer", "CohereTokenizer"), True),
+}
+"""Classes that transformers 5.19 builds from a vocabulary alone: whether their pre-tokenizer goes by bytes."""
 _HTML_TAG = re.compile(r"</?([A-Za-z][A-Za-z0-9]*) ?/?>")
 _HTML = """
 a abbr b blockquote body br button caption center cite code col dd del div dl dt em footer form h1 h2 h3 h4 h5 h6 head
@@ -48,6 +53,10 @@ class PieceTokenizer(Protocol):
 
     def pieces(self, token_ids: list[int]) -> list[str]:
         """The vocabulary's own spelling of each token."""
+
+    @property
+    def of_bytes(self) -> bool:
+        """Whether tokenizer.json cuts a text into bytes (GPT-2's way), not by the signs of sentencepiece."""
 
 
 @dataclass(frozen=True)
@@ -208,8 +217,22 @@ def steers(word: str, template: str) -> bool:
     return bare in template or not tag or tag[1].lower() not in _HTML_NAMES
 
 
-def settings_notes(settings: TokenizerSettings, tokenizer: PieceTokenizer, *, prompt: str) -> list[str]:
-    """Where a prompt that no chat template begins may begin or end otherwise than in training."""
+def settings_notes(
+    settings: TokenizerSettings, tokenizer: PieceTokenizer, *, prompt: str, begun: bool = False
+) -> list[str]:
+    """Where the tokens of a prompt may be other ones than in training; `begun`: a chat template begins and ends it."""
+    notes = []
+    if _OF_BYTES.get(settings.kind) is (not tokenizer.of_bytes):
+        notes.append(
+            f"{SETTINGS} calls the tokenizer a {settings.kind}, which transformers 5 may build from its vocabulary: "
+            f"its tokens are then other ones than those of {TOKENIZER}, by which kit and transformers 4 go; if the "
+            f"model was trained so, save the tokenizer again with it"
+        )
+    return notes if begun else [*notes, *_end_notes(settings, tokenizer, prompt)]
+
+
+def _end_notes(settings: TokenizerSettings, tokenizer: PieceTokenizer, prompt: str) -> list[str]:
+    """Where a prompt may begin or end otherwise than in training."""
     notes, pieces = [], tokenizer.pieces(tokenizer.encode(""))
     bos = settings.named.get("bos_token")
     begins, doubled = bool(bos) and pieces[:1] == [bos], bool(bos) and prompt.startswith(str(bos))

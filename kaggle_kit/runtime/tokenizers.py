@@ -58,6 +58,12 @@ class ModelTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
+    @property
+    def of_bytes(self) -> bool:
+        """Whether tokenizer.json cuts a text into bytes (GPT-2's way), not by the signs of sentencepiece."""
+        first = self._tokenizer.pre_tokenizer
+        return first is not None and b'"ByteLevel"' in first.__getstate__()
+
     def _complete(self) -> frozenset[str]:
         """Add the tokens that the settings name; those of them that tokenizer.json does not hold."""
         from tokenizers import AddedToken

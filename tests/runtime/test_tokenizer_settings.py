@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaggle_kit.errors import ModelError
+from kaggle_kit.runtime.guard import GuardedTokenizer
 from kaggle_kit.runtime.prompts import escape_special
 from kaggle_kit.runtime.tokenizer_settings import read_settings, settings_notes
 from kaggle_kit.runtime.tokenizers import ModelTokenizer, load_tokenizer
@@ -141,6 +142,30 @@ def test_thousands_of_words_do_not_take_long():
     words = tuple(f"<unused{number}>" for number in range(6000))
     texts = ["no such word here " * 100] * 2000
     assert [escape_special(text, words) for text in texts] == texts
+
+
+@pytest.mark.parametrize(
+    ("kind", "of_bytes", "said"),
+    [
+        ("LlamaTokenizerFast", True, True),
+        ("LlamaTokenizerFast", False, False),
+        ("GemmaTokenizer", True, True),
+        ("Qwen2Tokenizer", False, True),
+        ("Qwen2TokenizerFast", True, False),
+        ("PreTrainedTokenizerFast", True, False),
+        ("OtherTokenizer", True, False),
+    ],
+)
+def test_a_class_that_is_built_anew_is_told(folder, kind, of_bytes, said):
+    """Where transformers 5 builds a tokenizer of that class with another way to cut a text than tokenizer.json's."""
+    model = folder(tokenizer_class=kind)
+    tokenizer = tokenizers.Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel() if of_bytes else None
+    tokenizer.save(str(model / "tokenizer.json"))
+    for opened in (load_tokenizer(model), GuardedTokenizer(model)):
+        assert opened.of_bytes is of_bytes
+        notes = settings_notes(read_settings(model), opened, prompt="", begun=True)
+        assert [f"a {kind.removesuffix('Fast')}" in note for note in notes] == [True] * said
 
 
 LLAMA = {"tokenizer_class": "LlamaTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
