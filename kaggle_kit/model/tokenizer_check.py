@@ -26,6 +26,7 @@ _FEW = 0.9
 """Below this share of the embeddings' rows a tokenizer is suspected of being another model's (Qwen's has 0.997)."""
 _USUAL_END = "\n"
 _LONGEST_WORD = 1000
+_LISTED = 3
 _AGAIN = "save it again with the newest tokenizers, or download it again"
 
 
@@ -71,7 +72,7 @@ def check_tokenizer(
 
     ids: tuple[int, ...] = ()
     if labels is not None:
-        ids = _label_ids(folder, labels, tokenizer, problems)
+        ids = _label_ids(folder, labels, tokenizer, rows, problems)
         if rows is not None and any(token >= rows for token in ids):
             what = f"has label tokens {ids} without a row"
             problems.append(Problem(TOKENIZER, what, "choose other labels", check="labels"))
@@ -81,16 +82,24 @@ def check_tokenizer(
     return TokenizerFacts(vocabulary["tokens"], ids), problems
 
 
-def _label_ids(folder: Folder, labels: Labels, tokenizer: GuardedTokenizer, problems: list[Problem]) -> tuple[int, ...]:
-    """The labels' tokens; none, and a problem, if they cannot be told."""
+def _label_ids(
+    folder: Folder, labels: Labels, tokenizer: GuardedTokenizer, rows: int | None, problems: list[Problem]
+) -> tuple[int, ...]:
+    """The labels' tokens; none, and a problem, if they cannot be told. The notebook's own prompt is looked at too."""
     try:
         if labels.task is None:
             return label_tokens(list(labels.words), prompt=labels.prompt, tokenizer=tokenizer)
         notes: list[str] = []
         try:
-            return open_prompt(labels.task, folder.root, tokenizer=tokenizer, note=notes.append)[2]
+            template, _, ids = open_prompt(labels.task, folder.root, tokenizer=tokenizer, note=notes.append)
         finally:
             problems += [warning(SETTINGS, *_parts(note), check="answer-place") for note in notes]
+        frame = tokenizer.encode(template.fill(dict.fromkeys(template.fields, "")))
+        if beyond := sorted({token for token in frame if rows is not None and token >= rows}):
+            words = ", ".join(map(repr, tokenizer.pieces(beyond[:_LISTED])))
+            what = f"has tokens beyond the embeddings' {rows:,} rows, and the notebook's prompt holds them: {words}"
+            problems.append(Problem(TOKENIZER, what, "take them out of the template", check="vocabulary"))
+        return ids
     except AnswerPlaceError as error:
         problems.append(Problem(SETTINGS, error.what, error.step, check="answer-place"))
     except LabelError as error:

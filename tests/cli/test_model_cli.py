@@ -100,6 +100,19 @@ def test_a_notebooks_labels_are_checked_where_the_model_answers(asking, capsys):
     assert asking(THINKING, "chat = True", more=["--allow", "answer-place"]) == 0
 
 
+def test_a_prompt_of_tokens_without_a_row_is_an_error(asking, checkpoint, capsys):
+    """A token that only the settings know is beyond the embeddings: harmless, unless the prompt holds it."""
+    path = checkpoint / "tokenizer_config.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"added_tokens_decoder": {"2048": {"content": "<|go|>"}}})
+    )
+    plain = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    plain += "{% if add_generation_prompt %}<assistant>{% endif %}"
+    assert asking(plain, "chat = True") == 0
+    assert asking("<|go|>" + plain, "chat = True") == 1
+    assert "the notebook's prompt holds them: '<|go|>'" in capsys.readouterr().out
+
+
 def test_a_chat_template_that_fails_is_one_problem_of_many(asking, checkpoint, capsys):
     """The other findings are told beside it."""
     (checkpoint / "extra.bin").write_bytes(b"x")
