@@ -32,6 +32,8 @@ _MOST_LETTERS = 1_000_000
 """Of what a chat template makes of one turn, beside the turn; the longest add a system prompt of some thousand."""
 _MOST_SWITCHES = 20
 _MOST_SHOWN = 200
+_MOST_BETWEEN = 4096
+"""Letters of what a template may put before its answer; the longest known are some dozen."""
 _TAG = re.compile(r"[<\[](/?)([\w:.-]+)[>\]]")
 """What begins or ends thoughts: `<think>`, `[/THINK]`."""
 _OFF = "set chat = False"
@@ -158,7 +160,8 @@ def misplaced(wrapped: Wrapped, labels: Sequence[str], *, prefix: str) -> Mispla
             return Misplaced("the chat template changes the words of its own answer: a label is not said as it stands")
         what = f"before an answer the chat template itself puts {_shown(gap)}, and the prompt ends before that"
         bare = gap.rstrip(" ")
-        return Misplaced(what, (prefix + gap,), gap[len(bare) :], prefix + bare)
+        prefixes = (prefix + gap,) if len(gap) < _MOST_BETWEEN else ()
+        return Misplaced(what, prefixes, gap[len(bare) :], prefix + bare)
 
     if asked.startswith(between):
         extra = asked[len(between) :]
@@ -188,8 +191,9 @@ def _answers(chat: _ChatTemplate, form: str, labels: Sequence[str]) -> Wrapped:
     between, place, _ = own.partition(_ANSWER)
     if not place:
         return Wrapped("", after, why=why)
-    said = tuple(chat.own_answer(form, label, after)[0][: len(own) + len(label)] for label in labels)
-    return Wrapped("", after, said, between)
+    most = len(after) + _MOST_BETWEEN
+    said = tuple(chat.own_answer(form, label, after)[0][: most + len(label)] for label in labels)
+    return Wrapped("", after, said, between[:most])
 
 
 def _switch(chat: _ChatTemplate, form: str, labels: Sequence[str]) -> dict[str, bool]:

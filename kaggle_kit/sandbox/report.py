@@ -122,6 +122,8 @@ class Report:
             out.append(
                 f"{'label mass':<18}{self.label_mass_mean:.4f} on average, {self.label_mass_lowest:.4f} at the lowest"
             )
+        elif self.scored_rows:
+            out.append(f"{'label mass':<18}not known: this engine does not say it; see it with the engine vllm")
         if self.log_loss is not None:
             out.append(f"{'log loss':<18}{self.log_loss:.4f}")
         if self.projected_seconds is not None:

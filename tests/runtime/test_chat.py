@@ -98,6 +98,9 @@ def test_a_template_that_does_not_repeat_the_words_once_is_refused(folder, templ
     [
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
         "{{ raise_exception.__globals__['sys'].path }}",
+        "{{ strftime_now.__globals__ }}{{ messages[0].content.nope.x }}",
+        "{{ strftime_now.__closure__[0].cell_contents }}",
+        "{{ (messages | tojson).__class__.__mro__[1] }}",
         "{{ messages.append({}) }}{{ messages[0].content }}",
         "{{ (messages | map(attribute='__class__') | list)[0].__mro__[1] }}",
     ],
@@ -212,6 +215,13 @@ def test_a_template_that_says_nothing_of_its_answers_is_not_judged(folder, templ
     wrapped = wrap("Which? {a}", folder(template), labels=LABELS)
     assert wrapped.between is None
     assert why in wrapped.why
+
+
+def test_an_answer_after_a_whole_book_is_no_prefix(folder):
+    """What no source would hold is not proposed, and what a guard hands over stays small."""
+    wrong, wrapped = gap(folder, turns(said="'x' * 100000 + m.content") + START)
+    assert wrong.prefixes == ()
+    assert len(json.dumps(wrapped.to_json())) < 20_000
 
 
 def test_a_template_that_wants_a_user_last_is_judged_by_an_earlier_turn(folder):
