@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import Number, open_project, project_option
+from kaggle_kit.cli.options import Number, open_project, project_option, project_root
 from kaggle_kit.cli.terminal import say, show, show_json
 from kaggle_kit.runtime.allowances import CHECKS
 from kaggle_kit.runtime.kernels import KERNELS
+from kaggle_kit.suggest import some
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from kaggle_kit.model.fit import Fit
     from kaggle_kit.model.inspect import Inspection
     from kaggle_kit.model.memory import Layout
@@ -135,27 +134,16 @@ def _asked(project_folder: Path | None, given: dict[str, Any]) -> tuple[Target, 
         labels = Labels(list(task.labels.values()), task=task)
         chosen = given["target_name"] or project.notebook(given["name"]).target
         return load_target(chosen, project=project.root), labels, int(parameters["token_budget"])
-    target = load_target(given["target_name"] or _DEFAULT_TARGET, project=_root(project_folder))
+    target = load_target(given["target_name"] or _DEFAULT_TARGET, project=project_root(project_folder))
     words = given["labels"].split(",") if given["labels"] else None
     if words and not all(words):
         raise UsageError(f"--labels {given['labels']!r} has an empty label; write them with commas between: A,B,tie")
     return target, Labels(words) if words else None, None
 
 
-def _root(folder: Path | None) -> Path | None:
-    """The project's folder; None outside of any."""
-    from kaggle_kit.errors import ProjectError
-    from kaggle_kit.project import find_project
-
-    try:
-        return folder or find_project(Path.cwd())
-    except ProjectError:
-        return None
-
-
 def _table_name(project_folder: Path | None, folder: Path) -> str | None:
     """The model's name in kit.toml, where one of its tables has this folder."""
-    if _root(project_folder) is None:
+    if project_root(project_folder) is None:
         return None
     project = open_project(project_folder)
     places = {name: (project.root / table.path).resolve() for name, table in project.models.items()}
@@ -192,7 +180,7 @@ def _show_inspection(found: Inspection, target: Target, labels: Labels | None) -
         words = f" for {', '.join(map(repr, labels.words))}" if labels else ""
         show(f"label tokens: {', '.join(map(str, found.tokenizer.label_ids))}{words}")
     if found.folder.left_out:
-        show(f"not sent: {_some(found.folder.left_out)}")
+        show(f"not sent: {some(found.folder.left_out, 5)}")
     show()
     for problem in found.problems[:_SHOWN]:
         show(f"{'allowed' if problem.allowed else problem.severity}: {problem} [{problem.check}]")
@@ -203,12 +191,6 @@ def _show_inspection(found: Inspection, target: Target, labels: Labels | None) -
     show(f"{errors} errors and {all_of_them - errors} warnings{allowed} for {target.name}")
     if names := sorted({problem.check for problem in found.errors if not CHECKS[problem.check].kept}):
         show(f"If you know better: {' '.join(f'--allow {name}' for name in names)}")
-
-
-def _some(paths: Sequence[str]) -> str:
-    """The first few of many."""
-    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
-    return ", ".join(paths[:5]) + more
 
 
 @model.command("fit")
@@ -248,7 +230,7 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
     from kaggle_kit.targets import load_target
     from kaggle_kit.targets.rates import load_rates
 
-    root = _root(project_folder)
+    root = project_root(project_folder)
     name, kernel = given["target_name"], given["kernel"]
     if given["name"]:
         notebook = open_project(project_folder).notebook(given["name"])

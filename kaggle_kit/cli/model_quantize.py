@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
+from kaggle_kit.cli.options import open_project, run_options
 from kaggle_kit.cli.terminal import say, show, show_json
 
 if TYPE_CHECKING:
@@ -59,11 +59,8 @@ PROOF_ROWS = 8
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), help="Of the rows drawn (w4a16: 0).")
 @click.option("--id", "id_column", metavar="COLUMN", default="id", show_default=True, help="The id column.")
 @click.option("--no-proof", is_flag=True, help="Do not score a few rows in vLLM at the end.")
-@parameter_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
-@seal_option
-@trust_option
-@project_option
+@run_options
 def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     """Quantise a checkpoint to 4 or 8 bits, and prove on the notebook's own prompts that vLLM reads it.
 
@@ -148,20 +145,14 @@ def _order(project: Project, name: str, source: Path, out: Path, given: Mapping[
 
 def _prove(project: Project, name: str, order: Order, given: Mapping[str, Any], *, rows: int) -> dict[str, Any]:
     """Score the first `rows` rows of the data in vLLM, and write into the manifest what it said."""
-    from kaggle_kit.cli.scoring import open_scoring
+    from kaggle_kit.cli.scoring import open_vllm
     from kaggle_kit.errors import KitError, RunError
     from kaggle_kit.evaluation.divergence import proof_of
     from kaggle_kit.evaluation.score_file import score_records
     from kaggle_kit.evaluation.tables import read_table
     from kaggle_kit.model.quantize import add_proof
 
-    scoring = open_scoring(
-        project,
-        name,
-        assignments=given["assignments"],
-        engine="vllm",
-        seal_name=given["seal_name"],
-    )
+    scoring = open_vllm(project, name, given)
     scoring = replace(scoring, model=order.out)
     source = order.calibration
     records = read_table(source.table)[:rows]
@@ -176,7 +167,7 @@ def _prove(project: Project, name: str, order: Order, given: Mapping[str, Any], 
                 id_column=source.id_column,
                 on_event=lambda _event: None,
             )
-            proof = proof_of(scored).to_json()
+            proof = asdict(proof_of(scored))
         except KitError as error:
             raise RunError(f"{order.out} is whole, but vLLM does not score with it: {error}") from error
     add_proof(order.out, proof)

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, project_option, trust_option
+from kaggle_kit.cli.options import open_project
 from kaggle_kit.cli.remote_options import (
     PlanOptions,
-    builds_option,
     json_option,
     open_client,
     plan_of,
     plan_options,
+    pushed_options,
     pushed_version,
-    records_option,
     session_seconds,
-    version_option,
 )
 from kaggle_kit.cli.runs import bring, keep_receipt
 from kaggle_kit.cli.terminal import Bars, say, show, show_json, show_table
@@ -38,12 +36,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME…]")
-@plan_options
 @json_option
-@builds_option
-@records_option
-@trust_option
-@project_option
+@plan_options
 def plan(
     names: tuple[str, ...], as_json: bool, records: Path | None, project_folder: Path | None, **chosen: Any
 ) -> int:
@@ -108,14 +102,10 @@ def _time(seconds: float) -> str:
 
 @click.command()
 @click.argument("name")
-@plan_options
 @click.option("--wait", is_flag=True, help="Wait for the run's end; bring its log and output here.")
 @click.option("--submit", is_flag=True, help="Then submit its submission.csv, and wait for the score.")
 @click.option("-m", "--message", metavar="TEXT", help="The versions' notes and the submission's description.")
-@builds_option
-@records_option
-@trust_option
-@project_option
+@plan_options
 def push(
     name: str,
     wait: bool,
@@ -309,9 +299,7 @@ def _finish(
 @click.argument("name")
 @click.option("--wait", is_flag=True, help="Stay until the submission is scored.")
 @click.option("-m", "--message", metavar="TEXT", help="The submission's description (default: as the last one's).")
-@version_option
-@records_option
-@project_option
+@pushed_options
 def submit(
     name: str,
     wait: bool,

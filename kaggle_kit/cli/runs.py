@@ -13,10 +13,10 @@ from kaggle_kit.cli.options import open_project, project_option
 from kaggle_kit.cli.remote_options import (
     json_option,
     open_client,
+    pushed_options,
     pushed_version,
     records_option,
     session_seconds,
-    version_option,
 )
 from kaggle_kit.cli.terminal import say, show, show_json, show_log, show_table
 from kaggle_kit.places import inside
@@ -36,10 +36,8 @@ RUNNING, UNKNOWN = 3, 4
 
 @click.command()
 @click.argument("name")
-@version_option
 @json_option
-@records_option
-@project_option
+@pushed_options
 def status(name: str, version: int | None, as_json: bool, records: Path | None, project_folder: Path | None) -> int:
     """Report how the run of the last pushed version stands; never that of another version.
 
@@ -74,9 +72,7 @@ def status(name: str, version: int | None, as_json: bool, records: Path | None, 
 @click.command()
 @click.argument("name")
 @click.option("--follow", is_flag=True, help="Go on until the run ends.")
-@version_option
-@records_option
-@project_option
+@pushed_options
 def logs(name: str, follow: bool, version: int | None, records: Path | None, project_folder: Path | None) -> int:
     """Print the log of the last pushed version's run; of a failed one also what it means.
 
@@ -132,9 +128,7 @@ def _follow(project: Project, name: str, version: int, *, client: Client, record
 @click.argument("name")
 @click.option("-o", "--out", metavar="DIR", type=click.Path(path_type=Path), help="Default: runs/NAME-vN.")
 @click.option("--pattern", "patterns", metavar="GLOB", multiple=True, help="Only files of this name; several times.")
-@version_option
-@records_option
-@project_option
+@pushed_options
 def output(
     name: str,
     out: Path | None,

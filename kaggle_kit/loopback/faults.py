@@ -134,11 +134,6 @@ class ActiveFaults:
         with self._lock:
             self._faults.append(fault)
 
-    def unfired(self) -> tuple[str, ...]:
-        """The names of the faults that were asked for and have not happened."""
-        with self._lock:
-            return tuple(fault.name for fault in self._faults if not self.fired[fault.name])
-
     def candidate(self, route: str, request: Json | None = None) -> Fault | None:
         """The fault that this call should meet. It counts as fired once `struck` is called."""
         with self._lock:

@@ -360,6 +360,4 @@ def text_diff(old: str, new: str, *, before: str, after: str) -> str:
 
 def _split(text: str) -> list[str]:
     """The lines with their ends; only a newline ends a line, as for git."""
-    lines = [f"{line}\n" for line in text.split("\n")]
-    last = lines.pop().removesuffix("\n")
-    return [*lines, last] if last else lines
+    return re.findall(r"[^\n]*\n|[^\n]+", text)

@@ -83,15 +83,15 @@ class Source:
         values = override(self.parameters, project.notebook(name).parameters, where=where)
         return values | parse_assignments(self.parameters, assignments)
 
-    def defines(self, name: str) -> bool:
-        """Whether a code cell assigns `name` at its top level."""
-        return name in self.defined()
+    @property
+    def _statements(self) -> list[ast.stmt]:
+        """The statements at the top level of the code cells."""
+        return [node for cell in self.cells if cell.kind == "code" for node in parse_python(cell.text).body]
 
     def defined(self) -> frozenset[str]:
         """The names that code cells assign at their top level."""
         names: set[str] = set()
-        code = [cell for cell in self.cells if cell.kind == "code"]
-        for node in [node for cell in code for node in parse_python(cell.text).body]:
+        for node in self._statements:
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
             names |= {target.id for target in targets if isinstance(target, ast.Name)}
         return frozenset(names)
@@ -102,8 +102,7 @@ class Source:
         Values are read, never run: what is not a literal is left out.
         """
         values: dict[str, Any] = {}
-        code = [cell for cell in self.cells if cell.kind == "code"]
-        for node in [node for cell in code for node in parse_python(cell.text).body]:
+        for node in self._statements:
             if assigned := assignment(node):
                 name, value = assigned
                 try:
@@ -395,7 +394,7 @@ def literal_task(source: Source, values: Mapping[str, Any]) -> Task | None:
 
     Raises DataError if the parts make no task.
     """
-    computed = [part for part in OPTIONAL if source.defines(part) and part not in values]
+    computed = source.defined().intersection(OPTIONAL) - set(values)
     if computed or not set(NEEDED) <= set(values):
         return None
     parts = {part: values[part] for part in (*NEEDED, *OPTIONAL) if part in values}

@@ -13,7 +13,7 @@ from kaggle_kit.project import load_project
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 from kaggle_kit.sandbox.execute import Execution
 from kaggle_kit.sandbox.model_report import make_model_report
-from kaggle_kit.sandbox.report import write_report
+from kaggle_kit.sandbox.report import Ran, write_report
 from kaggle_kit.targets import load_target
 
 ROOT = Path(__file__).parents[2]
@@ -58,9 +58,7 @@ def report(results, tmp_path):
 
     def make(*, code: int = 0, limit: bool = False):
         execution = Execution(code, 30.0, limit, 2_000_000_000)
-        return make_model_report(
-            built, results=results, seal=Seal(), execution=execution, preparing_seconds=1.0, notes=()
-        )
+        return make_model_report(built, results, Ran(Seal(), execution, 1.0, ()))
 
     return make
 

@@ -12,7 +12,7 @@ from kaggle_kit.project import load_project
 from kaggle_kit.runtime.record import LabelMass
 from kaggle_kit.runtime.submission import Sample
 from kaggle_kit.sandbox.execute import Execution, cell_names
-from kaggle_kit.sandbox.report import Report, make_report
+from kaggle_kit.sandbox.report import Ran, Report, make_report
 from kaggle_kit.targets import load_target
 
 SAMPLE = Sample("id", ("first", "second"), ("1", "2", "3"))
@@ -81,16 +81,8 @@ def report(minimal, tmp_path):
         lines = [f"{i:9.2f}  Executing Cell {i}-------" for i in range(1, names.index(last) + 2)]
         (results / "log.txt").write_text("\n".join(lines))
         _executed(results / "executed.ipynb", built.notebook, failed)
-        return make_report(
-            built,
-            results=results,
-            sample=SAMPLE,
-            solution=solution,
-            seal=Seal(),
-            execution=Execution(code, 40.0, limit, 2_500_000_000),
-            preparing_seconds=3.0,
-            notes=("a note",),
-        )
+        ran = Ran(Seal(), Execution(code, 40.0, limit, 2_500_000_000), 3.0, ("a note",))
+        return make_report(built, results, ran, sample=SAMPLE, solution=solution)
 
     return make
 

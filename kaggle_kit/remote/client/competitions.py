@@ -159,12 +159,6 @@ def submissions(client: Client, competition: str) -> tuple[Submission, ...]:
     return tuple(sorted(found.values(), key=lambda one: one.ref, reverse=True))
 
 
-def leaderboard(client: Client, competition: str, *, lower_is_better: bool = True) -> tuple[Submission, ...]:
-    """One's own scored submissions, the best public score first."""
-    scored = [one for one in submissions(client, competition) if one.public_score is not None]
-    return tuple(sorted(scored, key=lambda one: one.public_score or 0.0, reverse=not lower_is_better))
-
-
 def limits(client: Client, competition: str) -> Limits:
     """How often the team may still submit today."""
     from kagglesdk.competitions.types.competition_api_service import ApiGetSubmissionLimitsRequest
