@@ -213,6 +213,17 @@ def test_a_prefix_that_is_said_stands_and_is_noted(task, chat_model):
     assert "label mass" in notes[0]
 
 
+def test_a_place_that_the_manifest_allows_is_noted(task, chat_model):
+    """A user who knew better when the model was inspected is not asked again."""
+    write_chat(chat_model, ANSWERING.replace("BETWEEN", "="))
+    path = chat_model / "manifest.json"
+    body = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(body | {"allowed": [{"check": "answer-place", "finding": "="}]}), encoding="utf-8")
+    notes = []
+    open_prompt(chat_task(task), chat_model, note=notes.append)
+    assert "allowed by the model's manifest" in notes[0]
+
+
 def test_a_place_that_cannot_be_known_is_noted(task, chat_model):
     """Unless the source says where the model answers."""
     notes = []

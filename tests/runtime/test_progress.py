@@ -25,6 +25,7 @@ def test_each_kind_of_event_has_its_line(capsys):
     line.show({"event": "stage", "name": "prepare"})
     line.show({"event": "rows", "total": 3000, "todo": 2000, "tokens": 1_000_000})
     line.show({"event": "restart", "message": "SIGKILL"})
+    line.show({"event": "note", "text": "today's date"})
     line.show({"event": "error", "message": "no space"})
     line.show({"event": "done", "peak_bytes": 1})
     shown = capsys.readouterr().out.splitlines()
@@ -32,6 +33,7 @@ def test_each_kind_of_event_has_its_line(capsys):
         "prepare",
         "2,000 rows to score, 1,000,000 prompt tokens",
         "the worker stopped (SIGKILL); starting it again, scored rows are kept",
+        "note: today's date",
         "error: no space",
     ]
     assert shown[0].startswith("[   0:00] ")
