@@ -113,7 +113,7 @@ def _label_ids(
 def _parts(note: str) -> tuple[str, str]:
     """A note as what there is, and what to do."""
     what, _, step = note.rpartition(": " if "; " not in note else "; ")
-    return what, step
+    return what.removeprefix(f"{SETTINGS} "), step
 
 
 def _load(
