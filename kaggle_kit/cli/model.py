@@ -214,8 +214,9 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
     """Will a model fit a target, with how long prompts, and how long does it take.
 
     PATH is a folder, or a model by name (yi-34b, llama-3-8b, qwen2-72b …: 4-bit AWQ, or NAME:8, NAME:16), so that one
-    can ask before downloading. Times are from the target's measured rates (rates/TARGET.json, kit bench), else from a
-    named assumption. A table weighs the known sizes against the same rows and hours.
+    can ask before downloading; such a model counts as padded (kit model quantize) if the cards cannot share it
+    otherwise. Times are from the target's measured rates (rates/TARGET.json, kit bench), else from a named assumption.
+    A table weighs the known sizes against the same rows and hours.
 
     \b
     Examples:
@@ -225,7 +226,7 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
       kit model fit llama-3-8b:16 --histogram lengths.csv --rows 25000 --hours 9 --json
     """
     from kaggle_kit.errors import UsageError
-    from kaggle_kit.model.fit import fit_model, sizes_table
+    from kaggle_kit.model.fit import fit_model, padded_shape, sizes_table
     from kaggle_kit.model.speed import kernel_of
     from kaggle_kit.targets import load_target
     from kaggle_kit.targets.rates import load_rates
@@ -246,6 +247,8 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
     asked = given["context"] or max(min(_USUAL_CONTEXT, most_context), lengths.longest)
     rows = given["rows"] or (lengths.rows if lengths.rows > 1 else _USUAL_ROWS)
     hours = given["hours"] or target.session_seconds / 3600
+    if not Path(path).is_dir():
+        checkpoint = padded_shape(checkpoint, target, context=asked, mean_tokens=lengths.mean)
     alike: dict[str, Any] = {"rows": rows, "lengths": lengths, "hours": hours, "rates": rates, "kernel": kernel}
     found = fit_model(checkpoint, target, context=asked, **alike)
     sizes = sizes_table(target, context=asked, **alike)
@@ -297,6 +300,8 @@ def _show_fit(found: Fit) -> None:
     for layout in found.layouts:
         if layout.obstacle:
             show(f"{layout.name}: {layout.obstacle}")
+        if layout.padded:
+            show(f"  {_padding_words(layout, layout.padded)}")
     for allowance in found.checkpoint.allowed:
         show(f"allowed {allowance}")
     show(_verdict(found))
@@ -315,6 +320,16 @@ def _layout_line(found: Fit, layout: Layout) -> str:
     return f"  {layout.name:<20}{told}{fits:>6}{layout.longest:>9,}{layout.largest_batch:>11,}{hours}"
 
 
+def _padding_words(layout: Layout, padded: Layout) -> str:
+    more = (padded.inner / layout.inner - 1) * 100
+    total = f"{padded.parts.total / _GIB:.1f} of {padded.room / _GIB:.1f} GiB a card"
+    fits = "would fit" if padded.fits else "would not fit either"
+    return (
+        f"with zeros up to {padded.inner:,} ({more:.1f} % more) it {fits}, with {total}: "
+        f"kit model quantize --split {layout.parallel} adds them to a model in full precision"
+    )
+
+
 def _verdict(found: Fit) -> str:
     if found.refusal:
         return f"It cannot be used there: {found.refusal}."
@@ -322,6 +337,8 @@ def _verdict(found: Fit) -> str:
     if best is None:
         pipelines = [layout.name for layout in found.layouts if layout.fits]
         more = f" ({', '.join(pipelines)} would, and the notebook does not plan pipelines)" if pipelines else ""
+        padded = [layout.name for layout in found.layouts if layout.padded and layout.padded.fits]
+        more = f" ({', '.join(padded)} would, padded)" if padded else more
         return f"It does not fit{more}: take a smaller model, fewer bits, or --context of less."
     if not found.timings:
         return f"It fits: {best.name}."

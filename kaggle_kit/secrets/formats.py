@@ -272,27 +272,28 @@ def lower(text: str) -> str:
 
 
 @cache
-def _marked() -> tuple[tuple[str, ...], dict[str, list[Format]]]:
-    """The beginnings that end in a mark, the longest first, and which forms each begins."""
+def _marked() -> tuple[tuple[int, ...], dict[str, list[Format]]]:
+    """The lengths of the beginnings that end in a mark, the longest first, and which forms each begins."""
     forms: dict[str, list[Format]] = {}
     for form in _MARKED:
         for begin in form.begins:
             forms.setdefault(begin, []).append(form)
-    return tuple(sorted(forms, key=len, reverse=True)), forms
+    return tuple(sorted({len(begin) for begin in forms}, reverse=True)), forms
 
 
 def _by_mark(text: str, *, wide: bool) -> Iterator[Span]:
-    begins, forms = _marked()
-    longest = len(begins[0])
+    lengths, forms = _marked()
+    begins = tuple(forms)
     marks = _AFTER_MARK_LOOSE if wide else _AFTER_MARK
     done = 0
     for mark in marks.finditer(text):
-        head = text[max(0, mark.end() - longest) : mark.end()]
+        head = text[max(0, mark.end() - lengths[0]) : mark.end()]
         if mark.end() <= done or not head.endswith(begins):
             continue
-        for begin in begins:
-            for form in forms[begin] if head.endswith(begin) else ():
-                if (span := _span_at(text, mark.end() - len(begin), form, wide=wide)) is not None:
+        for length in lengths:
+            begin = head[-length:]
+            for form in forms.get(begin, ()) if len(begin) == length else ():
+                if (span := _span_at(text, mark.end() - length, form, wide=wide)) is not None:
                     done = max(done, span[2])
                     yield span
 

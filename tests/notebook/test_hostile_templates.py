@@ -82,8 +82,9 @@ MUCH = {
 
 
 @pytest.mark.parametrize("case", MUCH)
-def test_a_template_takes_no_more_than_a_notebook_needs(filled, case):
-    """Memory and output are bounded: an error within seconds."""
+def test_a_template_takes_no_more_than_a_notebook_needs(filled, monkeypatch, case):
+    """Memory and output are bounded: an error within seconds. Less memory is filled sooner."""
+    monkeypatch.setattr("kaggle_kit.notebook.render.MEMORY_BYTES", 256 << 20)
     since = time.monotonic()
     with pytest.raises(
         SourceError, match=rf"the template {NAME} (takes|makes|fails|extends)|own.py.j2.*outside|itself"

@@ -87,7 +87,7 @@ class Client:
         self.sleep = sleep
         self.clock = clock
         self._chance = chance
-        self._wait: Wait | None = None
+        self.wait: Wait | None = None
         self.wire = login.connect()
 
     @property
@@ -115,7 +115,7 @@ class Client:
         A wait of hours does not end because Kaggle does not answer for some minutes.
         """
         waiting = copy(self)
-        waiting._wait = Wait(deadline, self.clock)  # noqa: SLF001 - it is a client too
+        waiting.wait = Wait(deadline, self.clock)
         return waiting
 
     def read(self, method: Callable[[Any], Any], request: Any, *, what: str) -> dict[str, Any]:
@@ -223,14 +223,14 @@ class Client:
         retries = self.retries()
         while isinstance(outcome := attempt(), Failed):
             retries.wait(outcome)
-        if self._wait:
-            self._wait.answered(self.tell)
+        if self.wait:
+            self.wait.answered(self.tell)
         return outcome
 
     def retries(self, *, quiet: bool = False) -> Retries:
         """The attempts of an operation that counts them by itself; `quiet`: nobody hears why it waits."""
         tell = (lambda _: None) if quiet else self.tell
-        return Retries(self.patience, tell=tell, sleep=self.sleep, chance=self._chance, wait=self._wait)
+        return Retries(self.patience, tell=tell, sleep=self.sleep, chance=self._chance, wait=self.wait)
 
     def _failed(self, answer: Answer, subject: str) -> Failed:
         """An answer that may pass, as a failed attempt."""

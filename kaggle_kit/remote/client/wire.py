@@ -96,11 +96,36 @@ def connect(endpoint: Endpoint, *, token: str | None = None, key: tuple[str, str
     if token is None:
         # Left to itself the SDK sends a stale token of the environment instead of the key (facts, section 1).
         session.auth = key
+    _read_environment_once(session)
     wire = Wire(sdk=client, session=session, endpoint=endpoint)
     adapter = _guarded_adapter(wire)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return wire
+
+
+def _read_environment_once(session: requests.Session) -> None:
+    """Have the session ask for proxies and certificates once for each server: asking costs more than a short call.
+
+    requests goes through all variables four times for each call; a kit process does not change its own.
+    """
+    from urllib.parse import urlsplit
+
+    read = session.merge_environment_settings
+    known: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def settings(url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> dict[str, Any]:
+        if proxies or verify is not None or cert is not None:
+            return dict(read(url, proxies, stream, verify, cert))
+
+        parts = urlsplit(str(url))
+        place = (parts.scheme, parts.netloc)
+        if place not in known:
+            known[place] = dict(read(url, {}, None, None, None))
+        own = {} if stream is None else {"stream": stream}
+        return {**known[place], "proxies": dict(known[place]["proxies"]), **own}
+
+    session.merge_environment_settings = settings  # type: ignore[method-assign]
 
 
 def _guarded_adapter(wire: Wire) -> Any:

@@ -1,5 +1,7 @@
 """One call: repeated where that is safe, sent once where it is not, and its failure said plainly."""
 
+from urllib.parse import urlsplit
+
 import pytest
 import requests
 from scripted import CUT, TOKEN, Reply
@@ -26,6 +28,24 @@ def test_a_read_is_repeated(script, client):
     """429, 5xx and a cut are waited out."""
     script.on("GetDatasetStatus", Reply(429), CUT, {"status": "READY"})
     assert ask(client) == {"status": "READY"}
+
+
+def test_proxies_are_looked_up_once_for_each_server(script, client, monkeypatch):
+    """The first call to a server reads the variables, the next ones do not; another server has its own answer."""
+    plain, servers = requests.sessions.get_environ_proxies, []
+
+    def looked_up(url, **options):
+        servers.append(urlsplit(url).hostname)
+        return plain(url, **options)
+
+    monkeypatch.setattr(requests.sessions, "get_environ_proxies", looked_up)
+    script.on("GetDatasetStatus", {"status": "READY"})
+    for _ in range(3):
+        ask(client)
+    settings = client.wire.session.merge_environment_settings
+    assert settings("http://127.0.0.1:1/", {}, True, None, None)["stream"] is True
+    assert settings("http://127.0.0.1:1/", {}, None, None, None)["proxies"].get("http") is None
+    assert servers == ["localhost", "127.0.0.1"]
 
 
 def test_a_read_gives_up(script, client):
