@@ -261,11 +261,14 @@ def _push(project: Project, name: str, kaggle: LoopbackKaggle, folder: Path) -> 
 def _end(folder: Path, name: str, code: int, *, online: bool) -> int:
     """Say how the release ended, by its newest receipt."""
     receipts = sorted((folder / "receipts").glob(f"{name}-v*.json"), key=lambda path: path.stat().st_mtime_ns)
+    body = json.loads(receipts[-1].read_text(encoding="utf-8")) if receipts else {}
+    score = body.get("submission", {}).get("public_score")
     if code == 0 and receipts:
-        body = json.loads(receipts[-1].read_text(encoding="utf-8"))
         show(f"receipt: {receipts[-1]}")
-        end = f"its output is in {folder / 'runs'}" if online else f"score {body['submission']['public_score']}"
+        end = f"its output is in {folder / 'runs'}" if online else f"score {score}"
         show(f"rehearsed: {body['notebook']} version {body['version']}, {end}")
+    elif score is not None:
+        say(f"the release came to its end, with the score {score}, but is not good: see above; it lies in {folder}")
     else:
         say(f"the release did not come to its end (kit push ended with {code}); what there is lies in {folder}")
         say("go on with: kit rehearse " + name + " --again")

@@ -153,7 +153,7 @@ def quantize(order: Order, *, python: Path, tell: Tell, launch: Launch = launch_
         prompts = calibration_prompts(order.calibration, model=order.source)
     else:
         # No prompt has a part in it; whether task and model fit together is looked at all the same.
-        open_prompt(order.calibration.task, order.source)
+        open_prompt(order.calibration.task, order.source, note=lambda text: tell({"event": "note", "message": text}))
     with _staging(order.out) as staging:
         tell({"event": "stage", "name": f"checking what {order.method} supports"})
         bench = _Bench(python, staging, tell, launch)

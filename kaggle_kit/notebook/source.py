@@ -40,7 +40,7 @@ SOURCE_BYTES = 2 << 20
 """A source has at most so many, and a rendered notebook so many letters: Kaggle takes about a million."""
 _MOST_CELLS = 2000
 NEEDED = ("labels", "prior", "fields", "template")
-OPTIONAL = ("row_format", "swap", "rules", "chat")
+OPTIONAL = ("row_format", "swap", "rules", "chat", "chat_variables", "chat_system", "chat_date", "answer_prefix")
 """The parts of a task, by the names that a source gives them."""
 _MARKERS = re.compile(r"^[ \t]*#[ \t]*%%", re.MULTILINE)
 _MARKER = re.compile(r"#\s*%%(%*\s|$)")

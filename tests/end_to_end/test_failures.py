@@ -88,6 +88,24 @@ def test_the_network_is_closed_to_a_cell(workshop, seal):
     assert run.code == 1
 
 
+def test_labels_that_the_model_never_says_are_no_good_end(workshop):
+    """Tokens that are no answer of this model: a submission stands, the first line says what it is worth, and it ends
+    with 1. kit score and kit eval of the same project do too."""
+    for column, label, other in (("model_a", "A", "X"), ("model_b", "B", "Q"), ("tie", "tie", "Z")):
+        workshop.edit("notebooks_src/lmsys.py", f'"winner_{column}": "{label}"', f'"winner_{column}": "{other}"')
+    run = workshop.dryrun("--rows", "6")
+    assert run.code == 1
+    assert run.report["outcome"].startswith("LOW LABEL MASS: the labels have 0.0")
+    assert run.report["submission_valid"]
+    assert "LOW LABEL MASS" in run.printed("summary")
+    for command in (("score", "tests/demo/data/train.csv"), ("eval", "lmsys", "--data", "tests/demo/data/train.csv")):
+        out = workshop.folder / f"{command[0]}.parquet"
+        data = [str(workshop.folder / word) if word.endswith(".csv") else word for word in command]
+        done = workshop.kit(*data, "-o", str(out), "--rows", "6")
+        assert (done.code, out.is_file()) == (1, True)
+        assert "LOW LABEL MASS" in done.err
+
+
 def test_a_failing_cell_leaves_the_fallback_and_a_banner(workshop):
     """A cell that raises: exit code 1, the cell's name and error in the first line, a valid submission, a banner."""
     workshop.add_cell("broken", "1 / 0")
