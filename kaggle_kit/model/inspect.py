@@ -144,10 +144,11 @@ def inspect_model(
     weights = read_weights(folder)
     stored = {tensor.dtype for tensor in weights.tensors.values()}
     architecture = _caught(lambda: read_architecture(config, stored=stored), problems) if config else None
+    problems = by_check("config", problems)
     quantisation = _caught(lambda: read_quantisation(config), problems) if config else None
     method = _caught(lambda: quant_method(config), problems) if config else None
 
-    problems = by_check("config", problems)
+    problems = by_check("method", problems)
     problems += weights.problems
     packed = packed_layers(weights.tensors, quantisation) if quantisation else {}
     if architecture and weights.whole:

@@ -147,11 +147,8 @@ def _against_rows(vocabulary: Mapping[str, Any], rows: int | None) -> list[Probl
         resize = "resize the embeddings to it (resize_token_embeddings) and save again"
         if vocabulary["beyond_plain"] == 0:
             note = "no row's own text becomes one of them, since control tokens are escaped"
-            return [
-                warning(
-                    TOKENIZER, f"{what}: {note}", "see that the chat template does not write them", check="vocabulary"
-                )
-            ]
+            step = "see that the chat template does not write them"
+            return [warning(TOKENIZER, f"{what}: {note}", step, check="vocabulary")]
         return [Problem(TOKENIZER, what, f"take the tokenizer of this model, or {resize}", check="vocabulary")]
     if last + 1 < _FEW * rows:
         what = f"has {last + 1:,} tokens, and the embeddings have {rows:,} rows"
