@@ -53,7 +53,9 @@ def model() -> None:
 @model.command("inspect")
 @click.argument("folder", metavar="PATH", type=_FOLDER)
 @_target
-@click.option("--labels", metavar="A,B,tie", help="Check that each of these is one token of its own, after a new line.")
+@click.option(
+    "--labels", metavar="A,B,tie", help="Check that each is one token of its own, after a new line. Spaces count."
+)
 @_notebook
 @click.option("--write", is_flag=True, help="Write manifest.json with the SHA-256 of every file, if there is no error.")
 @click.option(
@@ -83,6 +85,7 @@ def inspect_command(
     Examples:
       kit model inspect models/mine
       kit model inspect models/mine --target kaggle-t4x2 --labels A,B,tie
+      kit model inspect models/mine --labels " A, B, tie"
       kit model inspect models/mine --notebook lmsys --write
       kit model inspect models/mine --write --allow length --allow index
     """
@@ -90,7 +93,7 @@ def inspect_command(
 
     allow = given["allow"]
     refuse_unknown_checks(allow)
-    target, labels, longest = _asked(project_folder, folder, given)
+    target, labels, longest = _asked(project_folder, given)
     found = inspect_model(
         folder,
         target=target,
@@ -106,7 +109,7 @@ def inspect_command(
     if as_json:
         show_json({**found.to_json(), "target": target.name, "manifest": written and written.name})
     else:
-        _show_inspection(found, target)
+        _show_inspection(found, target, labels)
         if written:
             show("", f"manifest.json written: {written.name}, {len(written.files)} files")
         elif write:
@@ -115,9 +118,7 @@ def inspect_command(
         context.exit(1)
 
 
-def _asked(
-    project_folder: Path | None, folder: Path, given: dict[str, Any]
-) -> tuple[Target, Labels | None, int | None]:
+def _asked(project_folder: Path | None, given: dict[str, Any]) -> tuple[Target, Labels | None, int | None]:
     """The target, the labels with the text before them, and the longest prompt: the notebook's, or as given."""
     from kaggle_kit.errors import UsageError
     from kaggle_kit.model.tokenizer_check import Labels
@@ -127,19 +128,16 @@ def _asked(
         raise UsageError("give --labels or --notebook, not both: a notebook brings its labels")
     if given["name"]:
         from kaggle_kit.notebook.source import notebook_task
-        from kaggle_kit.runtime.guard import Guard
-        from kaggle_kit.runtime.prompts import parse_template
 
         project = open_project(project_folder)
         task, parameters = notebook_task(project, given["name"], assignments=())
-        text = Guard(folder).chat(task.template) if task.chat else task.template
-        fields = tuple(task.fields)
-        frame = parse_template(text, fields=fields).fill(dict.fromkeys(fields, ""))
-        labels = Labels(list(task.labels.values()), prompt=frame, special_tokens=not task.chat)
+        labels = Labels(list(task.labels.values()), task=task)
         chosen = given["target_name"] or project.notebook(given["name"]).target
         return load_target(chosen, project=project.root), labels, int(parameters["token_budget"])
     target = load_target(given["target_name"] or _DEFAULT_TARGET, project=project_root(project_folder))
-    words = [word.strip() for word in given["labels"].split(",")] if given["labels"] else None
+    words = given["labels"].split(",") if given["labels"] else None
+    if words and not all(words):
+        raise UsageError(f"--labels {given['labels']!r} has an empty label; write them with commas between: A,B,tie")
     return target, Labels(words) if words else None, None
 
 
@@ -161,7 +159,7 @@ def _tell_hashing(name: str, size: int) -> None:
         say(f"hashing {name} ({size / _GIB:.1f} GiB)")
 
 
-def _show_inspection(found: Inspection, target: Target) -> None:
+def _show_inspection(found: Inspection, target: Target, labels: Labels | None) -> None:
     shape, packing = found.architecture, found.quantisation
     if shape:
         packed = ""
@@ -179,7 +177,8 @@ def _show_inspection(found: Inspection, target: Target) -> None:
         show(f"  {name:<17}{numbers}  {part.bytes / _MB:12,.1f} MB")
     show(f"  {'files':<17}{len(found.folder.files):>14} files    {found.folder.bytes / _MB:12,.1f} MB")
     if found.tokenizer and found.tokenizer.label_ids:
-        show(f"label tokens: {', '.join(map(str, found.tokenizer.label_ids))}")
+        words = f" for {', '.join(map(repr, labels.words))}" if labels else ""
+        show(f"label tokens: {', '.join(map(str, found.tokenizer.label_ids))}{words}")
     if found.folder.left_out:
         show(f"not sent: {some(found.folder.left_out, 5)}")
     show()
@@ -215,8 +214,9 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
     """Will a model fit a target, with how long prompts, and how long does it take.
 
     PATH is a folder, or a model by name (yi-34b, llama-3-8b, qwen2-72b …: 4-bit AWQ, or NAME:8, NAME:16), so that one
-    can ask before downloading. Times are from the target's measured rates (rates/TARGET.json, kit bench), else from a
-    named assumption. A table weighs the known sizes against the same rows and hours.
+    can ask before downloading; such a model counts as padded (kit model quantize) if the cards cannot share it
+    otherwise. Times are from the target's measured rates (rates/TARGET.json, kit bench), else from a named assumption.
+    A table weighs the known sizes against the same rows and hours.
 
     \b
     Examples:
@@ -226,7 +226,7 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
       kit model fit llama-3-8b:16 --histogram lengths.csv --rows 25000 --hours 9 --json
     """
     from kaggle_kit.errors import UsageError
-    from kaggle_kit.model.fit import fit_model, sizes_table
+    from kaggle_kit.model.fit import fit_model, padded_shape, sizes_table
     from kaggle_kit.model.speed import kernel_of
     from kaggle_kit.targets import load_target
     from kaggle_kit.targets.rates import load_rates
@@ -247,6 +247,8 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
     asked = given["context"] or max(min(_USUAL_CONTEXT, most_context), lengths.longest)
     rows = given["rows"] or (lengths.rows if lengths.rows > 1 else _USUAL_ROWS)
     hours = given["hours"] or target.session_seconds / 3600
+    if not Path(path).is_dir():
+        checkpoint = padded_shape(checkpoint, target, context=asked, mean_tokens=lengths.mean)
     alike: dict[str, Any] = {"rows": rows, "lengths": lengths, "hours": hours, "rates": rates, "kernel": kernel}
     found = fit_model(checkpoint, target, context=asked, **alike)
     sizes = sizes_table(target, context=asked, **alike)
@@ -298,6 +300,8 @@ def _show_fit(found: Fit) -> None:
     for layout in found.layouts:
         if layout.obstacle:
             show(f"{layout.name}: {layout.obstacle}")
+        if layout.padded:
+            show(f"  {_padding_words(layout, layout.padded)}")
     for allowance in found.checkpoint.allowed:
         show(f"allowed {allowance}")
     show(_verdict(found))
@@ -316,6 +320,16 @@ def _layout_line(found: Fit, layout: Layout) -> str:
     return f"  {layout.name:<20}{told}{fits:>6}{layout.longest:>9,}{layout.largest_batch:>11,}{hours}"
 
 
+def _padding_words(layout: Layout, padded: Layout) -> str:
+    more = (padded.inner / layout.inner - 1) * 100
+    total = f"{padded.parts.total / _GIB:.1f} of {padded.room / _GIB:.1f} GiB a card"
+    fits = "would fit" if padded.fits else "would not fit either"
+    return (
+        f"with zeros up to {padded.inner:,} ({more:.1f} % more) it {fits}, with {total}: "
+        f"kit model quantize --split {layout.parallel} adds them to a model in full precision"
+    )
+
+
 def _verdict(found: Fit) -> str:
     if found.refusal:
         return f"It cannot be used there: {found.refusal}."
@@ -323,6 +337,8 @@ def _verdict(found: Fit) -> str:
     if best is None:
         pipelines = [layout.name for layout in found.layouts if layout.fits]
         more = f" ({', '.join(pipelines)} would, and the notebook does not plan pipelines)" if pipelines else ""
+        padded = [layout.name for layout in found.layouts if layout.padded and layout.padded.fits]
+        more = f" ({', '.join(padded)} would, padded)" if padded else more
         return f"It does not fit{more}: take a smaller model, fewer bits, or --context of less."
     if not found.timings:
         return f"It fits: {best.name}."

@@ -18,7 +18,7 @@ from kaggle_kit.runtime.checkpoint import Checkpoint, read_table
 from kaggle_kit.runtime.guard import Guard
 from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest, file_entry, read_manifest
 from kaggle_kit.runtime.quantisation import Quantisation, quant_method, read_quantisation
-from kaggle_kit.runtime.tokenizers import TOKENIZER
+from kaggle_kit.runtime.tokenizer_settings import TOKENIZER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping

@@ -22,7 +22,8 @@ from kaggle_kit.files import sha256_file, write_atomic
 from kaggle_kit.model.calibration import DIGESTS, CalibrationPrompts, CalibrationSource, calibration_prompts
 from kaggle_kit.model.inspect import inspect_model, write_manifest
 from kaggle_kit.model.merge import Adapter, check_adapter
-from kaggle_kit.model.quantize_source import compute_type, make_view, refuse_misfit, sound_source
+from kaggle_kit.model.padding import INNER, Padding, pad_model
+from kaggle_kit.model.quantize_source import compute_type, make_view, plan_padding, refuse_misfit, sound_source
 from kaggle_kit.model.worker_process import counts_in, names_in, run_worker, settings_in, take_files, versions_in
 from kaggle_kit.runtime.allowances import read_allowances
 from kaggle_kit.runtime.checkpoint import read_config
@@ -72,6 +73,7 @@ class Order:
     `merged`: where the merged model is kept, at full precision, to be compared with; None: nowhere.
     `group_size`: inputs that share a scale and a zero point (None: 128), of w4a16 alone.
     `calibration`: w8a8 takes the task alone of it, since no prompt has a part in its rounding.
+    `split`: cards that are to share the model's layers (tensor parallel); its MLPs are padded for them.
     """
 
     source: Path
@@ -82,6 +84,7 @@ class Order:
     group_size: int | None = None
     method: str = AUTOAWQ
     scheme: str = W4A16
+    split: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""
@@ -144,19 +147,20 @@ def quantize(order: Order, *, python: Path, tell: Tell, launch: Launch = launch_
     source = sound_source(order.source)
     adapter = check_adapter(order.adapter, source) if order.adapter else None
     refuse_misfit(source, order.groups)
+    padding = plan_padding(source, order.groups, order.split)
     prompts = None
     if order.scheme == W4A16:
         prompts = calibration_prompts(order.calibration, model=order.source)
     else:
         # No prompt has a part in it; whether task and model fit together is looked at all the same.
-        open_prompt(order.calibration.task, order.source)
+        open_prompt(order.calibration.task, order.source, note=lambda text: tell({"event": "note", "message": text}))
     with _staging(order.out) as staging:
         tell({"event": "stage", "name": f"checking what {order.method} supports"})
         bench = _Bench(python, staging, tell, launch)
         versions = _refuse_unsupported(source, order, bench)
         numbers = sum(tensor.numbers for tensor in source.weights.tensors.values())
         compute = compute_type(numbers, where=order.source)
-        facts = _Facts(order, adapter, prompts, compute=compute, versions=versions)
+        facts = _Facts(order, adapter, prompts, padding, compute=compute, versions=versions)
         provenance = facts.provenance(_source_hash(order.source, tell))
         base = order.source
         for note in adapter.notes if adapter else ():
@@ -179,6 +183,8 @@ class _Facts:
     order: Order
     adapter: Adapter | None
     prompts: CalibrationPrompts | None
+    """None if none is needed."""
+    padding: Padding | None
     """None if none is needed."""
     compute: str
     versions: Mapping[str, str]
@@ -204,6 +210,7 @@ class _Facts:
                 "seed": self.order.calibration.seed if self.prompts else None,
                 "versions": dict(self.versions) | {"kaggle_kit": __version__},
                 "calibration": self._calibration(self.prompts) if self.prompts else None,
+                **({"padding": self.padding.to_json()} if self.padding else {}),
             },
         }
 
@@ -340,6 +347,9 @@ def _quantize(facts: _Facts, base: Path, bench: _Bench) -> dict[str, Any]:
     config = read_config(base)
     config["dtype" if "dtype" in config else "torch_dtype"] = "float16"
     config["quantization_config"] = settings_in(answer, "quantization_config")
+    if facts.padding:
+        pad_model(out, facts.padding)
+        config[INNER] = facts.padding.wanted
     write_atomic(out / "config.json", json.dumps(config, indent=2) + "\n")
     return counts_in(answer, "blocks", "block_tokens", "threads")
 

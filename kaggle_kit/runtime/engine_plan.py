@@ -35,6 +35,9 @@ BATCHES = (8192, 4096, 2048)
 _NO_HALF = ("gemma2", "gemma3", "gemma3_text", "glm4", "plamo2")
 """Model types that vLLM refuses in float16, since their activations overflow."""
 _BFLOAT16_FROM = (8, 0)
+INT8_STEP = 16
+"""vLLM's CUTLASS kernels take int8 layers whose inputs and outputs are multiples of this; a slower one takes the others
+(0.32, _custom_ops.py)."""
 _LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
 """Without it vLLM itself refuses a max_model_len beyond what config.json says."""
 _DTYPES = {"half": "float16", "float": "float32"}
@@ -371,15 +374,45 @@ def _fit(
 
 
 def split_obstacle(checkpoint: Checkpoint, parallel: int) -> str | None:
-    """Why the layers cannot be shared by so many cards; None if they can (vLLM's own checks)."""
-    model, group = checkpoint.architecture, checkpoint.kernel_group
+    """Why the layers cannot be shared by so many cards; None if they can (vLLM's own checks).
+
+    A card's inputs of a packed layer must be whole groups (vLLM 0.32, quantization/auto_awq.py and
+    compressed_tensors_wNa4.py).
+    """
+    model, group = checkpoint.architecture, checkpoint.kernel_group or 1
+    groups = f" in quantised groups of {group}" if group > 1 else ""
     if model.heads % parallel:
         return f"{model.heads} attention heads cannot be shared evenly"
     if not model.latent and max(model.kv_heads, parallel) % min(model.kv_heads, parallel):
         return f"{model.kv_heads} key/value heads cannot be shared evenly"
-    if group and (model.intermediate // parallel) % group:
-        return f"{model.intermediate} inputs in quantised groups of {group} cannot be shared evenly"
+    queries = model.heads * model.head_dim
+    if model.family and queries % (parallel * group):
+        return f"the attention output's {queries} inputs{groups} cannot be shared evenly"
+    if model.intermediate % (parallel * group):
+        return f"the MLP's {model.intermediate} inputs{groups} cannot be shared evenly"
     return None
+
+
+def padded_for(checkpoint: Checkpoint, parallel: int) -> Checkpoint | None:
+    """The checkpoint with the least zeros in its MLPs by which `parallel` cards can share them.
+
+    None if they need none, if something else cannot be shared, or if kit does not know the layers.
+    """
+    model = checkpoint.architecture
+    step = parallel * (checkpoint.kernel_group or (INT8_STEP if checkpoint.int8 else 1))
+    wide = replace(model, intermediate=math.ceil(model.intermediate / step) * step)
+    if wide.intermediate == model.intermediate or model.family is None:
+        return None
+
+    zeros = wide.layer_parameters - model.layer_parameters
+    number = (checkpoint.weight_bytes - checkpoint.end_bytes) / model.layer_parameters
+    padded = replace(
+        checkpoint,
+        architecture=wide,
+        weight_bytes=checkpoint.weight_bytes + math.ceil(zeros * number),
+        layer_parameters=checkpoint.layer_parameters + zeros,
+    )
+    return None if split_obstacle(padded, parallel) else padded
 
 
 def _plan_backend(draft: _Draft) -> None:

@@ -61,10 +61,14 @@ def _model_lines(model: MadeModel) -> list[str]:
     size = f"{model.parameters / 1e6:,.1f} M parameters, {packed}, {model.bytes / 1e6:,.1f} MB"
     quantisation = model.provenance.get("quantisation")
     calibration = quantisation.get("calibration") if isinstance(quantisation, dict) else None
+    padding = quantisation.get("padding") if isinstance(quantisation, dict) else None
     adapter = model.provenance.get("adapter")
     return [
         f"{'model':<18}{model.name}: {model.architecture}, {model.layers} layers, {size}",
         *_line("calibrated on", "{rows:,} rows of {table}, {tokens:,} tokens", calibration),
+        *_line(
+            "padded", "MLPs from {unpadded_intermediate_size:,} to {intermediate_size:,}, for {split} cards", padding
+        ),
         *_line("adapter", "{name}: {layers} layers, rank {rank}, merged", adapter),
     ]
 

@@ -7,14 +7,20 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kaggle_kit.cli.main import run
+from kaggle_kit.cli.model_quantize import split_for_notebook, summary_lines
+from kaggle_kit.project import load_project
 from kaggle_kit.runtime.manifest import read_manifest
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "tests" / "demo" / "model"
+sys.path.insert(0, str(ROOT / "tests" / "model"))
+
+from checkpoints import YI_34B, big_awq  # noqa: E402
 
 
 @pytest.fixture
@@ -57,6 +63,77 @@ def test_a_notebook_brings_its_labels_prompt_and_target(capsys):
     """Labels are checked where the notebook's template ends."""
     assert run(["model", "inspect", str(DEMO), "--notebook", "lmsys", "--project", str(ROOT)]) == 0
     assert "label tokens: 35, 36, 462" in capsys.readouterr().out
+
+
+@pytest.fixture
+def asking(tmp_path, checkpoint):
+    """A function: inspect the checkpoint, with this chat template, for a notebook with these further names."""
+    project = tmp_path / "project"
+    for part in ("notebooks_src", "templates"):
+        shutil.copytree(ROOT / part, project / part)
+    shutil.copy(ROOT / "kit.toml", project)
+    (checkpoint / "manifest.json").unlink(missing_ok=True)
+    source = project / "notebooks_src" / "lmsys.py"
+    original = source.read_text()
+
+    def inspect(template, *names, more=()):
+        source.write_text(original.replace('row_format = "turns"', "\n".join(['row_format = "turns"', *names])))
+        path = checkpoint / "tokenizer_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": template}))
+        return run(["model", "inspect", str(checkpoint), "--notebook", "lmsys", "--project", str(project), *more])
+
+    return inspect
+
+
+THINKING = (
+    "{% for m in messages %}<{{ m.role }}>{{ '<think></think>' if m.role == 'assistant' }}{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{{ '<think></think>' if off is defined and off }}{% endif %}"
+)
+
+
+def test_a_notebooks_labels_are_checked_where_the_model_answers(asking, capsys):
+    """The error says what to write; written, there is none. A user who knows better allows it."""
+    assert asking(THINKING, "chat = True") == 1
+    out = capsys.readouterr().out
+    assert "the labels are not where the model answers" in out
+    assert "chat_variables = {'off': True}; answer_prefix = '<think></think>'" in out
+    assert "[answer-place]" in out
+    for name in ("chat_variables = {'off': True}", "answer_prefix = '<think></think>'"):
+        assert asking(THINKING, "chat = True", name) == 0
+        assert "label tokens: 35, 36, 462 for 'A', 'B', 'tie'" in capsys.readouterr().out
+    assert asking(THINKING, "chat = True", 'answer_prefix = ""') == 0
+    assert "warning: tokenizer_config.json: with answer_prefix = ''" in capsys.readouterr().out
+    assert asking(THINKING, "chat = True", more=["--allow", "answer-place"]) == 0
+
+
+def test_a_prompt_of_tokens_without_a_row_is_an_error(asking, checkpoint, capsys):
+    """A token that only the settings know is beyond the embeddings: harmless, unless the prompt holds it."""
+    path = checkpoint / "tokenizer_config.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"added_tokens_decoder": {"2048": {"content": "<|go|>"}}})
+    )
+    plain = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    plain += "{% if add_generation_prompt %}<assistant>{% endif %}"
+    assert asking(plain, "chat = True") == 0
+    assert asking("<|go|>" + plain, "chat = True") == 1
+    assert "the notebook's prompt holds them: '<|go|>'" in capsys.readouterr().out
+
+
+def test_a_chat_template_that_fails_is_one_problem_of_many(asking, checkpoint, capsys):
+    """The other findings are told beside it."""
+    (checkpoint / "extra.bin").write_bytes(b"x")
+    assert asking("{{ nope.x }}", "chat = True") == 1
+    out = capsys.readouterr().out
+    assert "the chat template of" in out
+    assert "is a pickle" in out
+
+
+def test_the_spaces_of_labels_count(checkpoint, capsys):
+    """ " A" is not "A"; an empty one is wrong use."""
+    assert run(["model", "inspect", str(checkpoint), "--labels", " A, B"]) in {0, 1}
+    assert "' A'" in capsys.readouterr().out
+    assert run(["model", "inspect", str(checkpoint), "--labels", "A,,B"]) == 2
+    assert "has an empty label" in capsys.readouterr().err
 
 
 def test_labels_that_are_several_tokens_end_with_1(checkpoint, capsys):
@@ -154,6 +231,26 @@ def test_fit_asks_before_downloading(capsys):
         assert name in out
 
 
+def test_fit_says_that_a_named_model_counts_as_padded(capsys):
+    """A family's sizes are not those of each checkpoint: four cards share the model that kit would make."""
+    assert run(["model", "fit", "qwen2-72b", "--target", "kaggle-l4x4", "--tokens", "600"]) == 0
+    out = capsys.readouterr().out
+    assert "qwen2-72b, 4-bit AWQ, MLPs padded to 29,696 on kaggle-l4x4" in out
+    assert "tensor parallel 4: 25,000 rows take" in out
+    assert "cannot be shared" not in out
+
+
+def test_fit_says_what_padding_a_folder_would_do(tmp_path, capsys):
+    """A folder is weighed as it is, and the way out is named with its price."""
+    folder = big_awq(tmp_path / "yi", YI_34B | {"intermediate_size": 20_608})
+    assert run(["model", "fit", str(folder), "--target", "kaggle-t4x2", "--tokens", "600"]) == 0
+    out = capsys.readouterr().out
+    assert "tensor parallel 2: the MLP's 20608 inputs in quantised groups of 128 cannot be shared evenly" in out
+    assert "with zeros up to 20,736 (0.6 % more) it would fit, with 10." in out
+    assert "kit model quantize --split 2 adds them" in out
+    assert "It does not fit (tensor parallel 2 would, padded)" in out
+
+
 def test_fit_of_a_folder_reads_real_rows(capsys):
     """The notebook's own prompt over its data."""
     arguments = ["--notebook", "lmsys", "--data", str(DEMO.parent / "data"), "--project", str(ROOT)]
@@ -225,3 +322,20 @@ def test_int8_models_are_called_so(tmp_path, monkeypatch, capsys):
 
     assert run(["model", "inspect", str(int8_demo(tmp_path / "int8"))]) == 0
     assert "compressed-tensors 8 bits with int8 activations" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("inner", "cards"), [(20_608, 2), (20_480, 1), (None, 1)])
+def test_quantize_pads_for_the_notebooks_target(tmp_path, inner, cards):
+    """34B takes both T4s: their MLPs must divide. What is wrong with a config.json is for the whole model's check."""
+    (tmp_path / "config.json").write_text(json.dumps(YI_34B | {"intermediate_size": inner}) if inner else "[]")
+    calibration = SimpleNamespace(budget=2047)
+    order = SimpleNamespace(source=tmp_path, groups=128, calibration=calibration)
+    assert split_for_notebook(load_project(ROOT), "lmsys", order) == cards
+
+
+def test_what_was_padded_is_told():
+    """Both sizes and the cards."""
+    padding = {"intermediate_size": 29_696, "unpadded_intermediate_size": 29_568, "split": 4}
+    packed = {"method": "autoawq", "options": {"q_group_size": 128, "w_bit": 4}, "calibration": None}
+    lines = summary_lines(DEMO, {"quantisation": packed | {"padding": padding}, "adapter": None}, None, 1.0)
+    assert "  its MLPs padded with zeros, 29,568 to 29,696, so that 4 cards can share them" in lines

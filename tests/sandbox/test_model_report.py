@@ -90,6 +90,16 @@ def test_a_model_that_does_not_say(report, results, provenance):
     assert not [line for line in found.lines() if line.startswith(("calibrated on", "adapter"))]
 
 
+def test_a_padded_model_says_so(report, results):
+    """Both sizes, and for how many cards."""
+    padding = {"intermediate_size": 29_696, "unpadded_intermediate_size": 29_568, "split": 4}
+    (results / "new" / MANIFEST).unlink()
+    manifest = make_manifest(results / "new", kind="model", name="new", extra={"quantisation": {"padding": padding}})
+    (results / "new" / MANIFEST).write_text(dump_manifest(manifest))
+    line = next(line for line in report().lines() if line.startswith("padded"))
+    assert line.split(maxsplit=1)[1] == "MLPs from 29,568 to 29,696, for 4 cards"
+
+
 def test_the_json_says_what_kind_of_report_it_is(report):
     """It is told from that of a submission, and holds the model's origin."""
     found = json.loads(json.dumps(report().to_json()))
