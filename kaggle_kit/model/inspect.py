@@ -171,7 +171,7 @@ def inspect_model(
     if manifest:
         problems += by_check("manifest", manifest_problems or _against_manifest(folder))
     names = {allowance.check for allowance in recorded} if allow is None else set(allow)
-    problems = [_allowed(problem) if problem.check in names else problem for problem in problems]
+    problems = [_allowed(problem) if problem.check in names else problem for problem in by_check("engine", problems)]
 
     return Inspection(
         folder=folder,
