@@ -153,6 +153,8 @@ def _tell_hashing(name: str, size: int) -> None:
 
 def _show_inspection(found: Inspection, target: Target) -> None:
     shape, packing = found.architecture, found.quantisation
+    if found.not_checked:
+        show(f"not checked: {'; '.join(found.not_checked)}")
     if shape:
         packed = ""
         if packing:

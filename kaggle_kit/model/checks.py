@@ -11,8 +11,14 @@ from kaggle_kit.model.headers import shorten
 from kaggle_kit.outside import shown
 from kaggle_kit.runtime.architecture import EMBEDDINGS, HEAD, Architecture
 from kaggle_kit.runtime.checkpoint import code_named
-from kaggle_kit.runtime.engine_plan import dtype_obstacle, engine_dtype, head_obstacle, length_obstacle
-from kaggle_kit.runtime.kernels import method_obstacle
+from kaggle_kit.runtime.engine_facts import architecture_obstacle, engine_facts, method_obstacle
+from kaggle_kit.runtime.engine_plan import (
+    dtype_obstacle,
+    engine_dtype,
+    head_obstacle,
+    length_obstacle,
+    method_dtype_obstacle,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
     from kaggle_kit.model.headers import Tensor
     from kaggle_kit.model.packing import PackedLayer
     from kaggle_kit.runtime.architecture import Architecture
+    from kaggle_kit.runtime.engine_facts import EngineFacts
     from kaggle_kit.runtime.quantisation import Quantisation
     from kaggle_kit.targets import Target
 
@@ -50,7 +57,7 @@ def check_completeness(
         # Each layer that is too few, too many or packed would be reported again, tensor by tensor.
         return problems
     if architecture.family is None:
-        return [*problems, *_evenness(architecture, tensors)]
+        return [*problems, *_evenness(tensors)]
 
     missing: list[str] = []
     different: list[str] = []
@@ -154,18 +161,17 @@ def _packing(
     return problems
 
 
-def _evenness(architecture: Architecture, tensors: Mapping[str, Tensor]) -> list[Problem]:
+def _evenness(tensors: Mapping[str, Tensor]) -> list[Problem]:
     """For an architecture that kit does not know: every layer should have the parts that most have."""
     layers: dict[int, set[str]] = {}
     for name in tensors:
         if match := _LAYER.fullmatch(name):
             layers.setdefault(int(match[2]), set()).add(match[3])
-    note = f"kit does not know {architecture.name} in detail: names and shapes of its tensors were not checked"
-    problems = [warning(_CONFIG, note, "see that it is among vLLM's supported models")]
     if not layers:
-        return problems
+        return []
     usual = set(Counter(frozenset(parts) for parts in layers.values()).most_common(1)[0][0])
     odd = [number for number, parts in sorted(layers.items()) if not usual <= parts]
+    problems = []
     if odd:
         lacking = shorten(sorted(usual - layers[odd[0]]))
         uneven = [f"layer {odd[0]} lacks {lacking}", *(f"layer {number}" for number in odd[1:])]
@@ -186,15 +192,6 @@ def _unknown(architecture: Architecture, tensors: Mapping[str, Tensor], known: s
     return problems
 
 
-# fmt: off
-_BUILT_IN = frozenset((
-    "bloom", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "falcon", "gemma", "gemma2", "gemma3",
-    "gemma3_text", "glm", "glm4", "gpt2", "gpt_bigcode", "gpt_neox", "gpt_oss", "granite", "llama",
-    "mistral", "mistral3", "mixtral", "nemotron", "olmo", "olmo2", "opt", "phi", "phi3", "phimoe",
-    "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "smollm3", "stablelm", "starcoder2",
-))
-# fmt: on
-"""Model types whose configuration transformers 5.19 builds without code of the checkpoint's own."""
 _LISTED = 5
 
 
@@ -218,15 +215,53 @@ def check_dtype(target: Target, architecture: Architecture, dtypes: AbstractSet[
     return problems
 
 
-def check_method(target: Target, method: str | None, quantisation: Quantisation | None) -> list[Problem]:
-    """Whether the target's cards run the quantisation."""
-    if target.capability is None:
-        return []
-    int8, card = bool(quantisation and quantisation.activations), target.gpu_name or "the card"
-    reason = method_obstacle(method, target.capability, int8=int8, card=card)
-    if reason is None:
-        return []
-    return [Problem(_CONFIG, f"says {reason}", "quantise the model in another way, or take another target")]
+def check_engine(
+    target: Target, architecture: Architecture, method: str | None, quantisation: Quantisation | None
+) -> list[Problem]:
+    """What the target's engine and cards refuse of the architecture, and of the method that packs its weights."""
+    facts, capability = engine_facts(target.engine_version), target.capability
+    wanted = target.engine_options.get("dtype", "auto")
+    built = head_obstacle(architecture, target.engine_version) or architecture_obstacle(
+        facts, architecture.name, architecture.model_type, cpu=not target.gpus, excluded=target.exclude
+    )
+    read = method_obstacle(
+        facts,
+        method,
+        schemes=quantisation.schemes if quantisation else (),
+        capability=capability,
+        card=target.gpu_name or "the card",
+    )
+    problems = [Problem(_CONFIG, f"cannot be used: {built.what}", built.step)] if built else []
+    if read:
+        problems.append(Problem(_CONFIG, f"says {read.what}", read.step))
+    elif kept := method_dtype_obstacle(architecture, method, target.engine_version, capability, wanted):
+        problems.append(Problem(_CONFIG, f"cannot be used on {target.name}: {kept.what}", kept.step))
+    if not built and (needed := _image_parts(facts, architecture.name, target.exclude)):
+        problems.append(needed)
+    return problems
+
+
+def _image_parts(facts: EngineFacts, name: str, excluded: tuple[str, ...]) -> Problem | None:
+    """A warning if the architecture reads images too, and the target leaves out what prepares them."""
+    lacking = [package for package in ("torchvision", "torchaudio") if package in excluded]
+    if name not in facts.multimodal or not lacking:
+        return None
+    what = f"is of an architecture that reads images or sound, and this target leaves {', '.join(lacking)} out"
+    return warning(_CONFIG, what, "see with kit dryrun whether the engine starts, or take the text-only form")
+
+
+def unchecked(
+    target: Target | None, architecture: Architecture | None, method: str | None, quantisation: Quantisation | None
+) -> list[str]:
+    """What kit cannot know of this checkpoint, and so did not check."""
+    parts = []
+    if target and not engine_facts(target.engine_version).exact:
+        parts.append(f"whether {target.engine} knows this architecture and method (kit has no data of that version)")
+    if architecture and architecture.family is None:
+        parts.append(f"names and shapes of the tensors of {architecture.name}")
+    if method and quantisation is None:
+        parts.append(f"how {method} packs the layers")
+    return parts
 
 
 def check_integers(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[Problem]:
@@ -238,7 +273,9 @@ def check_integers(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
     return [Problem(_CONFIG, what, "take the config.json that was saved with these weights")]
 
 
-def check_code(folder: Folder, config: Mapping[str, Any], architecture: Architecture | None) -> list[Problem]:
+def check_code(
+    folder: Folder, config: Mapping[str, Any], architecture: Architecture | None, facts: EngineFacts
+) -> list[Problem]:
     """Code of the checkpoint's own is never run: kit sets trust_remote_code to False, and refuses what does not ask."""
     code = [name for name in folder.files if name.endswith(".py")]
     if named := list(code_named(config)):
@@ -246,7 +283,7 @@ def check_code(folder: Folder, config: Mapping[str, Any], architecture: Architec
         return [Problem(_CONFIG, what, step) for what in named[:_LISTED]]
     if "auto_map" in config:
         model_type = str(config.get("model_type"))
-        if (architecture is None or architecture.family is None) and model_type not in _BUILT_IN:
+        if (architecture is None or architecture.family is None) and model_type not in facts.model_types:
             kind = shown(config.get("model_type"))
             what = f"needs code of its own (auto_map) to build a {kind}, and kit never runs such code"
             return [Problem(_CONFIG, what, "take a model whose architecture vLLM knows, or convert it to one")]
@@ -264,9 +301,3 @@ def check_length(architecture: Architecture, *, longest: int | None) -> list[Pro
         what = f"is too short for the notebook: {reason}"
         return [Problem(_CONFIG, what, f"set token_budget to {architecture.most_tokens - 1} or less")]
     return []
-
-
-def check_head(architecture: Architecture) -> list[Problem]:
-    """Whether there is an LM head: kit reads the labels' probabilities from it."""
-    obstacle = head_obstacle(architecture)
-    return [Problem(_CONFIG, f"cannot be used: {obstacle.what}", obstacle.step)] if obstacle else []

@@ -14,6 +14,8 @@ from kaggle_kit.model.packing import PackedLayer, Tally, packed_layers, tally
 from kaggle_kit.model.tokenizer_check import Labels, TokenizerFacts, check_tokenizer
 from kaggle_kit.runtime.architecture import Architecture, read_architecture
 from kaggle_kit.runtime.checkpoint import Checkpoint, read_table
+from kaggle_kit.runtime.engine_facts import engine_facts
+from kaggle_kit.runtime.engine_plan import head_obstacle
 from kaggle_kit.runtime.guard import Guard
 from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest, file_entry, read_manifest
 from kaggle_kit.runtime.quantisation import Quantisation, quant_method, read_quantisation
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 
 CONFIG = "config.json"
+_NEWEST = (1 << 30, 0, 0)
+"""The engine of a checkpoint that is inspected for no target."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Inspection:
     packed: Mapping[str, PackedLayer]
     tally: Tally
     tokenizer: TokenizerFacts | None
+    not_checked: tuple[str, ...] = ()
+    """What kit cannot know of it."""
     problems: tuple[Problem, ...] = field(default=())
 
     @property
@@ -76,6 +82,7 @@ class Inspection:
         """A JSON object of all findings; sizes in bytes."""
         shape, packing = self.architecture, self.quantisation
         return {
+            "not_checked": list(self.not_checked),
             "path": str(self.folder.root),
             "architecture": shape and shape.name,
             "model_type": shape and shape.model_type,
@@ -137,14 +144,16 @@ def inspect_model(
     packed = packed_layers(weights.tensors, quantisation) if quantisation else {}
     if architecture and weights.whole:
         problems += checks.check_completeness(architecture, weights.tensors, packed, quantisation)
+    version = target.engine_version if target else _NEWEST
     if architecture:
-        problems += checks.check_head(architecture)
         problems += checks.check_length(architecture, longest=longest)
     if config:
-        problems += checks.check_code(folder, config, architecture)
+        problems += checks.check_code(folder, config, architecture, engine_facts(version))
         problems += checks.check_integers(config, weights.tensors)
+    if architecture and not target and (headless := head_obstacle(architecture, version)):
+        problems.append(Problem(CONFIG, f"cannot be used: {headless.what}", headless.step))
     if target and architecture:
-        problems += checks.check_method(target, method, quantisation)
+        problems += checks.check_engine(target, architecture, method, quantisation)
         dtypes = {tensor.dtype for tensor in weights.tensors.values()}
         problems += checks.check_dtype(target, architecture, dtypes, packed=bool(packed))
 
@@ -166,6 +175,7 @@ def inspect_model(
         packed=packed,
         tally=tally(weights.tensors, packed, architecture),
         tokenizer=facts,
+        not_checked=tuple(checks.unchecked(target, architecture, method, quantisation)),
         problems=tuple(sorted(problems, key=lambda problem: (problem.severity, problem.file))),
     )
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import UsageError
 from kaggle_kit.outside import shown
+from kaggle_kit.runtime.engine_facts import Obstacle, architecture_obstacle, engine_facts, method_obstacle
 from kaggle_kit.runtime.engines import is_vllm
 from kaggle_kit.runtime.job import Job
-from kaggle_kit.runtime.kernels import KernelChoice, choose_kernel, method_obstacle
+from kaggle_kit.runtime.kernels import KernelChoice, choose_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +36,8 @@ BATCHES = (8192, 4096, 2048)
 _NO_HALF = ("gemma2", "gemma3", "gemma3_text", "glm4", "plamo2")
 """Model types that vLLM refuses in float16, since their activations overflow."""
 _BFLOAT16_FROM = (8, 0)
+_HEADLESS = ("Model", "Classification", "MaskedLM", "QuestionAnswering")
+"""How the classes end that transformers gives other heads, or none."""
 _DTYPES = {"half": "float16", "float": "float32"}
 
 
@@ -79,7 +82,12 @@ class EngineSetup:
         Raises UsageError if the model fits in no way, the engine or the cards refuse it, the prompts are longer than
         it reads, or the cards differ; the text says by how much.
         """
-        if obstacle := head_obstacle(checkpoint.architecture):
+        model = checkpoint.architecture
+        obstacle = head_obstacle(model, self.version)
+        if is_vllm(self.engine):
+            facts = engine_facts(self.version)
+            obstacle = obstacle or architecture_obstacle(facts, model.name, model.model_type, cpu=not self.cards)
+        if obstacle:
             raise UsageError(str(obstacle))
         if reason := length_obstacle(checkpoint.architecture, budget):
             raise UsageError(f"{reason}; cut them")
@@ -122,24 +130,15 @@ class EngineSetup:
         )
 
 
-@dataclass(frozen=True)
-class Obstacle:
-    """Why an engine refuses a checkpoint, and what to do about it."""
-
-    what: str
-    step: str
-
-    def __str__(self) -> str:
-        """The sentence that a user reads."""
-        return f"{self.what}: {self.step}"
-
-
-def head_obstacle(architecture: Architecture) -> Obstacle | None:
+def head_obstacle(architecture: Architecture, version: tuple[int, int, int]) -> Obstacle | None:
     """Why the labels' probabilities cannot be read from the model; None if it has an LM head."""
-    if architecture.name.endswith(("ForCausalLM", "ForConditionalGeneration")):
+    name, facts = architecture.name, engine_facts(version)
+    if facts.generates(name) or name.endswith(("ForCausalLM", "ForConditionalGeneration")):
         return None
-    what = f"{architecture.name} has no LM head to read the labels from"
-    return Obstacle(what, "take the ...ForCausalLM form of the model")
+    if facts.exact and name not in facts.other and not name.endswith(_HEADLESS):
+        # A name that the engine does not know at all: `architecture_obstacle` says so.
+        return None
+    return Obstacle(f"{name} has no LM head to read the labels from", "take the ...ForCausalLM form of the model")
 
 
 def length_obstacle(architecture: Architecture, budget: int) -> str | None:
@@ -176,13 +175,41 @@ def dtype_obstacle(
     return None
 
 
-def card_obstacle(checkpoint: Checkpoint, capability: tuple[int, int] | None, wanted: object = "auto") -> str | None:
-    """Why the engine refuses the checkpoint on this kind of card, whatever its memory; None if it takes it."""
-    method = capability and method_obstacle(checkpoint.method, capability, int8=checkpoint.int8)
-    if method:
-        return f"the model is {method}"
-    obstacle = dtype_obstacle(checkpoint.architecture, capability, wanted)
+def card_obstacle(
+    checkpoint: Checkpoint,
+    capability: tuple[int, int] | None,
+    wanted: object = "auto",
+    *,
+    version: tuple[int, int, int] = (0, 0, 0),
+) -> str | None:
+    """Why the engine refuses the checkpoint on this kind of card, whatever its memory; None if it takes it.
+
+    No `capability` means a CPU, or cards of which nothing is known.
+    """
+    facts, packing, model = engine_facts(version), checkpoint.quantisation, checkpoint.architecture
+    schemes = packing.schemes if packing else ()
+    if obstacle := method_obstacle(facts, checkpoint.method, schemes=schemes, capability=capability):
+        return f"the model is {obstacle}"
+    obstacle = dtype_obstacle(model, capability, wanted)
+    obstacle = obstacle or method_dtype_obstacle(model, checkpoint.method, version, capability, wanted)
     return str(obstacle) if obstacle else None
+
+
+def method_dtype_obstacle(
+    architecture: Architecture,
+    method: str | None,
+    version: tuple[int, int, int],
+    capability: tuple[int, int] | None,
+    wanted: object = "auto",
+) -> Obstacle | None:
+    """Why the engine does not multiply weights of this method in the type that it would compute in; None if it does."""
+    known = engine_facts(version).method(method)
+    dtype = engine_dtype(architecture, capability, wanted)
+    if known is None or dtype in known.dtypes:
+        return None
+    what = f"vLLM computes {method} in {' or '.join(known.dtypes)}, and would compute in {dtype}"
+    old = "bfloat16" in known.dtypes and capability is not None and capability < _BFLOAT16_FROM
+    return Obstacle(what, "take another target" if old else f'set dtype = "{known.dtypes[0]}"')
 
 
 @dataclass(frozen=True)
@@ -284,6 +311,10 @@ class _Draft:
 def _plan_cpu(draft: _Draft, checkpoint: Checkpoint, longest: int) -> int:
     draft.set("dtype", "bfloat16", "a CPU's matrix units; label probabilities within 0.02 of float32 on the demo model")
     draft.set("max_num_seqs", 64, "measured on two cores")
+    if is_vllm(draft.setup.engine):
+        wanted = draft.options["dtype"]
+        if reason := card_obstacle(checkpoint, None, wanted, version=draft.setup.version):
+            raise UsageError(reason)
     draft.set("max_num_batched_tokens", max(4096, longest + 1), "one step holds the longest prompt")
     batch = whole_option(draft.options, "max_num_batched_tokens")
     space = max(1, math.ceil(checkpoint.architecture.kv_bytes_per_token * (batch + longest + 1) / GIB))
@@ -298,7 +329,9 @@ def _plan_cards(draft: _Draft, checkpoint: Checkpoint, longest: int, mean_tokens
     if len(set(cards)) > 1:
         raise UsageError(f"the cards differ ({', '.join(map(str, cards))}): name the ones to use")
     card = cards[0]
-    if reason := card_obstacle(checkpoint, card.capability, draft.setup.options.get("dtype", "auto")):
+    setup = draft.setup
+    wanted = setup.options.get("dtype", "auto")
+    if reason := card_obstacle(checkpoint, card.capability, wanted, version=setup.version):
         raise UsageError(reason)
 
     _plan_dtype(draft, card, checkpoint.architecture)

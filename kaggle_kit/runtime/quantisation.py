@@ -16,6 +16,16 @@ from kaggle_kit.runtime.architecture import word
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_MODELOPT = {
+    "FP8": "modelopt",
+    "FP8_PER_CHANNEL_PER_TOKEN": "modelopt",
+    "FP8_PB_WO": "modelopt",
+    "NVFP4": "modelopt_fp4",
+    "W4A16_NVFP4": "modelopt_fp4",
+    "MXFP8": "modelopt_mxfp8",
+    "MIXED_PRECISION": "modelopt_mixed",
+}
+"""ModelOpt's algorithm → the engine's method (modelopt.py, LINEAR_ALGOS)."""
 _AWQ_FORMS = {"gemm"}
 _MOST_GROUP = 1 << 24
 
@@ -40,16 +50,59 @@ class Quantisation:
         """How a layer's tensors are called and laid: "awq", "gptq", "compressed-tensors" or "int8"."""
         return self.activations or self.method
 
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """The engine's names of compressed-tensors' forms that the layers have."""
+        return ("W8A8Int8",) if self.activations == "int8" else ()
+
     def leaves(self, layer: str) -> bool:
         """Whether the configuration says that `layer` is not packed (by a part of its name, as vLLM looks it up)."""
         return any(part.removeprefix("re:").replace(".*", "").replace("$", "") in layer for part in self.left_whole)
 
 
+def packing_table(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The table of a config.json that says how the weights are packed; None if there is none.
+
+    vLLM reads `quantization_config`, then `compression_config` (the older name), then both of the text model's part.
+    Raises ModelError if something else stands there.
+    """
+    text = config.get("text_config")
+    for table in (config, text if isinstance(text, dict) else {}):
+        for key in ("quantization_config", "compression_config"):
+            packing = table.get(key)
+            if packing is None:
+                continue
+            if not isinstance(packing, dict):
+                raise ModelError(f"{key!r} is {shown(packing)}, and a table belongs there")
+            return packing
+    return None
+
+
 def quant_method(config: Mapping[str, Any]) -> str | None:
-    """The name of whatever method config.json says that the weights are packed by; None if it names none."""
-    packing = config.get("quantization_config")
-    method = packing.get("quant_method") if isinstance(packing, dict) else None
-    return word(method, default="") or None
+    """The engine's name of whatever method config.json says that the weights are packed by; None if it names none.
+
+    Raises ModelError if the name is not a word.
+    """
+    packing = packing_table(config)
+    if not packing:
+        return None
+    method = packing.get("quant_method", "")
+    if not isinstance(method, str):
+        raise ModelError(f"'quant_method' is {shown(method)}, and the name of a method belongs there")
+    modelopt = _modelopt(packing)
+    return modelopt or word(method.lower().replace("compressed_tensors", "compressed-tensors"), default="") or None
+
+
+def _modelopt(packing: Mapping[str, Any]) -> str | None:
+    """The method of ModelOpt by the algorithm that its table names; None for another tool's table."""
+    producer, inner = packing.get("producer"), packing.get("quantization")
+    inner = inner if isinstance(inner, dict) else {}
+    by_producer = isinstance(producer, dict) and producer.get("name") == "modelopt"
+    named = str(packing.get("quant_method", "")).lower().startswith("modelopt")
+    if not (named or by_producer or "modelopt_quant_config" in inner):
+        return None
+    algorithm = str(inner.get("quant_algo", packing.get("quant_algo", ""))).upper()
+    return _MODELOPT.get(algorithm)
 
 
 def read_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
@@ -57,13 +110,8 @@ def read_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
 
     Raises ModelError if a method that kit knows lacks a number, or has a form that vLLM does not read.
     """
-    packing = config.get("quantization_config")
-    if packing is None:
-        return None
-    if not isinstance(packing, dict):
-        raise ModelError(f"'quantization_config' is {shown(packing)}, and a table belongs there")
-    method = packing.get("quant_method")
-    if not isinstance(method, str) or method not in {"awq", "gptq", "compressed-tensors"}:
+    packing, method = packing_table(config), quant_method(config)
+    if packing is None or method not in {"awq", "gptq", "compressed-tensors"}:
         return None
     if method == "compressed-tensors":
         return _compressed_tensors(packing)
