@@ -162,6 +162,10 @@ def _show_inspection(found: Inspection, target: Target) -> None:
             inputs = f" with {packing.activations} activations"
             packed = f", {packing.method} {packing.bits} bits{inputs if packing.activations else groups}"
         show(f"{shape.name}: {_count(found.tally.parameters)} parameters, {shape.layers} layers{packed}")
+        if len(found.packings) > 1:
+            ways = [f"{way.bits} bits in groups of {way.group_size or 'one output'}" for way, _ in found.packings]
+            counts = [count for _, count in found.packings]
+            show(f"packed layers: {'; '.join(f'{count} of {way}' for way, count in zip(ways, counts, strict=True))}")
         longest = f"{shape.most_tokens:,} tokens at most" if shape.most_tokens else "no length told"
         tokens = f", {found.tokenizer.tokens:,} tokens in its vocabulary" if found.tokenizer else ""
         show(f"numbers in {', '.join(found.dtypes)}; {longest}{tokens}")

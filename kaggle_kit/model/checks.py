@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.model.folder import Problem, warning
 from kaggle_kit.model.headers import shorten
+from kaggle_kit.model.packing import MOST_COMPARED
 from kaggle_kit.outside import shown
 from kaggle_kit.runtime.architecture import EMBEDDINGS, HEAD, Architecture
 from kaggle_kit.runtime.checkpoint import code_named
@@ -19,6 +20,7 @@ from kaggle_kit.runtime.engine_plan import (
     length_obstacle,
     method_dtype_obstacle,
 )
+from kaggle_kit.runtime.quantisation import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,9 +35,10 @@ if TYPE_CHECKING:
     from kaggle_kit.targets import Target
 
 
-_LAYER = re.compile(r"(.*\.(?:layers|h|blocks)\.)([0-9]{1,5})\.(.+)")
-_MOST_COMPARED = 50_000_000
-"""Names of layers times patterns of such that are not packed: a few seconds."""
+_LAYER = re.compile(r"((?:.*\.)?(?:layers?|h|blocks)\.)([0-9]{1,5})\.(.+)")
+_OTHER_PART = re.compile(r"visual|vision|vit\b|image|video|audio|speech|tower|encoder|projector|connector|mtp\b|talker")
+_TEXT_PART = re.compile(r"language_model|text_model|\bllm\b")
+"""Parts of a layer's name by which the layers of a text model are told from those that read images or sound."""
 _HARMLESS = ("rotary_emb.inv_freq", "masked_bias", "k_scale", "v_scale")
 """Endings of tensors that older saves hold and engines pass over."""
 _CONFIG = "config.json"
@@ -48,12 +51,21 @@ def check_completeness(
     tensors: Mapping[str, Tensor],
     packed: Mapping[str, PackedLayer],
     quantisation: Quantisation | None,
+    joined: Mapping[str, str],
+    *,
+    method: str | None,
+    further: int = 0,
 ) -> list[Problem]:
-    """Every difference between config.json and the tensors."""
-    packing = _packing(tensors, packed, quantisation)
-    count = _layer_count(architecture, tensors)
+    """Every difference between config.json and the tensors.
+
+    Of a `method` that kit does not know in detail only the layers are counted. `joined`: a layer's last name → that of
+    the engine's layer which holds it and others. `further` layers may follow those that config.json counts.
+    """
+    readable = quantisation is not None or method is None
+    packing = _packing(tensors, packed, quantisation, joined) if readable else []
+    count = _layer_count(architecture, tensors, further)
     problems = [*count, *_not_merged(tensors), *packing]
-    if count or (packing and quantisation is None):
+    if count or not readable or (packing and quantisation is None):
         # Each layer that is too few, too many or packed would be reported again, tensor by tensor.
         return problems
     if architecture.family is None:
@@ -104,8 +116,22 @@ def _expected(architecture: Architecture) -> Iterator[tuple[str, tuple[int, ...]
         yield HEAD, (architecture.vocabulary, hidden)
 
 
-def _layer_count(architecture: Architecture, tensors: Mapping[str, Tensor]) -> list[Problem]:
-    numbers = {int(match[2]) for name in tensors if (match := _LAYER.fullmatch(name))}
+def _text_layers(tensors: Mapping[str, Tensor]) -> dict[int, set[str]]:
+    """The text model's layers by number, each with the names of its tensors; those of other parts are left out."""
+    groups: dict[str, list[re.Match[str]]] = {}
+    for name in tensors:
+        if match := _LAYER.fullmatch(name):
+            groups.setdefault(match[1], []).append(match)
+    named = [stem for stem in groups if _TEXT_PART.search(stem) and not _OTHER_PART.search(stem)]
+    chosen = named or [stem for stem in groups if not _OTHER_PART.search(stem)] or list(groups)
+    layers: dict[int, set[str]] = {}
+    for match in (match for stem in chosen for match in groups[stem]):
+        layers.setdefault(int(match[2]), set()).add(match[3])
+    return layers
+
+
+def _layer_count(architecture: Architecture, tensors: Mapping[str, Tensor], further: int) -> list[Problem]:
+    numbers = set(_text_layers(tensors))
     wanted = set(range(architecture.layers))
     says = f"says num_hidden_layers = {architecture.layers}"
     problems = []
@@ -113,7 +139,8 @@ def _layer_count(architecture: Architecture, tensors: Mapping[str, Tensor]) -> l
         what = f"{says}, and the weights lack the layers {shorten([str(number) for number in missing])}"
         step = "download the missing files, or take config.json and weights of one save"
         problems.append(Problem(_CONFIG, what, step))
-    if extra := sorted(numbers - wanted):
+    # Layers that guess further tokens stand after the last one, and engines pass over them.
+    if extra := sorted(numbers - set(range(architecture.layers + further))):
         what = f"{says}, and the weights have the layers {shorten([str(number) for number in extra])} too"
         problems.append(Problem(_CONFIG, what, _RESAVE))
     return problems
@@ -128,7 +155,10 @@ def _not_merged(tensors: Mapping[str, Tensor]) -> list[Problem]:
 
 
 def _packing(
-    tensors: Mapping[str, Tensor], packed: Mapping[str, PackedLayer], quantisation: Quantisation | None
+    tensors: Mapping[str, Tensor],
+    packed: Mapping[str, PackedLayer],
+    quantisation: Quantisation | None,
+    joined: Mapping[str, str],
 ) -> list[Problem]:
     if quantisation is None:
         names = [name for name in tensors if name.endswith((".qweight", ".weight_packed"))]
@@ -143,30 +173,42 @@ def _packing(
         what = f"do not agree with quantization_config ({packing}): {shorten(faults)}"
         problems.append(Problem(_WEIGHTS, what, _RESAVE))
 
-    named = set(quantisation.left_whole)
     unpacked = [
-        name
+        name.removesuffix(".weight")
         for name in tensors
-        if (match := _LAYER.fullmatch(name))
-        and match[3].endswith("_proj.weight")
-        and (layer := name.removesuffix(".weight")) not in packed
-        and layer not in named
+        if name.endswith("_proj.weight") and _LAYER.fullmatch(name) and name.removesuffix(".weight") not in packed
     ]
-    if len(unpacked) * len(named) > _MOST_COMPARED:
-        what = f"has {len(named):,} patterns of layers that are not packed, and {len(unpacked):,} layers are not"
+    if quantisation.comparisons([*unpacked, *packed]) > MOST_COMPARED:
+        what = f"has {quantisation.patterns:,} patterns of layers, and the weights have {len(unpacked) + len(packed):,}"
         problems.append(Problem(_CONFIG, what, "name the layers by fewer patterns"))
-    elif whole := [name for name in unpacked if not quantisation.leaves(name.removesuffix(".weight"))]:
+    elif whole := [f"{name}.weight" for name in unpacked if not quantisation.leaves(name, joined)]:
         what = f"says {quantisation.method}, and these layers are not packed: {shorten(whole)}"
         problems.append(Problem(_CONFIG, what, "list them in modules_to_not_convert (or ignore), or quantise them"))
-    return problems
+    return problems + _unlike(tensors, packed, joined)
+
+
+def _unlike(
+    tensors: Mapping[str, Tensor], packed: Mapping[str, PackedLayer], joined: Mapping[str, str]
+) -> list[Problem]:
+    """Layers that the engine joins to one, and that are packed in different ways."""
+    ways: dict[str, set[tuple[str, int, int | None] | None]] = {}
+    for name in [*packed, *(name.removesuffix(".weight") for name in tensors if name.endswith(".weight"))]:
+        above, _, last = name.rpartition(".")
+        if last not in joined or not _LAYER.fullmatch(f"{name}.weight"):
+            continue
+        packing = packed[name].packing if name in packed else None
+        way = (packing.form, packing.bits, packing.group_size) if packing else None
+        ways.setdefault(f"{above}.{joined[last]}", set()).add(way)
+    unlike = [whole for whole, kinds in ways.items() if len(kinds) > 1]
+    if not unlike:
+        return []
+    what = f"pack the parts of a layer in different ways, and the engine joins them to one: {shorten(unlike)}"
+    return [Problem(_WEIGHTS, what, "quantise q, k and v alike, and gate and up (or leave them whole)")]
 
 
 def _evenness(tensors: Mapping[str, Tensor]) -> list[Problem]:
     """For an architecture that kit does not know: every layer should have the parts that most have."""
-    layers: dict[int, set[str]] = {}
-    for name in tensors:
-        if match := _LAYER.fullmatch(name):
-            layers.setdefault(int(match[2]), set()).add(match[3])
+    layers = _text_layers(tensors)
     if not layers:
         return []
     usual = set(Counter(frozenset(parts) for parts in layers.values()).most_common(1)[0][0])
@@ -227,7 +269,7 @@ def check_engine(
     read = method_obstacle(
         facts,
         method,
-        schemes=quantisation.schemes if quantisation else (),
+        quantisation,
         capability=capability,
         card=target.gpu_name or "the card",
     )
@@ -261,13 +303,17 @@ def unchecked(
         parts.append(f"names and shapes of the tensors of {architecture.name}")
     if method and quantisation is None:
         parts.append(f"how {method} packs the layers")
+    if quantisation and any(rule.unread for rule in quantisation.rules):
+        parts.append(f"which layers some patterns of {method} mean")
+    if quantisation and UNKNOWN in quantisation.packings:
+        parts.append(f"the tensors of some groups of {method}")
     return parts
 
 
-def check_integers(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[Problem]:
+def check_integers(method: str | None, tensors: Mapping[str, Tensor]) -> list[Problem]:
     """Integers that no configuration says how to read: an engine would take them for the weights themselves."""
     names = [name for name, tensor in tensors.items() if tensor.dtype == "I8" and name.endswith(".weight")]
-    if not names or "quantization_config" in config:
+    if not names or method:
         return []
     what = f"has no quantization_config, and weights are int8: {shorten(names)}"
     return [Problem(_CONFIG, what, "take the config.json that was saved with these weights")]

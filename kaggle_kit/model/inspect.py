@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from kaggle_kit.runtime.engine_facts import engine_facts
 from kaggle_kit.runtime.engine_plan import head_obstacle
 from kaggle_kit.runtime.guard import Guard
 from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest, file_entry, read_manifest
-from kaggle_kit.runtime.quantisation import Quantisation, quant_method, read_quantisation
+from kaggle_kit.runtime.packing_methods import read_quantisation
+from kaggle_kit.runtime.quantisation import Packing, Quantisation, quant_method
 from kaggle_kit.runtime.tokenizers import TOKENIZER
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 
 CONFIG = "config.json"
+_MOST_FURTHER = 16
 _NEWEST = (1 << 30, 0, 0)
 """The engine of a checkpoint that is inspected for no target."""
 
@@ -59,6 +62,11 @@ class Inspection:
     def dtypes(self) -> tuple[str, ...]:
         """The safetensors types of its tensors, sorted."""
         return tuple(sorted({tensor.dtype for tensor in self.weights.tensors.values()}))
+
+    @property
+    def packings(self) -> list[tuple[Packing, int]]:
+        """The ways in which its packed layers are packed, and how many layers each; the most frequent first."""
+        return Counter(layer.packing for layer in self.packed.values()).most_common()
 
     def checkpoint(self) -> Checkpoint:
         """The checkpoint, its weights as an engine's memory holds them.
@@ -97,6 +105,9 @@ class Inspection:
                 "bits": packing.bits,
                 "group_size": packing.group_size,
                 "activations": packing.activations,
+                "layers": [
+                    {"bits": way.bits, "group_size": way.group_size, "layers": count} for way, count in self.packings
+                ],
             },
             "parts": {
                 name: {"parameters": part.parameters, "bytes": part.bytes} for name, part in self.tally.parts.items()
@@ -141,15 +152,18 @@ def inspect_model(
 
     weights = read_weights(folder)
     problems += weights.problems
-    packed = packed_layers(weights.tensors, quantisation) if quantisation else {}
-    if architecture and weights.whole:
-        problems += checks.check_completeness(architecture, weights.tensors, packed, quantisation)
     version = target.engine_version if target else _NEWEST
+    joined = engine_facts(version).fused_layers(architecture.name) if architecture else {}
+    packed = packed_layers(weights.tensors, quantisation, joined) if quantisation else {}
+    if architecture and weights.whole:
+        problems += checks.check_completeness(
+            architecture, weights.tensors, packed, quantisation, joined, method=method
+        )
     if architecture:
         problems += checks.check_length(architecture, longest=longest)
     if config:
         problems += checks.check_code(folder, config, architecture, engine_facts(version))
-        problems += checks.check_integers(config, weights.tensors)
+        problems += checks.check_integers(method, weights.tensors)
     if architecture and not target and (headless := head_obstacle(architecture, version)):
         problems.append(Problem(CONFIG, f"cannot be used: {headless.what}", headless.step))
     if target and architecture:
@@ -178,6 +192,13 @@ def inspect_model(
         not_checked=tuple(checks.unchecked(target, architecture, method, quantisation)),
         problems=tuple(sorted(problems, key=lambda problem: (problem.severity, problem.file))),
     )
+
+
+def _further_layers(config: Mapping[str, Any]) -> int:
+    """How many layers that guess further tokens follow the model's own."""
+    text = config.get("text_config")
+    told = (text if isinstance(text, dict) else config).get("num_nextn_predict_layers")
+    return told if type(told) is int and 0 < told <= _MOST_FURTHER else 0
 
 
 def _caught(read: Any, problems: list[Problem]) -> Any:

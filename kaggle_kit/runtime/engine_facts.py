@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from importlib.resources.abc import Traversable
 
+    from kaggle_kit.runtime.quantisation import Quantisation
+
 _LONGEST = 100
 """Of a name that is compared with others: the time grows with the square of its length."""
 _ALIASES = {"auto-round": "inc"}
@@ -186,28 +188,42 @@ def _nearest(word: str, known: Iterable[str]) -> str | None:
 def method_obstacle(
     facts: EngineFacts,
     name: str | None,
+    packing: Quantisation | None = None,
     *,
-    schemes: Iterable[str] = (),
     capability: tuple[int, int] | None = None,
     card: str = "the card",
 ) -> Obstacle | None:
     """Why the engine does not run weights of the method that config.json calls `name`; None if it does.
 
-    `schemes` are the forms of compressed-tensors that its layers have. `capability` is that of the cards, None for a
-    CPU; `card` is what the text calls them. `what` goes on after "the model is" or "config.json says".
+    `packing` is how its layers are packed, as far as kit knows. `capability` is that of the cards, None for a CPU;
+    `card` is what the text calls them. `what` goes on after "the model is" or "config.json says".
     """
     if not name:
         return None
+    if unread := _unread(facts, name, packing):
+        return unread
     method = facts.method(name)
-    if method is None:
-        if not facts.exact:
-            return None
+    if method is None or capability is None:
+        return None
+    return _card_obstacle(facts, name, method, packing.schemes if packing else (), capability, card)
+
+
+def _unread(facts: EngineFacts, name: str, packing: Quantisation | None) -> Obstacle | None:
+    """Why the engine reads no weights of this method or form, whatever it runs on."""
+    if facts.exact and facts.method(name) is None:
         step = "take the model whole, or quantised as awq, gptq or compressed-tensors"
         return Obstacle(f"{name}, a quantisation method that {facts.engine} does not read", step)
     if _ALIASES.get(name, name) in facts.deprecated:
         what = f"{name}, a quantisation method that {facts.engine} refuses, since it is about to drop it"
         return Obstacle(what, "quantise the model in another way")
-    return _card_obstacle(facts, name, method, tuple(schemes), capability, card) if capability else None
+    if packing is None:
+        return None
+    if packing.activation_order and facts.refuses_activation_order:
+        what = f"{name} with groups in the order of the activations (desc_act), which {facts.engine} does not read"
+        return Obstacle(what, "quantise the model with desc_act = false, or with one scale an output")
+    if unread := [scheme for scheme in packing.schemes if facts.exact and scheme not in facts.schemes]:
+        return Obstacle(f"{name} in the form {unread[0]}, which {facts.engine} does not read", "take a newer engine")
+    return None
 
 
 def _card_obstacle(

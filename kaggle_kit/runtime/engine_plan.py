@@ -187,8 +187,7 @@ def card_obstacle(
     No `capability` means a CPU, or cards of which nothing is known.
     """
     facts, packing, model = engine_facts(version), checkpoint.quantisation, checkpoint.architecture
-    schemes = packing.schemes if packing else ()
-    if obstacle := method_obstacle(facts, checkpoint.method, schemes=schemes, capability=capability):
+    if obstacle := method_obstacle(facts, checkpoint.method, packing, capability=capability):
         return f"the model is {obstacle}"
     obstacle = dtype_obstacle(model, capability, wanted)
     obstacle = obstacle or method_dtype_obstacle(model, checkpoint.method, version, capability, wanted)

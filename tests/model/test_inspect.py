@@ -117,7 +117,14 @@ def test_an_int8_model_is_counted_and_checked(tmp_path):
     found = inspect_model(int8_demo(tmp_path / "int8"), target=T4, labels=Labels(["A", "B", "tie"]))
     assert found.problems == ()
     told = found.to_json()["quantisation"]
-    assert told == {"method": "compressed-tensors", "bits": 8, "group_size": None, "activations": "int8"}
+    layers = [{"bits": 8, "group_size": None, "layers": 28}]
+    assert told == {
+        "method": "compressed-tensors",
+        "bits": 8,
+        "group_size": None,
+        "activations": "int8",
+        "layers": layers,
+    }
     assert found.tally.parameters == found.architecture.parameters
     layers = found.tally.parts["attention"], found.tally.parts["mlp"]
     assert all(part.bytes == part.parameters for part in layers)
@@ -478,16 +485,18 @@ def test_packed_weights_without_their_configuration_are_named(model):
 
 
 def test_a_plain_layer_among_packed_ones_is_named(model):
-    """Unless the configuration says that it was left whole."""
+    """Unless the configuration says that it was left whole, or names none: the engine then looks at the tensors."""
 
     def change(tensors):
         for part in ("qweight", "qzeros", "scales"):
-            del tensors[f"{LAYER}self_attn.q_proj.{part}"]
-        tensors[f"{LAYER}self_attn.q_proj.weight"] = ("F16", [256, 256], bytes(2 * 256 * 256))
+            del tensors[f"{LAYER}self_attn.o_proj.{part}"]
+        tensors[f"{LAYER}self_attn.o_proj.weight"] = ("F16", [256, 256], bytes(2 * 256 * 256))
 
     edit_tensors(model, change)
-    assert f"these layers are not packed: {LAYER}self_attn.q_proj.weight" in errors(model)
-    edit_json(model / "config.json", quantization_config=AWQ | {"modules_to_not_convert": [f"{LAYER}self_attn.q_proj"]})
+    assert errors(model) == ""
+    edit_json(model / "config.json", quantization_config=AWQ | {"modules_to_not_convert": ["lm_head"]})
+    assert f"these layers are not packed: {LAYER}self_attn.o_proj.weight" in errors(model)
+    edit_json(model / "config.json", quantization_config=AWQ | {"modules_to_not_convert": [f"{LAYER}self_attn.o_proj"]})
     assert errors(model) == ""
 
 

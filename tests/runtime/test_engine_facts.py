@@ -13,6 +13,7 @@ import pytest
 
 from kaggle_kit.runtime.architecture import FAMILIES
 from kaggle_kit.runtime.engine_facts import architecture_obstacle, engine_facts, method_obstacle
+from kaggle_kit.runtime.quantisation import Packing, Quantisation, Rule
 from kaggle_kit.targets import load_target, target_names
 from kaggle_kit.wheelhouse.folder import kit_wheel_bytes
 
@@ -112,6 +113,11 @@ def test_a_method_may_be_read_by_one_version_alone():
     assert "vLLM 0.32.0 does not read" in method_obstacle(NOW, "bitsandbytes", capability=(9, 0)).what
 
 
+def _rule(scheme):
+    """A rule of layers of this form."""
+    return Rule(Packing("form", 4, scheme=scheme))
+
+
 @pytest.mark.parametrize(
     ("name", "schemes", "capability", "what"),
     [
@@ -134,7 +140,8 @@ def test_a_method_may_be_read_by_one_version_alone():
 )
 def test_a_card_that_lacks_a_method_is_told(name, schemes, capability, what):
     """By method, form and card."""
-    obstacle = method_obstacle(NOW, name, schemes=schemes, capability=capability, card="Tesla T4")
+    packing = Quantisation(name, 4, None, zero_points=False, rules=tuple(map(_rule, schemes)))
+    obstacle = method_obstacle(NOW, name, packing, capability=capability, card="Tesla T4")
     assert (obstacle is None) if what is None else (what in obstacle.what)
 
 
