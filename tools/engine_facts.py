@@ -77,6 +77,7 @@ def read_facts(site: Path) -> dict[str, Any]:
         "fused": fused(vllm, registry),
         "methods": methods(vllm / "model_executor/layers/quantization"),
         "schemes": schemes(vllm / "model_executor/layers/quantization/compressed_tensors/schemes"),
+        "cpu_kernels": cpu_kernels(vllm / "model_executor/kernels/linear/__init__.py"),
         "wraps_any_attention": "_can_set_attn_implementation" in text(vllm / "model_executor/models/registry.py"),
         "refuses_activation_order": "no longer"
         in text(vllm / "model_executor/layers/quantization/utils/gptq_utils.py"),
@@ -259,6 +260,24 @@ def schemes(folder: Path) -> dict[str, Any]:
         for name in sorted(classes)
         if isinstance(least := returned(classes, name, "get_min_capability"), int)
     }
+
+
+def cpu_kernels(path: Path) -> list[str]:
+    """The kinds of matrix kernels of which the engine has one for a CPU (`_POSSIBLE_…_KERNELS`)."""
+    if not path.is_file():
+        return []
+    found = []
+    for name, value in assignments(path).items():
+        match = re.fullmatch(r"_POSSIBLE_(?:(\w+)_)?KERNELS", name)
+        if not match or not isinstance(value, ast.Dict):
+            continue
+        kernels = {
+            ast.unparse(key).rpartition(".")[2]: row for key, row in zip(value.keys, value.values, strict=True) if key
+        }
+        row = kernels.get("CPU")
+        if isinstance(row, ast.List) and row.elts:
+            found.append((match[1] or "MIXED").lower())
+    return sorted(found)
 
 
 def lines_of(classes: dict[str, ast.ClassDef], name: str) -> list[ast.FunctionDef]:

@@ -1,12 +1,13 @@
-"""Ask the engine which checkpoints it loads: architectures by forms of their weights, in a table and as data.
+"""Ask the engine which checkpoints it loads: architectures by forms of their weights, as data and as a table.
 
-    python tools/engine_matrix.py make FOLDER          tiny checkpoints of every cell (any Python with this file)
-    python tools/engine_matrix.py shapes OUT.json      their tensors' names and shapes (the engine's Python)
-    python tools/engine_matrix.py ask OUT.json         what the engine says of each (the engine's Python)
+    python tools/engine_matrix.py shapes            by the engine's Python: what transformers saves of each architecture
+    python tools/engine_matrix.py ask [NAME ...]    by the engine's Python: what the engine says of each cell
+    python tools/engine_matrix.py table             by kit's own Python: docs/models.md, with the inspection's word
 
 The committed data are tests/model/engine_matrix.json: for each architecture its configuration, its plain tensors as
-transformers saves them, and for each form the engine's answer on this machine's CPU: "loads", or the error. A test
-makes the same checkpoints and holds the inspection's word against them.
+transformers saves them, and for each form the engine's answer on this machine's CPU: "loads", or the error. Beside
+them stand the refusals that no rule tells, in kaggle_kit/runtime/facts/. A test makes the same checkpoints and holds
+the inspection's word against the answers.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ from pathlib import Path
 from typing import Any
 
 DATA = Path(__file__).parents[1] / "tests/model/engine_matrix.json"
+PAGE = Path(__file__).parents[1] / "docs/models.md"
+ANSWERS = Path(__file__).parents[1] / "kaggle_kit/runtime/facts/answers.json"
+MARK, END = "<!-- matrix -->", "<!-- end of the matrix -->"
+_LONGEST = 120
+"""Of an error's text in data and table."""
 BYTES = {"F16": 2, "BF16": 2, "I32": 4, "F32": 4, "I64": 8, "U8": 1, "I8": 1, "F8_E4M3": 1}
 Tensors = dict[str, tuple[str, list[int]]]
 HIDDEN, INNER, ROWS = 256, 512, 512
@@ -54,6 +60,7 @@ _DEEPSEEK = _MLA | {
     "topk_group": 1,
 }
 _VISION = {"depth": 2, "hidden_size": 64, "num_heads": 4, "intermediate_size": 128, "out_hidden_size": HIDDEN}
+_SIGMOID = {"topk_method": "noaux_tc", "scoring_func": "sigmoid"}
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "LlamaForCausalLM": ("llama", {}),
     "MistralForCausalLM": ("mistral", {}),
@@ -70,7 +77,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "OlmoeForCausalLM": ("olmoe", _EXPERTS),
     "GptOssForCausalLM": ("gpt_oss", _EXPERTS),
     "DeepseekV2ForCausalLM": ("deepseek_v2", _DEEPSEEK),
-    "DeepseekV3ForCausalLM": ("deepseek_v3", _DEEPSEEK | {"q_lora_rank": 128}),
+    "DeepseekV3ForCausalLM": ("deepseek_v3", _DEEPSEEK | {"q_lora_rank": 128} | _SIGMOID),
     "Glm4ForCausalLM": ("glm4", {}),
     "GlmForCausalLM": ("glm", {}),
     "Glm4MoeForCausalLM": ("glm4_moe", _EXPERTS | {"n_routed_experts": 4, "n_shared_experts": 1, "n_group": 1}),
@@ -84,7 +91,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "Starcoder2ForCausalLM": ("starcoder2", {}),
     "FalconForCausalLM": (
         "falcon",
-        {"head_dim": ..., "new_decoder_architecture": True, "num_kv_heads": 2, "ffn_hidden_size": INNER},
+        {"head_dim": ..., "new_decoder_architecture": True, "num_kv_heads": 2, "ffn_hidden_size": 4 * HIDDEN},
     ),
     "GPTNeoXForCausalLM": ("gpt_neox", {}),
     "GPT2LMHeadModel": ("gpt2", {"n_embd": HIDDEN, "n_layer": 2, "n_head": 4, "n_positions": 1024}),
@@ -102,6 +109,8 @@ CLASSES = {"InternLM3ForCausalLM": "LlamaForCausalLM", "BaichuanForCausalLM": "L
     "FSDPQwen2ForCausalLM": "Qwen2ForCausalLM",
 }
 """Names that another class's tensors stand under."""
+SECOND = re.compile(r"\.(?:layers|h)\.1\.")
+"""Whether a layer's name is of the second layer of the model."""
 _WHOLE = re.compile(r"embed|wte|wpe|lm_head|norm|\.ln_|router|\.gate\.weight|visual|shared_expert_gate|embed_out")
 
 
@@ -136,7 +145,7 @@ def gptq(name: str, outputs: int, inputs: int, bits: int = 4, group: int = 128) 
 
 def dynamic(name: str, outputs: int, inputs: int) -> Tensors:
     """A layer of a GPTQ checkpoint whose second layer has groups of 64."""
-    return gptq(name, outputs, inputs, group=64 if ".1." in name else 128)
+    return gptq(name, outputs, inputs, group=64 if SECOND.search(name) else 128)
 
 
 def wna16(name: str, outputs: int, inputs: int) -> Tensors:
@@ -189,7 +198,7 @@ FORMS: dict[str, tuple[dict[str, Any] | None, Any]] = {
     "plain": (None, None),
     "AWQ": ({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}, awq),
     "GPTQ": (_GPTQ, gptq),
-    "GPTQ dynamic": (_GPTQ | {"dynamic": {r"+:.*\.1\..*": {"group_size": 64}}}, dynamic),
+    "GPTQ dynamic": (_GPTQ | {"dynamic": {f"+:.*{SECOND.pattern}.*": {"group_size": 64}}}, dynamic),
     "W4A16": (
         _ct(
             "pack-quantized",
@@ -355,17 +364,70 @@ def _load(folder: Path) -> None:
         get_model(vllm_config=config)
 
 
+def refusals(data: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """The errors of cells whose method the engine reads, of architectures that it loads plain."""
+    told = {}
+    for name, body in data.items():
+        answers = body["answers"]
+        unread = ("NVFP4", "bitsandbytes", "hqq", "plain")
+        refused = {form: text[:_LONGEST] for form, text in answers.items() if text != "loads" and form not in unread}
+        if refused and answers.get("plain") == "loads":
+            told[name] = refused
+    return told
+
+
+def table(data: dict[str, Any]) -> str:
+    """The table of docs/models.md: the engine's answer and the inspection's word, cell by cell."""
+    from kaggle_kit.model.inspect import inspect_model
+    from kaggle_kit.targets import load_target
+
+    target, notes = load_target("local-cpu"), {}
+    rows = [f"| architecture | {' | '.join(FORMS)} |", f"|---|{'---|' * len(FORMS)}"]
+    asked = agreed = 0
+    with tempfile.TemporaryDirectory() as root:
+        for name, body in data.items():
+            row = []
+            for form in FORMS:
+                folder = Path(root) / "model"
+                shutil.rmtree(folder, ignore_errors=True)
+                write(folder, *cell(name, body, form))
+                answer = body["answers"][form]
+                word = not inspect_model(folder, target=target, tokenizer=False).errors
+                asked, agreed = asked + 1, agreed + (word == (answer == "loads"))
+                reason = re.sub(r"1 validation error for ModelConfig Value error, |\. Must be one of.*", "", answer)
+                note = "" if answer == "loads" else f" {notes.setdefault(reason[:_LONGEST], len(notes) + 1)}"
+                row.append(f"{'loads' if answer == 'loads' else 'refuses'}{note} / {'ok' if word else 'error'}")
+            rows.append(f"| {name} | {' | '.join(row)} |")
+    listed = [f"{number}. `{text}`" for text, number in notes.items()]
+    return "\n".join([f"{asked} checkpoints, {agreed} times the same word.", "", *rows, "", *listed, ""])
+
+
+def write_page(data: dict[str, Any]) -> None:
+    """Put the table into docs/models.md, between its marks."""
+    before, mark, rest = PAGE.read_text().partition(MARK)
+    after = rest.partition(END)[2]
+    PAGE.write_text(f"{before}{mark}\n{table(data)}{END}{after}")
+
+
 def main() -> None:
     """Run what the first argument names."""
-    what, *rest = sys.argv[1:]
+    what, *names = sys.argv[1:] or [""]
     if what == "shapes":
         data = shapes()
-    elif what == "ask":
+    elif what in {"ask", "table"}:
         data = json.loads(DATA.read_text())
-        ask(data, rest)
     else:
         raise SystemExit(__doc__)
-    # A row for each tensor would be 3,000 lines: an architecture is one.
+    if what == "table":
+        write_page(data)
+        return
+    if what == "ask":
+        ask(data, names)
+        from vllm import __version__
+
+        version = __version__.split("+")[0]
+        ANSWERS.with_name(f"answers-{version}.json").write_text(json.dumps(refusals(data), indent=1) + "\n")
+    # A line for each tensor would be thousands: an architecture is one.
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(body, sort_keys=True)}" for name, body in data.items())
     DATA.write_text(f"{{\n{lines}\n}}\n")
 

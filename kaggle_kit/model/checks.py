@@ -41,6 +41,8 @@ _TEXT_PART = re.compile(r"language_model|text_model|\bllm\b")
 """Parts of a layer's name by which the layers of a text model are told from those that read images or sound."""
 _HARMLESS = ("rotary_emb.inv_freq", "masked_bias", "k_scale", "v_scale")
 """Endings of tensors that older saves hold and engines pass over."""
+_EXPERT_AXES = 3
+"""Of a tensor that holds every expert's matrix."""
 _CONFIG = "config.json"
 _WEIGHTS = "*.safetensors"
 _RESAVE = "take config.json and weights from one save"
@@ -181,10 +183,21 @@ def _packing(
     if quantisation.comparisons([*unpacked, *packed]) > MOST_COMPARED:
         what = f"has {quantisation.patterns:,} patterns of layers, and the weights have {len(unpacked) + len(packed):,}"
         problems.append(Problem(_CONFIG, what, "name the layers by fewer patterns"))
-    elif whole := [f"{name}.weight" for name in unpacked if not quantisation.leaves(name, joined)]:
+    elif whole := [*_plain_experts(tensors, quantisation)] + [
+        f"{name}.weight" for name in unpacked if not quantisation.leaves(name, joined)
+    ]:
         what = f"says {quantisation.method}, and these layers are not packed: {shorten(whole)}"
         problems.append(Problem(_CONFIG, what, "list them in modules_to_not_convert (or ignore), or quantise them"))
     return problems + _unlike(tensors, packed, joined)
+
+
+def _plain_experts(tensors: Mapping[str, Tensor], quantisation: Quantisation) -> Iterator[str]:
+    """Tensors that hold all experts of a layer and are not packed, where the engine packs the experts."""
+    for name, tensor in tensors.items():
+        above, _, last = name.rpartition(".")
+        together = last in {"gate_up_proj", "down_proj"} and above.endswith(".experts")
+        if together and len(tensor.shape) == _EXPERT_AXES and not quantisation.leaves(f"{above}.0.{last}"):
+            yield name
 
 
 def _unlike(
@@ -272,15 +285,35 @@ def check_engine(
         quantisation,
         capability=capability,
         card=target.gpu_name or "the card",
+        cpu=not target.gpus,
+        architecture=architecture.name,
     )
     problems = [Problem(_CONFIG, f"cannot be used: {built.what}", built.step)] if built else []
     if read:
         problems.append(Problem(_CONFIG, f"says {read.what}", read.step))
     elif kept := method_dtype_obstacle(architecture, method, target.engine_version, capability, wanted):
         problems.append(Problem(_CONFIG, f"cannot be used on {target.name}: {kept.what}", kept.step))
+    if target.gpus and (said := facts.answer(architecture.name, quantisation)):
+        what = (
+            f"is {architecture.name} in {method}, which {facts.engine} did not load when it was asked on a CPU: {said}"
+        )
+        problems.append(warning(_CONFIG, what, "start the engine with it on a card before the model is uploaded"))
     if not built and (needed := _image_parts(facts, architecture.name, target.exclude)):
         problems.append(needed)
     return problems
+
+
+def check_experts(packed: Mapping[str, PackedLayer], quantisation: Quantisation) -> list[Problem]:
+    """What vLLM refuses of experts on a CPU (fused_moe/oracle/fp8.py; auto_gptq.py hands them to moe_wna16.py)."""
+    experts = [layer for layer in packed.values() if ".experts." in layer.name]
+    step = "take a target with a GPU"
+    if any(layer.packing.form == "fp8" for layer in experts):
+        return [Problem(_CONFIG, "packs experts in fp8, for which the engine has no kernel on a CPU", step)]
+    usual = quantisation.usual
+    if quantisation.method == "gptq" and any(layer.packing != usual for layer in experts):
+        what = "gives some experts bits or groups of their own, and the engine reads all experts alike on a CPU"
+        return [Problem(_CONFIG, what, step)]
+    return []
 
 
 def _image_parts(facts: EngineFacts, name: str, excluded: tuple[str, ...]) -> Problem | None:

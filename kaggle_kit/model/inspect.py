@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 CONFIG = "config.json"
+_MODELOPT = "hf_quant_config.json"
 _MOST_FURTHER = 16
 _NEWEST = (1 << 30, 0, 0)
 """The engine of a checkpoint that is inspected for no target."""
@@ -157,10 +158,18 @@ def inspect_model(
     packed = packed_layers(weights.tensors, quantisation, joined) if quantisation else {}
     if architecture and weights.whole:
         problems += checks.check_completeness(
-            architecture, weights.tensors, packed, quantisation, joined, method=method
+            architecture,
+            weights.tensors,
+            packed,
+            quantisation,
+            joined,
+            method=method,
+            further=_further_layers(config),
         )
     if architecture:
         problems += checks.check_length(architecture, longest=longest)
+    if target and not target.gpus and quantisation:
+        problems += checks.check_experts(packed, quantisation)
     if config:
         problems += checks.check_code(folder, config, architecture, engine_facts(version))
         problems += checks.check_integers(method, weights.tensors)
@@ -218,7 +227,12 @@ def _read_config(folder: Folder, problems: list[Problem]) -> dict[str, Any]:
     if CONFIG in folder.unreadable:
         return {}
     try:
-        return read_table(path, "a configuration")
+        body = read_table(path, "a configuration")
+        own = folder.files.get(_MODELOPT)
+        if own is None or body.get("quantization_config") is not None:
+            return body
+        # ModelOpt's older saves say in a file of their own how the weights are packed, and the engine reads it.
+        return body | {"quantization_config": read_table(own, "ModelOpt's configuration")}
     except ModelError as error:
         what, _, step = str(error).removeprefix(f"{path} ").rpartition("; ")
         problems.append(Problem(CONFIG, what, step))

@@ -29,6 +29,17 @@ _ALIASES = {"auto-round": "inc"}
 _INT8, _INT8_BELOW = "W8A8Int8", 100
 """The form whose activations are int8 too, and where vLLM's kernels for it end (csrc/quantization/w8a8/cutlass: "Int8
 not supported on SM100")."""
+_KERNEL_KINDS = {
+    **dict.fromkeys(("awq", "gptq", "compressed-tensors"), "mixed"),
+    **dict.fromkeys(("nvfp4", "modelopt-nvfp4"), "nvfp4"),
+    "int8": "int8",
+    "fp8": "fp8",
+    "mxfp4": "mxfp4",
+    "mxfp8": "mxfp8",
+}
+"""How a layer's tensors are laid → the kind of kernel that multiplies it."""
+_CPU_BITS = 4
+"""Of the weights that the engine's kernel for a CPU reads (kernels/linear/mixed_precision/cpu.py)."""
 _THIS_CARD_ALONE = {"W4A8Fp8": 90}
 """Forms that one generation of cards runs (compressed_tensors.py, `_is_fp8_w4a8_sm90`)."""
 
@@ -61,7 +72,9 @@ class EngineFacts:
     `wrapped` are classes of transformers that it wraps. `removed` → the last version that had it, `plugins` → where its
     code is now. `model_types` are those whose config.json it reads, `causal` a type's class. `fused`: architecture →
     the engine's layer → the checkpoint's layers that it joins. `schemes` are compressed-tensors' forms → the least
-    capability times ten. `needs`: architecture → the package that its code imports, if it is not the engine's own.
+    capability times ten, `cpu_kernels` the kinds of matrix kernels that it has for a CPU. `needs`: architecture → the
+    package that its code imports, if it is not the engine's own. `answers`: architecture → form of the weights → the
+    error with which its CPU build refused to load such a checkpoint, of those that were asked (tools/engine_matrix.py).
     """
 
     version: str
@@ -79,6 +92,8 @@ class EngineFacts:
     schemes: Mapping[str, int]
     deprecated: frozenset[str]
     refuses_activation_order: bool
+    cpu_kernels: tuple[str, ...] = ()
+    answers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
     cpu_refuses: Mapping[str, str] = field(default_factory=dict)
     exact: bool = True
@@ -96,6 +111,14 @@ class EngineFacts:
         """The method that config.json calls `name`; None if the engine has none of that name."""
         return self.methods.get(_ALIASES.get(name or "", name or ""))
 
+    def answer(self, architecture: str, packing: Quantisation | None) -> str | None:
+        """The error with which the CPU build refused this architecture with weights of this form; None if it did not.
+
+        It tells of this version alone, and of what was asked alone.
+        """
+        form = packing.common_name if packing else None
+        return self.answers.get(architecture, {}).get(form or "") if self.exact else None
+
     def fused_layers(self, architecture: str) -> dict[str, str]:
         """A layer's last name → that of the engine's layer which holds it, for those that the engine joins."""
         joined = self.fused.get(architecture, {})
@@ -106,9 +129,10 @@ class EngineFacts:
 def engine_facts(version: tuple[int, int, int]) -> EngineFacts:
     """The facts of this version of vLLM, or of the nearest that is known (`exact` is then False)."""
     # The kit's wheel can be imported in place, as a zip: its files are no paths then.
-    known = {_numbers(file.name): file for file in files(__package__).joinpath("facts").iterdir()}
+    folder = files(__package__).joinpath("facts")
+    known = {_numbers(file.name): file for file in folder.iterdir() if file.name.startswith("vllm-")}
     nearest = min(known, key=lambda one: (abs(one[0] - version[0]), abs(one[1] - version[1]), one))
-    facts = _read(known[nearest])
+    facts = _read(known[nearest], folder.joinpath(f"answers-{'.'.join(map(str, nearest))}.json"))
     return facts if nearest == version else replace(facts, exact=False)
 
 
@@ -118,12 +142,13 @@ def _numbers(name: str) -> tuple[int, int, int]:
     return int(major), int(minor), int(patch)
 
 
-def _read(file: Traversable) -> EngineFacts:
+def _read(file: Traversable, answers: Traversable) -> EngineFacts:
     body: dict[str, Any] = {"needs": {}, "cpu_refuses": {}, **json.loads(file.read_text(encoding="utf-8"))}
     del body["wraps_any_attention"]
     for key in ("text", "multimodal", "other", "wrapped", "model_types", "deprecated"):
         body[key] = frozenset(body[key])
     body["methods"] = {name: Method(one["least"], tuple(one["dtypes"])) for name, one in body["methods"].items()}
+    body["answers"] = json.loads(answers.read_text(encoding="utf-8")) if answers.is_file() else {}
     return EngineFacts(**body)
 
 
@@ -192,16 +217,21 @@ def method_obstacle(
     *,
     capability: tuple[int, int] | None = None,
     card: str = "the card",
+    cpu: bool = False,
+    architecture: str = "",
 ) -> Obstacle | None:
     """Why the engine does not run weights of the method that config.json calls `name`; None if it does.
 
-    `packing` is how its layers are packed, as far as kit knows. `capability` is that of the cards, None for a CPU;
-    `card` is what the text calls them. `what` goes on after "the model is" or "config.json says".
+    `packing` is how its layers are packed, as far as kit knows. `capability` is that of the cards, None if nothing is
+    known or a `cpu` computes; `card` is what the text calls them. `what` goes on after "the model is" or "config.json
+    says".
     """
     if not name:
         return None
     if unread := _unread(facts, name, packing):
         return unread
+    if cpu:
+        return _cpu_obstacle(facts, name, packing, architecture) if packing else None
     method = facts.method(name)
     if method is None or capability is None:
         return None
@@ -223,6 +253,22 @@ def _unread(facts: EngineFacts, name: str, packing: Quantisation | None) -> Obst
         return Obstacle(what, "quantise the model with desc_act = false, or with one scale an output")
     if unread := [scheme for scheme in packing.schemes if facts.exact and scheme not in facts.schemes]:
         return Obstacle(f"{name} in the form {unread[0]}, which {facts.engine} does not read", "take a newer engine")
+    return None
+
+
+def _cpu_obstacle(facts: EngineFacts, name: str, packing: Quantisation, architecture: str) -> Obstacle | None:
+    """The first of the packings for which the engine has no kernel on a CPU, or what it answered when it was asked."""
+    if said := facts.answer(architecture, packing):
+        what = f"{name}, and {facts.engine} does not load {architecture} of this form on a CPU ({said})"
+        return Obstacle(what, "take a target with a GPU")
+    for way in packing.packings:
+        kind = _KERNEL_KINDS.get(way.form)
+        if kind and kind not in facts.cpu_kernels and facts.exact:
+            what = f"{name} in the form {way.form}, for which {facts.engine} has no kernel on a CPU"
+            return Obstacle(what, "take a target with a GPU")
+        if kind == "mixed" and way.bits != _CPU_BITS:
+            what = f"{name} of {way.bits} bits, and {facts.engine} reads {_CPU_BITS} bits alone on a CPU"
+            return Obstacle(what, "take a target with a GPU")
     return None
 
 

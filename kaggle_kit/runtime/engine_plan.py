@@ -181,13 +181,16 @@ def card_obstacle(
     wanted: object = "auto",
     *,
     version: tuple[int, int, int] = (0, 0, 0),
+    cpu: bool = False,
 ) -> str | None:
     """Why the engine refuses the checkpoint on this kind of card, whatever its memory; None if it takes it.
 
-    No `capability` means a CPU, or cards of which nothing is known.
+    No `capability` means that a `cpu` computes, or cards of which nothing is known.
     """
     facts, packing, model = engine_facts(version), checkpoint.quantisation, checkpoint.architecture
-    if obstacle := method_obstacle(facts, checkpoint.method, packing, capability=capability):
+    if obstacle := method_obstacle(
+        facts, checkpoint.method, packing, capability=capability, cpu=cpu, architecture=model.name
+    ):
         return f"the model is {obstacle}"
     obstacle = dtype_obstacle(model, capability, wanted)
     obstacle = obstacle or method_dtype_obstacle(model, checkpoint.method, version, capability, wanted)
@@ -312,7 +315,7 @@ def _plan_cpu(draft: _Draft, checkpoint: Checkpoint, longest: int) -> int:
     draft.set("max_num_seqs", 64, "measured on two cores")
     if is_vllm(draft.setup.engine):
         wanted = draft.options["dtype"]
-        if reason := card_obstacle(checkpoint, None, wanted, version=draft.setup.version):
+        if reason := card_obstacle(checkpoint, None, wanted, version=draft.setup.version, cpu=True):
             raise UsageError(reason)
     draft.set("max_num_batched_tokens", max(4096, longest + 1), "one step holds the longest prompt")
     batch = whole_option(draft.options, "max_num_batched_tokens")

@@ -84,6 +84,17 @@ class Rule:
         )
 
 
+_COMMON_NAMES = {
+    ("awq", "awq"): "AWQ",
+    ("gptq", "gptq"): "GPTQ",
+    ("compressed-tensors", "compressed-tensors"): "W4A16",
+    ("compressed-tensors", "int8"): "W8A8",
+    ("compressed-tensors", "fp8"): "FP8",
+    ("compressed-tensors", "nvfp4"): "NVFP4",
+}
+"""(method, form of the tensors) → what people call it."""
+
+
 @dataclass(frozen=True)
 class Quantisation:
     """How the weights are packed: the numbers of the usual layer, and rules for those that differ.
@@ -110,6 +121,13 @@ class Quantisation:
     def form(self) -> str:
         """How the usual layer's tensors are called and laid (`Packing.form`)."""
         return self.layout or self.activations or self.method
+
+    @property
+    def common_name(self) -> str | None:
+        """What people call the form: W4A16, GPTQ dynamic; None for one that has no such name."""
+        if self.method == "gptq" and self.rules:
+            return "GPTQ dynamic"
+        return _COMMON_NAMES.get((self.method, self.form))
 
     @property
     def usual(self) -> Packing:
@@ -165,6 +183,9 @@ class Quantisation:
 
     def leaves(self, layer: str, joined: Mapping[str, str] | None = None) -> bool:
         """Whether the engine reads `layer` if its weights are not packed."""
+        if self.method == "gptq" and ".experts." in layer:
+            # The engine looks at the types of all tensors but the experts' (`get_moe_quant_method`).
+            return self.of(layer, joined) in {None, UNKNOWN}
         return self.elsewhere == "shown" or self.of(layer, joined) in {None, UNKNOWN}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -290,3 +291,87 @@ def test_a_joined_name_decides_in_gptq():
     found = read_quantisation({"quantization_config": GPTQ | {"dynamic": {"+:.*q_proj": {"bits": 8}}}})
     assert found.of("model.layers.0.self_attn.q_proj", JOINED).bits == 4
     assert found.of("model.layers.0.self_attn.q_proj").bits == 8
+
+
+def test_a_cpu_reads_fewer_forms(tmp_path):
+    """Four bits, int8 and fp8 have kernels there, 8-bit groups and 4-bit floats have none."""
+    cpu = load_target("local-cpu")
+    eight = write_form(tmp_path / "a", GPTQ | {"bits": 8}, lambda *layer: gptq(*layer, bits=8))
+    assert "gptq of 8 bits, and vLLM 0.32.0 reads 4 bits alone on a CPU" in errors(eight, cpu)
+    assert errors(eight) == ""
+    some = ct([group(["re:.*mlp.*"]), group(["re:.*attn.*"], 8)])
+    mixed = write_form(tmp_path / "b", some, lambda name, *shape: packed(8 if "attn" in name else 4)(name, *shape))
+    assert "of 8 bits" in errors(mixed, cpu)
+    assert errors(mixed) == ""
+    floats = write_form(tmp_path / "c", *MATRIX.FORMS["NVFP4"])
+    assert "in the form nvfp4, for which vLLM 0.32.0 has no kernel on a CPU" in errors(floats, cpu)
+    for form in ("AWQ", "GPTQ", "GPTQ dynamic", "W4A16", "W8A8", "FP8"):
+        assert errors(write_form(tmp_path / form, *MATRIX.FORMS[form]), cpu) == ""
+
+
+def test_experts_are_packed_by_the_rules_alone(tmp_path):
+    """The engine looks at the types of all tensors but the experts'."""
+
+    def model(folder, packing, pack):
+        tensors = {"model.embed_tokens.weight": ("F16", [512, 256]), "lm_head.weight": ("F16", [512, 256])}
+        for layer in (0, 1):
+            for expert in (0, 1):
+                name = f"model.layers.{layer}.mlp.experts.{expert}.down_proj"
+                tensors |= pack(name, 256, 512) or {f"{name}.weight": ("F16", [256, 512])}
+        numbers = {"num_hidden_layers": 2, "hidden_size": 256, "num_attention_heads": 4, "vocab_size": 512}
+        config = {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", **numbers}
+        config |= {"max_position_embeddings": 4096, "quantization_config": packing}
+        MATRIX.write(folder, config, tensors)
+        return folder
+
+    def half(name, *shape):
+        return None if ".1.mlp" in name else gptq(name, *shape)
+
+    assert "these layers are not packed" in errors(model(tmp_path / "a", GPTQ, half))
+    left = GPTQ | {"dynamic": {r"-:.*\.1\.mlp\.experts": {}}}
+    assert errors(model(tmp_path / "b", left, half)) == ""
+    own = GPTQ | {"dynamic": {r"+:.*\.1\.mlp\.experts": {"group_size": 64}}}
+    two = model(tmp_path / "c", own, lambda name, *s: gptq(name, *s, group=64 if ".1.mlp" in name else 128))
+    assert errors(two) == ""
+    cpu = load_target("local-cpu")
+    assert "reads all experts alike on a CPU" in errors(two, cpu)
+    fp8 = model(tmp_path / "d", *MATRIX.FORMS["FP8"])
+    assert "packs experts in fp8" in errors(fp8, cpu)
+    assert errors(fp8, H100) == ""
+
+
+def test_what_stands_in_modelopts_own_file_is_read(tmp_path):
+    """Its older saves say nothing in config.json."""
+    folder = write_form(tmp_path / "m", None, lambda *layer: MATRIX.eight("F8_E4M3", *layer))
+    own = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8", "exclude_modules": ["lm_head"]}}
+    (folder / "hf_quant_config.json").write_text(json.dumps(own))
+    found = inspect_model(folder, target=H100, tokenizer=False)
+    assert (found.method, found.quantisation.bits, found.errors) == ("modelopt", 8, ())
+    assert "says modelopt, which needs sm_80, and Tesla T4 is sm_75" in errors(folder)
+
+
+def vision(folder, text_layers, blocks, *, more=0, prefix="model."):
+    """A model that reads images: `text_layers` of the 2 that config.json says, and `blocks` of a tower."""
+    tensors = {f"{prefix}embed_tokens.weight": ("F16", [512, 256])}
+    for number in [*text_layers, *range(2, 2 + more)]:
+        tensors[f"{prefix}layers.{number}.mlp.down_proj.weight"] = ("F16", [256, 512])
+    tensors |= {f"visual.blocks.{number}.attn.qkv.weight": ("F16", [192, 64]) for number in range(blocks)}
+    config = {"architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl"}
+    config |= {"num_hidden_layers": 2, "hidden_size": 256, "num_attention_heads": 4, "vocab_size": 512}
+    config |= {"max_position_embeddings": 4096, "num_nextn_predict_layers": more}
+    MATRIX.write(folder, config, tensors)
+    return folder
+
+
+@pytest.mark.parametrize("prefix", ["model.", "model.language_model.", "language_model.model."])
+def test_blocks_of_a_vision_tower_are_no_layers_of_the_text_model(tmp_path, prefix):
+    """More of them are no fault, and they do not hide that text layers are missing."""
+    assert errors(vision(tmp_path / "a", (0, 1), 32, prefix=prefix)) == ""
+    assert "the weights lack the layers 1" in errors(vision(tmp_path / "b", (0,), 32, prefix=prefix))
+    assert "have the layers 2, 3 too" in errors(vision(tmp_path / "c", (0, 1, 2, 3), 4, prefix=prefix))
+
+
+def test_layers_that_guess_further_tokens_may_follow(tmp_path):
+    """As many as config.json says: engines pass over them."""
+    assert errors(vision(tmp_path / "a", (0, 1), 2, more=1)) == ""
+    assert "have the layers 3 too" in errors(vision(tmp_path / "b", (0, 1, 3), 2, more=1))
