@@ -116,7 +116,7 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     if "." * (_MOST_DOTS + 1) in _NOT_OF_KEYS.sub("", text):
         _refuse(name, f"has a key of more than {_MOST_DOTS} parts", "write it anew")
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text.removeprefix("\ufeff"))  # which editors of Windows write at the beginning
     except (ValueError, RecursionError) as error:
         _refuse(name, f"cannot be read as TOML: {_reason(error)}", "correct it, or write it anew")
 

@@ -1,4 +1,4 @@
-"""The half sentence that turns "unknown" into "did you mean"."""
+"""Half sentences of messages: the known name that was meant, what is wrong with a table, the first of many."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kaggle_kit.outside import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pydantic import ValidationError
 
@@ -25,6 +25,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     # Comparing takes time with the square of the length.
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5) if len(name) <= _LONGEST else []
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first few of many names: `a, b, c and 4 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def first_problem(error: ValidationError, model: type) -> str:

@@ -27,6 +27,8 @@ rows: int = 128
 seed: int = 0
 # Weights that share a scale and a zero point.
 group_size: int = 128
+# Cards that are to share the model's layers: where its MLPs do not divide so, zeros are added to them.
+split: int = 1
 
 # %% name="labels"
 # As in lmsys.py: a prompt ends where the model will say one of these.

@@ -3,7 +3,7 @@
 import pytest
 
 from kaggle_kit.errors import RemoteError
-from kaggle_kit.retry import NOTHING_DONE, Failed, Patience, Retries, may_pass, retry_after
+from kaggle_kit.retry import NOTHING_DONE, Failed, Patience, Retries, Wait, may_pass, retry_after
 
 
 def test_retry_after_may_be_a_date():
@@ -28,10 +28,22 @@ def test_what_may_pass():
 class Waits(list):
     """A sleep that only keeps how long it was to be."""
 
-    def retries(self, *, attempts=3):
-        """Retries whose waits are kept here."""
+    def __init__(self):
+        """Nothing was waited for, and nothing said."""
+        super().__init__()
+        self.said = []
+
+    def retries(self, *, attempts=3, until=None):
+        """Retries whose waits are kept here, within a wait that ends `until` so many seconds from the first one."""
         patience = Patience(attempts=attempts, first_s=1.0, longest_s=3.0)
-        return Retries(patience, tell=lambda _: None, sleep=self.append, chance=lambda: 0.5)
+        wait = None if until is None else Wait(until, lambda: sum(self))
+        return Retries(patience, tell=self.said.append, sleep=self.append, chance=lambda: 0.5, wait=wait)
+
+    @staticmethod
+    def fail_for_good(retries):
+        """One failure after the other, until there is an error."""
+        while True:
+            retries.wait(FAILED)
 
 
 FAILED = Failed("it broke", RemoteError("it broke for good"))
@@ -56,3 +68,43 @@ def test_progress_begins_the_count_again():
         retries.wait(FAILED)
         retries.reset()
     assert waits == [1.0] * 5
+
+
+def test_a_wait_outlasts_every_outage_to_its_deadline():
+    """Within a wait no number of failures ends the attempts: its deadline does."""
+    waits = Waits()
+    with pytest.raises(RemoteError, match="for good"):
+        waits.fail_for_good(waits.retries(until=3600.0))
+    assert sum(waits) == 3600.0
+    assert len(waits) > 1000
+
+
+def test_an_outage_is_spoken_of_now_and_then():
+    """An outage of two hours gives a line at its beginning and one every ten minutes, each with how long it lasts."""
+    waits = Waits()
+    with pytest.raises(RemoteError):
+        waits.fail_for_good(waits.retries(until=7200.0))
+    outage = [line for line in waits.said if "goes on asking" in line]
+    assert 11 <= len(outage) <= 13
+    assert "It has been so for 10 min" in outage[1]
+
+
+def test_a_server_may_ask_for_much_within_a_wait():
+    """Retry-After of half an hour is kept where a wait lasts longer, and refused where it does not."""
+    long = Failed("busy", RemoteError("busy"), after_s=1800.0)
+    waits = Waits()
+    waits.retries(until=3600.0).wait(long)
+    assert 1800.0 <= waits[0] < 1802.0
+    with pytest.raises(RemoteError, match="30 minutes"):
+        Waits().retries(until=900.0).wait(long)
+
+
+def test_answers_after_an_outage_are_told():
+    """What was said to be away is said to be back, once."""
+    now, said = [0.0], []
+    wait = Wait(1000.0, lambda: now[0])
+    wait.outage("503", said.append)
+    now[0] = 90.0
+    wait.answered(said.append)
+    wait.answered(said.append)
+    assert said[1:] == ["the answers are back, after 90 s"]

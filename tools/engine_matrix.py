@@ -94,7 +94,6 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         {"head_dim": ..., "new_decoder_architecture": True, "num_kv_heads": 2, "ffn_hidden_size": 4 * HIDDEN},
     ),
     "GPTNeoXForCausalLM": ("gpt_neox", {}),
-    "GPT2LMHeadModel": ("gpt2", {"n_embd": HIDDEN, "n_layer": 2, "n_head": 4, "n_positions": 1024}),
     "OPTForCausalLM": ("opt", {"ffn_dim": INNER, "word_embed_proj_dim": HIDDEN}),
     "BloomForCausalLM": ("bloom", {"n_layer": 2, "n_head": 4}),
     "NemotronForCausalLM": ("nemotron", {}),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kaggle_kit.cli.options import Number, open_project, parameter_option, project_option, seal_option, trust_option
+from kaggle_kit.cli.options import Number, open_project, run_options
 from kaggle_kit.cli.terminal import say, show, show_json
 
 if TYPE_CHECKING:
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 @click.option("--rows", type=click.IntRange(min=32), default=2000, show_default=True, help="Rows to measure with.")
 @click.option("-o", "--out", metavar="FILE", type=click.Path(path_type=Path), help="Default: rates/local-cpu.json.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rates file instead of a table.")
-@parameter_option
-@seal_option
-@trust_option
-@project_option
+@run_options
 def bench(
     name: str,
     data: Path | None,

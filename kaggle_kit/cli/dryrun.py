@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import click
 
-from kaggle_kit.cli.options import (
-    Number,
-    open_project,
-    parameter_option,
-    project_option,
-    seal_option,
-    trust_option,
-)
+from kaggle_kit.cli.options import Number, open_project, run_options
 from kaggle_kit.cli.terminal import Waiting, say, show, show_json
 from kaggle_kit.visible import without_colours
 
@@ -28,9 +21,9 @@ _FOLDER = click.Path(path_type=Path)
 @click.option("--rows", metavar="N", type=click.IntRange(min=1), help="Only the first N rows of the sample.")
 @click.option("--out", metavar="DIR", type=_FOLDER, help="Where the results go (default: runs/NAME).")
 @click.option("--target", "target_name", metavar="T", default="local-cpu", show_default=True, help="The target.")
-@parameter_option
-@click.option("--limit", metavar="SECONDS", type=Number(min=1), help="End the session after this time.")
-@seal_option
+@click.option(
+    "--limit", "limit_seconds", metavar="SECONDS", type=Number(min=1), help="End the session after this time."
+)
 @click.option(
     "--mounts",
     type=click.Choice(["2026", "flat"]),
@@ -40,9 +33,10 @@ _FOLDER = click.Path(path_type=Path)
 )
 @click.option("--hidden", is_flag=True, help="As in the hidden scoring run: failures end in the fallback.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, and nothing else.")
-@trust_option
-@project_option
-def dryrun(name: str, as_json: bool, out: Path | None, project_folder: Path | None, **given: Any) -> int:
+@run_options
+def dryrun(
+    name: str, as_json: bool, out: Path | None, target_name: str, project_folder: Path | None, **given: Any
+) -> int:
     """Run a notebook in a sealed copy of Kaggle on this machine.
 
     Builds the notebook for the local target, lays out /kaggle with the wheelhouse, the model and the data,
@@ -64,17 +58,7 @@ def dryrun(name: str, as_json: bool, out: Path | None, project_folder: Path | No
     from kaggle_kit.targets import load_target
 
     project = open_project(project_folder)
-    target = load_target(given["target_name"], project=project.root)
-    options = Options(
-        data=given["data"],
-        solution=given["solution"],
-        rows=given["rows"],
-        assignments=given["assignments"],
-        limit_seconds=given["limit"],
-        seal=given["seal_name"],
-        mounts=given["mounts"],
-        hidden=given["hidden"],
-    )
+    target, options = load_target(target_name, project=project.root), Options(**given)
     folder = out or project.place("runs", name)
     with _Screen(quiet=as_json) as screen, fetch_progress() as fetching:
         listener = Listener(say=screen.say, line=screen.line, fetching=fetching)
@@ -86,18 +70,12 @@ def dryrun(name: str, as_json: bool, out: Path | None, project_folder: Path | No
     return 0 if report.complete else 1
 
 
-class _Screen:
+class _Screen(Waiting):
     """What a person sees while a dry run goes on: its lines; on a terminal, a moving line while it waits."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self._quiet, self._waiting = quiet, Waiting("checking", hidden=quiet)
-
-    def __enter__(self) -> Self:
-        self._waiting.__enter__()
-        return self
-
-    def __exit__(self, *ended: object) -> None:
-        self._waiting.__exit__(*ended)
+        super().__init__("checking", hidden=quiet)
+        self._quiet = quiet
 
     def say(self, text: str) -> None:
         if not self._quiet:
@@ -106,7 +84,7 @@ class _Screen:
     def line(self, line: str) -> None:
         """A line of papermill's log: which cell runs becomes the status, what the notebook prints is shown."""
         if "Executing Cell" in line:
-            self._waiting.update(line.strip("- "))
+            self.update(line.strip("- "))
         elif is_notebook_line(line):
             self.say(f"  {without_colours(line)}")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
+from kaggle_kit.cli.options import open_project, run_options
 from kaggle_kit.cli.terminal import say, show, show_json
 
 if TYPE_CHECKING:
@@ -45,11 +45,8 @@ _ENGINES = click.Choice(["vllm", "vllm-classify", "transformers"])
 @click.option("--calibration", metavar="FILE", type=_FILE, help="Show the metrics under this calibration.json too.")
 @click.option("--against", metavar="FILE", type=_FILE, help="Show the paired difference to another scores file.")
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of the intervals.")
-@parameter_option
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON, and nothing else.")
-@seal_option
-@trust_option
-@project_option
+@run_options
 def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> None:
     """Score labelled rows with a notebook's own prompt, model and worker, and say how good the answers are.
 
@@ -200,6 +197,7 @@ def calibrate(source: Path, out: Path, kind: str, seed: int, as_json: bool) -> N
     """
     from kaggle_kit.errors import UsageError
     from kaggle_kit.evaluation.answers import answers_of
+    from kaggle_kit.evaluation.bootstrap import json_of
     from kaggle_kit.evaluation.calibrate import calibrate as fit
     from kaggle_kit.evaluation.calibrate import write_calibration
     from kaggle_kit.evaluation.scores import read_scores
@@ -214,8 +212,8 @@ def calibrate(source: Path, out: Path, kind: str, seed: int, as_json: bool) -> N
     write_calibration(out, body)
 
     if as_json:
-        tried = {name: one.to_json() for name, one in fitted.tried.items()}
-        facts: dict[str, Any] = {"out": str(out), "kind": fitted.kind, "gain": fitted.gain.to_json(), "tried": tried}
+        facts: dict[str, Any] = {"out": str(out), "kind": fitted.kind}
+        facts |= {"gain": json_of(fitted.gain), "tried": json_of(fitted.tried)}
         facts |= {"within_noise": fitted.in_noise, "refused": dict(fitted.refused), "calibration": body}
         show_json(facts)
     else:
@@ -233,7 +231,7 @@ def _calibration_lines(out: Path, columns: Sequence[str], fitted: Calibrated, *,
     for kind, gain in fitted.tried.items():
         mark = "*" if kind == fitted.kind else " "
         same, plain = gain.over_same.signed, gain.over_plain.signed
-        lines.append(f"{mark} {kind:<24}{gain.loss!s:<30}{same:<34}{plain}")
+        lines.append(f"{mark} {kind:<24}{gain.log_loss!s:<30}{same:<34}{plain}")
 
     lines += [f"  {kind} not tried: {reason}" for kind, reason in fitted.refused.items()]
     if fitted.in_noise:
@@ -340,16 +338,17 @@ def _ensemble_lines(ensemble: Ensemble) -> list[str]:
     width = max(len(one.name) for one in ensemble.members) + 2
     lines = [
         f"{ensemble.rows:,} rows that all models answered; each judged by weights that did not see it",
-        f"log loss {ensemble.loss}, less {ensemble.best} alone {ensemble.over_best.signed}",
+        f"log loss {ensemble.log_loss}, less {ensemble.best} alone {ensemble.over_best.signed}",
         "",
         f"{'':<{width}}{'weight':<24}{'alone':<29}{'ensemble less that without it':<34}minutes   per hour",
     ]
     for one in ensemble.members:
-        weight = f"{one.weight:.3f} ({one.spread[0]:.3f} to {one.spread[1]:.3f})"
+        least, most = one.weight_over_folds
+        weight = f"{one.weight:.3f} ({least:.3f} to {most:.3f})"
         time = f"{one.minutes:>7g}" if one.minutes is not None else f"{'?':>7}"
         rate = f"{one.gain_per_hour:+.4f}" if one.gain_per_hour is not None else ""
         noise = "  within noise" if one.gain.in_noise else ""
-        line = f"{one.name:<{width}}{weight:<24}{one.loss!s:<29}{one.gain.signed:<34}{time}   {rate}{noise}"
+        line = f"{one.name:<{width}}{weight:<24}{one.log_loss!s:<29}{one.gain.signed:<34}{time}   {rate}{noise}"
         lines.append(line.rstrip())
     lines += ["", f"{'errors correlate':<{max(width, 18)}}" + "".join(f"{one.name:>10}" for one in ensemble.members)]
     for one, row in zip(ensemble.members, ensemble.correlation, strict=True):

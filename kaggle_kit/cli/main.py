@@ -115,20 +115,11 @@ def _run(arguments: list[str]) -> int:
 
 def _system_error(error: OSError) -> int:
     """Say what the system refused: a full disk and missing rights are the user's to mend, not a crash of kit."""
-    if error.errno == errno.EPIPE:
+    if isinstance(error, BrokenPipeError):
         return 1
-    if error.errno not in (
-        errno.ENOENT,
-        errno.ENOSPC,
-        errno.EACCES,
-        errno.EEXIST,
-        errno.EISDIR,
-        errno.ENOTDIR,
-        errno.EPERM,
-        errno.EROFS,
-        errno.EDQUOT,
-        errno.ENAMETOOLONG,
-    ):
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG}
+    wrong_place = isinstance(error, FileNotFoundError | FileExistsError | IsADirectoryError | NotADirectoryError)
+    if not (full or wrong_place or isinstance(error, PermissionError)):
         raise error
     place = error.filename or os.environ.get("PWD", "the working folder")
     say_error(f"{place}: {error.strerror}")

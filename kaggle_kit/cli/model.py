@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import Number, open_project, project_option
+from kaggle_kit.cli.options import Number, open_project, project_option, project_root
 from kaggle_kit.cli.terminal import say, show, show_json
+from kaggle_kit.runtime.allowances import CHECKS
 from kaggle_kit.runtime.kernels import KERNELS
+from kaggle_kit.suggest import some
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from kaggle_kit.model.fit import Fit
     from kaggle_kit.model.inspect import Inspection
     from kaggle_kit.model.memory import Layout
@@ -56,6 +56,12 @@ def model() -> None:
 @click.option("--labels", metavar="A,B,tie", help="Check that each of these is one token of its own, after a new line.")
 @_notebook
 @click.option("--write", is_flag=True, help="Write manifest.json with the SHA-256 of every file, if there is no error.")
+@click.option(
+    "--allow",
+    metavar="CHECK",
+    multiple=True,
+    help="Take the errors of this check, the name in [], for warnings. Can be given again.",
+)
 @click.option("--name", "manifest_name", metavar="NAME", help="The manifest's name (default: the table in kit.toml).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @project_option
@@ -68,16 +74,31 @@ def inspect_command(
     Reads config.json, the tokenizer and the headers of the weights, never the weights. Ends with 1 where there is an
     error; warnings alone do not change the exit code.
 
+    If you know better than a check, --allow it: with --write the manifest records the check and what it found, the
+    notebook's own plan does not refuse the model for it, and kit plan, the run and its report show it. What protects
+    the machine (pickles, code) and what nothing can be scored without cannot be allowed. Without --allow, what the
+    manifest records is allowed.
+
     \b
     Examples:
       kit model inspect models/mine
       kit model inspect models/mine --target kaggle-t4x2 --labels A,B,tie
       kit model inspect models/mine --notebook lmsys --write
+      kit model inspect models/mine --write --allow length --allow index
     """
-    from kaggle_kit.model.inspect import inspect_model, write_manifest
+    from kaggle_kit.model.inspect import inspect_model, refuse_unknown_checks, write_manifest
 
+    allow = given["allow"]
+    refuse_unknown_checks(allow)
     target, labels, longest = _asked(project_folder, folder, given)
-    found = inspect_model(folder, target=target, labels=labels, longest=longest, manifest=not write)
+    found = inspect_model(
+        folder,
+        target=target,
+        labels=labels,
+        longest=longest,
+        manifest=not write,
+        allow=allow if allow or write else None,
+    )
     written = None
     if write and not found.errors:
         name = given["manifest_name"] or _table_name(project_folder, folder)
@@ -89,7 +110,7 @@ def inspect_command(
         if written:
             show("", f"manifest.json written: {written.name}, {len(written.files)} files")
         elif write:
-            show("", "manifest.json was not written: mend the errors first")
+            show("", "manifest.json was not written: fix the errors first")
     if found.errors:
         context.exit(1)
 
@@ -117,25 +138,14 @@ def _asked(
         labels = Labels(list(task.labels.values()), prompt=frame, special_tokens=not task.chat)
         chosen = given["target_name"] or project.notebook(given["name"]).target
         return load_target(chosen, project=project.root), labels, int(parameters["token_budget"])
-    target = load_target(given["target_name"] or _DEFAULT_TARGET, project=_root(project_folder))
+    target = load_target(given["target_name"] or _DEFAULT_TARGET, project=project_root(project_folder))
     words = [word.strip() for word in given["labels"].split(",")] if given["labels"] else None
     return target, Labels(words) if words else None, None
 
 
-def _root(folder: Path | None) -> Path | None:
-    """The project's folder; None outside of any."""
-    from kaggle_kit.errors import ProjectError
-    from kaggle_kit.project import find_project
-
-    try:
-        return folder or find_project(Path.cwd())
-    except ProjectError:
-        return None
-
-
 def _table_name(project_folder: Path | None, folder: Path) -> str | None:
     """The model's name in kit.toml, where one of its tables has this folder."""
-    if _root(project_folder) is None:
+    if project_root(project_folder) is None:
         return None
     project = open_project(project_folder)
     places = {name: (project.root / table.path).resolve() for name, table in project.models.items()}
@@ -151,24 +161,35 @@ def _tell_hashing(name: str, size: int) -> None:
         say(f"hashing {name} ({size / _GIB:.1f} GiB)")
 
 
-def _show_inspection(found: Inspection, target: Target) -> None:
+def _show_shape(found: Inspection) -> None:
+    """The architecture, and how its layers are packed."""
     shape, packing = found.architecture, found.quantisation
+    if shape is None:
+        return
+    packed = ""
+    if packing:
+        way = _groups(packing.bits, packing.group_size)
+        if packing.activations:
+            way = f"{packing.bits} bits with {packing.activations} activations"
+        packed = f", {packing.method} {way}"
+    show(f"{shape.name}: {_count(found.tally.parameters)} parameters, {shape.layers} layers{packed}")
+    if len(found.packings) > 1:
+        ways = [f"{count} of {_groups(way.bits, way.group_size)}" for way, count in found.packings]
+        show(f"packed layers: {'; '.join(ways)}")
+    longest = f"{shape.most_tokens:,} tokens at most" if shape.most_tokens else "no length told"
+    tokens = f", {found.tokenizer.tokens:,} tokens in its vocabulary" if found.tokenizer else ""
+    show(f"numbers in {', '.join(found.dtypes)}; {longest}{tokens}")
+
+
+def _groups(bits: int, size: int | None) -> str:
+    """How a layer is packed, in words."""
+    return f"{bits} bits in groups of {size or 'one output'}"
+
+
+def _show_inspection(found: Inspection, target: Target) -> None:
     if found.not_checked:
         show(f"not checked: {'; '.join(found.not_checked)}")
-    if shape:
-        packed = ""
-        if packing:
-            groups = f" in groups of {packing.group_size or 'one output'}"
-            inputs = f" with {packing.activations} activations"
-            packed = f", {packing.method} {packing.bits} bits{inputs if packing.activations else groups}"
-        show(f"{shape.name}: {_count(found.tally.parameters)} parameters, {shape.layers} layers{packed}")
-        if len(found.packings) > 1:
-            ways = [f"{way.bits} bits in groups of {way.group_size or 'one output'}" for way, _ in found.packings]
-            counts = [count for _, count in found.packings]
-            show(f"packed layers: {'; '.join(f'{count} of {way}' for way, count in zip(ways, counts, strict=True))}")
-        longest = f"{shape.most_tokens:,} tokens at most" if shape.most_tokens else "no length told"
-        tokens = f", {found.tokenizer.tokens:,} tokens in its vocabulary" if found.tokenizer else ""
-        show(f"numbers in {', '.join(found.dtypes)}; {longest}{tokens}")
+    _show_shape(found)
     rows = [(name, part) for name, part in found.tally.parts.items() if part.bytes]
     for name, part in rows:
         numbers = f"{part.parameters / 1e6:12,.1f} M numbers" if part.parameters else " " * 22
@@ -177,20 +198,17 @@ def _show_inspection(found: Inspection, target: Target) -> None:
     if found.tokenizer and found.tokenizer.label_ids:
         show(f"label tokens: {', '.join(map(str, found.tokenizer.label_ids))}")
     if found.folder.left_out:
-        show(f"not sent: {_some(found.folder.left_out)}")
+        show(f"not sent: {some(found.folder.left_out, 5)}")
     show()
     for problem in found.problems[:_SHOWN]:
-        show(f"{problem.severity}: {problem}")
+        show(f"{'allowed' if problem.allowed else problem.severity}: {problem} [{problem.check}]")
     if len(found.problems) > _SHOWN:
         show(f"and {len(found.problems) - _SHOWN} more: see them all with --json")
     errors, all_of_them = len(found.errors), len(found.problems)
-    show(f"{errors} errors and {all_of_them - errors} warnings for {target.name}")
-
-
-def _some(paths: Sequence[str]) -> str:
-    """The first few of many."""
-    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
-    return ", ".join(paths[:5]) + more
+    allowed = f", {len(found.allowed)} of them allowed" if found.allowed else ""
+    show(f"{errors} errors and {all_of_them - errors} warnings{allowed} for {target.name}")
+    if names := sorted({problem.check for problem in found.errors if not CHECKS[problem.check].kept}):
+        show(f"If you know better: {' '.join(f'--allow {name}' for name in names)}")
 
 
 @model.command("fit")
@@ -214,8 +232,9 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
     """Will a model fit a target, with how long prompts, and how long does it take.
 
     PATH is a folder, or a model by name (yi-34b, llama-3-8b, qwen2-72b …: 4-bit AWQ, or NAME:8, NAME:16), so that one
-    can ask before downloading. Times are from the target's measured rates (rates/TARGET.json, kit bench), else from a
-    named assumption. A table weighs the known sizes against the same rows and hours.
+    can ask before downloading; such a model counts as padded (kit model quantize) if the cards cannot share it
+    otherwise. Times are from the target's measured rates (rates/TARGET.json, kit bench), else from a named assumption.
+    A table weighs the known sizes against the same rows and hours.
 
     \b
     Examples:
@@ -225,12 +244,12 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
       kit model fit llama-3-8b:16 --histogram lengths.csv --rows 25000 --hours 9 --json
     """
     from kaggle_kit.errors import UsageError
-    from kaggle_kit.model.fit import fit_model, sizes_table
+    from kaggle_kit.model.fit import fit_model, padded_shape, sizes_table
     from kaggle_kit.model.speed import kernel_of
     from kaggle_kit.targets import load_target
     from kaggle_kit.targets.rates import load_rates
 
-    root = _root(project_folder)
+    root = project_root(project_folder)
     name, kernel = given["target_name"], given["kernel"]
     if given["name"]:
         notebook = open_project(project_folder).notebook(given["name"])
@@ -246,6 +265,8 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
     asked = given["context"] or max(min(_USUAL_CONTEXT, most_context), lengths.longest)
     rows = given["rows"] or (lengths.rows if lengths.rows > 1 else _USUAL_ROWS)
     hours = given["hours"] or target.session_seconds / 3600
+    if not Path(path).is_dir():
+        checkpoint = padded_shape(checkpoint, target, context=asked, mean_tokens=lengths.mean)
     alike: dict[str, Any] = {"rows": rows, "lengths": lengths, "hours": hours, "rates": rates, "kernel": kernel}
     found = fit_model(checkpoint, target, context=asked, **alike)
     sizes = sizes_table(target, context=asked, **alike)
@@ -297,6 +318,10 @@ def _show_fit(found: Fit) -> None:
     for layout in found.layouts:
         if layout.obstacle:
             show(f"{layout.name}: {layout.obstacle}")
+        if layout.padded:
+            show(f"  {_padding_words(layout, layout.padded)}")
+    for allowance in found.checkpoint.allowed:
+        show(f"allowed {allowance}")
     show(_verdict(found))
     if found.speed:
         show(f"rate: {found.speed.flops / 1e12:.0f} TFLOP/s a card, {found.speed.assumption}")
@@ -313,6 +338,16 @@ def _layout_line(found: Fit, layout: Layout) -> str:
     return f"  {layout.name:<20}{told}{fits:>6}{layout.longest:>9,}{layout.largest_batch:>11,}{hours}"
 
 
+def _padding_words(layout: Layout, padded: Layout) -> str:
+    more = (padded.inner / layout.inner - 1) * 100
+    total = f"{padded.parts.total / _GIB:.1f} of {padded.room / _GIB:.1f} GiB a card"
+    fits = "would fit" if padded.fits else "would not fit either"
+    return (
+        f"with zeros up to {padded.inner:,} ({more:.1f} % more) it {fits}, with {total}: "
+        f"kit model quantize --split {layout.parallel} adds them to a model in full precision"
+    )
+
+
 def _verdict(found: Fit) -> str:
     if found.refusal:
         return f"It cannot be used there: {found.refusal}."
@@ -320,6 +355,8 @@ def _verdict(found: Fit) -> str:
     if best is None:
         pipelines = [layout.name for layout in found.layouts if layout.fits]
         more = f" ({', '.join(pipelines)} would, and the notebook does not plan pipelines)" if pipelines else ""
+        padded = [layout.name for layout in found.layouts if layout.padded and layout.padded.fits]
+        more = f" ({', '.join(padded)} would, padded)" if padded else more
         return f"It does not fit{more}: take a smaller model, fewer bits, or --context of less."
     if not found.timings:
         return f"It fits: {best.name}."

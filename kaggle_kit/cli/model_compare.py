@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import Number, open_project, parameter_option, project_option, seal_option, trust_option
+from kaggle_kit.cli.options import Number, open_project, run_options
 from kaggle_kit.cli.terminal import say, say_error, show, show_json
 
 if TYPE_CHECKING:
@@ -52,11 +52,8 @@ _ROWS = 500
 )
 @click.option("--id", "id_column", metavar="COLUMN", help="The id column (default: id, else the row's number).")
 @click.option("--record", is_flag=True, help="Write the figures into QUANT's manifest.json.")
-@parameter_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-@seal_option
-@trust_option
-@project_option
+@run_options
 def compare(reference: Path, quantised: Path, as_json: bool, limit: float | None, **given: Any) -> int:
     """Say how far a quantised model is from its reference, by the answers that both give to the same rows.
 
@@ -82,7 +79,7 @@ def compare(reference: Path, quantised: Path, as_json: bool, limit: float | None
     found = figures_of(pairs)
     if given["record"]:
         _record(reference, quantised, found, unseen)
-    beyond = limit is not None and found.all.kl.value > limit
+    beyond = limit is not None and found.all.kl_mean.value > limit
     if as_json:
         facts: dict[str, Any] = {
             "reference": str(reference),
@@ -97,7 +94,7 @@ def compare(reference: Path, quantised: Path, as_json: bool, limit: float | None
     else:
         show(*_lines(found, unseen), *_limit_lines(limit, table, beyond=beyond))
     if beyond:
-        say_error(f"the mean KL {found.all.kl.value:.5f} is above the limit {limit} ({table})")
+        say_error(f"the mean KL {found.all.kl_mean.value:.5f} is above the limit {limit} ({table})")
     return int(beyond)
 
 
@@ -152,7 +149,7 @@ def _unseen(source: Path, task: Task, rows: int, *, reference: Path, quantised: 
 def _score(
     project: Project, reference: Path, quantised: Path, given: Mapping[str, Any]
 ) -> tuple[Pairs, _Unseen, dict[str, Any]]:
-    from kaggle_kit.cli.scoring import labelled_rows, notebook_name, open_scoring
+    from kaggle_kit.cli.scoring import labelled_rows, notebook_name, open_vllm
     from kaggle_kit.evaluation.divergence import pair
     from kaggle_kit.evaluation.score_file import score_records
     from kaggle_kit.files import user_cache
@@ -164,13 +161,7 @@ def _score(
     task, _ = notebook_task(project, name, assignments=given["assignments"])
     unseen = _unseen(source, task, given["rows"], reference=reference, quantised=quantised)
     records = unseen.records
-    scoring = open_scoring(
-        project,
-        name,
-        assignments=given["assignments"],
-        engine="vllm",
-        seal_name=given["seal_name"],
-    )
+    scoring = open_vllm(project, name, given)
     state = user_cache() / "comparisons" / _key(reference, quantised, source, name)
     found = []
     for what, path, engine in (("reference", reference, given["engine"]), ("quantised", quantised, "vllm")):
@@ -203,13 +194,13 @@ def _record(reference: Path, quantised: Path, found: Comparison, unseen: _Unseen
 
     path = quantised / MANIFEST
     manifest = read_manifest(path)
-    every, loss = found.all, found.all.difference
+    every, loss = found.all, found.all.log_loss_difference
     quality = {
         "reference_manifest_sha256": sha256_file(reference / MANIFEST),
         "files_sha256": files_digest(manifest),
         "rows": every.rows,
         "calibration_rows_left_out": unseen.left_out,
-        "kl_mean": every.kl.value,
+        "kl_mean": every.kl_mean.value,
         "kl_p99": every.kl_p99,
         "changed": every.changed.value,
         "log_loss_difference": loss.value if loss else None,
@@ -230,14 +221,14 @@ def _lines(found: Comparison, unseen: _Unseen) -> list[str]:
     lines = [
         f"{every.rows:,} rows answered by both models{left}",
         *_calibration_lines(unseen),
-        f"  KL mean            {every.kl.value:.5f} ({every.kl.low:.5f} to {every.kl.high:.5f})",
+        f"  KL mean            {every.kl_mean.value:.5f} ({every.kl_mean.low:.5f} to {every.kl_mean.high:.5f})",
         f"  KL median, p99     {every.kl_median:.5f}, {every.kl_p99:.5f}; at most {every.kl_most:.5f}",
         f"  changed decisions  {every.changed.value:.2%} ({every.changed.low:.2%} to {every.changed.high:.2%})",
     ]
-    if every.difference is not None:
+    if every.log_loss_difference is not None:
         lines += [
-            f"  log loss           {every.reference_loss:.4f} reference, {every.quantised_loss:.4f} quantised",
-            f"  difference         {every.difference.signed}",
+            f"  log loss           {every.reference_log_loss:.4f} reference, {every.quantised_log_loss:.4f} quantised",
+            f"  difference         {every.log_loss_difference.signed}",
         ]
     masses = [f"{mass:.4f}" if mass is not None else "not known" for mass in found.masses]
     lines.append(f"  label mass         {masses[0]} reference, {masses[1]} quantised")
@@ -262,7 +253,6 @@ def _calibration_lines(unseen: _Unseen) -> list[str]:
 
 
 def _length_line(one: Figures) -> str:
-    loss = one.difference.signed if one.difference else "not known"
-    return (
-        f"  {one.name:<18}{one.rows:>8,}  {one.kl.value:>9.5f}  {one.kl_p99:>9.5f}  {one.changed.value:>8.2%}  {loss}"
-    )
+    loss = one.log_loss_difference.signed if one.log_loss_difference else "not known"
+    kl = f"{one.kl_mean.value:>9.5f}  {one.kl_p99:>9.5f}"
+    return f"  {one.name:<18}{one.rows:>8,}  {kl}  {one.changed.value:>8.2%}  {loss}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
+from kaggle_kit.cli.options import open_project, run_options
 from kaggle_kit.cli.terminal import say, show, show_json
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ METHODS = {"autoawq": "autoawq", "llm-compressor": "llmcompressor"}
 W4A16, W8A8 = "w4a16", "w8a8"
 CALIBRATION_ROWS = 128
 PROOF_ROWS = 8
+MOST_CARDS = 64
 LEAST_MASS = 0.5
 """A model that gives its labels less than this was hardly trained on this template."""
 
@@ -58,14 +59,17 @@ LEAST_MASS = 0.5
     type=click.Choice(["32", "64", "128"]),
     help="Weights that share a scale (w4a16: 128).",
 )
+@click.option(
+    "--split",
+    metavar="CARDS",
+    type=click.IntRange(min=1, max=MOST_CARDS),
+    help="Pad the MLPs so that so many cards can share them (default: if the notebook's target needs it; 1: never).",
+)
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), help="Of the rows drawn (w4a16: 0).")
 @click.option("--id", "id_column", metavar="COLUMN", default="id", show_default=True, help="The id column.")
 @click.option("--no-proof", is_flag=True, help="Do not score a few rows in vLLM at the end.")
-@parameter_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
-@seal_option
-@trust_option
-@project_option
+@run_options
 def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     """Quantise a checkpoint to 4 or 8 bits, and prove on the notebook's own prompts that vLLM reads it.
 
@@ -81,9 +85,14 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     are multiplied (NVIDIA's cards from Turing to Hopper, a T4 too). It needs no calibration: the first --rows of the
     data are scored at the end, and nothing else is done with them.
 
+    Cards can share a model only if each one's part of an MLP is whole groups of weights. If the cards of the notebook's
+    target have to share it and its MLPs do not divide so, zeros are added to them: that is exact, and most often less
+    than 1 % more. --split CARDS does it for another target.
+
     \b
     Examples:
       kit model quantize models/full models/awq --data data
+      kit model quantize models/qwen2-72b models/awq --split 4
       kit model quantize base models/awq --adapter runs/lora --keep-merged models/merged
       kit model quantize models/full models/int8 --method llm-compressor --scheme w8a8
     """
@@ -98,6 +107,7 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
     project = open_project(given["project_folder"])
     name = notebook_name(project, given["name"])
     order = _order(project, name, source, out, given)
+    order = replace(order, split=given["split"] or split_for_notebook(project, name, order))
     seal = open_seal(given["seal_name"])
     # Wrong names are seen before anything is fetched.
     if not source.is_dir():
@@ -114,7 +124,7 @@ def quantize(source: Path, out: Path, as_json: bool, **given: Any) -> int:
         facts["seal"] = {"name": seal.name, "open": list(seal.unsealed)}
         show_json(facts, sort_keys=True)
     else:
-        show(*_said(out, made.provenance, proof, seconds))
+        show(*summary_lines(out, made.provenance, proof, seconds))
     return 0
 
 
@@ -148,22 +158,40 @@ def _order(project: Project, name: str, source: Path, out: Path, given: Mapping[
     )
 
 
+def split_for_notebook(project: Project, name: str, order: Order) -> int:
+    """The cards of the notebook's target that have to share the quantised model, if it must be padded for that."""
+    from kaggle_kit.errors import ModelError, UsageError
+    from kaggle_kit.model.fit import split_for
+    from kaggle_kit.runtime.architecture import read_architecture
+    from kaggle_kit.runtime.checkpoint import read_config
+    from kaggle_kit.runtime.quantisation import Quantisation
+    from kaggle_kit.targets import load_target
+
+    target = load_target(project.notebook(name).target, project=project.root)
+    packed = Quantisation("awq", 4, order.groups, zero_points=True)
+    if order.groups is None:
+        packed = Quantisation("compressed-tensors", 8, None, zero_points=False, activations="int8")
+    try:
+        shape = read_architecture(read_config(order.source))
+    except ModelError:
+        return 1  # the check of the whole model says what is wrong with it
+    try:
+        return split_for(shape, packed, target, context=order.calibration.budget)
+    except UsageError as error:
+        say(f"nothing is padded, as for one card ({error}); --split pads for several")
+        return 1
+
+
 def _prove(project: Project, name: str, order: Order, given: Mapping[str, Any], *, rows: int) -> dict[str, Any]:
     """Score the first `rows` rows of the data in vLLM, and write into the manifest what it said."""
-    from kaggle_kit.cli.scoring import open_scoring
+    from kaggle_kit.cli.scoring import open_vllm
     from kaggle_kit.errors import KitError, RunError
     from kaggle_kit.evaluation.divergence import proof_of
     from kaggle_kit.evaluation.score_file import score_records
     from kaggle_kit.evaluation.tables import read_table
     from kaggle_kit.model.quantize import add_proof
 
-    scoring = open_scoring(
-        project,
-        name,
-        assignments=given["assignments"],
-        engine="vllm",
-        seal_name=given["seal_name"],
-    )
+    scoring = open_vllm(project, name, given)
     scoring = replace(scoring, model=order.out)
     source = order.calibration
     records = read_table(source.table)[:rows]
@@ -178,14 +206,17 @@ def _prove(project: Project, name: str, order: Order, given: Mapping[str, Any], 
                 id_column=source.id_column,
                 on_event=lambda _event: None,
             )
-            proof = proof_of(scored).to_json()
+            proof = asdict(proof_of(scored))
         except KitError as error:
             raise RunError(f"{order.out} is whole, but vLLM does not score with it: {error}") from error
     add_proof(order.out, proof)
     return proof
 
 
-def _said(out: Path, provenance: Mapping[str, Any], proof: Mapping[str, Any] | None, seconds: float) -> list[str]:
+def summary_lines(
+    out: Path, provenance: Mapping[str, Any], proof: Mapping[str, Any] | None, seconds: float
+) -> list[str]:
+    """What the user reads of the model that was made."""
     packed, calibration = provenance["quantisation"], provenance["quantisation"]["calibration"]
     options, adapter = packed["options"], provenance["adapter"]
     merged = f", {adapter['layers']} layers of the adapter {adapter['name']} merged" if adapter else ""
@@ -195,6 +226,9 @@ def _said(out: Path, provenance: Mapping[str, Any], proof: Mapping[str, Any] | N
         f"{out}: {options['w_bit']} bits, {kind}, {size / 1e6:,.1f} MB{merged}",
         f"  made by {packed['method']} in {seconds:.0f} s",
     ]
+    if padding := packed.get("padding"):
+        widths = f"{padding['unpadded_intermediate_size']:,} to {padding['intermediate_size']:,}"
+        lines.append(f"  its MLPs padded with zeros, {widths}, so that {padding['split']} cards can share them")
     if calibration is None:
         lines.append("  rounded to the nearest: no row calibrated it")
     else:

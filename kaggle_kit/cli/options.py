@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ import click
 from kaggle_kit.cli.terminal import say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kaggle_kit.project import Project
 
 project_option = click.option(
@@ -52,6 +55,15 @@ trust_option = click.option(
 """`open_project` hands it on as `Project.trusted`."""
 
 
+def stacked(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Several options as one decorator, listed by a command's help in this order."""
+    return lambda command: reduce(lambda below, option: option(below), reversed(options), command)
+
+
+run_options = stacked(parameter_option, seal_option, trust_option, project_option)
+"""What every command takes that runs a model, or a notebook, on this machine."""
+
+
 class Number(click.FloatRange):
     """A range of numbers, in which neither nan nor inf is one."""
 
@@ -61,6 +73,17 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number.", param, ctx)
         return number
+
+
+def project_root(folder: Path | None) -> Path | None:
+    """The project's folder; None outside of any: what kit ships is there all the same."""
+    from kaggle_kit.errors import ProjectError
+    from kaggle_kit.project import find_project
+
+    try:
+        return folder or find_project(Path.cwd())
+    except ProjectError:
+        return None
 
 
 def open_project(folder: Path | None) -> Project:

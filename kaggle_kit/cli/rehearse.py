@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
+from kaggle_kit.cli.options import open_project, run_options
 from kaggle_kit.cli.terminal import say, show
 from kaggle_kit.files import user_config
 from kaggle_kit.places import inside_whole
@@ -49,7 +49,6 @@ def _list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> No
 @click.option("--data", metavar="DIR", type=_FOLDER, help="A folder with test.csv and sample_submission.csv.")
 @click.option("--solution", metavar="FILE", type=_FOLDER, help="The true outcomes, for the score.")
 @click.option("--target", "target_name", metavar="T", default="local-cpu", show_default=True, help="The target.")
-@parameter_option
 @click.option(
     "--fault", "faults", metavar="FAULT", multiple=True, help="Let this go wrong; may be given several times."
 )
@@ -62,11 +61,9 @@ def _list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> No
     callback=_list_faults,
     help="List what can go wrong.",
 )
-@seal_option
 @click.option("--again", is_flag=True, help="Go on with the Kaggle of the last rehearsal instead of an empty one.")
 @click.option("--out", metavar="DIR", type=_FOLDER, help="Where the rehearsal lies (default: runs/rehearsal-NAME).")
-@trust_option
-@project_option
+@run_options
 def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, **given: Any) -> int:
     """Rehearse a whole release on this machine: push, ready, run, output, submission, score.
 
@@ -128,14 +125,12 @@ def _prepare(
     Returns the competition's folder as the run will see it, and the true outcomes, None where nothing is handed in.
     """
     from kaggle_kit.cli.wheels import fetch_progress
-    from kaggle_kit.errors import UsageError
     from kaggle_kit.notebook.build import build
-    from kaggle_kit.sandbox.dryrun import quantizer_packages
+    from kaggle_kit.sandbox.dryrun import quantizer_packages, refuse_cards
     from kaggle_kit.wheelhouse.dataset import make_kit_part, ready_parts
     from kaggle_kit.wheelhouse.folder import ready_wheelhouse
 
-    if target.gpus:
-        raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a rehearsal here is for local-cpu")
+    refuse_cards(target, "a rehearsal")
     online = project.notebook(name).internet
     built = build(
         project,

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, project_option, trust_option
+from kaggle_kit.cli.options import open_project
 from kaggle_kit.cli.remote_options import (
     PlanOptions,
-    builds_option,
     json_option,
     open_client,
     plan_of,
     plan_options,
+    pushed_options,
     pushed_version,
-    records_option,
-    version_option,
+    session_seconds,
 )
-from kaggle_kit.cli.runs import bring
+from kaggle_kit.cli.runs import bring, keep_receipt
 from kaggle_kit.cli.terminal import Bars, say, show, show_json, show_table
 
 if TYPE_CHECKING:
@@ -37,12 +36,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME…]")
-@plan_options
 @json_option
-@builds_option
-@records_option
-@trust_option
-@project_option
+@plan_options
 def plan(
     names: tuple[str, ...], as_json: bool, records: Path | None, project_folder: Path | None, **chosen: Any
 ) -> int:
@@ -107,14 +102,10 @@ def _time(seconds: float) -> str:
 
 @click.command()
 @click.argument("name")
-@plan_options
 @click.option("--wait", is_flag=True, help="Wait for the run's end; bring its log and output here.")
 @click.option("--submit", is_flag=True, help="Then submit its submission.csv, and wait for the score.")
 @click.option("-m", "--message", metavar="TEXT", help="The versions' notes and the submission's description.")
-@builds_option
-@records_option
-@trust_option
-@project_option
+@plan_options
 def push(
     name: str,
     wait: bool,
@@ -166,9 +157,10 @@ def push(
         receipt = _read_back(project, plan, applied, notebook, client=client, records=place)
         if receipt is None:
             return 1
+        code = 0
         if wait or submit:
-            return _finish(project, receipt, client=client, records=place, submit=submit, message=message)
-    return 0
+            code = _finish(project, receipt, client=client, records=place, submit=submit, message=message)
+    return code if applied.noted else 1
 
 
 def _decided_plan(
@@ -176,9 +168,9 @@ def _decided_plan(
 ) -> tuple[Plan, tuple[Resource, ...]]:
     """The plan, once Kaggle is done with versions that nothing here knows: such as an interrupted push has made."""
     deadline = client.clock() + client.patience.ready_s
-    said: set[str] = set()
+    waiting, said = client, set[str]()
     while True:
-        plan, resources = plan_of(project, (name,), client=client, records=records, options=options)
+        plan, resources = plan_of(project, (name,), client=waiting, records=records, options=options)
         undecided = [step for step in plan.steps if step.undecided]
         if not undecided or client.clock() >= deadline:
             return plan, resources
@@ -186,6 +178,7 @@ def _decided_plan(
             if step.resource.key not in said:
                 say(f"{step.resource.key}: {step.reason}. Waiting for it, up to {client.patience.ready_s / 60:.0f} min")
             said.add(step.resource.key)
+        waiting = client.until(deadline)
         client.sleep(client.patience.poll_s)
 
 
@@ -196,7 +189,7 @@ def _read_back(
     from datetime import UTC, datetime
 
     from kaggle_kit.project.git import project_commit
-    from kaggle_kit.remote.receipt import load_receipt, read_back, save_receipt
+    from kaggle_kit.remote.receipt import load_receipt, read_back
 
     step = plan.step(notebook.key)
     version = applied.versions.get(notebook.key, step.becomes if step else None)
@@ -213,8 +206,10 @@ def _read_back(
         pushed=datetime.now(UTC).isoformat(timespec="seconds"),
         made_by=project_commit(project.root),
     )
-    path = save_receipt(records, receipt)
-    say(f"receipt: {path}")
+    if path := keep_receipt(records, receipt):
+        say(f"receipt: {path}")
+    else:
+        applied.noted = False
     for check in receipt.differing:
         say(f"{notebook.key} version {version}: {check.what} is {check.found!r} on Kaggle, asked was {check.asked!r}")
     if receipt.differing:
@@ -257,10 +252,14 @@ def _uploads() -> Iterator[Listener]:
 def _finish(
     project: Project, receipt: Receipt, *, client: Client, records: Path, submit: bool, message: str | None
 ) -> int:
-    """Wait for the run of the receipt's version; with `submit`, submit it too. Returns the exit code."""
+    """Wait for the run of the receipt's version; with `submit`, submit it too. Returns the exit code.
+
+    It is submitted before anything else is brought here: no file that does not come stands in the way of that.
+    """
+    from kaggle_kit.errors import CredentialsError, RemoteError
     from kaggle_kit.remote.runs import wait_ended
 
-    deadline = client.clock() + _session_seconds(project, receipt) + client.patience.queue_s
+    deadline = client.clock() + session_seconds(project, receipt.name, target=receipt.target) + client.patience.queue_s
     state = wait_ended(
         client,
         receipt.notebook,
@@ -268,30 +267,39 @@ def _finish(
         deadline=deadline,
         tell=lambda state: say(_state_line(receipt, state)),
     )
-    receipt, whole = bring(receipt, state, client=client, records=records)
-    if not state.complete or not whole:
+
+    problem: RemoteError | None = None
+    if submit and state.complete:
+        try:
+            receipt, _ = _submit(project, receipt, client=client, records=records, message=message, wait=False)
+        except RemoteError as error:
+            problem = error  # what the run left may show why
+
+    try:
+        receipt, whole = bring(receipt, state, client=client, records=records)
+    except CredentialsError:
+        raise
+    except (RemoteError, OSError) as error:
+        say(f"warning: log and output are not here: {error}", f"  next: kit output {receipt.name}")
+        whole = False
+    if problem is not None:
+        raise problem
+
+    if not state.complete:
         say(f"when that is fixed, or was Kaggle's fault: kit push {receipt.name} runs it as a new version")
         return 1
-    return _submit(project, receipt, client=client, records=records, message=message) if submit else 0
-
-
-def _session_seconds(project: Project, receipt: Receipt) -> float:
-    """How long the run may take: as `kit.toml` says, else its target."""
-    from kaggle_kit.targets import load_target
-
-    hours = project.notebook(receipt.name).session_hours
-    if hours is not None:
-        return hours * 3600
-    return load_target(receipt.target, project=project.root).session_seconds if receipt.target else 12 * 3600.0
+    code = 0 if whole else 1
+    if submit:
+        _, scored = _submit(project, receipt, client=client, records=records, message=message)
+        return max(code, scored)
+    return code
 
 
 @click.command()
 @click.argument("name")
 @click.option("--wait", is_flag=True, help="Stay until the submission is scored.")
 @click.option("-m", "--message", metavar="TEXT", help="The submission's description (default: as the last one's).")
-@version_option
-@records_option
-@project_option
+@pushed_options
 def submit(
     name: str,
     wait: bool,
@@ -320,7 +328,7 @@ def submit(
     receipt = _kept_receipt(reference, name, number, records=place)
     refuse_unfit(receipt)
     with open_client() as client:
-        return _submit(project, receipt, client=client, records=place, message=message, wait=wait)
+        return _submit(project, receipt, client=client, records=place, message=message, wait=wait)[1]
 
 
 def _kept_receipt(reference: str, name: str, version: int, *, records: Path) -> Receipt:
@@ -338,42 +346,44 @@ def _kept_receipt(reference: str, name: str, version: int, *, records: Path) -> 
 
 def _submit(
     project: Project, receipt: Receipt, *, client: Client, records: Path, message: str | None, wait: bool = True
-) -> int:
-    """Submit the version's submission.csv and, with `wait`, stay until it is scored. Returns the exit code."""
-    from kaggle_kit.remote.receipt import save_receipt
+) -> tuple[Receipt, int]:
+    """Submit the version's submission.csv and, with `wait`, stay until it is scored. Also the exit code."""
     from kaggle_kit.remote.runs import submit
 
-    said = ""
+    said, kept = "", False
 
     def tell(receipt: Receipt) -> None:
-        nonlocal said
-        save_receipt(records, receipt)
+        nonlocal said, kept
         made = receipt.submission
         line = f"submission {made['ref']}: {made['state']}" + (f", {made['error']}" if made["error"] else "")
         if line != said:
             say(line)
         said = line
+        kept = keep_receipt(records, receipt) is not None
 
+    deadline = client.clock() + client.patience.score_s
     receipt = submit(
-        client,
+        client.until(deadline),
         project.competition,
         receipt,
         message=message,
-        deadline=client.clock() + client.patience.score_s if wait else None,
+        deadline=deadline if wait else None,
         tell=tell,
     )
-    save_receipt(records, receipt)
+    if not wait:
+        return receipt, 0 if kept else 1
+
+    kept = keep_receipt(records, receipt) is not None
     score = receipt.submission["public_score"]
-    if wait and score is None:
+    if score is None:
         say(
             f"submission {receipt.submission['ref']} of {receipt.name} version {receipt.version}: Kaggle calls it "
             f"complete and gives no score. See the submissions page of {project.competition}, or ask again with: "
             f"kit submit {receipt.name} --wait --version {receipt.version} (nothing is submitted twice)"
         )
-        return 1
-    if wait:
-        show(f"{receipt.name} version {receipt.version}: score {score}")
-    return 0
+        return receipt, 1
+    show(f"{receipt.name} version {receipt.version}: score {score}")
+    return receipt, 0 if kept else 1
 
 
 def _state_line(receipt: Receipt, state: RunState) -> str:

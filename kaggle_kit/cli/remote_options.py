@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from kaggle_kit.cli.options import project_option, stacked, trust_option
 from kaggle_kit.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -35,21 +36,23 @@ version_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
-def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of `kit plan` and `kit push`."""
-    options = (
-        click.option("--unproved", is_flag=True, help="Also with a wheelhouse that kit wheels prove has not passed."),
-        click.option("--overwrite", is_flag=True, help="Send over what was changed on Kaggle since the last push."),
-        click.option(
-            "--accept",
-            metavar="REF",
-            multiple=True,
-            help="Take what Kaggle has under this reference for what is here; may be given several times.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+plan_options = stacked(
+    click.option("--unproved", is_flag=True, help="Also with a wheelhouse that kit wheels prove has not passed."),
+    click.option("--overwrite", is_flag=True, help="Send over what was changed on Kaggle since the last push."),
+    click.option(
+        "--accept",
+        metavar="REF",
+        multiple=True,
+        help="Take what Kaggle has under this reference for what is here; may be given several times.",
+    ),
+    builds_option,
+    records_option,
+    trust_option,
+    project_option,
+)
+"""What `kit plan` and `kit push` take."""
+pushed_options = stacked(version_option, records_option, project_option)
+"""What commands take that are about a version pushed from here."""
 
 
 @contextmanager
@@ -66,6 +69,10 @@ def open_client(tell: Callable[[str], None] = say) -> Iterator[Client]:
         yield client
     finally:
         client.close()
+
+
+_LONGEST_SESSION_S = 12 * 3600.0
+"""What Kaggle allows any notebook."""
 
 
 @dataclass(frozen=True)
@@ -176,3 +183,13 @@ def pushed_version(project: Project, name: str, *, records: Path, version: int |
             "version with --version"
         )
     return reference, version or (known.version if known else 1)
+
+
+def session_seconds(project: Project, name: str, *, target: str | None) -> float:
+    """How long a run of the notebook may take: as kit.toml says, else as the `target` that it was built for."""
+    from kaggle_kit.targets import load_target
+
+    hours = project.notebook(name).session_hours
+    if hours is not None:
+        return hours * 3600
+    return load_target(target, project=project.root).session_seconds if target else _LONGEST_SESSION_S

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, project_option
+from kaggle_kit.cli.options import open_project, project_option, stacked
 from kaggle_kit.cli.terminal import say, show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from kaggle_kit.evaluation.run import Run
+    from kaggle_kit.evaluation.run import Run, RunContext
     from kaggle_kit.evaluation.run_files import DryRun, Finding, Push
     from kaggle_kit.evaluation.texts import RunPrompts
     from kaggle_kit.project import Project
@@ -26,17 +26,13 @@ _TEST, _SAMPLE, _SOLUTION = "test.csv", "sample_submission.csv", "solution.csv"
 _LOG_BYTES = 256 << 20
 
 
-def _row_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What both commands take about a run's rows."""
-    options = (
-        click.option("--data", metavar="DIR", type=_PATH, help="The rows' folder with test.csv (default: kit.toml's)."),
-        click.option("--solution", metavar="FILE", type=_PATH, help="The true outcomes (default: kit.toml's)."),
-        click.option("--calibration", metavar="FILE", type=_PATH, help="Another calibration.json for a scores file."),
-        project_option,
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+_row_options = stacked(
+    click.option("--data", metavar="DIR", type=_PATH, help="The rows' folder with test.csv (default: kit.toml's)."),
+    click.option("--solution", metavar="FILE", type=_PATH, help="The true outcomes (default: kit.toml's)."),
+    click.option("--calibration", metavar="FILE", type=_PATH, help="Another calibration.json for a scores file."),
+    project_option,
+)
+"""What both commands take about a run's rows."""
 
 
 @click.command()
@@ -111,16 +107,6 @@ class Given:
     project_folder: Path | None = None
 
 
-@dataclass(frozen=True)
-class Rows:
-    """What is known of a run's rows."""
-
-    outcomes: Mapping[str, str] | None = None
-    sample: Sample | None = None
-    prompts: RunPrompts | None = None
-    notes: Sequence[str] = ()
-
-
 def load_run(named: Path, given: Given) -> tuple[Run, Path]:
     """The run that `named` means, and where its page goes by default.
 
@@ -136,9 +122,8 @@ def load_run(named: Path, given: Given) -> tuple[Run, Path]:
         return _from_scores(path, given), path.with_suffix(".html")
     if path.suffix == ".json" and path.parent.name == "receipts":
         folder = path.parent.parent / "runs" / path.stem
-        return _from_folder(folder, project, given), folder / "report.html" if folder.is_dir() else path.with_suffix(
-            ".html"
-        )
+        page = folder / "report.html" if folder.is_dir() else path.with_suffix(".html")
+        return _from_folder(folder, project, given), page
     raise UsageError(f"{path} is no run: name the folder of a dry run or of a pushed run, a receipt, or a scores file")
 
 
@@ -177,7 +162,7 @@ def _from_scores(path: Path, given: Given) -> Run:
 
 
 def _from_folder(folder: Path, project: Project | None, given: Given) -> Run:
-    from kaggle_kit.evaluation.run import RunContext, read_run
+    from kaggle_kit.evaluation.run import read_run
     from kaggle_kit.evaluation.run_files import read_report
     from kaggle_kit.remote.runs import kept_log
     from kaggle_kit.runtime.record import RECORD, read_record
@@ -186,20 +171,10 @@ def _from_folder(folder: Path, project: Project | None, given: Given) -> Run:
     push = None if report else _push(folder)
     name = (report.notebook if report else push.name if push else "") or folder.name
 
-    rows = _rows(folder, name, project, given)
+    context = _rows(folder, name, project, given)
     failure = (push.run.failure if push else None) or ""
     log, findings = _log(kept_log(folder), failure) if _failed(report, record, push) else ("", [])
-
-    context = RunContext(
-        log=log,
-        findings=findings,
-        outcomes=rows.outcomes,
-        sample=rows.sample,
-        prompts=rows.prompts,
-        push=push,
-        notes=rows.notes,
-    )
-    return read_run(folder, context)
+    return read_run(folder, replace(context, log=log, findings=findings, push=push))
 
 
 def _push(folder: Path) -> Push | None:
@@ -238,9 +213,10 @@ def _log(path: Path, failure: str) -> tuple[str, list[Finding]]:
     return mask(read_log(raw).text), findings
 
 
-def _rows(folder: Path, name: str, project: Project | None, given: Given) -> Rows:
-    """The rows by what the user named, else by kit.toml where its data are the run's; nothing where neither is."""
+def _rows(folder: Path, name: str, project: Project | None, given: Given) -> RunContext:
+    """What is known of the rows: by what the user named, else by kit.toml where its data are the run's."""
     from kaggle_kit.errors import KitError
+    from kaggle_kit.evaluation.run import RunContext
     from kaggle_kit.evaluation.run_files import read_submission
     from kaggle_kit.runtime.record import SUBMISSION
 
@@ -248,23 +224,24 @@ def _rows(folder: Path, name: str, project: Project | None, given: Given) -> Row
 
     data, solution = _places(name, project, given)
     if table is None or not table.ids:
-        return Rows()
+        return RunContext()
     said = given.data is not None or given.solution is not None
     outcomes = _outcomes(solution, table.columns, table.ids, said=said)
 
     if data is None or not (data / _TEST).is_file():
-        return Rows(outcomes)
+        return RunContext(outcomes=outcomes)
     sample = _sample(data / _SAMPLE, table.ids, said=said)
     if sample is None:
-        return Rows(outcomes)
+        return RunContext(outcomes=outcomes)
 
     try:
         prompts = _prompts(folder, name, project, data / _TEST, outcomes or {})
     except KitError as error:
         if said:
             raise
-        return Rows(outcomes, sample, notes=(f"The prompts could not be made again: {error}",))
-    return Rows(outcomes, sample, prompts)
+        note = f"The prompts could not be made again: {error}"
+        return RunContext(outcomes=outcomes, sample=sample, notes=(note,))
+    return RunContext(outcomes=outcomes, sample=sample, prompts=prompts)
 
 
 def _places(name: str, project: Project | None, given: Given) -> tuple[Path | None, Path | None]:

@@ -13,9 +13,10 @@ from kaggle_kit.cli.options import open_project, project_option
 from kaggle_kit.cli.remote_options import (
     json_option,
     open_client,
+    pushed_options,
     pushed_version,
     records_option,
-    version_option,
+    session_seconds,
 )
 from kaggle_kit.cli.terminal import say, show, show_json, show_log, show_table
 from kaggle_kit.places import inside
@@ -23,6 +24,7 @@ from kaggle_kit.places import inside
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kaggle_kit.project import Project
     from kaggle_kit.remote.client.client import Client
     from kaggle_kit.remote.client.notebooks import RunState
     from kaggle_kit.remote.diagnosis import Finding
@@ -34,10 +36,8 @@ RUNNING, UNKNOWN = 3, 4
 
 @click.command()
 @click.argument("name")
-@version_option
 @json_option
-@records_option
-@project_option
+@pushed_options
 def status(name: str, version: int | None, as_json: bool, records: Path | None, project_folder: Path | None) -> int:
     """Report how the run of the last pushed version stands; never that of another version.
 
@@ -49,21 +49,21 @@ def status(name: str, version: int | None, as_json: bool, records: Path | None, 
     Exit code 0 complete, 1 failed, 3 still queued or running, 4 unknown.
     """
     from kaggle_kit.remote.client import notebooks
-    from kaggle_kit.remote.receipt import load_receipt, save_receipt, with_run
+    from kaggle_kit.remote.receipt import load_receipt, with_run
 
     project = open_project(project_folder)
     place = records or project.root
     reference, number = pushed_version(project, name, records=place, version=version)
     with open_client() as client:
         state = notebooks.status(client, reference, number)
-    receipt = load_receipt(place, name, number, notebook=reference)
-    if receipt is not None and state.ended:
-        save_receipt(place, with_run(receipt, state))
     if as_json:
         show_json({"notebook": reference, "version": number, "state": state.state, "failure": state.failure})
     else:
         failure = f": {state.failure}" if state.failure else ""
         show(f"{reference} version {number}: {state.state.lower().replace('_', ' ')}{failure}")
+    receipt = load_receipt(place, name, number, notebook=reference)
+    if receipt is not None and state.ended:
+        keep_receipt(place, with_run(receipt, state))
     if state.state == notebooks.UNKNOWN:
         return UNKNOWN
     return (0 if state.complete else 1) if state.ended else RUNNING
@@ -72,9 +72,7 @@ def status(name: str, version: int | None, as_json: bool, records: Path | None, 
 @click.command()
 @click.argument("name")
 @click.option("--follow", is_flag=True, help="Go on until the run ends.")
-@version_option
-@records_option
-@project_option
+@pushed_options
 def logs(name: str, follow: bool, version: int | None, records: Path | None, project_folder: Path | None) -> int:
     """Print the log of the last pushed version's run; of a failed one also what it means.
 
@@ -83,23 +81,25 @@ def logs(name: str, follow: bool, version: int | None, records: Path | None, pro
       kit logs lmsys
       kit logs lmsys --follow
 
-    Exit code 1 where the run has failed.
+    Exit code 1 where the run has failed, or is complete and has no log.
     """
     from kaggle_kit.remote.client import notebooks, outputs
-    from kaggle_kit.remote.client.outputs import follow_log
     from kaggle_kit.remote.diagnosis import decode, read_log
     from kaggle_kit.secrets import mask
 
     project = open_project(project_folder)
-    reference, number = pushed_version(project, name, records=records or project.root, version=version)
+    place = records or project.root
+    reference, number = pushed_version(project, name, records=place, version=version)
     with open_client() as client:
-        if follow:
-            for line in follow_log(client, reference, number):
-                show_log(mask(line.text))
+        shown = follow and _follow(project, name, number, client=client, records=place)
         raw = outputs.log(client, reference, number)
-        if not follow:
+        if not shown:
             show_log(mask(read_log(raw).text).rstrip("\n"))
         state = notebooks.status(client, reference, number)
+
+    if state.complete and not raw and not shown:
+        say(f"{reference} version {number}: the run is complete, and Kaggle has no log of it (yet)")
+        return 1
     if not state.ended or state.complete:
         return 0
     for finding in decode(raw, failure_message=state.failure or "")[:3]:
@@ -107,13 +107,28 @@ def logs(name: str, follow: bool, version: int | None, records: Path | None, pro
     return 1
 
 
+def _follow(project: Project, name: str, version: int, *, client: Client, records: Path) -> bool:
+    """Print the log as it grows, for as long as a session may last; whether there was any line."""
+    from kaggle_kit.remote.client.outputs import follow_log
+    from kaggle_kit.remote.receipt import load_receipt
+    from kaggle_kit.secrets import mask
+
+    reference = f"{project.owner}/{project.notebook(name).slug}"
+    receipt = load_receipt(records, name, version, notebook=reference)
+    longest = session_seconds(project, name, target=receipt.target if receipt else None)
+    patient = client.until(client.clock() + longest + client.patience.queue_s)
+    shown = False
+    for line in follow_log(patient, reference, version):
+        show_log(mask(line.text))
+        shown = True
+    return shown
+
+
 @click.command()
 @click.argument("name")
 @click.option("-o", "--out", metavar="DIR", type=click.Path(path_type=Path), help="Default: runs/NAME-vN.")
 @click.option("--pattern", "patterns", metavar="GLOB", multiple=True, help="Only files of this name; several times.")
-@version_option
-@records_option
-@project_option
+@pushed_options
 def output(
     name: str,
     out: Path | None,
@@ -132,7 +147,8 @@ def output(
       kit output lmsys
       kit output lmsys --pattern submission.csv -o out
 
-    Exit code 1 where the run has not completed, a model is not whole, or one that was to be made is not there.
+    Exit code 1 where the run has not completed, left nothing, a file does not come, a model is not whole, or one that
+    was to be made is not there.
     """
     from kaggle_kit.remote.client import notebooks
     from kaggle_kit.remote.receipt import load_receipt
@@ -146,10 +162,12 @@ def output(
         folder = out or _run_folder(place, name, number, notebook=reference)
         fetched = fetch(client, reference, number, folder, ended=state.ended, patterns=patterns or ("*",))
     for file in (fetched.log, *fetched.files):
-        show(f"{file}  {file.stat().st_size:,} bytes")
+        if file.is_file():
+            show(f"{file}  {file.stat().st_size:,} bytes")
     receipt = load_receipt(place, name, number, notebook=reference)
     makes_model = receipt.makes_model if receipt else project.notebook(name).internet
-    whole = bool(patterns) or _show_models(fetched, wanted=makes_model and state.complete)
+    whole = _show_whole(fetched, state)
+    whole = (bool(patterns) or _show_models(fetched, wanted=makes_model and state.complete)) and whole
     _show_corrupt(fetched)
     if state.complete:
         return 0 if whole else 1
@@ -242,25 +260,49 @@ def _line(receipt: Receipt, *, several: bool) -> tuple[str, ...]:
     )
 
 
+def keep_receipt(records: Path, receipt: Receipt) -> Path | None:
+    """Write the receipt; None, with a warning, if the disk refuses: what it reports is done at Kaggle all the same."""
+    from kaggle_kit.remote.receipt import save_receipt
+
+    try:
+        return save_receipt(records, receipt)
+    except OSError as error:
+        say(
+            f"warning: the receipt of {receipt.name} version {receipt.version} could not be written "
+            f"({error.filename}: {error.strerror}); make room, and kit status {receipt.name} brings it up to date"
+        )
+        return None
+
+
 def bring(receipt: Receipt, state: RunState, *, client: Client, records: Path) -> tuple[Receipt, bool]:
     """Log and output of an ended run into its folder, into the receipt what they are, and why it failed if it did.
 
-    Also whether it has made the model that it is for, and each that it has made is as its manifest says.
+    Also whether all of it came, it is more than nothing, and each model that the run has made is as its manifest says.
     """
-    from kaggle_kit.remote.receipt import save_receipt, with_run
+    from kaggle_kit.remote.receipt import with_run
     from kaggle_kit.remote.runs import fetch, output_facts, why_failed
 
     receipt = with_run(receipt, state)
     folder = _run_folder(records, receipt.name, receipt.version, notebook=receipt.notebook)
     fetched = fetch(client, receipt.notebook, receipt.version, folder, ended=state.ended)
     receipt = replace(receipt, output=output_facts(fetched))
-    save_receipt(records, receipt)
+    kept = keep_receipt(records, receipt)
     say(f"log and output: {fetched.folder}")
-    whole = _show_models(fetched, wanted=receipt.makes_model and state.complete)
+    whole = _show_whole(fetched, state) and _show_models(fetched, wanted=receipt.makes_model and state.complete)
     _show_corrupt(fetched)
     if not state.complete:
         _show_findings(why_failed(fetched, state), fetched)
-    return receipt, whole
+    return receipt, whole and kept is not None
+
+
+def _show_whole(fetched: Fetched, state: RunState) -> bool:
+    """Whether all that the run left is here, and a complete run left anything; if not, that is said."""
+    for missing in fetched.missing:
+        say(f"warning: not fetched: {missing}")
+    if state.complete and not fetched.files and not fetched.missing:
+        say("the run is complete and left no file: see its log, and its page on Kaggle")
+        return False
+    return not fetched.missing
 
 
 def _show_models(fetched: Fetched, *, wanted: bool) -> bool:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import open_project, parameter_option, project_option, seal_option, trust_option
+from kaggle_kit.cli.options import open_project, run_options
 from kaggle_kit.cli.terminal import say, show, show_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kaggle_kit.evaluation.score_file import Scoring
     from kaggle_kit.project import Project
@@ -158,6 +158,11 @@ def open_scoring(
     )
 
 
+def open_vllm(project: Project, name: str, given: Mapping[str, Any]) -> Scoring:
+    """`open_scoring` with vLLM, and with a command's parameters and seal."""
+    return open_scoring(project, name, assignments=given["assignments"], engine="vllm", seal_name=given["seal_name"])
+
+
 @click.command()
 @click.argument("source", metavar="INPUT", type=_FILE)
 @click.option("-o", "--out", metavar="OUT", type=_FILE, required=True, help="Where the probabilities go.")
@@ -167,11 +172,8 @@ def open_scoring(
 @click.option("--engine", metavar="E", help="vllm, vllm-classify, or transformers (default: the notebook's).")
 @click.option("--python", metavar="FILE", type=_FILE, help="An environment's Python that has the engine already.")
 @click.option("--plain", is_flag=True, help="Without the swapped pass.")
-@parameter_option
 @click.option("--json", "as_json", is_flag=True, help="Print the run's figures as JSON.")
-@seal_option
-@trust_option
-@project_option
+@run_options
 def score(source: Path, out: Path, as_json: bool, project_folder: Path | None, **given: Any) -> None:
     """Score the rows of a table on this machine, with a notebook's own prompt, model and worker.
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kaggle_kit.cli.options import project_option
+from kaggle_kit.cli.options import project_option, project_root
 from kaggle_kit.cli.terminal import show, show_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kaggle_kit.targets import Target
 
 _LONG = ("engine_options", "worker_environment")
@@ -35,7 +36,7 @@ def targets(name: str | None, as_json: bool, project_folder: Path | None) -> Non
     """
     from kaggle_kit.targets import load_target, target_names
 
-    root = _project(project_folder)
+    root = project_root(project_folder)
     names = [name] if name else target_names(project=root)
     chosen = [load_target(each, project=root) for each in names]
     if as_json:
@@ -47,17 +48,6 @@ def targets(name: str | None, as_json: bool, project_folder: Path | None) -> Non
         for target in chosen:
             pythons = ", ".join(target.pythons)
             show(f"{target.name:<16} Python {pythons:<11} {target.engine:<18} {target.summary}")
-
-
-def _project(folder: Path | None) -> Path | None:
-    """The project's folder; None outside of any: the shipped targets are there all the same."""
-    from kaggle_kit.errors import ProjectError
-    from kaggle_kit.project import find_project
-
-    try:
-        return folder or find_project(Path.cwd())
-    except ProjectError:
-        return None
 
 
 def _show(target: Target) -> None:

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
+    from kaggle_kit.evaluation.metrics import Array, Whole
     from kaggle_kit.evaluation.scores import Scores
     from kaggle_kit.runtime.combine import Bin, Calibration
 
-    Array = NDArray[np.float64]
-    Whole = NDArray[np.int64]
     Mask = NDArray[np.bool_]
+
 
 _LEAST = -700.0
 """Below this, e to the power of it is 0; a log-probability of minus infinity becomes it."""

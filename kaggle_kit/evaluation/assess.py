@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kaggle_kit.errors import DataError
 from kaggle_kit.evaluation.answers import Answers, slices_of
-from kaggle_kit.evaluation.bootstrap import REPLICATES, SEED, Estimate, Resampled, resample
+from kaggle_kit.evaluation.bootstrap import REPLICATES, SEED, Estimate, Resampled, json_of, resample
 from kaggle_kit.evaluation.metrics import brier, chance_error, class_gaps, hits, losses, reliability, top_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from kaggle_kit.evaluation.answers import Slice
-    from kaggle_kit.evaluation.metrics import Reliability
+    from kaggle_kit.evaluation.metrics import Array, Reliability, Whole
     from kaggle_kit.runtime.combine import Calibration
 
-    Array = NDArray[np.float64]
-    Whole = NDArray[np.int64]
 
 PLAIN, BOTH, CALIBRATED, SUBMITTED = "plain", "both orders", "calibrated", "submission"
 LOG_LOSS, ACCURACY, BRIER = "log loss", "accuracy", "Brier"
@@ -85,20 +82,12 @@ class Assessment:
         return {
             "rows": self.rows,
             "final": self.final,
-            "figures": {kind: _json(estimates) for kind, estimates in self.figures.items()},
-            "difference_to_plain": _json(self.gains),
-            "swap": _json(self.swap),
+            "figures": json_of(self.figures),
+            "difference_to_plain": json_of(self.gains),
+            "swap": json_of(self.swap),
             "chance_ece": self.chance_ece,
-            "slices": [
-                {"by": one.by, "name": one.name, "rows": one.rows}
-                | _json({"log_loss": one.log_loss, "accuracy": one.accuracy})
-                for one in self.slices
-            ],
+            "slices": json_of(self.slices),
         }
-
-
-def _json(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
-    return {name: one.to_json() for name, one in estimates.items()}
 
 
 class _Table:
@@ -286,7 +275,7 @@ class Difference:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
-        return {"rows": self.rows, "left_out": self.left_out, "figures": _json(self.figures)}
+        return {"rows": self.rows, "left_out": self.left_out, "figures": json_of(self.figures)}
 
 
 def common_rows(members: Sequence[_Rows]) -> list[_Rows]:

@@ -9,14 +9,13 @@ same seed draws the same samples, whatever figures are asked for.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from kaggle_kit.evaluation.metrics import Array
 
-    Array = NDArray[np.float64]
 
 REPLICATES = 1000
 SEED = 0
@@ -51,9 +50,16 @@ class Estimate:
         """Whether the interval of a difference holds 0."""
         return not (self.low > 0 or self.high < 0)
 
-    def to_json(self) -> dict[str, Any]:
-        """Its figures by name; None for what is no number."""
-        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
+
+def json_of(value: Any) -> Any:
+    """A figure, or a record, table or list of figures, as JSON has it: None for what is no number."""
+    if is_dataclass(value):
+        return {field.name: json_of(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {name: json_of(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_of(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError
 from kaggle_kit.evaluation.answers import FOLDS, apply_bins, folds_of, normalise
-from kaggle_kit.evaluation.bootstrap import SEED, Estimate, mean_estimate, resample
+from kaggle_kit.evaluation.bootstrap import SEED, Estimate, json_of, mean_estimate, resample
 from kaggle_kit.evaluation.fit import Fit, Problem, Pull, minimise, orbits
 from kaggle_kit.evaluation.metrics import losses
 from kaggle_kit.files import write_atomic
@@ -26,13 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from kaggle_kit.evaluation.answers import Answers
+    from kaggle_kit.evaluation.metrics import Array, Whole
 
-    Array = NDArray[np.float64]
-    Whole = NDArray[np.int64]
 
 TEMPERATURE, BIAS, LENGTHS = "temperature", "bias", "lengths"
 KINDS = (TEMPERATURE, BIAS, LENGTHS)
@@ -56,14 +52,9 @@ class Gain:
 
     kind: str
     rows: int
-    loss: Estimate
+    log_loss: Estimate
     over_same: Estimate
     over_plain: Estimate
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
-        figures = {"log_loss": self.loss, "over_same": self.over_same, "over_plain": self.over_plain}
-        return {"kind": self.kind, "rows": self.rows} | {name: one.to_json() for name, one in figures.items()}
 
 
 @dataclass(frozen=True)
@@ -92,7 +83,7 @@ class Calibrated:
         body: dict[str, Any] = {"bins": [_bin_json(one) for one in self.bins]}
         if self.one_pass:
             body["one_pass_bins"] = [_bin_json(one) for one in self.one_pass]
-        return body | {"fitted": {**self.gain.to_json(), **more}}
+        return body | {"fitted": {**json_of(self.gain), **more}}
 
 
 def write_calibration(path: Path, body: Mapping[str, Any]) -> None:
@@ -235,4 +226,4 @@ def _gain(answers: Answers, kind: str, calibrated: Array, *, seed: int) -> Gain:
     loss = losses(calibrated, answers.outcome)
     same, plain = losses(answers.averaged, answers.outcome), losses(answers.plain, answers.outcome)
     means = resample(np.stack([loss, loss - same, loss - plain], axis=1), seed=seed)
-    return Gain(kind, len(answers), loss=means.mean(0), over_same=means.mean(1), over_plain=means.mean(2))
+    return Gain(kind, len(answers), log_loss=means.mean(0), over_same=means.mean(1), over_plain=means.mean(2))

@@ -6,12 +6,12 @@ KL is KL(reference || quantised), the sum over the labels of p_ref · ln(p_ref /
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError, RunError
 from kaggle_kit.evaluation.answers import length_masks
-from kaggle_kit.evaluation.bootstrap import Estimate, mean_estimate
+from kaggle_kit.evaluation.bootstrap import Estimate, json_of, mean_estimate
 from kaggle_kit.evaluation.metrics import losses, outcome_of
 
 if TYPE_CHECKING:
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kaggle_kit.evaluation.metrics import Array, Whole
     from kaggle_kit.evaluation.score_file import Scored
-
-    Array = NDArray[np.float64]
-    Whole = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -55,29 +53,14 @@ class Figures:
 
     name: str
     rows: int
-    kl: Estimate
+    kl_mean: Estimate
     kl_median: float
     kl_p99: float
     kl_most: float
     changed: Estimate
-    reference_loss: float | None = None
-    quantised_loss: float | None = None
-    difference: Estimate | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
-        return {
-            "name": self.name,
-            "rows": self.rows,
-            "kl_mean": self.kl.to_json(),
-            "kl_median": self.kl_median,
-            "kl_p99": self.kl_p99,
-            "kl_most": self.kl_most,
-            "changed": self.changed.to_json(),
-            "reference_log_loss": self.reference_loss,
-            "quantised_log_loss": self.quantised_loss,
-            "log_loss_difference": self.difference.to_json() if self.difference else None,
-        }
+    reference_log_loss: float | None = None
+    quantised_log_loss: float | None = None
+    log_loss_difference: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -92,10 +75,10 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
         return {
-            **self.all.to_json(),
+            **json_of(self.all),
             "label_mass": {"reference": self.masses[0], "quantised": self.masses[1]},
             "left_out": self.left_out,
-            "by_prompt_tokens": [one.to_json() for one in self.by_length],
+            "by_prompt_tokens": json_of(self.by_length),
         }
 
 
@@ -160,25 +143,19 @@ def _figures(name: str, pairs: Pairs, mask: NDArray[np.bool_]) -> Figures:
     one, other, outcome = pairs.reference[mask], pairs.quantised[mask], pairs.outcome[mask]
     kl = divergence(one, other)
     changed = (one.argmax(axis=1) != other.argmax(axis=1)).astype(float)
-    figures = {
-        "name": name,
-        "rows": int(mask.sum()),
-        "kl": mean_estimate(kl),
-        "kl_median": float(np.median(kl)),
-        "kl_p99": float(np.quantile(kl, 0.99)),
-        "kl_most": float(kl.max()),
-        "changed": mean_estimate(changed),
-    }
+    median, p99, most = (float(np.quantile(kl, share)) for share in (0.5, 0.99, 1.0))
+    figures = Figures(name, int(mask.sum()), mean_estimate(kl), median, p99, most, mean_estimate(changed))
 
     known = outcome >= 0
-    if known.any():
-        before, after = (losses(values[known], outcome[known]) for values in (one, other))
-        figures |= {
-            "reference_loss": float(before.mean()),
-            "quantised_loss": float(after.mean()),
-            "difference": mean_estimate(after - before),
-        }
-    return Figures(**figures)  # type: ignore[arg-type]
+    if not known.any():
+        return figures
+    before, after = (losses(values[known], outcome[known]) for values in (one, other))
+    return replace(
+        figures,
+        reference_log_loss=float(before.mean()),
+        quantised_log_loss=float(after.mean()),
+        log_loss_difference=mean_estimate(after - before),
+    )
 
 
 def _outcome(record: Mapping[str, Any], columns: Sequence[str], row_id: str, source: Path) -> int:
@@ -198,12 +175,8 @@ class Proof:
     """That an engine scores with a model: rows answered, and the labels' share of the probability there."""
 
     rows: int
-    mass_mean: float | None
-    mass_least: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object, as the manifest keeps it."""
-        return {"rows": self.rows, "label_mass_mean": self.mass_mean, "label_mass_least": self.mass_least}
+    label_mass_mean: float | None
+    label_mass_least: float | None
 
 
 def proof_of(scored: Scored) -> Proof:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import DataError
 from kaggle_kit.evaluation.answers import apply_bins, folds_of, normalise
 from kaggle_kit.evaluation.assess import common_rows
-from kaggle_kit.evaluation.bootstrap import SEED, Estimate, mean_estimate
+from kaggle_kit.evaluation.bootstrap import SEED, Estimate, json_of, mean_estimate
 from kaggle_kit.evaluation.calibrate import TEMPERATURE, fit_bins
 from kaggle_kit.evaluation.fit import best_weights, mix
 from kaggle_kit.evaluation.metrics import losses
@@ -18,14 +18,10 @@ from kaggle_kit.evaluation.metrics import losses
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from kaggle_kit.evaluation.answers import Answers
+    from kaggle_kit.evaluation.metrics import Array, Whole
     from kaggle_kit.runtime.combine import Calibration
 
-    Array = NDArray[np.float64]
-    Whole = NDArray[np.int64]
 
 LEAST_ROWS = 100
 """For each weight: as in `evaluation.calibrate`."""
@@ -45,15 +41,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Share:
-    """What is known of a member: `weight` of all rows' fit, `spread` its least and greatest over the folds.
+    """What is known of a member: `weight` of all rows' fit, `weight_over_folds` its least and greatest there.
 
-    `loss`: its own log loss. `gain`: the ensemble's log loss less that of the ensemble without it; below 0, it helps.
+    `log_loss`: its own. `gain`: the ensemble's log loss less that of the ensemble without it; below 0, it helps.
     """
 
     name: str
     weight: float
-    spread: tuple[float, float]
-    loss: Estimate
+    weight_over_folds: tuple[float, float]
+    log_loss: Estimate
     gain: Estimate
     minutes: float | None
 
@@ -64,44 +60,28 @@ class Share:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
-        return {
-            "name": self.name,
-            "weight": self.weight,
-            "weight_over_folds": list(self.spread),
-            "log_loss": self.loss.to_json(),
-            "gain": self.gain.to_json(),
-            "minutes": self.minutes,
-            "gain_per_hour": self.gain_per_hour,
-        }
+        return {**json_of(self), "gain_per_hour": self.gain_per_hour}
 
 
 @dataclass(frozen=True)
 class Ensemble:
     """What the members are together, over `rows` rows that all have.
 
-    `loss` is cross-fitted: each row by weights that did not see it; `over_best`: less that of the best member alone.
-    `correlation` [M][M]: of the members' errors (1 or 0, less the probability) over all rows and labels: what two
-    members get wrong together, averaging does not fix.
+    `log_loss` is cross-fitted: each row by weights that did not see it; `over_best`: less that of the best member
+    alone. `correlation` [M][M]: of the members' errors (1 or 0, less the probability) over all rows and labels: what
+    two members get wrong together, averaging does not fix.
     """
 
     rows: int
     members: tuple[Share, ...]
-    loss: Estimate
+    log_loss: Estimate
     over_best: Estimate
     best: str
     correlation: tuple[tuple[float, ...], ...]
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
-        return {
-            "rows": self.rows,
-            "log_loss": self.loss.to_json(),
-            "over_best": self.over_best.to_json(),
-            "best": self.best,
-            "members": [one.to_json() for one in self.members],
-            "correlation": [list(row) for row in self.correlation],
-            "kit_toml": self.kit_toml(),
-        }
+        return {**json_of(self), "members": [one.to_json() for one in self.members], "kit_toml": self.kit_toml()}
 
     def kit_toml(self) -> str:
         """The lines of a notebook's table in kit.toml: the heaviest member is `model`, whose weight is always 1."""
@@ -150,14 +130,14 @@ def weigh(members: Sequence[Member], *, calibrate: bool = False, seed: int = SEE
             Share(
                 name=member.name,
                 weight=float(weights[m]),
-                spread=(float(weights_by_fold[:, m].min()), float(weights_by_fold[:, m].max())),
-                loss=mean_estimate(alone[m], seed=seed),
+                weight_over_folds=(float(weights_by_fold[:, m].min()), float(weights_by_fold[:, m].max())),
+                log_loss=mean_estimate(alone[m], seed=seed),
                 gain=mean_estimate(together - fitted.losses([k for k in everyone if k != m])[0], seed=seed),
                 minutes=member.minutes,
             )
             for m, member in enumerate(members)
         ),
-        loss=mean_estimate(together, seed=seed),
+        log_loss=mean_estimate(together, seed=seed),
         over_best=mean_estimate(together - alone[best], seed=seed),
         best=members[best].name,
         correlation=_correlation(fitted.unseen, outcome),

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
-    Whole = NDArray[np.int64]
+    from kaggle_kit.evaluation.metrics import Array, Whole
+
 
 LEAST_SCALE, MOST_SCALE = 0.05, 20.0
 """Where answers are all right or all wrong, the best scale has no end: temperatures stay within 0.05 and 20."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import UsageError
@@ -137,18 +137,6 @@ class RunContext:
     notes: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class _Head:
-    """How a run is called, what it was, and how it ended."""
-
-    name: str
-    kind: str
-    outcome: str
-    good: bool | None
-    what: Mapping[str, object]
-    settings: Mapping[str, str]
-
-
 def read_run(folder: Path, context: RunContext) -> Run:
     """The run whose files are in `folder`: a dry run if there is a report, else a pushed run.
 
@@ -166,13 +154,8 @@ def read_run(folder: Path, context: RunContext) -> Run:
     head = _dry_run(folder, report, record) if report else _pushed_run(folder, push, record, checks)
     failed = head.good is not True
     notes = (*(report.notes if report else ()), *context.notes, record.unread_text)
-    return Run(
-        name=head.name,
-        kind=head.kind,
-        outcome=head.outcome,
-        good=head.good,
-        what={name: str(value) for name, value in head.what.items() if value not in ("", None)},
-        settings=head.settings,
+    return replace(
+        head,
         figures=_folder_figures(report, record, push, assessment),
         stages=record.all_stages,
         throughput=record.throughput,
@@ -202,17 +185,17 @@ def worst_ids(folder: Path, outcomes: Mapping[str, str]) -> tuple[str, Sequence[
     return table.id_column, table.ids, [predictions.ids[place] for place, _ in worst] if predictions else ()
 
 
-def _dry_run(folder: Path, report: DryRun, record: RunRecord) -> _Head:
+def _dry_run(folder: Path, report: DryRun, record: RunRecord) -> Run:
+    """How a dry run is called, what it was, and how it ended."""
     seal = f"{report.seal}: NOT sealed" if report.unsealed else f"{report.seal}, no network"
     what = {"notebook": report.notebook, "target": report.target, "seal": seal}
-    return _Head(
-        name=folder.name,
-        kind=DRY_RUN,
-        outcome=report.outcome,
-        good=report.complete,
-        what=what | _record_lines(record) | hash_lines(folder),
-        settings=parameters_of(folder / EXECUTED),
-    )
+    what = _known(what | _record_lines(record) | hash_lines(folder))
+    return Run(folder.name, DRY_RUN, report.outcome, report.complete, what, parameters_of(folder / EXECUTED))
+
+
+def _known(what: Mapping[str, object]) -> dict[str, str]:
+    """The lines that say something, as texts."""
+    return {name: str(value) for name, value in what.items() if value not in ("", None)}
 
 
 def _record_lines(record: RunRecord) -> dict[str, str]:
@@ -222,10 +205,11 @@ def _record_lines(record: RunRecord) -> dict[str, str]:
         lines["hidden run"] = "yes" if record.hidden_run else "no"
     if record.worker.starts:
         lines["worker starts"] = str(record.worker.starts)
-    return {name: value for name, value in lines.items() if value} | record.models
+    return _known(lines) | record.allowances | record.models
 
 
-def _pushed_run(folder: Path, push: Push, record: RunRecord, checks: Sequence[SubmissionCheck]) -> _Head:
+def _pushed_run(folder: Path, push: Push, record: RunRecord, checks: Sequence[SubmissionCheck]) -> Run:
+    """The same of a pushed run, by its receipt."""
     good, outcome = _pushed_outcome(push, record, checks)
     what: dict[str, object] = {
         "notebook": push.notebook,
@@ -249,7 +233,7 @@ def _pushed_run(folder: Path, push: Push, record: RunRecord, checks: Sequence[Su
             said = "as asked" if setting.agrees else f"asked {setting_text(setting.asked)}"
             settings[setting.what] = f"{setting_text(setting.found)} ({said})"
     name = f"{push.name} version {push.version}" if push.name and push.version is not None else folder.name
-    return _Head(name, PUSHED_RUN, outcome, good, what, settings)
+    return Run(name, PUSHED_RUN, outcome, good, _known(what), settings)
 
 
 def _pushed_outcome(push: Push, record: RunRecord, checks: Sequence[SubmissionCheck]) -> tuple[bool | None, str]:
@@ -418,12 +402,7 @@ def _scores_rows(answers: Answers) -> Rows:
 def _scores_what(ran: Evaluation) -> dict[str, str]:
     versions, hashes = ran.versions, ran.hashes
     what = {
-        "notebook": ran.notebook,
-        "model": ran.model,
-        "target": ran.target,
-        "data": ran.data,
-        "made": ran.made,
-        "machine": ran.machine,
+        **{name: getattr(ran, name) for name in ("notebook", "model", "target", "data", "made", "machine")},
         "kit": versions.get("kaggle_kit", ""),
         "engine": " ".join(filter(None, (ran.engine, versions.get("engine")))),
         "Python": versions.get("python", ""),
@@ -431,7 +410,7 @@ def _scores_what(ran: Evaluation) -> dict[str, str]:
         "SHA-256 of the model's manifest": hashes.get("model", ""),
         "SHA-256 of the data": hashes.get("data", ""),
     }
-    return {name: value for name, value in what.items() if value}
+    return _known(what)
 
 
 def _scores_settings(ran: Evaluation, calibration: Calibration | None) -> dict[str, str]:

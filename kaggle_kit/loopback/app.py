@@ -20,7 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kaggle_kit.loopback import competitions, datasets, kernels, models, service, uploads
 from kaggle_kit.loopback.competitions import data_files, find_competition
-from kaggle_kit.loopback.faults import Cut, Delay, Drop, Edit, Instead, Lose
+from kaggle_kit.loopback.faults import FILE, LOG_STREAM, Cut, Delay, Drop, Edit, Instead, Lose
 from kaggle_kit.loopback.protocol import Answer, Json, Refusal, version_asked
 from kaggle_kit.loopback.runs import ended
 from kaggle_kit.loopback.uploads import Hangup, Receivers, read_to_end, take_put
@@ -133,13 +133,19 @@ class Application:
         body = _json(content)
 
         fault = self._service.faults.candidate(route, body)
+        if instead := self._instead(fault):
+            return instead
+        answer = await run_in_threadpool(self._answered, route, _without_dropped(fault, body))
+        return await self._delivered(fault, body, answer)
+
+    def _instead(self, fault: Fault | None) -> Response | None:
+        """What a fault gives in place of any handler's answer."""
         match fault.effect if fault else None:
             case Instead(answer):
                 return self._struck(fault, _response(answer))
             case Cut():
                 return self._struck(fault, Hangup())
-        answer = await run_in_threadpool(self._answered, route, _without_dropped(fault, body))
-        return await self._delivered(fault, body, answer)
+        return None
 
     async def put(self, request: Request) -> Response:
         """One PUT of an upload."""
@@ -149,7 +155,9 @@ class Application:
         """A file or an archive, by an address that this server has made. Range requests are answered."""
         signature, path = request.path_params["signature"], request.path_params["path"]
         self._service.check_file_url(kind, signature, path)
-        self._service.traffic.count("GET file")
+        self._service.traffic.count(FILE)
+        if instead := self._instead(self._service.faults.candidate(FILE, {})):
+            return instead
         behind = archive_behind if kind == "archives" else file_behind
         return FileResponse(await run_in_threadpool(behind, self._service, path))
 
@@ -161,7 +169,9 @@ class Application:
             "versionLabel": request.query_params.get("versionLabel"),
         }
         self._service.check_login(request.headers.get("authorization", ""))
-        self._service.traffic.count("GET log stream")
+        self._service.traffic.count(LOG_STREAM)
+        if instead := self._instead(self._service.faults.candidate(LOG_STREAM, {})):
+            return instead
         kernel, version = kernels.find_version(self._service, asked)
 
         if ended(version):

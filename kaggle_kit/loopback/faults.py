@@ -91,6 +91,8 @@ def status(code: int, message: str, **headers: str) -> Instead:
 
 
 UPLOAD = "PUT upload"
+FILE = "GET file"
+LOG_STREAM = "GET log stream"
 BLOBS = "blobs.BlobApiService/"
 DATASETS = "datasets.DatasetApiService/"
 MODELS = "models.ModelApiService/"
@@ -104,9 +106,9 @@ ANY_CALL = "*ApiService/*"
 class Fault:
     """One way in which the service goes wrong.
 
-    `does` says in one sentence what happens. `route` is a pattern of `SERVICE/METHOD`, or "PUT upload". It lets
-    `after` matching calls pass and then strikes `times` times. `row` is the line of the table of silent failures that
-    it stands for, 0 if there is none.
+    `does` says in one sentence what happens. `route` is a pattern of `SERVICE/METHOD`, or UPLOAD, FILE, LOG_STREAM.
+    It lets `after` matching calls pass and then strikes `times` times. `row` is the line of the table of silent
+    failures that it stands for, 0 if there is none.
     """
 
     name: str
@@ -131,11 +133,6 @@ class ActiveFaults:
         """Ask for another fault."""
         with self._lock:
             self._faults.append(fault)
-
-    def unfired(self) -> tuple[str, ...]:
-        """The names of the faults that were asked for and have not happened."""
-        with self._lock:
-            return tuple(fault.name for fault in self._faults if not self.fired[fault.name])
 
     def candidate(self, route: str, request: Json | None = None) -> Fault | None:
         """The fault that this call should meet. It counts as fired once `struck` is called."""

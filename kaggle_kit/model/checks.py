@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.model.folder import Problem, warning
+from kaggle_kit.model.folder import Problem, by_check, warning
 from kaggle_kit.model.headers import shorten
 from kaggle_kit.model.packing import MOST_COMPARED
 from kaggle_kit.outside import shown
@@ -23,7 +23,7 @@ from kaggle_kit.runtime.engine_plan import (
 from kaggle_kit.runtime.quantisation import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
     from kaggle_kit.model.folder import Folder
@@ -36,9 +36,11 @@ if TYPE_CHECKING:
 
 
 _LAYER = re.compile(r"((?:.*\.)?(?:layers?|h|blocks)\.)([0-9]{1,5})\.(.+)")
-_OTHER_PART = re.compile(r"visual|vision|vit\b|image|video|audio|speech|tower|encoder|projector|connector|mtp\b|talker")
-_TEXT_PART = re.compile(r"language_model|text_model|\bllm\b")
-"""Parts of a layer's name by which the layers of a text model are told from those that read images or sound."""
+_OTHER_PART = re.compile(
+    r"(^|[._])(visual|vision|vit|siglip|clip|image|img|audio|speech|whisper|talker|token2wav|code2wav|tts|sam|qformer"
+    r"|perceiver|resampler|projector|connector|aligner|adapter|mtp|encoder)([._]|\d)"
+)
+"""Words in the names of layers that are not the language model's."""
 _HARMLESS = ("rotary_emb.inv_freq", "masked_bias", "k_scale", "v_scale")
 """Endings of tensors that older saves hold and engines pass over."""
 _EXPERT_AXES = 3
@@ -53,25 +55,24 @@ def check_completeness(
     tensors: Mapping[str, Tensor],
     packed: Mapping[str, PackedLayer],
     quantisation: Quantisation | None,
-    joined: Mapping[str, str],
+    joined: Mapping[str, str] | None = None,
     *,
-    method: str | None,
-    further: int = 0,
+    method: str | None = None,
 ) -> list[Problem]:
     """Every difference between config.json and the tensors.
 
     Of a `method` that kit does not know in detail only the layers are counted. `joined`: a layer's last name → that of
-    the engine's layer which holds it and others. `further` layers may follow those that config.json counts.
+    the engine's layer which holds it and others.
     """
     readable = quantisation is not None or method is None
-    packing = _packing(tensors, packed, quantisation, joined) if readable else []
-    count = _layer_count(architecture, tensors, further)
-    problems = [*count, *_not_merged(tensors), *packing]
+    packing = by_check("packing", _packing(tensors, packed, quantisation, joined or {})) if readable else []
+    count = by_check("layers", _layer_count(architecture, tensors))
+    problems = [*count, *by_check("unmerged", _not_merged(tensors)), *packing]
     if count or not readable or (packing and quantisation is None):
         # Each layer that is too few, too many or packed would be reported again, tensor by tensor.
         return problems
     if architecture.family is None:
-        return [*problems, *_evenness(tensors)]
+        return [*problems, *by_check("architecture", _evenness(tensors))]
 
     missing: list[str] = []
     different: list[str] = []
@@ -91,10 +92,11 @@ def check_completeness(
 
     if missing:
         what = f"lack tensors that {architecture.name} needs: {shorten(missing)}"
-        problems.append(Problem(_WEIGHTS, what, "save the model again, whole"))
+        problems.append(Problem(_WEIGHTS, what, "save the model again, whole", check="tensors"))
     if different:
-        problems.append(Problem(_CONFIG, f"does not agree with the weights: {shorten(different)}", _RESAVE))
-    problems += _unknown(architecture, tensors, known)
+        what = f"does not agree with the weights: {shorten(different)}"
+        problems.append(Problem(_CONFIG, what, _RESAVE, check="shapes"))
+    problems += by_check("unused-tensors", _unknown(architecture, tensors, known))
     return problems
 
 
@@ -118,31 +120,30 @@ def _expected(architecture: Architecture) -> Iterator[tuple[str, tuple[int, ...]
         yield HEAD, (architecture.vocabulary, hidden)
 
 
-def _text_layers(tensors: Mapping[str, Tensor]) -> dict[int, set[str]]:
-    """The text model's layers by number, each with the names of its tensors; those of other parts are left out."""
-    groups: dict[str, list[re.Match[str]]] = {}
-    for name in tensors:
-        if match := _LAYER.fullmatch(name):
-            groups.setdefault(match[1], []).append(match)
-    named = [stem for stem in groups if _TEXT_PART.search(stem) and not _OTHER_PART.search(stem)]
-    chosen = named or [stem for stem in groups if not _OTHER_PART.search(stem)] or list(groups)
-    layers: dict[int, set[str]] = {}
-    for match in (match for stem in chosen for match in groups[stem]):
-        layers.setdefault(int(match[2]), set()).add(match[3])
-    return layers
+def text_layers(names: Iterable[str]) -> list[tuple[int, str]]:
+    """The number of the layer and the name below it of each tensor of the language model's layers.
+
+    Images, speech and the prediction of further tokens have layers of their own, which config.json counts elsewhere.
+    Of several stacks of layers that are left the one with most layers is the language model's.
+    """
+    stacks: dict[str, list[tuple[int, str]]] = {}
+    for name in names:
+        if (match := _LAYER.fullmatch(name)) and not _OTHER_PART.search(match[1]):
+            stacks.setdefault(match[1], []).append((int(match[2]), match[3]))
+    return max(stacks.values(), key=lambda stack: len({number for number, _ in stack}), default=[])
 
 
-def _layer_count(architecture: Architecture, tensors: Mapping[str, Tensor], further: int) -> list[Problem]:
-    numbers = set(_text_layers(tensors))
+def _layer_count(architecture: Architecture, tensors: Mapping[str, Tensor]) -> list[Problem]:
+    numbers = {number for number, _ in text_layers(tensors)}
     wanted = set(range(architecture.layers))
+    later = set(range(architecture.layers, architecture.layers + architecture.later_layers))
     says = f"says num_hidden_layers = {architecture.layers}"
     problems = []
     if missing := sorted(wanted - numbers):
         what = f"{says}, and the weights lack the layers {shorten([str(number) for number in missing])}"
         step = "download the missing files, or take config.json and weights of one save"
         problems.append(Problem(_CONFIG, what, step))
-    # Layers that guess further tokens stand after the last one, and engines pass over them.
-    if extra := sorted(numbers - set(range(architecture.layers + further))):
+    if extra := sorted(numbers - wanted - later):
         what = f"{says}, and the weights have the layers {shorten([str(number) for number in extra])} too"
         problems.append(Problem(_CONFIG, what, _RESAVE))
     return problems
@@ -221,7 +222,9 @@ def _unlike(
 
 def _evenness(tensors: Mapping[str, Tensor]) -> list[Problem]:
     """For an architecture that kit does not know: every layer should have the parts that most have."""
-    layers = _text_layers(tensors)
+    layers: dict[int, set[str]] = {}
+    for number, part in text_layers(tensors):
+        layers.setdefault(number, set()).add(part)
     if not layers:
         return []
     usual = set(Counter(frozenset(parts) for parts in layers.values()).most_common(1)[0][0])
@@ -276,9 +279,12 @@ def check_engine(
     """What the target's engine and cards refuse of the architecture, and of the method that packs its weights."""
     facts, capability = engine_facts(target.engine_version), target.capability
     wanted = target.engine_options.get("dtype", "auto")
-    built = head_obstacle(architecture, target.engine_version) or architecture_obstacle(
-        facts, architecture.name, architecture.model_type, cpu=not target.gpus, excluded=target.exclude
-    )
+    headless = head_obstacle(architecture, target.engine_version)
+    built = None
+    if headless is None:
+        built = architecture_obstacle(
+            facts, architecture.name, architecture.model_type, cpu=not target.gpus, excluded=target.exclude
+        )
     read = method_obstacle(
         facts,
         method,
@@ -288,18 +294,22 @@ def check_engine(
         cpu=not target.gpus,
         architecture=architecture.name,
     )
-    problems = [Problem(_CONFIG, f"cannot be used: {built.what}", built.step)] if built else []
+    problems: list[Problem] = []
+    if built:
+        problems += by_check("architecture", [Problem(_CONFIG, f"cannot be used: {built.what}", built.step)])
+    elif needed := _image_parts(facts, architecture.name, target.exclude):
+        problems += by_check("architecture", [needed])
     if read:
-        problems.append(Problem(_CONFIG, f"says {read.what}", read.step))
+        problems += by_check("method", [Problem(_CONFIG, f"says {read.what}", read.step)])
     elif kept := method_dtype_obstacle(architecture, method, target.engine_version, capability, wanted):
-        problems.append(Problem(_CONFIG, f"cannot be used on {target.name}: {kept.what}", kept.step))
-    if target.gpus and (said := facts.answer(architecture.name, quantisation)):
+        what = f"cannot be used on {target.name}: {kept.what}"
+        problems += by_check("dtype", [Problem(_CONFIG, what, kept.step)])
+    if target.gpus and (said := facts.answer(architecture.name, quantisation)) and "backend" not in said.lower():
         what = (
             f"is {architecture.name} in {method}, which {facts.engine} did not load when it was asked on a CPU: {said}"
         )
-        problems.append(warning(_CONFIG, what, "start the engine with it on a card before the model is uploaded"))
-    if not built and (needed := _image_parts(facts, architecture.name, target.exclude)):
-        problems.append(needed)
+        step = "start the engine with it on a card before the model is uploaded"
+        problems += by_check("method", [warning(_CONFIG, what, step)])
     return problems
 
 
@@ -380,3 +390,9 @@ def check_length(architecture: Architecture, *, longest: int | None) -> list[Pro
         what = f"is too short for the notebook: {reason}"
         return [Problem(_CONFIG, what, f"set token_budget to {architecture.most_tokens - 1} or less")]
     return []
+
+
+def check_head(architecture: Architecture, version: tuple[int, int, int]) -> list[Problem]:
+    """Whether there is an LM head: kit reads the labels' probabilities from it."""
+    obstacle = head_obstacle(architecture, version)
+    return [Problem(_CONFIG, f"cannot be used: {obstacle.what}", obstacle.step)] if obstacle else []

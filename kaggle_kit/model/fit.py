@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.model.memory import Layout, layouts
+from kaggle_kit.model.memory import Layout, layouts, padded_layout
 from kaggle_kit.model.speed import START_SECONDS, Speed, kernel_of, link_of, speed_of, tokens_in, total_seconds
 from kaggle_kit.runtime.architecture import FAMILIES, Architecture
 from kaggle_kit.runtime.checkpoint import Checkpoint
-from kaggle_kit.runtime.engine_plan import card_obstacle, length_obstacle
+from kaggle_kit.runtime.engine_plan import card_obstacle, length_obstacle, padded_for
 from kaggle_kit.runtime.quantisation import Quantisation
 from kaggle_kit.suggest import did_you_mean
 
@@ -81,6 +81,7 @@ class Fit:
             and {"flops": self.speed.flops, "kernel": self.speed.kernel, "source": self.speed.assumption},
             "no_speed": self.no_speed,
             "refusal": self.refusal,
+            "allowed": [asdict(allowance) for allowance in self.checkpoint.allowed],
             "best": best and best.name,
             "in_time": self.in_time,
             "layouts": [self._layout_json(layout) for layout in self.layouts],
@@ -106,6 +107,12 @@ class Fit:
             "cache_tokens": layout.cache_tokens,
             "longest": layout.longest,
             "largest_batch": layout.largest_batch,
+            "padded": layout.padded
+            and {
+                "intermediate_size": layout.padded.inner,
+                "total": layout.padded.parts.total,
+                "fits": layout.padded.fits,
+            },
             "seconds": timing and timing.seconds,
             "most_tokens": timing and timing.most_tokens,
         }
@@ -131,7 +138,7 @@ def fit_model(
     if kernel is not None:
         kernel_of(checkpoint, target, rates, kernel)
     most = checkpoint.architecture.most_tokens
-    if most is not None and length_obstacle(checkpoint.architecture, context):
+    if most is not None and length_obstacle(checkpoint.architecture, context) and not checkpoint.allows("length"):
         raise UsageError(
             f"{checkpoint.name} reads {most:,} tokens: --context {most - 1} is the most, the answer needs one"
         )
@@ -179,16 +186,20 @@ def sizes_table(
     rates: Rates | None = None,
     kernel: str | None = None,
 ) -> list[Fit]:
-    """Every model that kit knows by name, in 4 bits, weighed against the target; each at what it reads at most."""
+    """Every model that kit knows by name, in 4 bits, weighed against the target; each at what it reads at most.
+
+    A model is padded if the target's cards cannot share it otherwise.
+    """
     fits = []
     for name in SHAPES:
         checkpoint = named_shape(name)
         most = checkpoint.architecture.most_tokens or context + 1
+        longest = min(context, most - 1)
         fits.append(
             fit_model(
-                checkpoint,
+                padded_shape(checkpoint, target, context=longest, mean_tokens=lengths.mean),
                 target,
-                context=min(context, most - 1),
+                context=longest,
                 rows=rows,
                 lengths=lengths,
                 hours=hours,
@@ -259,18 +270,23 @@ def named_shape(name: str) -> Checkpoint:
             f"{name} is neither a folder nor a model that kit knows{did_you_mean(base, SHAPES)}; known: "
             f"{', '.join(SHAPES)} (4-bit AWQ; NAME:8 for int8, NAME:16 for 16 bits)"
         )
-    shape = SHAPES[base]
-    quantisation = _PACKED.get(bits)
+    return shape_checkpoint(f"{base}, {_WIDTHS[bits]}", SHAPES[base], _PACKED.get(bits))
+
+
+def shape_checkpoint(name: str, shape: Architecture, quantisation: Quantisation | None) -> Checkpoint:
+    """A model of this shape that is not there: in 4 or 8 bits as `kit model quantize` packs it, or in 16."""
     vectors = shape.layers * sum(length for _, length in shape.layer_vectors()) * 2
     vectors += shape.layers * sum(matrix.outputs for matrix in shape.layer_matrices() if matrix.bias) * 2
     vectors += shape.position_numbers * 2
     matrices = shape.layer_parameters
-    # Packed in 4 bits: half a byte a number, and in memory a scale and a zero point of two bytes each a group.
-    weights = matrices // 2 + matrices // GROUP * 4 if bits in {"", "4"} else matrices * (1 if bits == "8" else 2)
-    if bits == "8":
-        weights += shape.layers * sum(matrix.outputs for matrix in shape.layer_matrices()) * 4
+    weights = matrices * 2
+    if quantisation and quantisation.bits == 4:
+        # Half a byte a number, and in memory a scale and a zero point of two bytes each a group.
+        weights = matrices // 2 + matrices // (quantisation.group_size or GROUP) * 4
+    elif quantisation:
+        weights = matrices + shape.layers * sum(matrix.outputs for matrix in shape.layer_matrices()) * 4
     return Checkpoint(
-        name=f"{base}, {_WIDTHS[bits]}",
+        name=name,
         architecture=shape,
         method=quantisation.method if quantisation else None,
         quantisation=quantisation,
@@ -278,3 +294,29 @@ def named_shape(name: str) -> Checkpoint:
         layer_parameters=matrices,
         end_bytes=shape.end_bytes,
     )
+
+
+def padded_shape(checkpoint: Checkpoint, target: Target, *, context: int, mean_tokens: float) -> Checkpoint:
+    """A model that is not there, padded as `kit model quantize` pads it for the target.
+
+    A checkpoint's padding is its own: the published 4-bit Qwen2-72B has 29,696 inner channels, the family 29,568.
+    """
+    layout = padded_layout(layouts(checkpoint, target, context=context, mean_tokens=mean_tokens))
+    padded = padded_for(checkpoint, layout.parallel) if layout else None
+    if padded is None:
+        return checkpoint
+    return replace(padded, name=f"{checkpoint.name}, MLPs padded to {padded.architecture.intermediate:,}")
+
+
+def split_for(shape: Architecture, quantisation: Quantisation, target: Target, *, context: int) -> int:
+    """How many of the target's cards `kit model quantize` pads a model of this shape for; 1 if it needs no padding.
+
+    As many as the target's tensor_parallel_size says, else the fewest on which the model fits. Raises UsageError if the
+    target does not give its cards' memory.
+    """
+    candidates = layouts(shape_checkpoint("", shape, quantisation), target, context=context, mean_tokens=context)
+    given = target.engine_options.get("tensor_parallel_size")
+    layout = padded_layout(candidates)
+    if given is not None:
+        layout = next((other.padded for other in candidates if other.parallel == given and other.padded), None)
+    return layout.parallel if layout else 1

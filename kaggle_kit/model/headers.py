@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from kaggle_kit.errors import ModelError, OutsideError
-from kaggle_kit.model.folder import Problem, warning
+from kaggle_kit.model.folder import Problem, by_check, warning
 from kaggle_kit.outside import open_file, parse_json, read_json, shown
+from kaggle_kit.runtime.checkpoint import MOST_HEADER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from kaggle_kit.model.folder import Folder
 
 
-MOST_HEADER_BYTES = 32_000_000
-"""The format allows 100 MB. 72B models have headers of 0.3 MB a file, and 32 MB are over 200,000 tensors."""
 MOST_DIMENSIONS = 8
 """Weights have up to five."""
 MOST_NAME = 512
@@ -221,21 +220,22 @@ def read_weights(folder: Folder) -> Weights:
             header = read_header(folder.files[name])
         except ModelError as error:
             what, _, step = str(error).removeprefix(f"{folder.files[name]}: ").rpartition("; ")
-            problems.append(Problem(name, what, step))
+            problems.append(Problem(name, what, step, check="weights"))
             whole = False
             continue
         for tensor in header.tensors.values():
             if tensor.name in places:
                 what = f"holds the tensor {tensor.name}, and so does {places[tensor.name]}"
-                problems.append(Problem(name, what, "keep one of the two sets of files"))
+                problems.append(Problem(name, what, "keep one of the two sets of files", check="index"))
             tensors[tensor.name] = tensor
             places[tensor.name] = name
 
     if not names:
-        problems.append(Problem("*.safetensors", "there is no file of weights", "save the model as safetensors"))
+        step = "save the model as safetensors"
+        problems.append(Problem("*.safetensors", "there is no file of weights", step, check="weights"))
     if len(tensors) > MOST_TENSORS:
         what = f"hold more than {MOST_TENSORS:,} tensors, and no model has so many"
-        problems.append(Problem("*.safetensors", what, "see that it is the right folder"))
+        problems.append(Problem("*.safetensors", what, "see that it is the right folder", check="weights"))
 
     missing = _missing_numbers(names)
     problems += missing
@@ -247,7 +247,7 @@ def read_weights(folder: Folder) -> Weights:
     elif len(names) > 1 and INDEX not in folder.files:
         what = f"is missing beside {len(names)} files of weights: vLLM reads them all, transformers none"
         problems.append(warning(INDEX, what, "save the model again, or download the index"))
-    return Weights(tensors, places, tuple(problems), whole and not missing)
+    return Weights(tensors, places, tuple(by_check("index", problems)), whole and not missing)
 
 
 def _missing_numbers(names: list[str]) -> list[Problem]:
@@ -261,7 +261,8 @@ def _missing_numbers(names: list[str]) -> list[Problem]:
         # A hostile name must not make millions of problems.
         lacking = [n for n in range(1, min(int(count), 1000) + 1) if f"{n:05}" not in there]
         problems += [
-            Problem(f"{stem}-{n:05}-of-{count}.safetensors", "is missing", "download it") for n in lacking[:_LISTED]
+            Problem(f"{stem}-{n:05}-of-{count}.safetensors", "is missing", "download it", check="weights")
+            for n in lacking[:_LISTED]
         ]
     return problems
 
@@ -290,11 +291,12 @@ def _against_index(
     listed = set(mapped.values())
     missing = sorted(listed - set(names))
     problems = [
-        Problem(shorten([name]), f"is missing, and {INDEX} lists it", "download it") for name in missing[:_MOST_MISSING]
+        Problem(shorten([name]), f"is missing, and {INDEX} lists it", "download it", check="weights")
+        for name in missing[:_MOST_MISSING]
     ]
     if len(missing) > _MOST_MISSING:
         what = f"lists {len(missing):,} files that are missing"
-        problems.append(Problem(INDEX, what, "download index and weights from one place"))
+        problems.append(Problem(INDEX, what, "download index and weights from one place", check="weights"))
     problems += [
         Problem(name, f"is not in {INDEX}: it is of another save, and would be sent for nothing", "delete it")
         for name in sorted(set(names) - listed)

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError, ModelError, UsageError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.model import checks
-from kaggle_kit.model.folder import Folder, Problem, read_folder
+from kaggle_kit.model.folder import Folder, Problem, by_check, read_folder
 from kaggle_kit.model.headers import Weights, read_weights
 from kaggle_kit.model.packing import PackedLayer, Tally, packed_layers, tally
 from kaggle_kit.model.tokenizer_check import Labels, TokenizerFacts, check_tokenizer
+from kaggle_kit.runtime.allowances import CHECKS, KEY, Allowance, allowances_json, read_allowances
 from kaggle_kit.runtime.architecture import Architecture, read_architecture
 from kaggle_kit.runtime.checkpoint import Checkpoint, read_table
 from kaggle_kit.runtime.engine_facts import engine_facts
-from kaggle_kit.runtime.engine_plan import head_obstacle
 from kaggle_kit.runtime.guard import Guard
 from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest, file_entry, read_manifest
 from kaggle_kit.runtime.packing_methods import read_quantisation
 from kaggle_kit.runtime.quantisation import Packing, Quantisation, quant_method
 from kaggle_kit.runtime.tokenizers import TOKENIZER
+from kaggle_kit.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from kaggle_kit.targets import Target
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 _MODELOPT = "hf_quant_config.json"
-_MOST_FURTHER = 16
 _NEWEST = (1 << 30, 0, 0)
 """The engine of a checkpoint that is inspected for no target."""
 
@@ -53,11 +53,18 @@ class Inspection:
     not_checked: tuple[str, ...] = ()
     """What kit cannot know of it."""
     problems: tuple[Problem, ...] = field(default=())
+    recorded: tuple[Allowance, ...] = ()
+    """What manifest.json says that its author allowed."""
 
     @property
     def errors(self) -> tuple[Problem, ...]:
         """What would fail later."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    @property
+    def allowed(self) -> tuple[Allowance, ...]:
+        """What would fail later, and is allowed all the same."""
+        return tuple(Allowance(problem.check, str(problem)) for problem in self.problems if problem.allowed)
 
     @property
     def dtypes(self) -> tuple[str, ...]:
@@ -85,6 +92,7 @@ class Inspection:
             weight_bytes=self.tally.memory_bytes,
             layer_parameters=self.tally.layer_parameters,
             end_bytes=sum(parts[part].parameters for part in ("embeddings", "head", "other")) * 2,
+            allowed=self.recorded,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -121,7 +129,7 @@ class Inspection:
             "tokens": self.tokenizer and self.tokenizer.tokens,
             "label_ids": list(self.tokenizer.label_ids) if self.tokenizer else [],
             "problems": [
-                {key: getattr(problem, key) for key in ("severity", "file", "what", "next_step")}
+                {key: getattr(problem, key) for key in ("severity", "check", "allowed", "file", "what", "next_step")}
                 for problem in self.problems
             ],
         }
@@ -135,23 +143,28 @@ def inspect_model(
     longest: int | None = None,
     manifest: bool = True,
     tokenizer: bool = True,
+    allow: Collection[str] | None = None,
 ) -> Inspection:
     """Inspect the checkpoint in the folder `root`.
 
     `target` adds what its engine and cards refuse, `labels` whether each is one token, `longest` whether prompts of so
     many tokens are within the model's length. `manifest`: whether sizes are compared with manifest.json, if there
-    is one. `tokenizer`: whether it is looked at, which takes the library tokenizers. Raises ModelError if `root` is
-    not a folder; every other fault is a problem of the result.
+    is one. `tokenizer`: whether it is looked at, which takes the library tokenizers. `allow` names the checks whose
+    errors are warnings: if it is None, those that manifest.json records. Raises ModelError if `root` is not a folder,
+    UsageError for a check that is unknown or cannot be allowed; every other fault is a problem of the result.
     """
+    refuse_unknown_checks(allow or ())
     folder = read_folder(root)
     guard = Guard(root) if tokenizer and TOKENIZER in folder.files else None  # it starts while the weights are read
     problems = list(folder.problems)
     config = _read_config(folder, problems)
-    architecture = _caught(lambda: read_architecture(config), problems) if config else None
+    weights = read_weights(folder)
+    stored = {tensor.dtype for tensor in weights.tensors.values()}
+    architecture = _caught(lambda: read_architecture(config, stored=stored), problems) if config else None
     quantisation = _caught(lambda: read_quantisation(config), problems) if config else None
     method = _caught(lambda: quant_method(config), problems) if config else None
 
-    weights = read_weights(folder)
+    problems = by_check("config", problems)
     problems += weights.problems
     version = target.engine_version if target else _NEWEST
     joined = engine_facts(version).fused_layers(architecture.name) if architecture else {}
@@ -164,29 +177,30 @@ def inspect_model(
             quantisation,
             joined,
             method=method,
-            further=_further_layers(config),
         )
     if architecture:
-        problems += checks.check_length(architecture, longest=longest)
+        problems += by_check("length", checks.check_length(architecture, longest=longest))
     if target and not target.gpus and quantisation:
-        problems += checks.check_experts(packed, quantisation)
+        problems += by_check("method", checks.check_experts(packed, quantisation))
     if config:
-        problems += checks.check_code(folder, config, architecture, engine_facts(version))
-        problems += checks.check_integers(method, weights.tensors)
-    if architecture and not target and (headless := head_obstacle(architecture, version)):
-        problems.append(Problem(CONFIG, f"cannot be used: {headless.what}", headless.step))
+        problems += by_check("code", checks.check_code(folder, config, architecture, engine_facts(version)))
+        problems += by_check("packing", checks.check_integers(method, weights.tensors))
+    if architecture:
+        problems += by_check("head", checks.check_head(architecture, version))
     if target and architecture:
         problems += checks.check_engine(target, architecture, method, quantisation)
-        dtypes = {tensor.dtype for tensor in weights.tensors.values()}
-        problems += checks.check_dtype(target, architecture, dtypes, packed=bool(packed))
+        problems += by_check("dtype", checks.check_dtype(target, architecture, stored, packed=bool(packed)))
 
     facts = None
     if tokenizer:
         rows = architecture.vocabulary if architecture else None
         facts, tokenizer_problems = check_tokenizer(folder, config, rows=rows, labels=labels, guard=guard)
-        problems += tokenizer_problems
+        problems += by_check("special-tokens", tokenizer_problems)
+    recorded, manifest_problems = _recorded(folder)
     if manifest:
-        problems += _against_manifest(folder)
+        problems += by_check("manifest", manifest_problems or _against_manifest(folder))
+    names = {allowance.check for allowance in recorded} if allow is None else set(allow)
+    problems = [_allowed(problem) if problem.check in names else problem for problem in problems]
 
     return Inspection(
         folder=folder,
@@ -200,14 +214,31 @@ def inspect_model(
         tokenizer=facts,
         not_checked=tuple(checks.unchecked(target, architecture, method, quantisation)),
         problems=tuple(sorted(problems, key=lambda problem: (problem.severity, problem.file))),
+        recorded=recorded,
     )
 
 
-def _further_layers(config: Mapping[str, Any]) -> int:
-    """How many layers that guess further tokens follow the model's own."""
-    text = config.get("text_config")
-    told = (text if isinstance(text, dict) else config).get("num_nextn_predict_layers")
-    return told if type(told) is int and 0 < told <= _MOST_FURTHER else 0
+def refuse_unknown_checks(names: Iterable[str]) -> None:
+    """Raise UsageError for a name that no check has, or whose findings nobody can allow."""
+    known = [name for name, check in CHECKS.items() if not check.kept]
+    listed = f"those that can be allowed: {', '.join(known)}"
+    for name in names:
+        if name not in CHECKS:
+            raise UsageError(f"there is no check {name!r}{did_you_mean(name, CHECKS)}; {listed}")
+        if CHECKS[name].kept:
+            raise UsageError(f"the check {name!r} cannot be allowed: {CHECKS[name].kept}; {listed}")
+
+
+def _allowed(problem: Problem) -> Problem:
+    return replace(problem, severity="warning", allowed=True) if problem.severity == "error" else problem
+
+
+def _recorded(folder: Folder) -> tuple[tuple[Allowance, ...], list[Problem]]:
+    """What manifest.json records as allowed, or why that cannot be read."""
+    try:
+        return read_allowances(folder.root), []
+    except KitError as error:
+        return (), [Problem(MANIFEST, str(error), "write it again (--write)")]
 
 
 def _caught(read: Any, problems: list[Problem]) -> Any:
@@ -240,15 +271,12 @@ def _read_config(folder: Folder, problems: list[Problem]) -> dict[str, Any]:
 
 
 def _against_manifest(folder: Folder) -> list[Problem]:
-    """Sizes only: the notebook checks hashes, and writing the manifest makes them again."""
+    """Sizes only: the notebook checks hashes, and writing the manifest makes them again. It can be read."""
     path = folder.root / MANIFEST
     if not path.is_file():
         return []
     again = "restore the file, or write the manifest again (--write)"
-    try:
-        manifest = read_manifest(path)
-    except KitError as error:
-        return [Problem(MANIFEST, str(error), "write it again (--write)")]
+    manifest = read_manifest(path)
     problems = []
     listed = {entry.path: entry.size for entry in manifest.files}
     for name, size in sorted(listed.items()):
@@ -271,8 +299,9 @@ def write_manifest(
     """Hash every file and write the manifest beside them, in one step.
 
     The name is the given one, else the old manifest's, else the folder's; what else the old one says (where the model
-    is from, how it was quantised) is kept and joined by `extra`. `tell` hears each file's path and bytes before it is
-    hashed. Raises ModelError if the inspection found errors: a manifest would call a broken model whole.
+    is from, how it was quantised) is kept and joined by `extra`. What the inspection allowed is recorded, and nothing
+    that was allowed before. `tell` hears each file's path and bytes before it is hashed. Raises ModelError if the
+    inspection found errors: a manifest would call a broken model whole.
     """
     folder = inspection.folder
     if inspection.errors:
@@ -293,6 +322,8 @@ def write_manifest(
         if tell:
             tell(path_below, file.stat().st_size)
         entries.append(file_entry(file, folder.root))
-    manifest = Manifest("model", name or folder.root.resolve().name, tuple(entries), {**old_extra, **(extra or {})})
+    kept = {key: value for key, value in old_extra.items() if key != KEY}
+    known = {**kept, **(extra or {}), **allowances_json(inspection.allowed)}
+    manifest = Manifest("model", name or folder.root.resolve().name, tuple(entries), known)
     write_atomic(path, dump_manifest(manifest))
     return manifest

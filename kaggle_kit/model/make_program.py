@@ -60,6 +60,7 @@ def make(request: dict[str, Any], tell: Any) -> dict[str, Any]:
         calibration=source,
         adapter=Path(request["adapter"]) if request["adapter"] else None,
         group_size=request["group_size"],
+        split=request.get("split", 1),
     )
     return dict(quantize(order, python=Path(sys.executable), tell=tell).provenance)
 

@@ -6,6 +6,7 @@ It runs in the notebook's own Python, which has neither torch nor tokenizers to 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import KitError, ModelError, UsageError
 from kaggle_kit.model.headers import read_header
 from kaggle_kit.model.merge import check_adapter
-from kaggle_kit.model.quantize_source import compute_type, refuse_misfit, sound_source
+from kaggle_kit.model.quantize_source import compute_type, plan_padding, refuse_misfit, sound_source
 from kaggle_kit.model.worker_process import run_worker
+from kaggle_kit.runtime.allowances import read_allowances
 from kaggle_kit.runtime.install import install_from_index, installed_bytes, refuse_python
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 from kaggle_kit.runtime.progress import duration
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kaggle_kit.model.headers import Tensor
+    from kaggle_kit.model.padding import Padding
     from kaggle_kit.runtime.job import Task
 
 
@@ -39,6 +42,8 @@ _PACKED = 0.5
 _SCALE_AND_ZERO = 2.5
 """Bytes of a number in fp16, of one of 4 bits, and of what each group has besides."""
 _SPARE_BYTES = 256 << 20
+_FILE_BYTES = 5_000_000_000
+"""The largest file of a quantised model, which padding writes again."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ class MakeSession:
     tell: Callable[[str], None]
     record: dict[str, Any]
     id_column: str = "id"
+    split: int = 1
+    """Cards that are to share the model's layers: its MLPs are padded for them."""
     _python: Path | None = None
 
     def __post_init__(self) -> None:
@@ -90,12 +97,18 @@ class MakeSession:
         """
         self._refuse_settings()
         refuse_python(self.packages.pythons)
+        if allowed := tuple(map(str, read_allowances(self.base))):
+            self._stages.say("; ".join(f"allowed {text}" for text in allowed))
+            self.record["allowed"] = {self.base.name: allowed}
         tensors = _tensors(self.base)
         kind = compute_type(sum(tensor.numbers for tensor in tensors), where=self.base)
         base_bytes = sum(tensor.size for tensor in tensors)
-        expected = _quantised_bytes(tensors, self.group_size)
-        self._refuse_space(expected, merged=base_bytes if self.adapter else 0)
-        self._refuse_unfit()
+        padding = self._refuse_unfit()
+        expected, written_again = _quantised_bytes(tensors, self.group_size), 0
+        if padding:
+            expected = math.ceil(expected * padding.wanted / padding.inner)
+            written_again = min(expected, _FILE_BYTES)
+        self._refuse_space(expected, besides=written_again + (base_bytes if self.adapter else 0))
         verify_files(self.base, read_manifest(self.base / MANIFEST))
         self.record["make"] = {"compute": kind, "base_bytes": base_bytes, "expected_bytes": expected}
         self._stages.say(
@@ -108,28 +121,32 @@ class MakeSession:
             raise UsageError(f"name = {self.name!r}: take small letters and digits, with single - or . between them")
         if self.group_size not in _GROUPS:
             raise UsageError(f"group_size = {self.group_size!r}: take one of {', '.join(map(str, _GROUPS))}")
-        for setting, value in (("rows", self.rows), ("token_budget", self.token_budget)):
+        for setting, value in (("rows", self.rows), ("token_budget", self.token_budget), ("split", self.split)):
             if value < 1:
                 raise UsageError(f"{setting} = {value!r}: take 1 or more")
 
-    def _refuse_space(self, needed: int, *, merged: int) -> None:
-        """`needed`, `merged`: bytes of the new model and of the merged one, which is gone before the copy."""
+    def _refuse_space(self, needed: int, *, besides: int) -> None:
+        """`needed`, `besides`: bytes of the new model, and of what lies beside it in scratch while it is made."""
         packages = installed_bytes(self.packages.download)
         earlier = (self._quantiser, self._making)
         what = "the packages and what is made on the way"
-        _refuse_small(self.scratch, packages + needed + merged, what, replaced=earlier)
+        _refuse_small(self.scratch, packages + needed + besides, what, replaced=earlier)
         _refuse_small(self.working, needed, f"the model {self.name}", replaced=self._replaced)
         if self.scratch.stat().st_dev == self.working.stat().st_dev:
             both = f"the packages and the model {self.name}, there and in {self.working}, which is on the same disk,"
             _refuse_small(self.scratch, packages + 2 * needed, both, replaced=earlier + self._replaced)
 
-    def _refuse_unfit(self) -> None:
-        """By the headers: base and adapter are what can be merged and quantised. Raises ModelError."""
+    def _refuse_unfit(self) -> Padding | None:
+        """By the headers: base and adapter are what can be merged and quantised. Raises ModelError.
+
+        Returns the padding of the quantised model.
+        """
         source = sound_source(self.base, tokenizer=False)
         refuse_misfit(source, self.group_size)
         if self.adapter:
             verify_files(self.adapter, read_manifest(self.adapter / MANIFEST))
             check_adapter(self.adapter, source, tokenizer=False)
+        return plan_padding(source, self.group_size, self.split)
 
     def install(self) -> None:
         """The quantiser's environment, from the package index, by hash. Raises WheelhouseError."""
@@ -157,6 +174,7 @@ class MakeSession:
             "out": str(out),
             "adapter": str(self.adapter) if self.adapter else None,
             "group_size": self.group_size,
+            "split": self.split,
             "calibration": {
                 "task": self.task.to_json(),
                 "budget": self.token_budget,

@@ -17,6 +17,7 @@ from kaggle_kit.runtime.engine_plan import (
     CardMemory,
     card_memory,
     memory_share,
+    padded_for,
     sequences_of,
     share_option,
     split_obstacle,
@@ -24,6 +25,8 @@ from kaggle_kit.runtime.engine_plan import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kaggle_kit.runtime.architecture import Architecture
     from kaggle_kit.runtime.checkpoint import Checkpoint
     from kaggle_kit.targets import Target
@@ -41,7 +44,8 @@ class Layout:
     `room` is what vLLM may use of one card in bytes, `parts` what the busiest card holds at `batch` tokens a step;
     `cache_tokens` are the tokens whose keys and values one engine keeps when all room that is left is theirs.
     `longest` and `largest_batch` are the most tokens that fit, of a prompt at this batch and of a step at this context;
-    0 if nothing fits. `obstacle` says why the layers cannot be split so.
+    0 if nothing fits. `obstacle` says why the layers cannot be split so; `padded` is then the same layout with zeros in
+    the model's MLPs, if these let the cards share them. `inner` is the number of an MLP's inner channels.
     """
 
     name: str
@@ -56,7 +60,9 @@ class Layout:
     cache_tokens: int
     longest: int
     largest_batch: int
+    inner: int
     obstacle: str | None = None
+    padded: Layout | None = None
 
     @property
     def planned(self) -> bool:
@@ -87,7 +93,7 @@ def cache_tokens(model: Architecture, space: float, *, parallel: int = 1, block:
 
     As vLLM counts (v1/core/kv_cache_utils.py, get_kv_cache_config_from_groups): available memory // bytes of a block.
     """
-    per_block = model.kv_bytes_per_token / min(parallel, model.kv_heads) * block
+    per_block = model.kv_bytes_on_card(parallel) * block
     return max(0, math.floor(space / per_block)) * block
 
 
@@ -104,6 +110,16 @@ def layouts(checkpoint: Checkpoint, target: Target, *, context: int, mean_tokens
         _layout(checkpoint, target, name, parallel, stages, replicas, room, context, mean_tokens)
         for name, parallel, stages, replicas in candidates
     ]
+
+
+def padded_layout(candidates: Sequence[Layout]) -> Layout | None:
+    """The layout that `kit model quantize` pads a model for: the first that fits, if it does so padded alone."""
+    for layout in candidates:
+        if layout.planned and layout.fits:
+            return None
+        if layout.planned and layout.padded and layout.padded.fits:
+            return layout.padded
+    return None
 
 
 def _layout(
@@ -134,12 +150,14 @@ def _layout(
             break
 
     fixed = parts.weights + parts.activations + parts.logits + parts.inside
-    per_token = model.kv_bytes_per_token / min(parallel, model.kv_heads)
+    per_token = model.kv_bytes_on_card(parallel)
     longest = math.floor((room - fixed) / per_token) - batch - 1
     most = model.most_tokens - 1 if model.most_tokens else longest
     per_batch_token = per_token + parts.activations / batch
     widest = math.floor((room - parts.total) / per_batch_token) + batch
     block = BLOCK if target.gpus else CPU_BLOCK
+    obstacle = split_obstacle(checkpoint, parallel) if parallel > 1 else None
+    wide = padded_for(checkpoint, parallel) if obstacle else None
 
     return Layout(
         name=name,
@@ -154,7 +172,9 @@ def _layout(
         cache_tokens=cache_tokens(model, room - fixed, parallel=parallel, block=block),
         longest=max(0, min(longest, most)),
         largest_batch=max(0, widest),
-        obstacle=split_obstacle(checkpoint, parallel) if parallel > 1 else None,
+        inner=model.intermediate,
+        obstacle=obstacle,
+        padded=_layout(wide, target, name, parallel, stages, replicas, room, context, mean_tokens) if wide else None,
     )
 
 
@@ -171,4 +191,4 @@ def _stage(checkpoint: Checkpoint, stages: int) -> Checkpoint:
     end = checkpoint.end_bytes if model.tied else checkpoint.end_bytes / 2
     share = math.ceil(model.layers / stages)
     weights = math.ceil(in_layers * share / model.layers + end)
-    return replace(checkpoint, architecture=replace(model, layers=share), weight_bytes=weights)
+    return replace(checkpoint, architecture=model.part(share), weight_bytes=weights)

@@ -59,7 +59,7 @@ _LAYOUTS = {
 """`Packing.form` → its layout."""
 MOST_COMPARED = 50_000_000
 """Names of layers times patterns of such: a few seconds."""
-_BLOCKS, _SCALES = "_blocks", "_scales"
+_BLOCKS, _BLOCK_SCALES = "_blocks", "_scales"
 _SCALE_DTYPES = {"F16", "BF16", "F32"}
 
 
@@ -89,7 +89,7 @@ def packed_layers(
     mains = {_LAYOUTS[packing.form].main for packing in quantisation.packings if packing.form in _LAYOUTS}
     layers, found = {}, []
     for name, tensor in tensors.items():
-        if name.endswith(_BLOCKS) and f"{name.removesuffix(_BLOCKS)}{_SCALES}" in tensors:
+        if name.endswith(_BLOCKS) and f"{name.removesuffix(_BLOCKS)}{_BLOCK_SCALES}" in tensors:
             layers[name.removesuffix(_BLOCKS)] = _blocks(name.removesuffix(_BLOCKS), tensors)
             continue
         layer, _, ending = name.rpartition(".")
@@ -104,12 +104,12 @@ def packed_layers(
 
 def _blocks(name: str, tensors: Mapping[str, Tensor]) -> PackedLayer:
     """All experts of a layer in MXFP4."""
-    parts = {ending: tensors[f"{name}{ending}"] for ending in (_BLOCKS, _SCALES)}
+    parts = {ending: tensors[f"{name}{ending}"] for ending in (_BLOCKS, _BLOCK_SCALES)}
     shape, packing = parts[_BLOCKS].shape, Packing("mxfp4-experts", 4, 32)
     if len(shape) != 4 or parts[_BLOCKS].dtype != "U8":
         return PackedLayer(name, 0, 0, parts, (f"its blocks have the shape {shape}",), packing)
     copies, outputs, blocks, half = shape
-    scales = parts[_SCALES].shape
+    scales = parts[_BLOCK_SCALES].shape
     faults = () if scales == (copies, outputs, blocks) else (f"its scales have the shape {scales}",)
     return PackedLayer(name, blocks * half * 2, outputs, parts, faults, packing, copies)
 
@@ -138,7 +138,7 @@ def _layer(
     if packing.zero_points and packing.form == "compressed-tensors":
         needed.append("weight_zero_point")
     faults += [f"it lacks {ending}" for ending in needed if ending not in parts]
-    group = packing.group_size or inputs
+    group = inputs if packing.form == "fp8" else packing.group_size or inputs
     if inputs % group:
         faults.append(f"its {inputs} inputs do not divide into groups of {group}")
         return PackedLayer(name, inputs, outputs, parts, tuple(faults), packing)
@@ -179,6 +179,14 @@ def _expected(packing: Packing, inputs: int, outputs: int, groups: int) -> dict[
 
 
 PARTS = ("embeddings", "attention", "mlp", "norms", "head", "scales and zeros", "other")
+_SCALES = re.compile(r"[._](weight_scale(_inv|_2)?|input_scale|input_global_scale|weight_global_scale|scales)$")
+"""Endings of tensors that only say how others are to be read."""
+_PACKED_BESIDE = (
+    ("_blocks", "_scales"),  # mxfp4, as gpt-oss has it
+    ("weight_packed", "weight_scale"),  # nvfp4 and mxfp4 of compressed-tensors
+    ("weight", "weight_scale_2"),  # nvfp4 of ModelOpt
+    ("weight", "weight.absmax"),  # bitsandbytes
+)
 _FLOATS = {"F16", "BF16", "F32", "F64"}
 
 
@@ -216,28 +224,62 @@ class Tally:
 def tally(tensors: Mapping[str, Tensor], packed: Mapping[str, PackedLayer], architecture: Architecture | None) -> Tally:
     """Count the tensors of a checkpoint; `packed` are its packed layers (`quantisation.packed_layers`)."""
     parts = dict.fromkeys(PARTS, Part())
-    in_layers = 0
+    in_layers = in_experts = 0
+    doubled = _two_in_a_byte(tensors)
 
-    def add(part: str, parameters: int, size: int) -> None:
-        nonlocal in_layers
+    def add(name: str, shape: tuple[int, ...], parameters: int, size: int) -> None:
+        nonlocal in_layers, in_experts
+        part = _part(name)
         parts[part] = Part(parts[part].parameters + parameters, parts[part].bytes + size)
-        if part in {"attention", "mlp"}:
+        if part not in {"attention", "mlp"}:
+            return
+        if architecture and _of_experts(name, shape, architecture.experts):
+            in_experts += parameters
+        else:
             in_layers += parameters
+
+    def add_scale(size: int) -> None:
+        part = parts["scales and zeros"]
+        parts["scales and zeros"] = Part(part.parameters, part.bytes + size)
 
     seen: set[str] = set()
     for layer in packed.values():
         main = next(iter(layer.parts.values()))
-        add(_part(layer.name), layer.inputs * layer.outputs * layer.copies, main.size)
-        add("scales and zeros", 0, sum(tensor.size for tensor in layer.parts.values()) - main.size)
+        numbers = layer.inputs * layer.outputs * layer.copies
+        shape = (layer.outputs, layer.inputs) if layer.copies == 1 else (layer.copies, layer.outputs, layer.inputs)
+        add(layer.name, shape, numbers, main.size)
+        add_scale(sum(tensor.size for tensor in layer.parts.values()) - main.size)
         seen.update(tensor.name for tensor in layer.parts.values())
     for tensor in tensors.values():
         if tensor.name in seen:
             continue
-        if tensor.name.rsplit(".", 1)[-1] in {"weight_scale", "input_scale", "weight_scale_inv"}:
-            add("scales and zeros", 0, tensor.size)
+        if _SCALES.search(tensor.name):
+            add_scale(tensor.size)
         else:
-            add(_part(tensor.name), tensor.numbers, tensor.size)
-    return Tally(parts, in_layers, memory_bytes(tensors.values(), packed, architecture))
+            numbers = tensor.numbers * (2 if tensor.name in doubled else 1)
+            add(tensor.name, tensor.shape, numbers, tensor.size)
+
+    active = in_layers + in_experts
+    if architecture and architecture.experts_per_token and architecture.experts:
+        active = in_layers + in_experts * architecture.experts_per_token // architecture.experts
+    return Tally(parts, active, memory_bytes(tensors.values(), packed, architecture))
+
+
+def _of_experts(name: str, shape: tuple[int, ...], experts: int) -> bool:
+    """Whether a tensor belongs to the experts of which a token meets a few: by its name, or as a stack of them all."""
+    return bool(experts) and (".experts." in name or (len(shape) > 2 and shape[0] == experts))
+
+
+def _two_in_a_byte(tensors: Mapping[str, Tensor]) -> set[str]:
+    """Tensors of bytes that hold two numbers of 4 bits each: their scales stand beside them."""
+    return {
+        tensor.name
+        for tensor in tensors.values()
+        if tensor.dtype == "U8"
+        and any(
+            tensor.name.removesuffix(old) + new in tensors for old, new in _PACKED_BESIDE if tensor.name.endswith(old)
+        )
+    }
 
 
 def _part(name: str) -> str:

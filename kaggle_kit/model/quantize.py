@@ -22,8 +22,10 @@ from kaggle_kit.files import sha256_file, write_atomic
 from kaggle_kit.model.calibration import DIGESTS, CalibrationPrompts, CalibrationSource, calibration_prompts
 from kaggle_kit.model.inspect import inspect_model, write_manifest
 from kaggle_kit.model.merge import Adapter, check_adapter
-from kaggle_kit.model.quantize_source import compute_type, make_view, refuse_misfit, sound_source
+from kaggle_kit.model.padding import INNER, Padding, pad_model
+from kaggle_kit.model.quantize_source import compute_type, make_view, plan_padding, refuse_misfit, sound_source
 from kaggle_kit.model.worker_process import counts_in, names_in, run_worker, settings_in, take_files, versions_in
+from kaggle_kit.runtime.allowances import read_allowances
 from kaggle_kit.runtime.checkpoint import read_config
 from kaggle_kit.runtime.launch import launch_plain
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest, read_manifest
@@ -71,6 +73,7 @@ class Order:
     `merged`: where the merged model is kept, at full precision, to be compared with; None: nowhere.
     `group_size`: inputs that share a scale and a zero point (None: 128), of w4a16 alone.
     `calibration`: w8a8 takes the task alone of it, since no prompt has a part in its rounding.
+    `split`: cards that are to share the model's layers (tensor parallel); its MLPs are padded for them.
     """
 
     source: Path
@@ -81,6 +84,7 @@ class Order:
     group_size: int | None = None
     method: str = AUTOAWQ
     scheme: str = W4A16
+    split: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""
@@ -143,6 +147,7 @@ def quantize(order: Order, *, python: Path, tell: Tell, launch: Launch = launch_
     source = sound_source(order.source)
     adapter = check_adapter(order.adapter, source) if order.adapter else None
     refuse_misfit(source, order.groups)
+    padding = plan_padding(source, order.groups, order.split)
     prompts = None
     if order.scheme == W4A16:
         prompts = calibration_prompts(order.calibration, model=order.source)
@@ -155,7 +160,7 @@ def quantize(order: Order, *, python: Path, tell: Tell, launch: Launch = launch_
         versions = _refuse_unsupported(source, order, bench)
         numbers = sum(tensor.numbers for tensor in source.weights.tensors.values())
         compute = compute_type(numbers, where=order.source)
-        facts = _Facts(order, adapter, prompts, compute=compute, versions=versions)
+        facts = _Facts(order, adapter, prompts, padding, compute=compute, versions=versions)
         provenance = facts.provenance(_source_hash(order.source, tell))
         base = order.source
         for note in adapter.notes if adapter else ():
@@ -164,7 +169,7 @@ def quantize(order: Order, *, python: Path, tell: Tell, launch: Launch = launch_
             base = _merge(facts, adapter, provenance, bench)
         counts = _quantize(facts, base, bench)
         provenance = provenance | {"quantisation": provenance["quantisation"] | counts}
-        _finish(staging / "model", provenance, name=order.out.name)
+        _finish(staging / "model", provenance, name=order.out.name, source=order.source)
         if order.merged and adapter:
             (staging / "merged").replace(order.merged)
         (staging / "model").replace(order.out)
@@ -178,6 +183,8 @@ class _Facts:
     order: Order
     adapter: Adapter | None
     prompts: CalibrationPrompts | None
+    """None if none is needed."""
+    padding: Padding | None
     """None if none is needed."""
     compute: str
     versions: Mapping[str, str]
@@ -203,6 +210,7 @@ class _Facts:
                 "seed": self.order.calibration.seed if self.prompts else None,
                 "versions": dict(self.versions) | {"kaggle_kit": __version__},
                 "calibration": self._calibration(self.prompts) if self.prompts else None,
+                **({"padding": self.padding.to_json()} if self.padding else {}),
             },
         }
 
@@ -309,7 +317,7 @@ def _merge(facts: _Facts, adapter: Adapter, provenance: Mapping[str, Any], bench
     _carry(facts.order.source, out)
     write_atomic(out / "config.json", json.dumps(read_config(facts.order.source), indent=2) + "\n")
     extra = {key: provenance[key] for key in ("source", "adapter")}
-    _finish(out, extra, name=f"{facts.order.source.resolve().name}-merged")
+    _finish(out, extra, name=f"{facts.order.source.resolve().name}-merged", source=facts.order.source)
     return out
 
 
@@ -337,6 +345,9 @@ def _quantize(facts: _Facts, base: Path, bench: _Bench) -> dict[str, Any]:
     config = read_config(base)
     config["dtype" if "dtype" in config else "torch_dtype"] = "float16"
     config["quantization_config"] = settings_in(answer, "quantization_config")
+    if facts.padding:
+        pad_model(out, facts.padding)
+        config[INNER] = facts.padding.wanted
     write_atomic(out / "config.json", json.dumps(config, indent=2) + "\n")
     return counts_in(answer, "blocks", "block_tokens", "threads")
 
@@ -350,11 +361,12 @@ def _carry(source: Path, out: Path) -> None:
             shutil.copyfile(path, out / path.name)
 
 
-def _finish(folder: Path, extra: Mapping[str, Any], *, name: str) -> None:
-    """Inspect what was made, and write its manifest."""
+def _finish(folder: Path, extra: Mapping[str, Any], *, name: str, source: Path) -> None:
+    """Inspect what was made, and write its manifest: what is allowed of its source is allowed of it."""
     for path in folder.iterdir():
         path.chmod(0o644)
-    write_manifest(inspect_model(folder), name=name, extra=extra)
+    allow = {allowance.check for allowance in read_allowances(source)}
+    write_manifest(inspect_model(folder, allow=allow), name=name, extra=extra)
 
 
 def add_proof(out: Path, proof: Mapping[str, Any]) -> None:

@@ -5,21 +5,24 @@ A sound model in full precision, of sizes that the quantisers and the engine tak
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.model.inspect import Inspection, inspect_model
+from kaggle_kit.model.padding import Padding, refuse_unknown_layers
 from kaggle_kit.runtime.checkpoint import read_config
+from kaggle_kit.runtime.engine_plan import INT8_STEP, split_obstacle
 from kaggle_kit.runtime.machine import find_cards
+from kaggle_kit.runtime.quantisation import Quantisation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 
-_STEP = 16
-"""vLLM's CUTLASS kernels take int8 layers whose inputs and outputs are multiples of this (0.32, _custom_ops.py)."""
 _LISTED = 5
 _COMPUTE = {"float32": 4, "auto": 2}
 _SPARE = 1.3
@@ -52,10 +55,10 @@ def refuse_misfit(source: Inspection, groups: int | None) -> None:
             continue
         outputs, inputs = tensor.shape
         if groups is None:
-            if inputs % _STEP or outputs % _STEP:
+            if inputs % INT8_STEP or outputs % INT8_STEP:
                 sizes = f"{inputs:,} inputs and {outputs:,} outputs"
                 raise ModelError(
-                    f"{name} has {sizes}; vLLM's int8 kernels take multiples of {_STEP}: take --scheme w4a16"
+                    f"{name} has {sizes}; vLLM's int8 kernels take multiples of {INT8_STEP}: take --scheme w4a16"
                 )
             continue
         if inputs % groups:
@@ -65,6 +68,27 @@ def refuse_misfit(source: Inspection, groups: int | None) -> None:
             )
         if outputs % 64:
             raise ModelError(f"{name} has {outputs:,} outputs; AutoAWQ takes multiples of 64")
+
+
+def plan_padding(source: Inspection, groups: int | None, split: int) -> Padding | None:
+    """The zeros that the MLPs need so that `split` cards can share the quantised model; None if they need none.
+
+    Without `groups` (w8a8) each card's share fills the steps of vLLM's fastest kernels. Raises ModelError if padding
+    does not help, or kit does not know the layers.
+    """
+    shape = source.architecture
+    if split == 1 or shape is None:
+        return None
+    step = split * (groups or INT8_STEP)
+    wanted = math.ceil(shape.intermediate / step) * step
+    packed = Quantisation("awq", 4, groups, zero_points=True) if groups else None
+    subject = replace(source.checkpoint(), architecture=replace(shape, intermediate=wanted), quantisation=packed)
+    if reason := split_obstacle(subject, split):
+        raise ModelError(f"{source.folder.root} cannot be split over {split} cards: {reason}; take another --split")
+    if wanted == shape.intermediate:
+        return None
+    refuse_unknown_layers(source, shape.intermediate)
+    return Padding(shape.intermediate, wanted, split, groups)
 
 
 def compute_type(numbers: int, *, where: Path) -> str:

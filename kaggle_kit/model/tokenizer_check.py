@@ -58,7 +58,7 @@ def check_tokenizer(
     try:
         vocabulary = tokenizer.vocabulary(rows=rows, words=sorted(set(words.values())))
     except ModelError as error:
-        return None, [*problems, Problem(TOKENIZER, str(error), _AGAIN)]
+        return None, [*problems, Problem(TOKENIZER, str(error), _AGAIN, check="tokenizer")]
     problems += _against_rows(vocabulary, rows)
     problems += _against_settings(words, config, vocabulary["numbers"])
 
@@ -67,11 +67,12 @@ def check_tokenizer(
         try:
             ids = label_tokens(list(labels.words), prompt=labels.prompt, tokenizer=tokenizer)
         except LabelError as error:
-            problems.append(Problem(TOKENIZER, str(error), "choose labels that are one token each"))
+            problems.append(Problem(TOKENIZER, str(error), "choose labels that are one token each", check="labels"))
         except ModelError as error:
-            problems.append(Problem(TOKENIZER, str(error), _AGAIN))
+            problems.append(Problem(TOKENIZER, str(error), _AGAIN, check="tokenizer"))
         if rows is not None and any(token >= rows for token in ids):
-            problems.append(Problem(TOKENIZER, f"has label tokens {ids} without a row", "choose other labels"))
+            what = f"has label tokens {ids} without a row"
+            problems.append(Problem(TOKENIZER, what, "choose other labels", check="labels"))
     return TokenizerFacts(vocabulary["tokens"], ids), problems
 
 
@@ -83,14 +84,15 @@ def _load(
         slow = [name for name in _SLOW if name in folder.files]
         what = f"is missing{f' (there is {slow[0]}, which kit does not read)' if slow else ''}"
         step = "save it in the fast form: AutoTokenizer.from_pretrained(SOURCE).save_pretrained(FOLDER)"
-        problems.append(Problem(TOKENIZER, what, step))
+        problems.append(Problem(TOKENIZER, what, step, check="tokenizer"))
         return None
     if TOKENIZER in folder.unreadable:
         return None
     try:
         return GuardedTokenizer(folder.root, special_tokens=special_tokens, guard=guard)
     except ModelError as error:
-        problems.append(Problem(TOKENIZER, str(error).removeprefix(f"{path.absolute()} "), _AGAIN))
+        what = str(error).removeprefix(f"{path.absolute()} ")
+        problems.append(Problem(TOKENIZER, what, _AGAIN, check="tokenizer"))
         return None
 
 
@@ -103,10 +105,17 @@ def _against_rows(vocabulary: Mapping[str, Any], rows: int | None) -> list[Probl
         more = " …" if vocabulary["beyond"] > len(vocabulary["first"]) else ""
         what = f"has tokens beyond the embeddings' {rows:,} rows: {named}{more}"
         resize = "resize the embeddings to it (resize_token_embeddings) and save again"
-        return [Problem(TOKENIZER, what, f"take the tokenizer of this model, or {resize}")]
+        if vocabulary["beyond_plain"] == 0:
+            note = "no row's own text becomes one of them, since control tokens are escaped"
+            return [
+                warning(
+                    TOKENIZER, f"{what}: {note}", "see that the chat template does not write them", check="vocabulary"
+                )
+            ]
+        return [Problem(TOKENIZER, what, f"take the tokenizer of this model, or {resize}", check="vocabulary")]
     if last + 1 < _FEW * rows:
         what = f"has {last + 1:,} tokens, and the embeddings have {rows:,} rows"
-        return [warning(TOKENIZER, what, "see that it is this model's tokenizer")]
+        return [warning(TOKENIZER, what, "see that it is this model's tokenizer", check="vocabulary")]
     return []
 
 

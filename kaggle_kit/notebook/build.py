@@ -201,7 +201,8 @@ def _notebook_text(cells: Sequence[Cell]) -> str:
     # nbformat's own functions for new cells check each by itself: a third of a build's time, before the whole's check.
     nodes: list[dict[str, Any]] = []
     for cell in cells:
-        metadata = {"name": cell.name} | ({"tags": list(cell.tags)} if cell.tags else {})
+        others = {key: json.loads(value) for key, value in cell.metadata}
+        metadata = {"name": cell.name} | ({"tags": list(cell.tags)} if cell.tags else {}) | others
         node = {"id": cell.name, "cell_type": cell.kind, "metadata": metadata, "source": cell.text}
         nodes.append(node | ({"execution_count": None, "outputs": []} if cell.kind == "code" else {}))
     notebook = nbformat.from_dict(

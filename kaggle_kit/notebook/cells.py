@@ -18,6 +18,8 @@ INJECTED = "injected-parameters"
 _ALIKE = 0.6
 """Below this share of equal text two cells are two cells, not one that was edited."""
 _LONG = 4000
+_KEPT = ("_kg_hide-input", "_kg_hide-output", "jupyter")
+"""Metadata by which Kaggle and Jupyter fold a cell; the rest is of one run, or of one editor."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class NotebookCell:
     kind: str
     text: str
     tags: tuple[str, ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
+    """What a source keeps of the rest: each key with its value as JSON."""
+    attachments: tuple[str, ...] = ()
+    """The names of pictures that were pasted into it."""
 
 
 def read_cells(text: str, *, where: str) -> tuple[NotebookCell, ...]:
@@ -48,13 +54,15 @@ def _cell(cell: dict[str, Any]) -> NotebookCell:
     source = cell.get("source", "")
     metadata = cell.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
-    tags = metadata.get("tags")
+    tags, attachments = metadata.get("tags"), cell.get("attachments")
     return NotebookCell(
         id=str(cell.get("id") or ""),
         name=str(metadata.get("name") or ""),
         kind=str(cell.get("cell_type", "code")),
         text=plain("".join(map(str, source)) if isinstance(source, list) else str(source)),
         tags=tuple(map(str, tags)) if isinstance(tags, list) else (),
+        metadata=tuple((key, json.dumps(metadata[key], sort_keys=True)) for key in _KEPT if key in metadata),
+        attachments=tuple(sorted(map(str, attachments))) if isinstance(attachments, dict) else (),
     )
 
 

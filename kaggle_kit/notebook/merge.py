@@ -14,6 +14,7 @@ from kaggle_kit.errors import KitError
 from kaggle_kit.notebook.cells import INJECTED, NotebookCell, moved_cells
 from kaggle_kit.notebook.source import Cell, Segment, SourceText, changed_segment, new_segment, plain, reads_as
 from kaggle_kit.project.git import run_git
+from kaggle_kit.suggest import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ _TO_TEMPLATE = (
 )
 _ELSEWHERE = "put it beside your own cells in the browser, or place it in a template of your own with cell(name)"
 _SWALLOWS = "a py:percent file with it would be read otherwise: look for an open ``` or quotes"
+_PICTURE = "a source holds text alone: put the picture into a dataset, or link to its address"
 _BY_HAND = "edit the source by hand, then `kit build` and push"
 
 
@@ -93,9 +95,12 @@ class Sides:
         return {self.base[place].name for place in places if self.role(place) == "frame"}
 
 
-def merge(sides: Sides, *, refused: Mapping[int, str] | None = None) -> Merge:
-    """Take every change of the browser that is clean, those in `refused` (place in the pulled notebook → why) not."""
-    merged = Merge(sides, refused or {})
+def merge(sides: Sides, *, refused: Mapping[int, str] | None = None, kept: frozenset[str] = frozenset()) -> Merge:
+    """Take every change of the browser that is clean.
+
+    Those in `refused` (place in the pulled notebook → why) are not, and the cells named in `kept` stay in the source.
+    """
+    merged = Merge(sides, refused or {}, kept)
     if merged.reads:
         return merged
 
@@ -103,9 +108,9 @@ def merge(sides: Sides, *, refused: Mapping[int, str] | None = None) -> Merge:
     left = dict.fromkeys(merged.taken.values(), _SWALLOWS)
     for n in sorted(left):
         why = left.pop(n)
-        if not Merge(sides, {**merged.refused, **left}).reads:
+        if not Merge(sides, {**merged.refused, **left}, kept).reads:
             left[n] = why
-    return Merge(sides, {**merged.refused, **left})
+    return Merge(sides, {**merged.refused, **left}, kept)
 
 
 def merge_texts(ours: str, base: str, theirs: str) -> str | None:
@@ -139,11 +144,12 @@ class Merge:
     """A merge, done at once: the source's cells in their new order, and what was done.
 
     `taken`: name in the source → place in the pulled notebook of each cell that was taken from there; `refused`:
-    place → why it is not to be taken.
+    place → why it is not to be taken; `kept`: cells that stay in the source, though the browser has them no more.
     """
 
     sides: Sides
     refused: Mapping[int, str]
+    kept: frozenset[str] = frozenset()
     changes: list[Change] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
     taken: dict[str, int] = field(default_factory=dict)
@@ -202,6 +208,9 @@ class Merge:
         before, after = self.sides.base[place], self.sides.theirs[n]
         role = self.sides.role(place)
         segment = self.segments.get(before.name)
+        if after.attachments:
+            self._refuse(before, after, f"it holds pictures ({some(after.attachments)})", _PICTURE)
+            return
         if role == "injected" or _content(before) == _content(after):
             return
 
@@ -255,6 +264,9 @@ class Merge:
         elif role == "author" and segment and _content(segment.cell) != _content(cell):
             reason = "it was taken out in the browser, and changed in the source"
             self._refuse(cell, gone, reason, _BY_HAND, here=plain(segment.cell.text))
+        elif role == "author" and segment and cell.name in self.kept:
+            reason = "it was taken out in the browser, or rewritten, and the template places it by its name"
+            self._refuse(cell, gone, reason, _BY_HAND)
         elif role == "author" and segment:
             self.order.remove(cell.name)
             self.changes.append(Change(cell.name, "removed"))
@@ -290,12 +302,18 @@ class Merge:
 
         name = self._new_name(cell)
         nothing = NotebookCell("", name, cell.kind, "")
+        if cell.attachments:
+            self._refuse(nothing, cell, f"it holds pictures ({some(cell.attachments)})", _PICTURE)
+            return
         if n in self.refused:
             self._refuse(nothing, cell, self.refused[n], _ELSEWHERE)
             return
+        if self.kept and not cell.name:
+            self._refuse(nothing, cell, f"it may be {some(sorted(self.kept))}, rewritten", _BY_HAND)
+            return
 
         tags = tuple(tag for tag in cell.tags if tag not in ("parameters", INJECTED))
-        new = new_segment(Cell(name, cell.kind, cell.text, tags), newline=self.sides.ours.newline)
+        new = new_segment(Cell(name, cell.kind, cell.text, tags, cell.metadata), newline=self.sides.ours.newline)
         if isinstance(new, str):
             self._refuse(nothing, cell, new, _BY_HAND)
             return
@@ -360,6 +378,4 @@ def text_diff(old: str, new: str, *, before: str, after: str) -> str:
 
 def _split(text: str) -> list[str]:
     """The lines with their ends; only a newline ends a line, as for git."""
-    lines = [f"{line}\n" for line in text.split("\n")]
-    last = lines.pop().removesuffix("\n")
-    return [*lines, last] if last else lines
+    return re.findall(r"[^\n]*\n|[^\n]+", text)

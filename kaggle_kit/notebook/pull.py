@@ -137,14 +137,20 @@ def _frame(base: Sequence[NotebookCell], now: Sequence[NotebookCell], names: Seq
 
 def _checked(sides: Sides, merged: Merge, rebuild: Callable[[str], str]) -> tuple[Merge, str]:
     """The merge without the changes that would not come out of a build as they stand in the browser."""
-    for _ in range(len(sides.theirs) + 1):
+    for _ in range(len(sides.theirs) + 2):
         now, broken = _rebuilt(rebuild, merged.text)
+        removed = frozenset(change.name for change in merged.changes if change.kind == "removed")
         if broken:
-            return merged, broken
+            # The template may place one of them by its name: other changes are not lost for that.
+            others = merge(sides, refused=merged.refused, kept=merged.kept | removed)
+            if not removed or not others.changes:
+                return merged, broken
+            merged = others
+            continue
         wrong = merged.wrong(now)
         if not wrong:
             return merged, ""
-        merged = merge(sides, refused={**merged.refused, **wrong})
+        merged = merge(sides, refused={**merged.refused, **wrong}, kept=merged.kept)
     return merged, "the source and the template do not give the notebook that was edited"
 
 

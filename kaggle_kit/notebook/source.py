@@ -12,7 +12,7 @@ import re
 import sys
 import tokenize
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from kaggle_kit.places import CONFIG
 from kaggle_kit.runtime.job import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from kaggle_kit.project import Project
@@ -47,18 +47,33 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 """Cell names become cell ids, of which nbformat takes 64 characters."""
 _HEAD = re.compile(r"(#!.*\n?)?(#.*coding[:=].*\n?)?(#\s*---\s*\n(#.*\n)*?#\s*---)?")
 """What may stand before the first cell."""
+BYTE_ORDER_MARK = "\ufeff"
+"""What some editors write at the beginning of a file."""
+_INDENTED = re.compile(r"^([ \t]+#[ \t]*)%%", re.MULTILINE)
+"""A comment within a function or a loop, which jupytext would take for the beginning of a cell."""
+_MAGIC = re.compile(r"# ?(%{1,2}[a-zA-Z]\w+|![\w./~$\"'])")
+_NOT_KEPT = frozenset(
+    (
+        *("name", "tags", "active", "title", "region_name", "cell_depth", "cell_marker", "skipline", "noskipline"),
+        *("lines_to_next_cell", "lines_to_end_of_cell_marker"),
+    )
+)
+"""Metadata that stand elsewhere in a cell, or are jupytext's own, about the form of the file."""
+_FILE = "__file__"
+_LONGEST_LINE = 80
 _LINE_ENDS = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 """What jupytext takes for the end of a line, and Python does not."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its name, its kind ("code" or "markdown"), its text and its tags."""
+    """One cell: its name, its kind ("code" or "markdown"), its text, its tags and its other metadata (key, JSON)."""
 
     name: str
     kind: str
     text: str
     tags: tuple[str, ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,15 +98,15 @@ class Source:
         values = override(self.parameters, project.notebook(name).parameters, where=where)
         return values | parse_assignments(self.parameters, assignments)
 
-    def defines(self, name: str) -> bool:
-        """Whether a code cell assigns `name` at its top level."""
-        return name in self.defined()
+    @property
+    def _statements(self) -> list[ast.stmt]:
+        """The statements at the top level of the code cells."""
+        return [node for cell in self.cells if cell.kind == "code" for node in parse_python(cell.text).body]
 
     def defined(self) -> frozenset[str]:
         """The names that code cells assign at their top level."""
         names: set[str] = set()
-        code = [cell for cell in self.cells if cell.kind == "code"]
-        for node in [node for cell in code for node in parse_python(cell.text).body]:
+        for node in self._statements:
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
             names |= {target.id for target in targets if isinstance(target, ast.Name)}
         return frozenset(names)
@@ -102,8 +117,7 @@ class Source:
         Values are read, never run: what is not a literal is left out.
         """
         values: dict[str, Any] = {}
-        code = [cell for cell in self.cells if cell.kind == "code"]
-        for node in [node for cell in code for node in parse_python(cell.text).body]:
+        for node in self._statements:
             if assigned := assignment(node):
                 name, value = assigned
                 try:
@@ -140,7 +154,7 @@ def read_source(path: Path) -> Source:
     except OutsideError as error:
         raise SourceError(f"the source {error}") from error
 
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n").replace("\r", "\n")
     try:
         parse_python(text)
     except (SyntaxError, ValueError) as error:
@@ -153,6 +167,7 @@ def read_source(path: Path) -> Source:
 
     cells = parse_cells(text, where=str(path))
     _check_cells(cells, path)
+    _check_names(cells, path)
     tagged = [cell for cell in cells if "parameters" in cell.tags]
     if len(tagged) > 1:
         raise SourceError(f"{path}: {len(tagged)} cells are tagged parameters; keep one")
@@ -174,6 +189,41 @@ def _check_cells(cells: tuple[Cell, ...], path: Path) -> None:
             ) from error
 
 
+def _check_names(cells: tuple[Cell, ...], path: Path) -> None:
+    """Raise SourceError for a cell that reads `__file__`, which no notebook has, unless it is ready for that."""
+    code = [(cell, parse_python(cell.text)) for cell in cells if cell.kind == "code"]
+    stored = any(
+        isinstance(node, ast.Name) and node.id == _FILE and isinstance(node.ctx, ast.Store)
+        for _, tree in code
+        for node in ast.walk(tree)
+    )
+    for cell, tree in code:
+        guarded = {id(node) for attempt in ast.walk(tree) if isinstance(attempt, ast.Try) for node in _inside(attempt)}
+        for node in ast.walk(tree):
+            if not stored and isinstance(node, ast.Name) and node.id == _FILE and id(node) not in guarded:
+                raise SourceError(
+                    f"{path}, cell {cell.name!r}, line {node.lineno}: a notebook has no {_FILE}: name the folder, "
+                    f"/kaggle/input/… or /kaggle/working"
+                )
+
+
+def _inside(attempt: ast.Try) -> Iterator[ast.AST]:
+    """All that stands in the body of a `try`."""
+    for statement in attempt.body:
+        yield from ast.walk(statement)
+
+
+def paired_magics(source: Source) -> list[str]:
+    """The comments that Jupytext makes of a notebook's magics and commands, each with its cell: they do nothing."""
+    return [
+        f"cell {cell.name!r}: {line.strip()[:_LONGEST_LINE]}"
+        for cell in source.cells
+        if cell.kind == "code"
+        for line in cell.text.split("\n")
+        if _MAGIC.match(line)
+    ]
+
+
 def plain(text: str) -> str:
     """A cell's text without what editors change by themselves: line ends of Windows, blank lines at the end."""
     lines = text.replace("\r\n", "\n").split("\n")
@@ -190,13 +240,21 @@ def percent(cell: Cell) -> str:
 def _marker(cell: Cell) -> str:
     markdown = " [markdown]" if cell.kind == "markdown" else ""
     tags = f" tags={json.dumps(list(cell.tags))}" if cell.tags else ""
-    return f'# %%{markdown} name="{cell.name}"{tags}'
+    others = "".join(f" {key}={value}" for key, value in cell.metadata)
+    return f'# %%{markdown} name="{cell.name}"{tags}{others}'
 
 
 def _body(cell: Cell) -> str:
-    if cell.kind != "markdown":
+    """The text as it stands in a file: that of markdown, and of code for notebooks alone, as comments."""
+    if cell.kind != "markdown" and not _for_notebooks(cell):
         return cell.text
     return "\n".join(f"# {line}" if line else "#" for line in cell.text.split("\n"))
+
+
+def _for_notebooks(cell: Cell) -> bool:
+    """Whether a tag such as active-ipynb says that the cell is code in notebooks, and none in the file."""
+    kinds = [set(tag.split("-")[1:]) for tag in cell.tags if tag.startswith("active-")]
+    return any("ipynb" in kind and "py" not in kind for kind in kinds)
 
 
 def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
@@ -205,10 +263,14 @@ def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
         raise SourceError(f"{where}: more than {_MOST_CELLS:,} cells; a notebook of so many is not read")
     spare = (sign for sign in range(0xE000, 0xF900) if chr(sign) not in text)
     hidden = {ord(sign): next(spare) for sign in _LINE_ENDS}
-    shown = {instead: sign for sign, instead in hidden.items()}
+    marker = next(spare)
+    shown: dict[int, int | str] = {instead: sign for sign, instead in hidden.items()}
+    shown[marker] = "%%"
 
     cells: dict[str, Cell] = {}
-    for number, node in enumerate(_read_percent(text.translate(hidden), where), start=1):
+    for number, node in enumerate(
+        _read_percent(_INDENTED.sub(rf"\1{chr(marker)}", text.translate(hidden)), where), start=1
+    ):
         name = node.metadata.get("name")
         first = node.source.strip().splitlines()[0][:60] if node.source.strip() else "(empty)"
         if name is None:
@@ -222,8 +284,15 @@ def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
             raise SourceError(f"{where}: two cells are named {name!r}; names must differ")
         if node.cell_type not in ("code", "markdown"):
             raise SourceError(f"{where}: cell {name!r} is of the kind {node.cell_type!r}; use code or markdown")
-        cells[name] = Cell(name, node.cell_type, node.source.translate(shown), tuple(node.metadata.get("tags", ())))
+        tags = tuple(node.metadata.get("tags", ()))
+        cells[name] = Cell(name, node.cell_type, node.source.translate(shown), tags, _others(node.metadata))
     return tuple(cells.values())
+
+
+def _others(metadata: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """A cell's metadata besides name and tags, such as Kaggle's and Jupyter's for hidden input; each value as JSON."""
+    kept = (item for item in sorted(metadata.items()) if item[0] not in _NOT_KEPT)
+    return tuple((key, json.dumps(value, sort_keys=True)) for key, value in kept)
 
 
 def _jupytext() -> Any:
@@ -312,6 +381,8 @@ class SourceText:
 
 def cut_source(text: str, *, where: str) -> SourceText:
     """Cut a source's text at its cells. Raises SourceError if it is no valid source, or mixes line ends."""
+    mark = BYTE_ORDER_MARK if text.startswith(BYTE_ORDER_MARK) else ""
+    text = text.removeprefix(mark)
     newline = "\r\n" if "\r\n" in text else "\n"
     unix = text.replace("\r\n", "\n")
     if "\r" in unix:
@@ -327,20 +398,20 @@ def cut_source(text: str, *, where: str) -> SourceText:
     bounds = pairwise([*places, len(lines)])
     segments = [Segment(cell, "".join(keep[start:end])) for cell, (start, end) in zip(cells, bounds, strict=True)]
     head = "".join(keep[: places[0]]) if places else text
-    return SourceText(head, tuple(segments), newline)
+    return SourceText(mark + head, tuple(segments), newline)
 
 
 def reads_as(text: str, cells: Sequence[Cell]) -> bool:
     """Whether a whole source is read as these cells: an open ``` of one markdown cell may swallow those after it."""
     try:
-        read = parse_cells(text.replace("\r\n", "\n"), where="the source")
+        read = parse_cells(text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n"), where="the source")
     except SourceError:
         return False
     return [_plain(cell) for cell in read] == [_plain(cell) for cell in cells]
 
 
-def _plain(cell: Cell) -> tuple[str, str, str, tuple[str, ...]]:
-    return cell.name, cell.kind, plain(cell.text), cell.tags
+def _plain(cell: Cell) -> Cell:
+    return replace(cell, text=plain(cell.text))
 
 
 def _marker_lines(text: str, where: str) -> list[int]:
@@ -359,7 +430,7 @@ def _marker_lines(text: str, where: str) -> list[int]:
 def changed_segment(segment: Segment, *, kind: str, text: str, newline: str) -> Segment | str:
     """The segment with another text, its marker line and the blank lines after it kept; or why it cannot be."""
     first, _, rest = segment.raw.partition("\n")
-    cell = Cell(segment.cell.name, kind, text, segment.cell.tags)
+    cell = replace(segment.cell, kind=kind, text=text)
     marker = first.removesuffix("\r") if kind == segment.cell.kind else _marker(cell)
     gap = rest[len(rest.rstrip("\r\n")) :]
     ending = gap if rest.strip() else newline + gap
@@ -395,7 +466,7 @@ def literal_task(source: Source, values: Mapping[str, Any]) -> Task | None:
 
     Raises DataError if the parts make no task.
     """
-    computed = [part for part in OPTIONAL if source.defines(part) and part not in values]
+    computed = source.defined().intersection(OPTIONAL) - set(values)
     if computed or not set(NEEDED) <= set(values):
         return None
     parts = {part: values[part] for part in (*NEEDED, *OPTIONAL) if part in values}

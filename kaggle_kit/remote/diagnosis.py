@@ -81,20 +81,6 @@ class Finding:
     consequence: bool = False
     block: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """For a receipt or `--json`."""
-        return {
-            "id": self.id,
-            "cause": self.cause,
-            "next": self.next_step,
-            "place": self.place,
-            "line": self.line,
-            "seconds": self.seconds,
-            "text": self.text,
-            "consequence": self.consequence,
-            "block": list(self.block),
-        }
-
 
 def decode(log: str, *, failure_message: str = "") -> list[Finding]:
     """What a failed run's log, and Kaggle's message about the run, say: causes first, then what follows from them.

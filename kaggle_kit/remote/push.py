@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kaggle_kit.errors import CredentialsError, RemoteError, UsageError
+from kaggle_kit.errors import CredentialsError, ProjectError, RemoteError, UsageError
 from kaggle_kit.remote.client import datasets, models, notebooks
 from kaggle_kit.remote.client.upload_records import remember_rate
 from kaggle_kit.remote.client.uploads import DATASET, MODEL, Upload, forget, upload_files
@@ -44,6 +44,8 @@ class Applied:
     versions: dict[str, int] = field(default_factory=dict)
     notebooks: dict[str, notebooks.Pushed] = field(default_factory=dict)
     sent_bytes: int = 0
+    noted: bool = True
+    """Whether the state on this disk knows all that was made."""
 
 
 def apply(plan: Plan, *, client: Client, records: Path, notes: str, listener: Listener) -> Applied:
@@ -57,7 +59,7 @@ def apply(plan: Plan, *, client: Client, records: Path, notes: str, listener: Li
         raise UsageError("nothing was pushed:\n" + "\n".join(f"- {problem}" for problem in plan.refusals))
 
     push = _Push(plan, client, records, notes, listener, Applied(state=plan.state))
-    push.save(plan.state)
+    save_state(records, plan.state)  # before anything is made: a disk that is full ends it here
     waiting: list[Artifact] = []
     for step in plan.steps:
         if not isinstance(step.resource, Artifact):
@@ -90,8 +92,14 @@ class _Push:
     applied: Applied
 
     def save(self, state: State) -> None:
+        """Note what was made. Where the disk refuses, that is said, and the push goes on: the next plan finds it."""
         self.applied.state = state
-        save_state(self.records, state)
+        try:
+            save_state(self.records, state)
+            self.applied.noted = True
+        except (OSError, ProjectError) as error:
+            self.applied.noted = False
+            self.listener.say(f"warning: what was made could not be noted here ({error}); the next plan looks for it")
 
     def send(self, step: AnyStep, artifact: Artifact) -> None:
         """Upload an artifact's files and make the version that holds them."""
@@ -145,8 +153,8 @@ class _Push:
 
     def wait(self, artifact: Artifact, *, earlier: int | None = None) -> None:
         """Until the version that the notebook will use, or an `earlier` one, is ready, with exactly what was sent."""
-        client, say = self.client, self.listener.say
-        deadline = client.clock() + client.patience.ready_s
+        deadline = self.client.clock() + self.client.patience.ready_s
+        client, say = self.client.until(deadline), self.listener.say
         version = earlier or self.applied.versions[artifact.key]
         # An earlier version holds other files, and what was not sent from here holds what it likes.
         files = artifact.sizes if artifact.sent and earlier is None else None

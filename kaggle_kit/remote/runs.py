@@ -31,11 +31,12 @@ _UNKNOWN_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a run left, in a folder here: its log, and the files of its output."""
+    """What a run left, in a folder here: its log, the files of its output, and what of it did not come, with why."""
 
     folder: Path
     log: Path
     files: tuple[Path, ...]
+    missing: tuple[str, ...] = ()
 
 
 def wait_ended(
@@ -47,20 +48,24 @@ def wait_ended(
     nothing of the version for ten minutes.
     """
     said: notebooks.RunState | None = None
-    known = client.clock()
+    unknown_since: float | None = None
     page = notebooks.page_of(ref)
+    silent = min(_UNKNOWN_SECONDS, 10 * client.patience.settle_s)
+    patient = client.until(deadline)
     while True:
-        state = notebooks.status(client, ref, version)
+        state = notebooks.status(patient, ref, version)
         if state != said:
             tell(state)
             said = state
         if state.ended:
             return state
+
         now = client.clock()
         if state.state != notebooks.UNKNOWN:
-            known = now
-        silent = min(_UNKNOWN_SECONDS, 10 * client.patience.settle_s)
-        if now - known > silent:
+            unknown_since = None
+        elif unknown_since is None:
+            unknown_since = now
+        elif now - unknown_since > silent:
             raise RemoteError(
                 f"notebook {ref} version {version}: Kaggle has said nothing of its run for {silent:.0f} s "
                 f"(last seen: {state.words}); see {page}, then ask again with kit status"
@@ -86,7 +91,8 @@ def fetch(
     """Bring the log and the output's files that match `patterns` into `folder`.
 
     A run that left nothing gives an empty log and no files; of one that has `ended` they are looked for a while, since
-    Kaggle may not be done with keeping them. Raises RemoteError.
+    Kaggle may not be done with keeping them. A log that is here stays where Kaggle has none any more. What does not
+    come is in `missing`. Raises RemoteError where Kaggle lists neither log nor files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     raw = outputs.log(client, ref, version)
@@ -94,10 +100,17 @@ def fetch(
         raw = client.settle(lambda: outputs.log(client, ref, version) or None) or ""
     names = {part for file in outputs.list_output(client, ref, version) for part in PurePosixPath(file.name).parts[:1]}
     log = folder / _log_name(names)
-    write_atomic(log, mask(read_log(raw).text))
+    missing = []
+    if raw or not log.is_file():
+        try:
+            write_atomic(log, mask(read_log(raw).text))
+        except OSError as error:
+            missing.append(f"the log: {error.filename}: {error.strerror}")
+
     wanted = patterns if tuple(patterns) != ("*",) or names else ()
-    files = outputs.output(client, ref, version, folder, patterns=wanted, progress=progress)
-    return Fetched(folder, log, tuple(Path(file) for file in files))
+    brought = outputs.output(client, ref, version, folder, patterns=wanted, progress=progress)
+    missing += [f"{name}: {why}" for name, why in brought.missing.items()]
+    return Fetched(folder, log, brought.files, tuple(missing))
 
 
 def _log_name(names: Iterable[str]) -> str:
@@ -126,7 +139,8 @@ def output_facts(fetched: Fetched) -> tuple[dict[str, Any], ...]:
 
 def why_failed(fetched: Fetched, state: notebooks.RunState) -> list[Finding]:
     """What the log and Kaggle's own message say of a failed run, the likeliest cause first."""
-    return decode(fetched.log.read_text(encoding="utf-8"), failure_message=state.failure or "")
+    log = fetched.log.read_text(encoding="utf-8") if fetched.log.is_file() else ""
+    return decode(log, failure_message=state.failure or "")
 
 
 def refuse_unfit(receipt: Receipt) -> None:
@@ -205,7 +219,7 @@ def submit(
         raise RemoteError(
             f"notebook {ref} version {version} cannot be handed in: its run is {state.state}; see kit status"
         )
-    if not any(file.name == SUBMISSION for file in outputs.list_output(client, ref, version)):
+    if not client.settle(lambda: _lists_submission(client, ref, version) or None):
         raise RemoteError(f"notebook {ref} version {version} left no {SUBMISSION}; see its log with kit logs")
     made = _submitted(client, competition, receipt, message)
     receipt = _with_submission(receipt, competition, made)
@@ -216,6 +230,10 @@ def submit(
         client, made.ref, deadline=deadline, tell=lambda now: tell(_with_submission(receipt, competition, now))
     )
     return _with_submission(receipt, competition, scored)
+
+
+def _lists_submission(client: Client, ref: str, version: int) -> bool:
+    return any(file.name == SUBMISSION for file in outputs.list_output(client, ref, version))
 
 
 def _submitted(client: Client, competition: str, receipt: Receipt, message: str | None) -> competitions.Submission:

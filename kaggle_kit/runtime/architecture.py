@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError
 from kaggle_kit.outside import shown
+from kaggle_kit.runtime.layer_kinds import WITHOUT_ATTENTION, read_layers
+from kaggle_kit.runtime.model_types import settings, text_part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _TWO_NORMS = ("input_layernorm", "post_attention_layernorm")
 _FOUR_NORMS = (*_TWO_NORMS, "pre_feedforward_layernorm", "post_feedforward_layernorm")
@@ -31,17 +33,30 @@ _MOST = {
     "num_key_value_heads": 100_000,
     "head_dim": 100_000,
     "vocab_size": 100_000_000,
-    "max_position_embeddings": 1_000_000_000,
+    "experts": 100_000,
+    "tokens": 1_000_000_000,
+    "numbers": 1_000_000_000,
 }
 """Far above every real model, and small enough to count with."""
 _MOST_FACTOR = 1000
 _MOST_WINDOW = 1 << 40
 _LONGEST_WORD = 80
+_FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
+"""From the narrowest: of several the widest counts."""
 _VOCABULARY_STEP = 64
 """vLLM rounds the vocabulary up to a multiple of this (vocab_parallel_embedding.py, DEFAULT_VOCAB_PADDING_SIZE)."""
 _NAME = re.compile(r"[A-Za-z_]\w{0,199}", re.ASCII)
-_UNSCALED = (None, "default", "su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling", "mrope")
+_UNSCALED = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")
 """Kinds of `rope_scaling` whose configuration gives the lengthened number already."""
+_LENGTHS = (
+    *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"),
+    *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
+)
+"""Keys of the longest prompt, of which the smallest counts (vLLM 0.32, model_arch_config_convertor.py)."""
+_KV_HEADS = ("n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups")
+_EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
+_EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_top_k")
+"""As vLLM looks them up, in the same file and order."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +116,23 @@ class Architecture:
     most_tokens: int | None = None
     window: int | None = None
     """Tokens that a layer with sliding attention looks back; None if every layer sees all."""
+    windowed: float | None = None
+    """The share of the layers with attention that have the window; None if the configuration does not say."""
     dtype: str = "float16"
+    attention_layers: int | None = None
+    """Layers with attention, whose keys and values grow with a prompt; None if all have it."""
+    kept_numbers: int | None = None
+    """Numbers of keys and values that vLLM keeps of a token over all layers, where they are not 2 · heads · size."""
+    latent: bool = False
+    """Whether keys and values are one compressed vector (MLA), which every card keeps whole."""
+    state_bytes: int = 0
+    """What layers without attention keep of each prompt, whatever its length."""
+    experts: int = 0
+    experts_per_token: int = 0
+    expert_inputs: int = 0
+    """Of a mixture's layer, and inputs of an expert's last matrix; 0 if it is none."""
+    later_layers: int = 0
+    """Layers after the last one that predict further tokens, which no engine needs."""
 
     def layer_matrices(self) -> Iterator[Matrix]:
         """The linear layers of one decoder layer, named below `model.layers.N.`."""
@@ -137,7 +168,33 @@ class Architecture:
     @property
     def kv_bytes_per_token(self) -> int:
         """Keys and values of one token over all layers, at two bytes a number: 2 · layers · heads · size · 2."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * 2
+        if self.kept_numbers is not None:
+            return self.kept_numbers * 2
+        return 2 * self._attending * self.kv_heads * self.head_dim * 2
+
+    def kv_bytes_on_card(self, parallel: int) -> float:
+        """What one of `parallel` cards keeps of a token: heads that are fewer than the cards are kept by several."""
+        return self.kv_bytes_per_token / (1 if self.latent else min(parallel, self.kv_heads))
+
+    def part(self, layers: int) -> Architecture:
+        """So many of its layers, with their even share of what the layers keep of a prompt."""
+        share = layers / self.layers
+        return replace(
+            self,
+            layers=layers,
+            attention_layers=math.ceil(self._attending * share),
+            kept_numbers=None if self.kept_numbers is None else math.ceil(self.kept_numbers * share),
+            state_bytes=math.ceil(self.state_bytes * share),
+        )
+
+    @property
+    def active_intermediate(self) -> int:
+        """Numbers between an MLP's matrices for one token: of all its experts together, in a mixture."""
+        return max(self.intermediate, self.expert_inputs * self.experts_per_token)
+
+    @property
+    def _attending(self) -> int:
+        return self.layers if self.attention_layers is None else self.attention_layers
 
     @property
     def end_bytes(self) -> int:
@@ -152,10 +209,11 @@ class Architecture:
         """
         whole = 2 * self.heads * self.head_dim * tokens * tokens
         if self.window is None or tokens <= self.window:
-            return self.layers * whole
+            return self._attending * whole
         seen = whole * (1 - (1 - self.window / tokens) ** 2)
         # Families with a window use it in every other layer (Gemma 2), or in all: half is the safer estimate.
-        return self.layers * (whole + seen) / 2
+        windowed = 0.5 if self.windowed is None else self.windowed
+        return self._attending * (whole * (1 - windowed) + seen * windowed)
 
     @property
     def position_numbers(self) -> int:
@@ -176,15 +234,15 @@ def padded(vocabulary: int) -> int:
     return math.ceil(vocabulary / _VOCABULARY_STEP) * _VOCABULARY_STEP
 
 
-def whole_number(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    """The size `key` of a configuration, 1 or more and no larger than any model could be.
+def whole_number(config: Mapping[str, Any], key: str, default: int | None = None, *, kind: str = "") -> int:
+    """The size `key` of a configuration, 1 or more and no larger than any model could be (of its `kind`).
 
     Raises ModelError, with the key, if it is something else, or is missing and has no `default`.
     """
     value = config.get(key)
     if value is None and default is not None:
         value = default
-    most = _MOST[key]
+    most = _MOST[kind or key]
     if type(value) is not int or not 0 < value <= most:
         raise ModelError(f"{key!r} is {shown(value)}, and a number from 1 to {most:,} belongs there")
     return value
@@ -199,8 +257,8 @@ def word(value: Any, *, default: str) -> str:
     return value
 
 
-def read_architecture(config: Mapping[str, Any]) -> Architecture:
-    """The architecture that a config.json describes.
+def read_architecture(config: Mapping[str, Any], *, stored: Iterable[str] = ()) -> Architecture:
+    """The architecture that a config.json describes; `stored` are the types of the weights, in safetensors' names.
 
     Raises ModelError if a number is missing or wrong; the message names the key.
     """
@@ -213,57 +271,150 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
     if not isinstance(kind, str):
         raise ModelError("'model_type' is missing, and the engine chooses the configuration by it")
 
-    text: Mapping[str, Any] = config.get("text_config") or config
-    if not isinstance(text, dict):
-        raise ModelError(f"'text_config' is {shown(text)}, and a table belongs there")
+    part, text_kind = text_part(config)
+    inner = config.get("text_config")
+    if inner is not None and not isinstance(inner, dict):
+        raise ModelError(f"'text_config' is {shown(inner)}, and a table belongs there")
+    text = settings(part, text_kind)
 
-    hidden, heads = whole_number(text, "hidden_size"), whole_number(text, "num_attention_heads")
-    family = FAMILIES.get(names[0]) if text is config else None
-    tied = text.get("tie_word_embeddings", config.get("tie_word_embeddings"))
+    layers, hidden = whole_number(text, "num_hidden_layers"), whole_number(text, "hidden_size")
+    heads = whole_number(text, "num_attention_heads", 1 if text_kind in WITHOUT_ATTENTION else None)
+    family = FAMILIES.get(names[0]) if part is config else None
+    tied = next((table["tie_word_embeddings"] for table in (part, config) if "tie_word_embeddings" in table), None)
+    tied = text.get("tie_word_embeddings") if tied is None else tied
     window = text.get("sliding_window") if text.get("use_sliding_window", True) else None
+    window = window if type(window) is int and 0 < window < _MOST_WINDOW else None
+
+    experts = _experts(text)
+    expert = _expert_inputs(text, experts)
+    kv_heads, head_dim = _kv_heads(text, heads), _head_dim(text, hidden, heads)
+    kept = read_layers(text, text_kind, layers=layers, kv_heads=kv_heads, head_dim=head_dim)
 
     return Architecture(
         name=names[0],
         model_type=word(kind, default=""),
         family=family,
-        layers=whole_number(text, "num_hidden_layers"),
+        layers=layers,
         hidden=hidden,
-        intermediate=whole_number(text, "intermediate_size", 4 * hidden),
+        intermediate=_intermediate(text, hidden, expert),
         heads=heads,
-        kv_heads=whole_number(text, "num_key_value_heads", heads),
-        head_dim=whole_number(text, "head_dim", hidden // heads),
+        kv_heads=kv_heads,
+        head_dim=head_dim,
         vocabulary=whole_number(text, "vocab_size"),
         tied=bool(family and family.tied) if tied is None else bool(tied),
         attention_bias=bool(text.get("attention_bias")),
         mlp_bias=bool(text.get("mlp_bias")),
-        most_tokens=_most_tokens(text),
-        window=window if type(window) is int and 0 < window < _MOST_WINDOW else None,
-        dtype=_dtype(text, config),
+        most_tokens=_most_tokens(text, text_kind),
+        window=window,
+        dtype=_dtype(part, config, stored=stored),
+        experts=experts,
+        experts_per_token=_first(text, _EXPERTS_PER_TOKEN, kind="experts", default=0) if experts else 0,
+        expert_inputs=expert,
+        later_layers=_first(text, ("num_nextn_predict_layers",), kind="num_hidden_layers", default=0),
+        attention_layers=kept.attention if kept.attention < layers else None,
+        windowed=kept.windowed,
+        kept_numbers=kept.kept_numbers,
+        latent=kept.latent,
+        state_bytes=kept.state_bytes,
     )
 
 
-def _most_tokens(text: Mapping[str, Any]) -> int | None:
-    """The longest prompt in tokens, the answer included: max_position_embeddings, times the factor of `rope_scaling`.
+def _intermediate(text: Mapping[str, Any], hidden: int, expert: int) -> int:
+    """Inputs of an MLP's last matrix: of an `expert`'s, if no layer is without experts."""
+    wide = whole_number(text, "intermediate_size", 4 * hidden)
+    steps = (text.get(key) for key in ("decoder_sparse_step", "interleave_moe_layer_step"))
+    dense = text.get("first_k_dense_replace") or text.get("mlp_only_layers")
+    dense = dense or any(type(step) is int and step > 1 for step in steps)
+    return expert if expert and not dense else wide
+
+
+def _expert_inputs(text: Mapping[str, Any], experts: int) -> int:
+    if not experts:
+        return 0
+    return _first(text, ("moe_intermediate_size", "intermediate_size"), kind="intermediate_size", default=0)
+
+
+def _experts(text: Mapping[str, Any]) -> int:
+    """Experts of a mixture's layer; 0 for a model that has none, though its class would name a number."""
+    pattern = text.get("hybrid_override_pattern")
+    if isinstance(pattern, str) and "E" not in pattern:
+        return 0
+    blocks = text.get("block_configs")
+    if isinstance(blocks, list):
+        counts = [block.get("n_routed_experts") for block in blocks if isinstance(block, dict)]
+        return max((count for count in counts if type(count) is int and 0 < count <= _MOST["experts"]), default=0)
+    return _first(text, _EXPERTS, kind="experts", default=0)
+
+
+def _first(text: Mapping[str, Any], keys: Iterable[str], *, kind: str, default: int) -> int:
+    """The first of several keys that is there, of a list its greatest; 0 counts as nothing. Raises ModelError."""
+    for key in keys:
+        value = text.get(key)
+        if isinstance(value, list) and value and all(type(one) is int for one in value):
+            value = max(value)
+        if value:
+            return whole_number({key: value}, key, kind=kind)
+    return default
+
+
+def _kv_heads(text: Mapping[str, Any], heads: int) -> int:
+    """Heads of keys and values, of the layer that has most."""
+    attention = text.get("attn_config")
+    if isinstance(attention, dict) and "kv_n_heads" in attention:
+        return whole_number(attention, "kv_n_heads", kind="num_key_value_heads")
+    if text.get("multi_query") and not text.get("new_decoder_architecture"):
+        return 1
+    return _first(text, _KV_HEADS, kind="num_key_value_heads", default=heads)
+
+
+def _head_dim(text: Mapping[str, Any], hidden: int, heads: int) -> int:
+    return _first(
+        text,
+        ("head_dim", "hidden_size_per_head", "attention_head_dim"),
+        kind="head_dim",
+        default=max(1, hidden // heads),
+    )
+
+
+def _most_tokens(text: Mapping[str, Any], kind: str) -> int | None:
+    """The longest prompt in tokens, the answer included: what the configuration says, times rope's factor.
 
     As vLLM 0.32 derives it (config/model.py, `_get_and_verify_max_len`): the kinds in `_UNSCALED`, and Gemma 3, give
-    the lengthened number already.
+    the lengthened number already, and a model_max_length of its own stands above all.
     """
-    longest = text.get("max_position_embeddings")
-    if type(longest) is not int or longest <= 0:
+    given = [key for key in _LENGTHS if type(text.get(key)) is int and text[key] > 0]
+    if not given:
         return None
-    longest = whole_number(text, "max_position_embeddings")
+    said = min(whole_number(text, key, kind="tokens") for key in given)
+    own = text["model_max_length"] if "model_max_length" in given else 0
+    longest = own or said
+    if "gemma3" not in kind:
+        longest = int(longest * _rope_factor(text))
+    return max(longest, own)
 
+
+def _rope_factor(text: Mapping[str, Any]) -> float:
+    """By how much rope's scaling lengthens the prompt; of layers with their own, the last one's."""
     scaling = text.get("rope_scaling") or text.get("rope_parameters")
-    if not isinstance(scaling, dict) or "gemma3" in str(text.get("model_type")):
-        return longest
-    factor = scaling.get("factor")
-    kind = scaling.get("rope_type", scaling.get("type"))
-    if kind in _UNSCALED or not isinstance(factor, int | float):
-        return longest
-    return int(longest * factor) if 0 < factor < _MOST_FACTOR else longest
+    if not isinstance(scaling, dict):
+        return 1.0
+    nested = [inner for inner in scaling.values() if isinstance(inner, dict)]
+    factor = 1.0
+    for inner in nested if len(nested) == len(scaling) else [scaling]:
+        value = inner.get("factor")
+        if inner.get("rope_type", inner.get("type")) in _UNSCALED or isinstance(value, bool):
+            continue
+        if isinstance(value, int | float) and 0 < value < _MOST_FACTOR:
+            factor = float(value)
+    return factor
 
 
-def _dtype(*tables: Mapping[str, Any]) -> str:
-    """The type that the checkpoint was saved in; a nested text model may leave it to the table around it."""
+def _dtype(*tables: Mapping[str, Any], stored: Iterable[str] = ()) -> str:
+    """The type that the checkpoint was saved in; a nested text model may leave it to the table around it.
+
+    Where neither says one it is the weights' own (`stored`, in safetensors' names), as vLLM takes it.
+    """
     dtypes = (table.get(key) for table in tables for key in ("dtype", "torch_dtype"))
-    return word(next(filter(None, dtypes), None), default="float16")
+    floats = {name for name in stored if name in _FLOATS}
+    own = _FLOATS[max(floats, key=list(_FLOATS).index)] if floats else "float16"
+    return word(next(filter(None, dtypes), None), default=own)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError, OutsideError
-from kaggle_kit.outside import MEGA, read_json, shown
+from kaggle_kit.outside import MEGA, open_file, parse_json, read_json, shown
+from kaggle_kit.runtime.allowances import Allowance, allowances_of
 from kaggle_kit.runtime.architecture import Architecture, read_architecture
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
 from kaggle_kit.runtime.packing_methods import read_quantisation
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 MOST_CONFIG_BYTES = 16 * MEGA
 """Of a JSON file beside the weights; the longest known list hundreds of thousands of layers that are not packed."""
+MOST_HEADER_BYTES = 32_000_000
+"""Of a safetensors file, whose format allows 100 MB. 72B models have headers of 0.3 MB a file, and 32 MB are over
+200,000 tensors."""
 _ELSEWHERE = re.compile(r"[/:@]")
 _WEIGHT_FILES = (".safetensors", ".bin", ".pt")
 _INTERNAL = ("_attn_implementation_internal", "_experts_implementation_internal")
@@ -113,6 +117,12 @@ class Checkpoint:
     weight_bytes: int
     layer_parameters: int
     end_bytes: int
+    allowed: tuple[Allowance, ...] = ()
+    """What the manifest records: findings that its author knows better."""
+
+    def allows(self, check: str) -> bool:
+        """Whether what this check finds is no reason to refuse the checkpoint."""
+        return any(allowance.check == check for allowance in self.allowed)
 
     @property
     def kernel_method(self) -> str | None:
@@ -137,18 +147,37 @@ def read_checkpoint(model: Path) -> Checkpoint:
     """
     config = read_config(model)
     with _named(model):
-        architecture, quantisation, method = read_architecture(config), read_quantisation(config), quant_method(config)
-    files = read_manifest(model / MANIFEST).files
+        architecture = read_architecture(config, stored=stored_types(model))
+        quantisation, method = read_quantisation(config), quant_method(config)
+    manifest = read_manifest(model / MANIFEST)
 
     return Checkpoint(
         name=str(model),
         architecture=architecture,
         method=method,
         quantisation=quantisation,
-        weight_bytes=sum(entry.size for entry in files if entry.path.endswith(_WEIGHT_FILES)),
+        weight_bytes=sum(entry.size for entry in manifest.files if entry.path.endswith(_WEIGHT_FILES)),
         layer_parameters=architecture.layer_parameters,
         end_bytes=architecture.end_bytes,
+        allowed=allowances_of(manifest),
     )
+
+
+def stored_types(model: Path) -> frozenset[str]:
+    """The types of the weights in a folder, in safetensors' names; a file that cannot be read says nothing."""
+    types: set[str] = set()
+    for path in sorted(model.glob("*.safetensors")):
+        try:
+            with open_file(path, follow=True) as stream:
+                length = int.from_bytes(stream.read(8), "little")
+                raw = stream.read(length) if length <= MOST_HEADER_BYTES else b"{}"
+            entries = parse_json(raw, f"{path}: the header", most_depth=3).values()
+        except (OutsideError, OSError, AttributeError):
+            continue
+        types |= {
+            entry["dtype"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("dtype"), str)
+        }
+    return frozenset(types)
 
 
 def most_tokens(model: Path) -> int | None:

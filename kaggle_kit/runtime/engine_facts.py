@@ -261,6 +261,9 @@ def _cpu_obstacle(facts: EngineFacts, name: str, packing: Quantisation, architec
     if said := facts.answer(architecture, packing):
         what = f"{name}, and {facts.engine} does not load {architecture} of this form on a CPU ({said})"
         return Obstacle(what, "take a target with a GPU")
+    if packing.method == "fp8" and packing.group_size is None:
+        what = f"{name} with one scale a layer, and {facts.engine} reads it in blocks alone on a CPU"
+        return Obstacle(what, "take a target with a GPU")
     for way in packing.packings:
         kind = _KERNEL_KINDS.get(way.form)
         if kind and kind not in facts.cpu_kernels and facts.exact:

@@ -38,6 +38,11 @@ _NO_HALF = ("gemma2", "gemma3", "gemma3_text", "glm4", "plamo2")
 _BFLOAT16_FROM = (8, 0)
 _HEADLESS = ("Model", "Classification", "MaskedLM", "QuestionAnswering")
 """How the classes end that transformers gives other heads, or none."""
+INT8_STEP = 16
+"""vLLM's CUTLASS kernels take int8 layers whose inputs and outputs are multiples of this; a slower one takes the others
+(0.32, _custom_ops.py)."""
+_LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
+"""Without it vLLM itself refuses a max_model_len beyond what config.json says."""
 _DTYPES = {"half": "float16", "float": "float32"}
 
 
@@ -82,16 +87,13 @@ class EngineSetup:
         Raises UsageError if the model fits in no way, the engine or the cards refuse it, the prompts are longer than
         it reads, or the cards differ; the text says by how much.
         """
-        model = checkpoint.architecture
-        obstacle = head_obstacle(model, self.version)
-        if is_vllm(self.engine):
-            facts = engine_facts(self.version)
-            obstacle = obstacle or architecture_obstacle(facts, model.name, model.model_type, cpu=not self.cards)
-        if obstacle:
-            raise UsageError(str(obstacle))
-        if reason := length_obstacle(checkpoint.architecture, budget):
-            raise UsageError(f"{reason}; cut them")
         draft = _Draft(self)
+        draft.reasons += [f"allowed {allowance}" for allowance in checkpoint.allowed]
+        self._refuse_unbuilt(checkpoint)
+        if reason := length_obstacle(checkpoint.architecture, budget):
+            if not checkpoint.allows("length"):
+                raise UsageError(f"{reason}; cut them")
+            draft.variable(_LONGER, "1", f"{reason}, and its check is allowed")
         draft.set("max_model_len", budget + 1, "the longest prompt here and the one token of its answer")
         if whole_option(draft.options, "max_model_len") <= budget:
             raise UsageError(f"max_model_len = {draft.options['max_model_len']} is given; {budget + 1} are needed")
@@ -101,7 +103,7 @@ class EngineSetup:
         if self.cards:
             replicas = _plan_cards(draft, checkpoint, budget, mean_tokens or budget)
             _plan_backend(draft)
-            if checkpoint.kernel_method:
+            if checkpoint.kernel_method and (self.kernel or not checkpoint.allows("method")):
                 _plan_kernel(draft, checkpoint.kernel_method, checkpoint.architecture)
         else:
             replicas = _plan_cpu(draft, checkpoint, budget)
@@ -109,6 +111,17 @@ class EngineSetup:
                 draft.reasons.append(f"4-bit kernel {self.kernel}: it is for cards, and a CPU's own is used here")
         draft.pass_on()
         return EnginePlan(draft.options, draft.environment, replicas, tuple(draft.reasons))
+
+    def _refuse_unbuilt(self, checkpoint: Checkpoint) -> None:
+        """Raise UsageError if the engine does not build the architecture, or builds it without an LM head."""
+        model = checkpoint.architecture
+        if (headless := head_obstacle(model, self.version)) and not checkpoint.allows("head"):
+            raise UsageError(str(headless))
+        if headless or not is_vllm(self.engine) or checkpoint.allows("architecture"):
+            return
+        facts = engine_facts(self.version)
+        if unbuilt := architecture_obstacle(facts, model.name, model.model_type, cpu=not self.cards):
+            raise UsageError(str(unbuilt))
 
     def with_engine(self, engine: str) -> EngineSetup:
         """The same for another engine, which does not take the options of a different kind."""
@@ -130,10 +143,14 @@ class EngineSetup:
         )
 
 
+_WITH_HEAD = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
+"""Endings of architectures that answer with words."""
+
+
 def head_obstacle(architecture: Architecture, version: tuple[int, int, int]) -> Obstacle | None:
     """Why the labels' probabilities cannot be read from the model; None if it has an LM head."""
     name, facts = architecture.name, engine_facts(version)
-    if facts.generates(name) or name.endswith(("ForCausalLM", "ForConditionalGeneration")):
+    if facts.generates(name) or name.endswith(_WITH_HEAD):
         return None
     if facts.exact and name not in facts.other and not name.endswith(_HEADLESS):
         # A name that the engine does not know at all: `architecture_obstacle` says so.
@@ -183,18 +200,20 @@ def card_obstacle(
     version: tuple[int, int, int] = (0, 0, 0),
     cpu: bool = False,
 ) -> str | None:
-    """Why the engine refuses the checkpoint on this kind of card, whatever its memory; None if it takes it.
+    """Why the engine refuses the checkpoint on this kind of card, whatever its memory; None if it takes it, or if the
+    checkpoint's author knows better.
 
     No `capability` means that a `cpu` computes, or cards of which nothing is known.
     """
     facts, packing, model = engine_facts(version), checkpoint.quantisation, checkpoint.architecture
-    if obstacle := method_obstacle(
+    refused = method_obstacle(
         facts, checkpoint.method, packing, capability=capability, cpu=cpu, architecture=model.name
-    ):
-        return f"the model is {obstacle}"
+    )
+    if refused and not checkpoint.allows("method"):
+        return f"the model is {refused}"
     obstacle = dtype_obstacle(model, capability, wanted)
     obstacle = obstacle or method_dtype_obstacle(model, checkpoint.method, version, capability, wanted)
-    return str(obstacle) if obstacle else None
+    return str(obstacle) if obstacle and not checkpoint.allows("dtype") else None
 
 
 def method_dtype_obstacle(
@@ -244,9 +263,8 @@ def card_memory(checkpoint: Checkpoint, *, parallel: int, batch: int, sequences:
     model = checkpoint.architecture
     return CardMemory(
         weights=checkpoint.weight_bytes / parallel,
-        # Key and value heads that are fewer than the cards are kept by several of them.
-        keys=model.kv_bytes_per_token / min(parallel, model.kv_heads) * (batch + longest + 1),
-        activations=batch * (4 * model.hidden + 3 * model.intermediate / parallel) * 2,
+        keys=model.kv_bytes_on_card(parallel) * (batch + longest + 1) + sequences * model.state_bytes / parallel,
+        activations=batch * (4 * model.hidden + 3 * model.active_intermediate / parallel) * 2,
         logits=sequences * model.vocabulary * 4 * 3,
     )
 
@@ -397,15 +415,45 @@ def _fit(
 
 
 def split_obstacle(checkpoint: Checkpoint, parallel: int) -> str | None:
-    """Why the layers cannot be shared by so many cards; None if they can (vLLM's own checks)."""
-    model, group = checkpoint.architecture, checkpoint.kernel_group
+    """Why the layers cannot be shared by so many cards; None if they can (vLLM's own checks).
+
+    A card's inputs of a packed layer must be whole groups (vLLM 0.32, quantization/auto_awq.py and
+    compressed_tensors_wNa4.py).
+    """
+    model, group = checkpoint.architecture, checkpoint.kernel_group or 1
+    groups = f" in quantised groups of {group}" if group > 1 else ""
     if model.heads % parallel:
         return f"{model.heads} attention heads cannot be shared evenly"
-    if max(model.kv_heads, parallel) % min(model.kv_heads, parallel):
+    if not model.latent and max(model.kv_heads, parallel) % min(model.kv_heads, parallel):
         return f"{model.kv_heads} key/value heads cannot be shared evenly"
-    if group and (model.intermediate // parallel) % group:
-        return f"{model.intermediate} inputs in quantised groups of {group} cannot be shared evenly"
+    queries = model.heads * model.head_dim
+    if model.family and queries % (parallel * group):
+        return f"the attention output's {queries} inputs{groups} cannot be shared evenly"
+    if model.intermediate % (parallel * group):
+        return f"the MLP's {model.intermediate} inputs{groups} cannot be shared evenly"
     return None
+
+
+def padded_for(checkpoint: Checkpoint, parallel: int) -> Checkpoint | None:
+    """The checkpoint with the least zeros in its MLPs by which `parallel` cards can share them.
+
+    None if they need none, if something else cannot be shared, or if kit does not know the layers.
+    """
+    model = checkpoint.architecture
+    step = parallel * (checkpoint.kernel_group or (INT8_STEP if checkpoint.int8 else 1))
+    wide = replace(model, intermediate=math.ceil(model.intermediate / step) * step)
+    if wide.intermediate == model.intermediate or model.family is None:
+        return None
+
+    zeros = wide.layer_parameters - model.layer_parameters
+    number = (checkpoint.weight_bytes - checkpoint.end_bytes) / model.layer_parameters
+    padded = replace(
+        checkpoint,
+        architecture=wide,
+        weight_bytes=checkpoint.weight_bytes + math.ceil(zeros * number),
+        layer_parameters=checkpoint.layer_parameters + zeros,
+    )
+    return None if split_obstacle(padded, parallel) else padded
 
 
 def _plan_backend(draft: _Draft) -> None:

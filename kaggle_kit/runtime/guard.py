@@ -215,9 +215,10 @@ class GuardedTokenizer:
 
     def vocabulary(self, *, rows: int | None, words: Sequence[str]) -> dict[str, Any]:
         """What the vocabulary holds: `tokens`, the `last` id, the `numbers` of `words` (None for those it lacks), and
-        how many tokens lie `beyond` the embeddings' rows, with the `first` of them as [id, word]."""
+        how many tokens lie `beyond` the embeddings' rows (`beyond_plain` without those that are escaped in a row's
+        own text), with the `first` of them as [id, word]."""
         answer = self._ask("vocabulary", {"rows": rows, "words": list(words)})[0]
-        counts = ("tokens", "last", "beyond")
+        counts = ("tokens", "last", "beyond", "beyond_plain")
         if not isinstance(answer, dict) or any(type(answer.get(key)) is not int for key in counts):
             self._raise_nonsense()
         numbers, first = answer.get("numbers"), self._list(answer.get("first"))

@@ -123,6 +123,7 @@ class _Work:
             "tokens": len(vocabulary),
             "last": max(vocabulary.values(), default=-1),
             "beyond": len(beyond),
+            "beyond_plain": len({word for _, word in beyond}.difference(self._tokenizer.special)),
             "first": [[number, word[:_MOST_PIECE]] for number, word in beyond[:_FIRST]],
             "numbers": {word: vocabulary.get(word) for word in request["words"]},
         }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import ModelError
 from kaggle_kit.outside import shown
 from kaggle_kit.runtime.quantisation import (
+    MODELOPT,
     UNKNOWN,
     Packing,
     Quantisation,
@@ -180,10 +181,12 @@ def _auto_round(packing: Mapping[str, Any]) -> Quantisation | None:
 def _fp8(packing: Mapping[str, Any]) -> Quantisation:
     names = names_of(packing.get("ignored_layers")) or names_of(packing.get("modules_to_not_convert"))
     experts = tuple(f"{name}.*" for name in names if "experts" in name)
+    block = packing.get("weight_block_size")
+    size = block[-1] if isinstance(block, list) and block and type(block[-1]) is int else None
     return Quantisation(
         method="fp8",
         bits=8,
-        group_size=None,
+        group_size=size,
         zero_points=False,
         layout="fp8",
         rules=(Rule(None, names=frozenset(names), wildcards=experts),) if names else (),
@@ -202,6 +205,9 @@ def _modelopt_packing(packing: Mapping[str, Any]) -> Quantisation:
     method = quant_method({"quantization_config": packing}) or "modelopt"
     inner = packing.get("quantization")
     excluded = inner.get("exclude_modules") if isinstance(inner, dict) else packing.get("ignore")
+    algorithm = (inner if isinstance(inner, dict) else packing).get("quant_algo")
+    if str(algorithm).upper() not in MODELOPT:
+        raise ModelError(f"'quant_algo' is {shown(algorithm)}, and vLLM reads {', '.join(MODELOPT)}")
     names = names_of(excluded)
     bits, group, layout = {
         "modelopt": (8, None, "fp8"),

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import DataError
+from kaggle_kit.runtime.allowances import read_allowances
 from kaggle_kit.runtime.chat import wrap_in_chat
 from kaggle_kit.runtime.checkpoint import most_tokens
 from kaggle_kit.runtime.guard import Guard, GuardedTokenizer
@@ -153,7 +154,8 @@ def _rule_of(turns: Mapping[str, tuple[str, ...]], task: Task) -> str | None:
 def _check_budget(job: Job) -> None:
     """Raise DataError if a prompt as long as the budget would not leave the model room for its answer."""
     limit = most_tokens(job.model)
-    if limit is not None and job.token_budget >= limit:
+    allowed = {allowance.check for allowance in read_allowances(job.model)}
+    if limit is not None and job.token_budget >= limit and "length" not in allowed:
         raise DataError(
             f"token_budget = {job.token_budget}, but the model takes {limit} tokens, its answer included; "
             f"lower token_budget to {limit - 1} or less"

@@ -105,7 +105,7 @@ def summary_lines(record: RunRecord) -> list[str]:
     if mass := record.label_mass:
         table.append(("label mass", f"{mass.mean:.4f} on average, {mass.lowest:.4f} at the lowest"))
     table += [(name, duration(seconds)) for name, seconds in record.worker.stages.items()]
-    table += record.models.items()
+    table += (record.allowances | record.models).items()
 
     width = max(len(name) for name, _ in table)
     return [f"{name:<{width}}  {value}" for name, value in table]

@@ -17,7 +17,7 @@ from kaggle_kit.runtime.architecture import word
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_MODELOPT = {
+MODELOPT = {
     "FP8": "modelopt",
     "FP8_PER_CHANNEL_PER_TOKEN": "modelopt",
     "FP8_PB_WO": "modelopt",
@@ -231,7 +231,7 @@ def _modelopt(packing: Mapping[str, Any]) -> str | None:
     if not (named or by_producer or "modelopt_quant_config" in inner):
         return None
     algorithm = str(inner.get("quant_algo", packing.get("quant_algo", ""))).upper()
-    return _MODELOPT.get(algorithm)
+    return MODELOPT.get(algorithm)
 
 
 def pattern_rule(packing: Packing | None, texts: Iterable[str]) -> Rule:

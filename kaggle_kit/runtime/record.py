@@ -163,7 +163,8 @@ class RunRecord:
     """A run as its notebook saw it; what is not known is empty or None. Times in seconds.
 
     `stages` are the notebook's own, `worker.stages` those within its stage `score`. `plan`: by model, why the engine
-    was started as it was. `throughput`: (seconds, prompt tokens done so far). `integrity`: by model, its files.
+    was started as it was. `allowed`: by model, the checks that its author allowed, each with what it had found.
+    `throughput`: (seconds, prompt tokens done so far). `integrity`: by model, its files.
     `unread`: what of the file could not be read.
     """
 
@@ -176,6 +177,7 @@ class RunRecord:
     not_rewritten: str = ""
     installer: Installer = Installer()
     plan: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    allowed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     worker: Workers = Workers()
     throughput: tuple[tuple[float, int], ...] = ()
     rows: Rows | None = None
@@ -217,6 +219,11 @@ class RunRecord:
     def models(self) -> dict[str, str]:
         """By model, what is known of its files."""
         return {f"model {name}": str(checked) for name, checked in self.integrity.items()}
+
+    @property
+    def allowances(self) -> dict[str, str]:
+        """By model, what its author allowed though a check found it wrong."""
+        return {f"allowed {name}": "; ".join(texts) for name, texts in self.allowed.items() if texts}
 
     @property
     def corrupt(self) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError, KitError, RunError
 from kaggle_kit.files import write_atomic
+from kaggle_kit.runtime.allowances import read_allowances
 from kaggle_kit.runtime.bench import bench
 from kaggle_kit.runtime.checkpoint import read_checkpoint
 from kaggle_kit.runtime.combine import answers, ensemble, read_calibration
@@ -84,11 +85,18 @@ class Session:
 
         Raises WheelhouseError, and UsageError where the model does not fit this machine.
         """
+        self._tell_allowed()
         self._installed = install_engine(self.wheelhouse, scratch=self.scratch)
         self._note(installer=Installer(self._installed.installer, dict(self._installed.seconds)))
         version, cards = engine_version(self.wheelhouse), engine_cards(self.wheelhouse)
         self.setup = replace(self.setup, version=version, cards=cards)
         self._plan()
+
+    def _tell_allowed(self) -> None:
+        """Write and note what the models' manifests record as allowed."""
+        allowed = {model.name: tuple(map(str, read_allowances(model))) for model, _ in self._members()}
+        sys.stdout.write("".join(f"{name}: allowed {text}\n" for name, texts in allowed.items() for text in texts))
+        self._note(allowed={name: texts for name, texts in allowed.items() if texts})
 
     def _plan(self) -> None:
         for model, _ in self._members():

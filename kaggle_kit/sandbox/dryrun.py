@@ -9,21 +9,22 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import UsageError
 from kaggle_kit.files import link_or_copy, write_atomic
 from kaggle_kit.model.folder import read_folder
-from kaggle_kit.notebook.build import Build, build
+from kaggle_kit.notebook.build import build
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, kit_part_reference, make_manifest
 from kaggle_kit.runtime.record import LOG
-from kaggle_kit.sandbox.execute import run_notebook
+from kaggle_kit.sandbox.execute import execute
 from kaggle_kit.sandbox.image import ready_image
-from kaggle_kit.sandbox.kaggle_layout import input_mounts, scratch_folder
+from kaggle_kit.sandbox.kaggle_layout import input_mounts, kaggle_sandbox, scratch_folder
 from kaggle_kit.sandbox.model_report import make_model_report
 from kaggle_kit.sandbox.preflight import check_making, check_scoring, cut_competition
-from kaggle_kit.sandbox.report import make_report, swapped_in, write_report
+from kaggle_kit.sandbox.report import Ran, make_report, swapped_in, write_report
 from kaggle_kit.sandbox.seal import choose_seal
+from kaggle_kit.sandbox.watch import SpaceWatch
 from kaggle_kit.wheelhouse.dataset import make_kit_part
 from kaggle_kit.wheelhouse.environments import (
     ARCHIVES,
@@ -37,13 +38,13 @@ from kaggle_kit.wheelhouse.folder import ready_wheelhouse
 from kaggle_kit.wheelhouse.resolve import FittingLock, fitting_lock, this_host
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
+    from kaggle_kit.notebook.build import Build
     from kaggle_kit.project import Project
-    from kaggle_kit.sandbox.execute import Execution
     from kaggle_kit.sandbox.mounts import Mount
-    from kaggle_kit.sandbox.report import AnyReport
+    from kaggle_kit.sandbox.report import RunReport
     from kaggle_kit.sandbox.seal import Seal
     from kaggle_kit.targets import Target
 
@@ -61,7 +62,7 @@ class Options:
     rows: int | None = None
     assignments: tuple[str, ...] = ()
     limit_seconds: float | None = None
-    seal: str | None = None
+    seal_name: str | None = None
     mounts: str = "2026"
     hidden: bool = False
 
@@ -75,77 +76,74 @@ class Listener:
     fetching: Progress
 
 
-class _MakeReport(Protocol):
-    """The report of the run whose files are in `results`."""
-
-    def __call__(
-        self, *, results: Path, seal: Seal, execution: Execution, preparing_seconds: float, notes: Sequence[str]
-    ) -> AnyReport: ...
-
-
 @dataclass(frozen=True)
 class _Prepared:
-    """A build that is checked, and all that its run needs. `packages`: see `kaggle_sandbox`."""
+    """What the run of a build needs that was checked. `packages`: see `kaggle_sandbox`."""
 
-    built: Build
     inputs: tuple[Mount, ...]
-    notes: tuple[str, ...]
+    note: str | None
     beginning: str
-    report: _MakeReport
+    report: Callable[[Path, Ran], RunReport]
     packages: Path | None = None
 
 
 def dry_run(
     project: Project, name: str, *, target: Target, options: Options, out: Path, listener: Listener
-) -> AnyReport:
+) -> RunReport:
     """Build, check, seal, execute, report. Leaves in `out`: the executed notebook, the log, what the notebook wrote
     to /kaggle/working (its submission or its model), and the report as text and JSON.
 
     `out` holds either the last run's files or this one's. Raises KitError where the run cannot begin.
     """
     since = time.monotonic()
-    refuse_cards(target)
+    refuse_cards(target, "a dry run")
     makes_model = project.notebook(name).internet
     if makes_model:
         _refuse_scoring_options(options)
-    prepare = _prepare_making if makes_model else _prepare_scoring
-    seal = chosen_seal(options.seal, listener.say)
+    seal = chosen_seal(options.seal_name, listener.say)
 
     with scratch_folder() as scratch, swapped_in(out) as results:
-        prepared = prepare(project, name, target=target, options=options, scratch=scratch, listener=listener)
+        given, folder = options.assignments, scratch / "build"
+        lock = quantizer_packages(target) if makes_model else None
+        built = build(project, name, target=target, assignments=given, out=folder, packages=lock.lock if lock else None)
+        prepared = (
+            _prepare_making(project, built, lock, options=options, scratch=scratch, listener=listener)
+            if lock
+            else _prepare_scoring(project, built, options=options, scratch=scratch, listener=listener)
+        )
         image = ready_image(progress=listener.say)
         preparing_seconds = time.monotonic() - since
         listener.say(f"{name}: {prepared.beginning}")
 
-        execution = run_notebook(
-            prepared.built.notebook,
-            seal=seal,
-            image=image,
+        sandbox = kaggle_sandbox(
+            built.notebook,
             inputs=prepared.inputs,
+            image=image,
             scratch=scratch,
-            results=results,
-            log=results / LOG,
             working_bytes=target.working_bytes,
-            limit_seconds=options.limit_seconds or target.session_seconds,
-            show=listener.line,
             hidden=options.hidden,
             packages=prepared.packages,
         )
-        report = prepared.report(
+        execution = execute(
+            seal,
+            sandbox,
+            python=image.python,
             results=results,
-            seal=seal,
-            execution=execution,
-            preparing_seconds=preparing_seconds,
-            notes=prepared.notes,
+            log=results / LOG,
+            limit_seconds=options.limit_seconds or target.session_seconds,
+            show=listener.line,
+            space=SpaceWatch(scratch),
         )
+        notes = (prepared.note,) if prepared.note else ()
+        report = prepared.report(results, Ran(seal, execution, preparing_seconds, notes))
         write_report(report, results)
     return report
 
 
-def refuse_cards(target: Target) -> None:
+def refuse_cards(target: Target, what: str) -> None:
     """Raise UsageError for a target whose notebooks need cards: this machine stands in for a session without."""
     if target.gpus:
-        raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; a dry run here is for local-cpu")
+        raise UsageError(f"the target {target.name} needs {target.gpus} GPUs; {what} here is for local-cpu")
 
 
 def _refuse_scoring_options(options: Options) -> None:
@@ -165,9 +163,9 @@ def chosen_seal(wanted: str | None, say: Callable[[str], None]) -> Seal:
 
 
 def _prepare_scoring(
-    project: Project, name: str, *, target: Target, options: Options, scratch: Path, listener: Listener
+    project: Project, built: Build, *, options: Options, scratch: Path, listener: Listener
 ) -> _Prepared:
-    built = build(project, name, target=target, assignments=options.assignments, out=scratch / "build")
+    name, target = built.name, built.target
     given = check_scoring(project, built, data=options.data, solution=options.solution)
     competition = cut_competition(given.competition, rows=options.rows, out=scratch / "data")
     wheelhouse = ready_wheelhouse(target, project=project.root, progress=listener.fetching)
@@ -182,30 +180,21 @@ def _prepare_scoring(
         models=[(project.models[model], project.model_folder(model)) for model in project.notebook(name).model_names],
     )
     return _Prepared(
-        built,
         inputs,
-        notes=(wheelhouse.note,) if wheelhouse.note else (),
+        wheelhouse.note,
         beginning=f"{len(competition.sample.ids):,} rows, in a sealed Kaggle",
         report=partial(make_report, built, sample=competition.sample, solution=given.solution),
     )
 
 
 def _prepare_making(
-    project: Project, name: str, *, target: Target, options: Options, scratch: Path, listener: Listener
+    project: Project, built: Build, lock: FittingLock, *, options: Options, scratch: Path, listener: Listener
 ) -> _Prepared:
-    lock = quantizer_packages(target)
-    built = build(
-        project,
-        name,
-        target=target,
-        assignments=options.assignments,
-        out=scratch / "build",
-        packages=lock.lock,
-    )
+    target = built.target
     given = check_making(project, built, data=options.data)
     packages = package_folder(target, lock, progress=listener.fetching)
 
-    notebook = project.notebook(name)
+    notebook = project.notebook(built.name)
     models = [(project.models[notebook.model], given.base)]
     if notebook.adapter and given.adapter:
         adapter = _as_pushed(given.adapter, notebook.adapter, scratch / "adapter")
@@ -220,9 +209,8 @@ def _prepare_making(
         models=models,
     )
     return _Prepared(
-        built,
         inputs,
-        notes=(lock.note,) if lock.note else (),
+        lock.note,
         beginning="makes a model, in a sealed Kaggle whose package index is a folder",
         report=partial(make_model_report, built),
         packages=packages,

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from kaggle_kit.sandbox.image import Image
-    from kaggle_kit.sandbox.mounts import Mount, Sandbox
+    from kaggle_kit.sandbox.mounts import Sandbox
     from kaggle_kit.sandbox.seal import Seal
 
 _RESERVED = frozenset({LOG, REPORT, REPORT_TEXT})
@@ -48,43 +47,6 @@ class Execution:
     stopped: str | None = None
     left: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
-
-
-def run_notebook(
-    notebook: Path,
-    *,
-    seal: Seal,
-    image: Image,
-    inputs: Sequence[Mount],
-    scratch: Path,
-    results: Path,
-    log: Path,
-    working_bytes: int,
-    limit_seconds: float,
-    show: Callable[[str], None],
-    hidden: bool = False,
-    packages: Path | None = None,
-) -> Execution:
-    """Run `notebook` in a sandbox of its own, as `kaggle_sandbox` and `execute` say."""
-    sandbox = kaggle_sandbox(
-        notebook,
-        inputs=inputs,
-        image=image,
-        scratch=scratch,
-        working_bytes=working_bytes,
-        hidden=hidden,
-        packages=packages,
-    )
-    return execute(
-        seal,
-        sandbox,
-        python=image.python,
-        results=results,
-        log=log,
-        limit_seconds=limit_seconds,
-        show=show,
-        space=SpaceWatch(scratch),
-    )
 
 
 def execute(
@@ -171,18 +133,19 @@ def run_pushed(
         path = scratch / "notebook.ipynb"
         path.write_bytes(notebook)
         out.mkdir(parents=True, exist_ok=True)
-        execution = run_notebook(
-            path,
-            seal=seal,
-            image=image,
-            inputs=mounts_of(sources),
-            scratch=scratch,
+        inputs = mounts_of(sources)
+        sandbox = kaggle_sandbox(
+            path, inputs=inputs, image=image, scratch=scratch, working_bytes=working_bytes, packages=packages
+        )
+        execution = execute(
+            seal,
+            sandbox,
+            python=image.python,
             results=out,
             log=scratch / LOG,
-            working_bytes=working_bytes,
             limit_seconds=limit_seconds,
             show=say,
-            packages=packages,
+            space=SpaceWatch(scratch),
         )
     return _problem(execution, out / EXECUTED, limit_seconds)
 

@@ -1,17 +1,16 @@
 """The Python in which a dry run's notebook executes: a stand-in for Kaggle's image, without the kit in it."""
 
-import fcntl
 import hashlib
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kaggle_kit.errors import SandboxError
-from kaggle_kit.files import user_cache, write_atomic
+from kaggle_kit.files import make_once, user_cache
 from kaggle_kit.sandbox.mounts import Mount, base_python, python_mounts
 from kaggle_kit.wheelhouse.index import uv_environment, uv_program
 
@@ -41,11 +40,8 @@ def ready_image(*, cache: Path | None = None, progress: Callable[[str], None]) -
     Raises WheelhouseError where uv is missing, SandboxError where the packages cannot be had.
     """
     folder = (cache or user_cache()) / "images" / _name()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if not (folder / _COMPLETE).is_file():
-        with _only_one(folder, progress):
-            if not (folder / _COMPLETE).is_file():
-                _create(folder, progress)
+    waits = partial(progress, "Another kit is creating the notebook's Python environment: waiting for it")
+    make_once(folder / _COMPLETE, partial(_create, folder, progress), waits=waits)
     own = folder.absolute()
     return Image(python=own / "bin" / "python", mounts=(Mount(own, str(own)), *python_mounts()))
 
@@ -54,17 +50,6 @@ def _name() -> str:
     """Names the packages, this Python's version and its place: one that moved needs a new environment."""
     facts = (LOCK.read_text(encoding="utf-8"), platform.python_version(), str(base_python()))
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
-
-
-@contextmanager
-def _only_one(folder: Path, progress: Callable[[str], None]) -> Iterator[None]:
-    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("Another kit is creating the notebook's Python environment: waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _create(folder: Path, progress: Callable[[str], None]) -> None:
@@ -80,7 +65,6 @@ def _create(folder: Path, progress: Callable[[str], None]) -> None:
     _run(install, "be filled")
     if not (folder / _KERNEL).exists():
         raise SandboxError(f"the notebook's Python environment {folder} has no kernel python3: delete it, try again")
-    write_atomic(folder / _COMPLETE, f"{platform.python_version()}\n")
 
 
 def _run(argv: list[str], wanted: str) -> None:

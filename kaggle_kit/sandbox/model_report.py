@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError, ModelError
 from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 from kaggle_kit.runtime.record import RECORD, read_record
-from kaggle_kit.sandbox.report import failure_of, left_behind, seal_lines, unsealed_lines
+from kaggle_kit.sandbox.report import Ran, RunReport, failure_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from kaggle_kit.notebook.build import Build
-    from kaggle_kit.sandbox.execute import Execution
-    from kaggle_kit.sandbox.seal import Seal
 
 KIND = "model"
-_GB = 1e9
 _LISTED = 3
 
 
@@ -38,41 +35,24 @@ class MadeModel:
     provenance: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class ModelReport:
-    """All that is known of one such run. Times in seconds, sizes in bytes."""
+@dataclass(frozen=True, kw_only=True)
+class ModelReport(RunReport):
+    """All that is known of a run that made a model.
 
-    notebook: str
-    target: str
-    outcome: str
-    """The first line."""
-    complete: bool
-    """The notebook ended well, and left one model that is whole and sound."""
-    seal: str
-    unsealed: tuple[str, ...]
-    seconds: dict[str, float]
-    peak_bytes: int
+    It is `complete` if the notebook ended well, and left one model that is whole and sound.
+    """
+
     model: MadeModel | None
-    left_open: tuple[str, ...] = ()
-    """What no seal of this kind closes."""
-    notes: tuple[str, ...] = field(default_factory=tuple)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field; `kind` tells it apart from the report of a submission."""
-        return {"kind": KIND, **asdict(self)}
+        return {"kind": KIND, **super().to_json()}
 
-    def lines(self) -> list[str]:
-        """The report as a person reads it."""
-        out = [self.outcome]
-        out += [f"{'note':<18}{note}" for note in self.notes]
-        out += seal_lines(self.seal, self.unsealed, self.left_open)
-        if self.model:
-            out += _model_lines(self.model)
+    def figures(self) -> list[str]:
+        """The lines of the model and of times."""
         width = max([17, *map(len, self.seconds)]) + 1
-        out += [f"{name:<{width}}{seconds:,.1f} s" for name, seconds in self.seconds.items()]
-        if self.peak_bytes:
-            out.append(f"{'peak memory':<18}{self.peak_bytes / _GB:.2f} GB")
-        return out + unsealed_lines(self.unsealed)
+        times = [f"{name:<{width}}{seconds:,.1f} s" for name, seconds in self.seconds.items()]
+        return [*(_model_lines(self.model) if self.model else []), *times, *self.peak]
 
 
 def _model_lines(model: MadeModel) -> list[str]:
@@ -81,10 +61,14 @@ def _model_lines(model: MadeModel) -> list[str]:
     size = f"{model.parameters / 1e6:,.1f} M parameters, {packed}, {model.bytes / 1e6:,.1f} MB"
     quantisation = model.provenance.get("quantisation")
     calibration = quantisation.get("calibration") if isinstance(quantisation, dict) else None
+    padding = quantisation.get("padding") if isinstance(quantisation, dict) else None
     adapter = model.provenance.get("adapter")
     return [
         f"{'model':<18}{model.name}: {model.architecture}, {model.layers} layers, {size}",
         *_line("calibrated on", "{rows:,} rows of {table}, {tokens:,} tokens", calibration),
+        *_line(
+            "padded", "MLPs from {unpadded_intermediate_size:,} to {intermediate_size:,}, for {split} cards", padding
+        ),
         *_line("adapter", "{name}: {layers} layers, rank {rank}, merged", adapter),
     ]
 
@@ -97,37 +81,20 @@ def _line(name: str, words: str, facts: Any) -> list[str]:
         return []
 
 
-def make_model_report(
-    built: Build,
-    *,
-    results: Path,
-    seal: Seal,
-    execution: Execution,
-    preparing_seconds: float,
-    notes: Sequence[str],
-) -> ModelReport:
+def make_model_report(built: Build, results: Path, ran: Ran) -> ModelReport:
     """The report of the run whose files are in `results`."""
     record = read_record(results / RECORD)
-    failure = failure_of(built, results, execution, record)
+    failure = failure_of(built, results, ran.execution, record)
     model, problem = _model_of(results)
     outcome = f"{model.name} is a whole model of {model.bytes / 1e6:,.1f} MB" if model else f"NO model: {problem}"
     making = record.make.seconds if record.make else {}
     return ModelReport(
-        notebook=built.name,
-        target=built.target.name,
+        **ran.facts(built, *(f"{name}: {texts}" for name, texts in record.allowances.items())),
         outcome=f"{failure}; {outcome}" if failure else f"OK: {outcome}" if model else outcome,
         complete=failure is None and model is not None,
-        seal=seal.name,
-        unsealed=seal.unsealed,
-        left_open=seal.left_open,
-        seconds={
-            "preparing": round(preparing_seconds, 2),
-            **_with_inner(record.stages, making),
-            "whole notebook": round(execution.seconds, 2),
-        },
-        peak_bytes=execution.peak_bytes,
+        seconds=ran.seconds(_with_inner(record.stages, making)),
+        peak_bytes=ran.execution.peak_bytes,
         model=model,
-        notes=(*notes, *left_behind(execution)),
     )
 
 

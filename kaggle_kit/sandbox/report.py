@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError, UsageError
 from kaggle_kit.evaluation.metrics import Solution, log_loss
 from kaggle_kit.evaluation.run_files import SUBMISSION_BYTES
-from kaggle_kit.files import write_atomic
+from kaggle_kit.files import fresh_folder, write_atomic
 from kaggle_kit.outside import read_text
 from kaggle_kit.runtime.progress import duration
 from kaggle_kit.runtime.record import (
@@ -36,7 +33,8 @@ from kaggle_kit.runtime.submission import Sample, check_submission
 from kaggle_kit.sandbox.execute import cell_names, cell_started, failed_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from kaggle_kit.notebook.build import Build
     from kaggle_kit.sandbox.execute import Execution
@@ -48,18 +46,79 @@ PROJECTED_ROWS = 25_000
 
 
 @dataclass(frozen=True)
-class Report:
-    """All that is known of one dry run. Times in seconds, sizes in bytes; None if it is not known."""
+class Ran:
+    """What is known of a run beside the files that it left; `notes` are on its preparation."""
+
+    seal: Seal
+    execution: Execution
+    preparing_seconds: float
+    notes: Sequence[str]
+
+    def facts(self, built: Build, *notes: str) -> dict[str, Any]:
+        """The fields that every report of the run has from here; `notes` join its own."""
+        return {
+            "notebook": built.name,
+            "target": built.target.name,
+            "seal": self.seal.name,
+            "unsealed": self.seal.unsealed,
+            "left_open": self.seal.left_open,
+            "notes": (*self.notes, *notes, *self.execution.left, *self.execution.failed),
+        }
+
+    def seconds(self, stages: Mapping[str, float]) -> dict[str, float]:
+        """Seconds by stage, from the preparation to the whole."""
+        whole = {"whole notebook": round(self.execution.seconds, 2)}
+        return {"preparing": round(self.preparing_seconds, 2), **stages, **whole}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """What a dry run reports, of a submission or of a model. Times in seconds, sizes in bytes."""
 
     notebook: str
     target: str
     outcome: str
     """The first line."""
     complete: bool
-    """Every readable row was scored by the model, whose files are sound, and the submission is valid."""
-    submission_valid: bool
+    """It came out as it should: see the kinds of reports."""
     seal: str
     unsealed: tuple[str, ...]
+    seconds: dict[str, float]
+    peak_bytes: int
+    left_open: tuple[str, ...] = ()
+    """What no seal of this kind closes."""
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with every field."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The report as a person reads it."""
+        out = [self.outcome, *(f"{'note':<18}{note}" for note in self.notes)]
+        out.append(f"{'seal':<18}{self.seal}" + (" (not sealed: see below)" if self.unsealed else ", no network"))
+        if self.left_open:
+            out.append(f"{'left open':<18}{'; '.join(self.left_open)}")
+        return [*out, *self.figures(), *(f"{'NOT SEALED':<18}{sentence}" for sentence in self.unsealed)]
+
+    def figures(self) -> list[str]:
+        """The lines of what the run made, and at what cost."""
+        raise NotImplementedError
+
+    @property
+    def peak(self) -> list[str]:
+        """The line of the peak memory, if it is known."""
+        return [f"{'peak memory':<18}{self.peak_bytes / _GB:.2f} GB"] if self.peak_bytes else []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(RunReport):
+    """All that is known of a run that scored; None if it is not known.
+
+    It is `complete` if every readable row was scored by the model, whose files are sound, and the submission is valid.
+    """
+
+    submission_valid: bool
     total_rows: int
     scored_rows: int
     prior_rows: int
@@ -68,40 +127,28 @@ class Report:
     unreadable_rows: dict[str, str]
     unreadable_count: int
     cut_rows: int
-    seconds: dict[str, float]
     rows_per_second: float | None
     tokens_per_second: float | None
     prompt_tokens: int
     longest_prompt: int
-    peak_bytes: int
     label_mass_mean: float | None
     label_mass_lowest: float | None
     log_loss: float | None
     projected_seconds: float | None
     worker_starts: int
-    left_open: tuple[str, ...] = ()
-    """What no seal of this kind closes."""
-    notes: tuple[str, ...] = field(default_factory=tuple)
     integrity: dict[str, str] = field(default_factory=dict)
     """By model, what the notebook's hashes of its files say."""
+    allowed: dict[str, str] = field(default_factory=dict)
+    """By model, what its author allowed though a check found it wrong."""
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object with every field."""
-        return asdict(self)
-
-    def lines(self) -> list[str]:
-        """The report as a person reads it."""
-        out = [self.outcome]
-        out += [f"{'note':<18}{note}" for note in self.notes]
-        out += [
-            *seal_lines(self.seal, self.unsealed, self.left_open),
-            (
-                f"{'rows':<18}{self.total_rows:,} in all: {self.scored_rows:,} scored by the model "
-                f"({self.swapped_rows:,} in both orders, {self.cut_rows:,} cut to the token budget), "
-                f"{self.ruled_rows:,} by a rule, {self.prior_rows:,} with the prior"
-            ),
-        ]
-
+    def figures(self) -> list[str]:
+        """The lines of rows, times and figures."""
+        rows = (
+            f"{self.total_rows:,} in all: {self.scored_rows:,} scored by the model "
+            f"({self.swapped_rows:,} in both orders, {self.cut_rows:,} cut to the token budget), "
+            f"{self.ruled_rows:,} by a rule, {self.prior_rows:,} with the prior"
+        )
+        out = [f"{'rows':<18}{rows}"]
         out += [f"  unreadable      {row_id}: {reason}" for row_id, reason in self.unreadable_rows.items()]
         if (left := self.unreadable_count - len(self.unreadable_rows)) > 0:
             out.append(f"  unreadable      and {left:,} more")
@@ -112,9 +159,7 @@ class Report:
                 f"{'speed':<18}{self.rows_per_second:,.1f} rows/s, {self.tokens_per_second:,.0f} prompt tokens/s "
                 f"({self.prompt_tokens:,} tokens, longest prompt {self.longest_prompt:,})"
             )
-        if self.peak_bytes:
-            out.append(f"{'peak memory':<18}{self.peak_bytes / _GB:.2f} GB")
-        out += [f"{model:<18}{said}" for model, said in self.integrity.items()]
+        out += [*self.peak, *(f"{model:<18}{said}" for model, said in (self.allowed | self.integrity).items())]
 
         if self.label_mass_mean is not None:
             out.append(
@@ -125,33 +170,12 @@ class Report:
         if self.projected_seconds is not None:
             hours = self.projected_seconds / 3600
             out.append(f"{f'{PROJECTED_ROWS:,} rows':<18}about {hours:.2f} h on this machine (estimated)")
-        return out + unsealed_lines(self.unsealed)
+        return out
 
 
-def seal_lines(seal: str, unsealed: Sequence[str], left_open: Sequence[str]) -> list[str]:
-    """The lines that say what held the run, and what no seal holds."""
-    lines = [f"{'seal':<18}{seal}" + (" (not sealed: see below)" if unsealed else ", no network")]
-    return [*lines, f"{'left open':<18}{'; '.join(left_open)}"] if left_open else lines
-
-
-def unsealed_lines(unsealed: Sequence[str]) -> list[str]:
-    """A line for each thing that a weak seal does not hold."""
-    return [f"{'NOT SEALED':<18}{sentence}" for sentence in unsealed]
-
-
-def make_report(
-    built: Build,
-    *,
-    results: Path,
-    sample: Sample,
-    solution: Solution | None,
-    seal: Seal,
-    execution: Execution,
-    preparing_seconds: float,
-    notes: Sequence[str],
-) -> Report:
+def make_report(built: Build, results: Path, ran: Ran, *, sample: Sample, solution: Solution | None) -> Report:
     """The report of the run whose files are in `results`."""
-    record = read_record(results / RECORD)
+    record, execution = read_record(results / RECORD), ran.execution
     rows, worker, mass = record.rows or Rows(), record.worker, record.label_mass
     total, stages = len(sample.ids), worker.stages
     scoring = stages.get("scoring", 0.0)
@@ -161,15 +185,12 @@ def make_report(
     failure = failure_of(built, results, execution, record)
     complete = failure is None and invalid is None and rows.scored + rows.ruled == total - rows.unreadable
     stands = _stands(invalid, rows, total=total)
+    install = {"install": record.stages["install"]} if "install" in record.stages else {}
     return Report(
-        notebook=built.name,
-        target=built.target.name,
+        **ran.facts(built),
         outcome=_outcome(failure, stands, rows, complete=complete) + _deaths(worker),
         complete=complete,
         submission_valid=invalid is None,
-        seal=seal.name,
-        unsealed=seal.unsealed,
-        left_open=seal.left_open,
         total_rows=total,
         scored_rows=rows.scored,
         prior_rows=total - rows.scored - rows.ruled,
@@ -178,7 +199,7 @@ def make_report(
         unreadable_rows=rows.unreadable_rows,
         unreadable_count=rows.unreadable,
         cut_rows=rows.cut,
-        seconds=_seconds(record, execution, preparing_seconds),
+        seconds=ran.seconds(install | stages),
         rows_per_second=rows.scored / scoring if scoring and rows.scored else None,
         tokens_per_second=record.prompt_tokens / passes if passes and rows.scored else None,
         prompt_tokens=record.prompt_tokens,
@@ -189,8 +210,8 @@ def make_report(
         log_loss=log_loss(results / SUBMISSION, solution) if solution and invalid is None else None,
         projected_seconds=_projected(stages, execution, rows.scored),
         worker_starts=worker.starts,
-        notes=(*notes, *left_behind(execution)),
         integrity=record.models,
+        allowed=record.allowances,
     )
 
 
@@ -203,11 +224,6 @@ def _invalid(submission: Path, sample: Sample) -> str | None:
     except KitError as error:
         return str(error)
     return None
-
-
-def left_behind(execution: Execution) -> tuple[str, ...]:
-    """The notes on files that did not come out of the seal."""
-    return (*execution.left, *execution.failed)
 
 
 def failure_of(built: Build, results: Path, execution: Execution, record: RunRecord) -> str | None:
@@ -269,16 +285,6 @@ def _outcome(failure: str | None, stands: str, rows: Rows, *, complete: bool) ->
     return f"NOT COMPLETE: {stands}"
 
 
-def _seconds(record: RunRecord, execution: Execution, preparing_seconds: float) -> dict[str, float]:
-    install = {"install": record.stages["install"]} if "install" in record.stages else {}
-    return {
-        "preparing": round(preparing_seconds, 2),
-        **install,
-        **record.worker.stages,
-        "whole notebook": round(execution.seconds, 2),
-    }
-
-
 def _projected(stages: dict[str, float], execution: Execution, scored: int) -> float | None:
     """What the hidden run's rows would take here: scoring and reading grow with the rows, the rest does not."""
     if not scored or "scoring" not in stages:
@@ -295,21 +301,7 @@ def _deaths(worker: Workers) -> str:
     return f"; the worker died {times} and was started again ({worker.deaths[-1]})"
 
 
-class AnyReport(Protocol):
-    """What a dry run reports, of a submission or of a model."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether it came out as it should."""
-
-    def lines(self) -> list[str]:
-        """As a person reads it."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-
-
-def write_report(report: AnyReport, results: Path) -> None:
+def write_report(report: RunReport, results: Path) -> None:
     """The report as text and as JSON."""
     write_atomic(results / REPORT_TEXT, "\n".join(report.lines()) + "\n")
     write_atomic(results / REPORT, json.dumps(report.to_json(), indent=2, sort_keys=True) + "\n")
@@ -330,19 +322,10 @@ def swapped_in(out: Path) -> Iterator[Path]:
     """A new folder that takes the place of `out` if all went well, and is removed if not."""
     _refuse_foreign(out)
     had_parent = out.parent.exists()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        yield fresh
-        fresh.chmod(0o755)
-        old = out.with_name(f".{out.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if out.exists():
-            out.replace(old)
-        fresh.replace(out)
-        shutil.rmtree(old, ignore_errors=True)
+        with fresh_folder(out) as fresh:
+            yield fresh
     except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
         if not had_parent:
             with contextlib.suppress(OSError):
                 out.parent.rmdir()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from kaggle_kit.secrets.reader import ALLOWED, find_secrets
+from kaggle_kit.secrets.reader import ALLOWED, Finding, find_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,32 +29,13 @@ _KEY_FILES = (
 """Names, in small letters, of files whose purpose is to hold a login or a private key."""
 
 
-@dataclass(frozen=True, order=True)
-class Finding:
-    """A secret stands in `path` on `line` (from 1); `kind` is a noun with its article, `name` what it is called."""
-
-    path: str
-    line: int
-    kind: str
-    name: str = ""
-
-    def __str__(self) -> str:
-        """Place and kind."""
-        return f"{self.path}:{self.line}: {self.what}"
-
-    @property
-    def what(self) -> str:
-        """The kind, with the name where there is one."""
-        return f"{self.kind} ({self.name})" if self.name else self.kind
-
-
 def secrets_in_text(text: str, *, path: str, known: Iterable[str] = ()) -> tuple[Finding, ...]:
     """What looks like a secret in `text`, and every place where one of `known` stands as it is."""
-    findings = {Finding(path, secret.line, secret.kind, secret.name) for secret in find_secrets(text)}
+    findings = {replace(finding, path=path) for finding in find_secrets(text)}
     for secret in known:
         start = text.find(secret) if len(secret) >= _SHORTEST_KNOWN else -1
         while start >= 0:
-            findings.add(Finding(path, text.count("\n", 0, start) + 1, "your own login for Kaggle"))
+            findings.add(Finding(text.count("\n", 0, start) + 1, "", "your own login for Kaggle", path))
             start = text.find(secret, start + 1)
     return tuple(sorted(findings))
 

@@ -35,25 +35,34 @@ _VAGUE = {GUESSED, "a password"}
 
 
 @dataclass(frozen=True, order=True)
-class FoundSecret:
-    """A secret stands on `line` (from 1); `name` is what it is called there, or nothing; `kind` a noun with article."""
+class Finding:
+    """A secret stands on `line` (from 1) of the file `path`; `kind` is a noun with its article.
+
+    `name` is what it is called there, or nothing.
+    """
 
     line: int
     name: str
     kind: str
+    path: str = ""
 
     def __str__(self) -> str:
+        """What it is, and of a file's where it stands."""
+        return f"{self.path}:{self.line}: {self.what}" if self.path else self.what
+
+    @property
+    def what(self) -> str:
         """The kind, and the name where there is one."""
         return f"{self.kind} ({self.name})" if self.name else self.kind
 
 
-def find_secrets(text: str) -> tuple[FoundSecret, ...]:
+def find_secrets(text: str) -> tuple[Finding, ...]:
     """What looks like a secret in `text`, in the order of lines: never the secret itself.
 
     Found is what has the form of a known key, and what is one by its name. A secret that is put together of parts,
     or written in another alphabet (Base64, hex), is not. A line with the word `not-a-secret` is passed over.
     """
-    secrets: dict[tuple[int, str], FoundSecret] = {}
+    secrets: dict[tuple[int, str], Finding] = {}
     for layer in _layers(text):
         for secret in _in_layer(layer):
             secrets.setdefault((secret.line, secret.kind), secret)
@@ -61,15 +70,15 @@ def find_secrets(text: str) -> tuple[FoundSecret, ...]:
     return tuple(sorted(secret for (line, kind), secret in secrets.items() if kind not in _VAGUE or line not in sure))
 
 
-def _in_layer(layer: _Layer) -> Iterator[FoundSecret]:
+def _in_layer(layer: _Layer) -> Iterator[Finding]:
     for kind, start, _ in known_by_form(layer.text):
         if not layer.is_passed(start):
-            yield FoundSecret(layer.line(start), "", kind)
+            yield Finding(layer.line(start), "", kind)
     for kind, start, _, name in known_by_name(layer.text):
         if not layer.is_passed(start):
             # A name that is itself a secret is not repeated.
             shown = "" if mask(name.text) != name.text else name.text
-            yield FoundSecret(layer.line(start), shown, kind)
+            yield Finding(layer.line(start), shown, kind)
 
 
 def mask(text: str) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kaggle_kit.errors import OutsideError, ProjectError, UsageError
-from kaggle_kit.outside import read_toml
+from kaggle_kit.outside import read_text, read_toml
 from kaggle_kit.places import inside
 from kaggle_kit.runtime.engines import is_vllm
 from kaggle_kit.runtime.permitted import variable_problem
 from kaggle_kit.suggest import did_you_mean, first_problem
-from kaggle_kit.targets.freeze import read_freeze
 
 FOLDER = "targets"
 """The project's folder of its own targets."""
@@ -25,6 +27,9 @@ _Python = Annotated[str, Field(pattern=r"^3\.[0-9]{1,3}$")]
 _Dotted = Annotated[str, Field(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6}){0,7}$")]
 _Bytes = Annotated[int, Field(gt=0, le=1 << 60)]
 _MOST_FILE_BYTES = 1 << 20
+_PIN = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)(\[[\w,. -]*\])?===?(?P<version>[^\s;#]+)")
+_PYTHON = re.compile(r"#\s*python[:\s]+(?P<python>3\.\d+)", re.IGNORECASE)
+_MOST_FREEZE_BYTES = 4 << 20
 
 
 class Fact(BaseModel):
@@ -195,4 +200,45 @@ def _frozen(path: Path, python: str) -> dict[str, str]:
     freeze = read_freeze(path)
     if freeze.python not in {None, python}:
         raise ProjectError(f"{path} is a freeze of Python {freeze.python}, and the target calls it {python}'s")
-    return dict(freeze.packages)
+    return freeze.packages
+
+
+@dataclass(frozen=True, kw_only=True)
+class Freeze:
+    """What an image has installed, as `pip freeze` writes it: packages by canonical name.
+
+    `python` is the one that a comment `# python 3.13` names, else None.
+    """
+
+    packages: dict[str, str]
+    python: str | None
+
+
+def read_freeze(path: Path) -> Freeze:
+    """Read a freeze file. Raises ProjectError: missing, not text, or without a single `name==version`."""
+    try:
+        text = read_text(path, most_bytes=_MOST_FREEZE_BYTES, follow=True)
+    except OutsideError as error:
+        raise ProjectError(f"{path} cannot be read: {error}") from error
+    return parse_freeze(text, where=str(path))
+
+
+def parse_freeze(text: str, *, where: str = "freeze") -> Freeze:
+    """The freeze that `text` holds. Lines without a version (`name @ file://…`, `-e …`) are passed over.
+    Raises ProjectError for a version that is not one, or if no line has one.
+    """
+    packages: dict[str, str] = {}
+    python = None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if (comment := _PYTHON.match(line.strip())) and python is None:
+            python = comment["python"]
+        if not (pin := _PIN.match(line.strip())):
+            continue
+        try:
+            Version(pin["version"])
+        except InvalidVersion as error:
+            raise ProjectError(f"{where}, line {number}: {error}") from error
+        packages[canonicalize_name(pin["name"])] = pin["version"]
+    if not packages:
+        raise ProjectError(f"{where} names no package as `name==version`; write it with: pip freeze > FILE")
+    return Freeze(packages=packages, python=python)

@@ -22,14 +22,17 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
+
+from pydantic import TypeAdapter
 
 from kaggle_kit.errors import OutsideError, WheelhouseError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.outside import open_file, read_json, shown
 from kaggle_kit.wheelhouse.elf import Elf, read_elf
+from kaggle_kit.wheelhouse.lock import first_twice
 
 LARGEST_RATIO = 100
 """A wheel that unpacks to more than this many times its size is a bomb; wheels of real packages stay below 15."""
@@ -90,7 +93,8 @@ def read_archive(path: Path, *, reader: Reader | None = None) -> Archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             for entry in archive.infolist():
                 _refuse_unsafe(entry, file)
-            _refuse_twice(archive.infolist(), file)
+            if (name := first_twice(entry.filename for entry in archive.infolist())) is not None:
+                raise WheelhouseError(f"{file} holds {name!r} twice: two installers could take different ones")
             _refuse_bomb(entries, path)
 
             info = _info_folder(entries, file)
@@ -140,6 +144,12 @@ def open_wheel(path: Path) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
+def read_metadata(path: Path) -> str:
+    """The METADATA of the wheel `path`, nothing else of it checked. Raises WheelhouseError, or one of UNREADABLE."""
+    with open_wheel(path) as archive:
+        return _text(archive, f"{_info_folder(archive.infolist(), path.name)}/METADATA", path.name)
+
+
 def _refuse_unsafe(entry: zipfile.ZipInfo, file: str) -> None:
     name = entry.orig_filename
     pure = PurePosixPath(name)
@@ -158,14 +168,6 @@ def _refuse_unsafe(entry: zipfile.ZipInfo, file: str) -> None:
         raise WheelhouseError(f"{file} holds {name!r} encrypted: it cannot be checked or installed")
 
 
-def _refuse_twice(entries: list[zipfile.ZipInfo], file: str) -> None:
-    seen: set[str] = set()
-    for entry in entries:
-        if entry.filename in seen:
-            raise WheelhouseError(f"{file} holds {entry.filename!r} twice: two installers could take different ones")
-        seen.add(entry.filename)
-
-
 def _refuse_bomb(entries: list[zipfile.ZipInfo], path: Path) -> None:
     size = path.stat().st_size
     total = sum(entry.file_size for entry in entries)
@@ -179,9 +181,8 @@ def _refuse_bomb(entries: list[zipfile.ZipInfo], path: Path) -> None:
 
 
 def _info_folder(entries: list[zipfile.ZipInfo], file: str) -> str:
-    folders = {
-        entry.filename.split("/", 1)[0] for entry in entries if entry.filename.split("/", 1)[0].endswith(".dist-info")
-    }
+    tops = {entry.filename.split("/", 1)[0] for entry in entries}
+    folders = {top for top in tops if top.endswith(".dist-info")}
     if len(folders) != 1:
         raise WheelhouseError(f"{file} holds {len(folders)} .dist-info folders, a wheel has one")
     return folders.pop()
@@ -334,26 +335,9 @@ def _read(kept: Path, file: str) -> Inspection | None:
     """What the cache knows of a wheel; None if it knows nothing that can be read."""
     try:
         body: dict[str, Any] = read_json(kept, most_bytes=_MOST_KEPT_BYTES)
-        if body.pop("format") != _FORMAT:
+        if body["format"] != _FORMAT:
             return None
-        fields = body["archive"]
-        archive = fields | {"file": file, "members": tuple(fields["members"]), "warnings": tuple(fields["warnings"])}
-        return Inspection(
-            archive=Archive(**archive),
-            libraries={name: _elf(fields) for name, fields in body["libraries"].items()},
-            unreadable=body["unreadable"],
-        )
-    except (OutsideError, ValueError, KeyError, TypeError, AttributeError):
+        inspection = TypeAdapter(Inspection).validate_python(body)
+    except (OutsideError, ValueError, KeyError, TypeError):  # ValueError: a ValidationError too
         return None
-
-
-def _elf(fields: dict[str, Any]) -> Elf:
-    return Elf(
-        **fields
-        | {
-            "needed": tuple(fields["needed"]),
-            "versions": {library: tuple(versions) for library, versions in fields["versions"].items()},
-            "machine_code": {int(code): count for code, count in fields["machine_code"].items()},
-            "ptx": {int(code): count for code, count in fields["ptx"].items()},
-        }
-    )
+    return replace(inspection, archive=replace(inspection.archive, file=file))

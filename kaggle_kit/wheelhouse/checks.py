@@ -1,7 +1,8 @@
 """What a proof says, and the checks of a set of wheels by names and metadata alone, for any foreign target."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from email.message import Message
 from email.parser import HeaderParser
 from functools import cached_property
 from typing import Any, Literal
@@ -53,18 +54,8 @@ class Proof:
 
     def to_json(self) -> dict[str, Any]:
         """The proof file's content: no time, no place, so that the same wheelhouse gives the same file."""
-        return {
-            "version": 1,
-            "target": self.target,
-            "verdict": self.verdict,
-            "subject": dict(self.subject),
-            "figures": dict(self.figures),
-            "checks": [
-                {"name": check.name, "result": check.result, "notes": list(check.notes)}
-                | ({"python": check.python} if check.python else {})
-                for check in self.checks
-            ],
-        }
+        checks = [{key: part for key, part in asdict(check).items() if part is not None} for check in self.checks]
+        return {"version": 1, "verdict": self.verdict, **asdict(self), "checks": checks}
 
     def lines(self) -> list[str]:
         """The proof for a person: a line a check, its notes below."""
@@ -114,13 +105,12 @@ class Package:
     metadata: str
 
     @cached_property
-    def _headers(self) -> Mapping[str, list[str]]:
-        message = HeaderParser().parsestr(self.metadata)
-        return {key: [str(value) for value in message.get_all(key, [])] for key in set(message.keys())}
+    def _headers(self) -> Message:
+        return HeaderParser().parsestr(self.metadata)
 
     def header(self, key: str) -> str:
         """The first value of a header, empty where there is none."""
-        return next(iter(self._headers.get(key, [])), "")
+        return str(self._headers.get(key, ""))
 
     @property
     def name(self) -> str:
@@ -135,7 +125,7 @@ class Package:
     @property
     def requires(self) -> list[str]:
         """Its requirements as they stand there."""
-        return self._headers.get("Requires-Dist", [])
+        return [str(value) for value in self._headers.get_all("Requires-Dist", [])]
 
 
 def check_only_wheels(files: Sequence[str]) -> Check:

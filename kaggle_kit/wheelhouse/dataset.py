@@ -6,16 +6,14 @@ changes with every line of the runtime. The names are those that Kaggle will sho
 
 import json
 import re
-import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from kaggle_kit.errors import KitError, UsageError, WheelhouseError
-from kaggle_kit.files import link_or_copy, write_atomic
+from kaggle_kit.files import fresh_folder, link_or_copy, write_atomic
 from kaggle_kit.runtime.manifest import (
     KIT_WHEEL,
     MANIFEST,
@@ -199,7 +197,9 @@ def _installed(
 def _write(manifest: Manifest, wheelhouse: Path, folder: Path, reference: str) -> Part:
     true_names = manifest.extra.get("true_names")
     names: Mapping[str, str] = true_names if isinstance(true_names, dict) else {}
-    with _swapped_in(folder) as fresh:
+    if folder.exists() and not (folder / METADATA).is_file() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is no part of a wheelhouse's dataset; name an empty or a new folder")
+    with fresh_folder(folder) as fresh:
         for entry in manifest.files:
             source = wheelhouse / names.get(entry.path, Path(entry.path).name)
             target = fresh / entry.path
@@ -212,24 +212,6 @@ def _write(manifest: Manifest, wheelhouse: Path, folder: Path, reference: str) -
     return Part(
         name=str(manifest.extra["part"]), reference=reference, folder=folder, files=len(manifest.files), size=size
     )
-
-
-@contextmanager
-def _swapped_in(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `folder`, which must be an earlier part or not be there."""
-    if folder.exists() and not (folder / METADATA).is_file() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is no part of a wheelhouse's dataset; name an empty or a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield fresh
-        fresh.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        fresh.replace(folder)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
 
 
 def _metadata(manifest: Manifest, reference: str) -> str:

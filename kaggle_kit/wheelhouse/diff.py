@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from kaggle_kit.errors import WheelhouseError
+from kaggle_kit.suggest import some
 from kaggle_kit.targets import Target
 from kaggle_kit.wheelhouse.engine_table import refuse_misfit
 from kaggle_kit.wheelhouse.lock import Lock, LockedWheel
@@ -41,16 +42,10 @@ class Image:
 
 def diff_locks(old: Lock, new: Lock) -> tuple[Change, ...]:
     """What `new` has otherwise than `old`; a change breaks where something that `old` served is served no more."""
-    changes = [
-        Change(kind="python", text=f"Python {python} is not served any more", breaks=True)
-        for python in old.pythons
-        if python not in new.pythons
-    ]
-    changes += [
-        Change(kind="python", text=f"Python {python} is served too")
-        for python in new.pythons
-        if python not in old.pythons
-    ]
+    gone = [python for python in old.pythons if python not in new.pythons]
+    changes = [Change(kind="python", text=f"Python {python} is not served any more", breaks=True) for python in gone]
+    come = [python for python in new.pythons if python not in old.pythons]
+    changes += [Change(kind="python", text=f"Python {python} is served too") for python in come]
     if old.machine != new.machine:
         changes.append(Change(kind="machine", text=f"{old.machine} → {new.machine}", breaks=True))
     if old.mode != new.mode:
@@ -76,7 +71,7 @@ def diff_image(lock: Lock, image: Image) -> tuple[Change, ...]:
     changes += _overlay_changes(lock, python, image.packages)
     for wheel in served:
         there = image.packages.get(wheel.name)
-        if there is None or _public(there) == _public(wheel.version):
+        if there is None or Version(there).public == Version(wheel.version).public:
             continue
         over = f"{wheel.name} {wheel.version} is laid over {there} of the image"
         text = over if lock.mode == "overlay" else f"{wheel.name} {wheel.version} → {there} in the image"
@@ -151,12 +146,7 @@ def _package_changes(old: Lock, new: Lock) -> list[Change]:
 
 def _files(lock: Lock, python: str) -> dict[str, LockedWheel]:
     """The wheel of each package, without the Pythons that it is for: they are no change of the wheel."""
-    return {
-        wheel.name: LockedWheel(
-            name=wheel.name, version=wheel.version, file=wheel.file, sha256=wheel.sha256, size=wheel.size
-        )
-        for wheel in lock.wheels_for(python)
-    }
+    return {wheel.name: replace(wheel, pythons=()) for wheel in lock.wheels_for(python)}
 
 
 def _sentence(name: str, old: str | None, new: str | None, *, of: Sequence[str], common: Sequence[str]) -> str:
@@ -187,9 +177,7 @@ def _loading_changes(lock: Lock, python: str, glibc: str) -> list[Change]:
 
 def _overlay_changes(lock: Lock, python: str, packages: Mapping[str, str]) -> list[Change]:
     changes = []
-    for package in lock.preinstalled:
-        if package.pythons and python not in package.pythons:
-            continue
+    for package in lock.preinstalled_for(python):
         there = packages.get(package.name)
         if there is None:
             text = f"{package.name} {package.version} is gone from the image, and the overlay stands on it"
@@ -221,9 +209,7 @@ def _wheels(unfit: Sequence[LockedWheel]) -> str:
 
 
 def _names(wheels: Sequence[LockedWheel]) -> str:
-    names = sorted(wheel.name for wheel in wheels)
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return some(sorted(wheel.name for wheel in wheels), _NAMED)
 
 
 def _engine_name(lock: Lock) -> str | None:
@@ -240,8 +226,4 @@ def _with_python(change: Change, python: str) -> Change:
 def _same_build(one: str, other: str) -> bool:
     """Whether two versions agree; `+cu130` counts only where both say such a thing: metadata often leaves it out."""
     locals_ = {Version(one).local, Version(other).local} - {None}
-    return _public(one) == _public(other) and len(locals_) < 2
-
-
-def _public(version: str) -> str:
-    return Version(version).public
+    return Version(one).public == Version(other).public and len(locals_) < 2

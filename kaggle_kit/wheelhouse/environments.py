@@ -4,7 +4,6 @@ The quantisers cannot share one with current transformers: `NAME.toml` says what
 beside it. As a program (`python -m kaggle_kit.wheelhouse.environments`) this module makes these locks again.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -17,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kaggle_kit.errors import WheelhouseError
-from kaggle_kit.files import link_or_copy, user_cache, write_atomic
+from kaggle_kit.files import link_or_copy, make_once, user_cache, write_atomic
 from kaggle_kit.runtime.install import environment_python, install
 from kaggle_kit.runtime.manifest import KIT_WHEEL, MANIFEST, read_manifest
 from kaggle_kit.targets import Target
@@ -26,8 +25,6 @@ from kaggle_kit.wheelhouse.folder import assemble
 from kaggle_kit.wheelhouse.index import ask_archive, uv_environment, uv_program
 from kaggle_kit.wheelhouse.lock import Lock, LockedWheel, lock_name, write_lock
 from kaggle_kit.wheelhouse.resolve import Host, fitting_lock, resolve, this_host
-
-_COMPLETE = ".complete"
 
 
 def ready_environment(wheelhouse: Path, *, cache: Path | None = None) -> Path:
@@ -44,16 +41,14 @@ def ready_environment(wheelhouse: Path, *, cache: Path | None = None) -> Path:
     hashes = "".join(entry.sha256 for entry in manifest.files if not entry.path.startswith(KIT_WHEEL))
     key = hashlib.sha256(hashes.encode()).hexdigest()[:16]
     folder = (cache or user_cache()) / "environments" / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{key}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        mark = folder / _COMPLETE
-        if not mark.is_file():
-            shutil.rmtree(folder, ignore_errors=True)
-            install(wheelhouse, scratch=folder)
-            shutil.rmtree(folder / "uv-cache", ignore_errors=True)
-            write_atomic(mark, "")
-        return environment_python(folder)
+
+    def make() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        install(wheelhouse, scratch=folder)
+        shutil.rmtree(folder / "uv-cache", ignore_errors=True)
+
+    make_once(folder / ".complete", make)
+    return environment_python(folder)
 
 
 _LAST_LINES = 12
@@ -104,11 +99,8 @@ def _add(archives: Sequence[SourceArchive], python: Path, cache: Path) -> None:
     """Install `archives`, once: a mark beside the environment says which are in it."""
     text = "".join(f"{archive.requirement}\n" for archive in archives)
     folder = python.parents[2]
-    mark = folder / f".archives-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    with folder.with_name(f"{folder.name}.lock").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        if mark.is_file():
-            return
+
+    def make() -> None:
         requirements = folder / "archives.txt"
         write_atomic(requirements, text)
         command = [
@@ -123,7 +115,8 @@ def _add(archives: Sequence[SourceArchive], python: Path, cache: Path) -> None:
             raise WheelhouseError(
                 f"{named} cannot be installed:\n{words}\nTry again where the package index is reached"
             )
-        write_atomic(mark, text)
+
+    make_once(folder / f".archives-{hashlib.sha256(text.encode()).hexdigest()[:16]}", make)
 
 
 def _first(folder: Path) -> str:

@@ -103,18 +103,26 @@ def fetch(
         unknown = [wheel for wheel in missing if wheel.file not in known]
         addresses = known | (locate(unknown, lock) if unknown else {})
 
-        tally = _Tally(progress=progress, total=lock.size, done=lock.size - sum(wheel.size for wheel in missing))
-        _fetch_all(missing, addresses, folder=folder, tally=tally, patience=patience)
+        done = lock.size - sum(wheel.size for wheel in missing)
+        fetching = _Fetching(folder=folder, progress=progress, patience=patience, total=lock.size, done=done)
+        fetching.advance(0)
+        # The largest first: the last file to come should not be the long one.
+        largest_first = sorted(missing, key=lambda wheel: -wheel.size)
+        jobs = [functools.partial(fetching.bring, wheel, addresses[wheel.file]) for wheel in largest_first]
+        _in_threads(jobs, fetching.stop)
     return {wheel.file: cached_path(cache, wheel) for wheel in lock.wheels}
 
 
 @dataclass(kw_only=True)
-class _Tally:
-    """The bytes that are there, counted over all threads."""
+class _Fetching:
+    """What the threads of one fetch share: where files come to, and the bytes that are there."""
 
+    folder: Path
     progress: Progress
+    patience: Patience | None
     total: int
     done: int
+    stop: threading.Event = field(default_factory=threading.Event)
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def advance(self, count: int) -> None:
@@ -122,22 +130,24 @@ class _Tally:
             self.done += count
             self.progress(self.done, self.total)
 
+    def bring(self, wheel: LockedWheel, url: str) -> None:
+        import requests
 
-def _fetch_all(
-    wheels: Sequence[LockedWheel],
-    urls: Mapping[str, str],
-    *,
-    folder: Path,
-    tally: _Tally,
-    patience: Patience | None,
-) -> None:
-    stop = threading.Event()
-    tally.advance(0)
-
-    one = functools.partial(_fetch_one, folder=folder, tally=tally, stop=stop, patience=patience)
-    # The largest first: the last file to come should not be the long one.
-    largest_first = sorted(wheels, key=lambda wheel: -wheel.size)
-    _in_threads([functools.partial(one, wheel, urls[wheel.file]) for wheel in largest_first], stop)
+        part, final = self.folder / f"{wheel.sha256}.part", self.folder / wheel.sha256 / wheel.file
+        try:
+            with requests.Session() as session, _held(part, self.stop) as stream:
+                if is_cached(self.folder.parent, wheel):  # another process was quicker
+                    part.unlink(missing_ok=True)
+                    self.advance(wheel.size)
+                    return
+                self.advance(min(stream.seek(0, os.SEEK_END), wheel.size))
+                stop, patience = self.stop, self.patience
+                download(
+                    url, stream, size=wheel.size, session=session, advance=self.advance, stop=stop, patience=patience
+                )
+                _accept(wheel, part, final)
+        except OSError as error:
+            raise disk_error(error, self.folder) from error
 
 
 def _in_threads(jobs: Sequence[Callable[[], None]], stop: threading.Event) -> None:
@@ -177,39 +187,6 @@ def _work(waiting: "queue.SimpleQueue[Callable[[], None]]", errors: list[BaseExc
         except BaseException as error:  # noqa: BLE001 - the waiting thread raises it
             errors.append(error)
             stop.set()
-
-
-def _fetch_one(
-    wheel: LockedWheel,
-    url: str,
-    *,
-    folder: Path,
-    tally: _Tally,
-    stop: threading.Event,
-    patience: Patience | None,
-) -> None:
-    import requests
-
-    part, final = folder / f"{wheel.sha256}.part", folder / wheel.sha256 / wheel.file
-    try:
-        with requests.Session() as session, _held(part, stop) as stream:
-            if is_cached(folder.parent, wheel):  # another process was quicker
-                part.unlink(missing_ok=True)
-                tally.advance(wheel.size)
-                return
-            tally.advance(min(stream.seek(0, os.SEEK_END), wheel.size))
-            download(
-                url,
-                stream,
-                size=wheel.size,
-                session=session,
-                advance=tally.advance,
-                stop=stop,
-                patience=patience,
-            )
-            _accept(wheel, part, final)
-    except OSError as error:
-        raise disk_error(error, folder) from error
 
 
 def _accept(wheel: LockedWheel, part: Path, final: Path) -> None:
@@ -308,15 +285,29 @@ def download(
     Raises WheelhouseError (refused, gone, too often cut), Stopped, OSError (disk).
     """
 
-    def sleep(seconds: float) -> None:
+    def wait(seconds: float) -> None:
         if stop.wait(seconds):
             raise Stopped
 
+    def attempt() -> None:
+        start = stream.seek(0, os.SEEK_END)
+        with _opened(url, start=start, session=session) as (begins, pieces):
+            stream.seek(stream.truncate(begins))
+            advance(begins - start)
+            for piece in pieces:
+                wait(0)
+                stream.write(piece)
+                advance(len(piece))
+                if stream.tell() > size:
+                    return  # more than was locked: the hash will tell
+        if stream.tell() < size:
+            raise _Cut(f"the answer ended after {stream.tell():,} of {size:,} bytes")
+
     patience = patience or Patience(first_s=0.5)
-    retries = Retries(patience, tell=lambda _: None, sleep=sleep, chance=random.random, refusal=WheelhouseError)
+    retries = Retries(patience, tell=lambda _: None, sleep=wait, chance=random.random, refusal=WheelhouseError)
     while (before := stream.seek(0, os.SEEK_END)) < size:
         try:
-            _once(url, stream, size=size, session=session, advance=advance, stop=stop)
+            attempt()
         except _Cut as cut:
             if stream.seek(0, os.SEEK_END) > before:
                 retries.rest()
@@ -327,32 +318,6 @@ def download(
                 "Check the connection; the same command goes on where this one stopped"
             )
             retries.wait(Failed(why, problem, cut.after_s))
-
-
-def _once(
-    url: str,
-    stream: BinaryIO,
-    *,
-    size: int,
-    session: "Session",
-    advance: Callable[[int], None],
-    stop: Event,
-) -> None:
-    start = stream.seek(0, os.SEEK_END)
-    with _opened(url, start=start, session=session) as (begins, pieces):
-        if begins != start:
-            stream.truncate(begins)
-            stream.seek(begins)
-            advance(begins - start)
-        for piece in pieces:
-            if stop.is_set():
-                raise Stopped
-            stream.write(piece)
-            advance(len(piece))
-            if stream.tell() > size:
-                return  # more than was locked: the hash will tell
-    if stream.tell() < size:
-        raise _Cut(f"the answer ended after {stream.tell():,} of {size:,} bytes")
 
 
 @contextmanager

@@ -273,10 +273,10 @@ def kit_wheel_bytes() -> bytes:
 
 
 def _sources() -> dict[str, bytes]:
-    """The Python files and the runtime's data, by their path in the wheel."""
+    """The Python files and their data, by their path in the wheel."""
     package = Path(kaggle_kit.__file__).parent
-    paths = [package / name for name in _GROUND] + sorted((package / "runtime").rglob("*.py"))
-    paths += sorted((package / "runtime").rglob("*.json"))
+    paths = [package / name for name in _GROUND]
+    paths += sorted(path for ending in ("py", "json") for path in (package / "runtime").rglob(f"*.{ending}"))
     paths += [package / "model" / f"{name}.py" for name in _MODEL]
     return {path.relative_to(package.parent).as_posix(): path.read_bytes() for path in paths}
 

@@ -13,7 +13,6 @@ user's, that over the machine's. A file that somebody else could change stops th
 """
 
 import configparser
-import json
 import os
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from kaggle_kit.errors import WheelhouseError
 from kaggle_kit.files import user_cache, write_atomic
 from kaggle_kit.owners import refuse_shared
 from kaggle_kit.runtime.install import is_index_setting
+from kaggle_kit.suggest import some
 from kaggle_kit.wheelhouse.lock import Lock, LockedWheel
 
 _TIMEOUT_SECONDS = 900
@@ -127,7 +127,7 @@ def _run_uv(question: Question, source: tuple[str, ...], folder: Path) -> dict[s
         *source,
     ]
     refusal = (
-        f"uv cannot resolve {_short(question.requirements)} for Python {question.python} on "
+        f"uv cannot resolve {some(question.requirements)} for Python {question.python} on "
         f"{question.machine}, glibc {question.glibc}"
     )
     return _compile(question.requirements, options, folder, refusal=refusal)
@@ -154,7 +154,7 @@ def _compile(requirements: Sequence[str], options: Sequence[str], folder: Path, 
         )
     except subprocess.TimeoutExpired as error:
         raise WheelhouseError(
-            f"uv did not resolve {_short(requirements)} within {_TIMEOUT_SECONDS} s; "
+            f"uv did not resolve {some(requirements)} within {_TIMEOUT_SECONDS} s; "
             "check the connection to the package index and try again"
         ) from error
     if done.returncode != 0:
@@ -211,11 +211,6 @@ def _relevant(stderr: str) -> str:
     reasons = [line for line in lines if not line.startswith(("warning:", "Using Python"))] or lines
     kept = reasons[:_ERROR_LINES] + (["  …"] if len(reasons) > _ERROR_LINES else [])
     return "\n".join(kept) or "  uv gave no reason"
-
-
-def _short(requirements: Sequence[str]) -> str:
-    named = ", ".join(requirements[:3])
-    return named if len(requirements) <= 3 else f"{named} and {len(requirements) - 3} more"
 
 
 def locate(wheels: Sequence[LockedWheel], lock: Lock) -> dict[str, str]:
@@ -331,35 +326,33 @@ def _configuration() -> Path | None:
         return path
     if os.environ.get("UV_NO_CONFIG", "").lower() not in {"", "0", "false", "no", "off", "n", "f"}:
         return None
-    files = [path for path in (_users_file(), _machines_file()) if path]
+    user, *machine = _configuration_folders()
+    places = ([user / "uv" / "uv.toml"], [*(folder / "uv" / "uv.toml" for folder in machine), Path("/etc/uv/uv.toml")])
+    files = [path for each in places for path in [path for path in each if path.is_file()][:1]]
     for path in files:
         refuse_shared_settings(path, whose="uv's")
     return _merged(*files) if len(files) == 2 else next(iter(files), None)
 
 
-def _users_file() -> Path | None:
-    base = os.environ.get("XDG_CONFIG_HOME")
-    path = (Path(base) if base else Path.home() / ".config") / "uv" / "uv.toml"
-    return path if path.is_file() else None
-
-
-def _machines_file() -> Path | None:
-    folders = (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)
-    places = [*(Path(folder) / "uv" / "uv.toml" for folder in folders if folder), Path("/etc/uv/uv.toml")]
-    return next((path for path in places if path.is_file()), None)
+def _configuration_folders() -> list[Path]:
+    """Where programs keep their settings: this user's folder, then the machine's."""
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    machine = (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)
+    return [user, *(Path(folder) for folder in machine if folder)]
 
 
 def _merged(user: Path, machine: Path) -> Path:
     """Both as one file, as uv itself joins them: of two values the user's, of two lists both, the user's first."""
+    import tomlkit
+
     both = []
     for path in (user, machine):
         try:
             both.append(tomllib.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return path  # uv says what is wrong with it
-    merged = _joined(*both)
     written = user_cache() / "uv.toml"
-    write_atomic(written, "".join(f"{json.dumps(key)} = {_toml(value)}\n" for key, value in merged.items()))
+    write_atomic(written, tomlkit.dumps(_joined(*both)))
     return written
 
 
@@ -370,14 +363,6 @@ def _joined(user: Any, machine: Any) -> Any:
     if isinstance(user, list) and isinstance(machine, list):
         return user + machine
     return user
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def certificates() -> str | bool:
@@ -426,17 +411,9 @@ def _files() -> list[Path]:
     named = os.environ.get("PIP_CONFIG_FILE")
     if named == os.devnull:
         return []
-    home = Path.home()
-    user = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
-    machine = (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)
-    return [
-        *([Path(named)] if named else []),
-        Path(sys.prefix) / "pip.conf",
-        user / "pip" / "pip.conf",
-        home / ".pip" / "pip.conf",
-        Path("/etc/pip.conf"),
-        *(Path(folder) / "pip" / "pip.conf" for folder in machine),
-    ]
+    user, *machine = (folder / "pip" / "pip.conf" for folder in _configuration_folders())
+    own = [Path(sys.prefix) / "pip.conf", user, Path.home() / ".pip" / "pip.conf", Path("/etc/pip.conf")]
+    return [*([Path(named)] if named else []), *own, *machine]
 
 
 def _absolute(link: str) -> str:

@@ -8,8 +8,9 @@ one has a marker. What the standard has no field for stands in `[tool.kaggle-kit
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -109,6 +110,10 @@ class Lock:
             )
         return tuple(wheel for wheel in self.wheels if not wheel.pythons or python in wheel.pythons)
 
+    def preinstalled_for(self, python: str) -> tuple[Preinstalled, ...]:
+        """The packages of the image that an overlay stands on, on `python`."""
+        return tuple(package for package in self.preinstalled if not package.pythons or python in package.pythons)
+
 
 def lock_path(project: Path, target: str) -> Path:
     """Where a project keeps the lock of a target.
@@ -160,7 +165,8 @@ def dump_lock(lock: Lock) -> str:
             lines.append(f"{key} = {_value(value)}")
     if lock.preinstalled:
         packages = sorted(lock.preinstalled, key=lambda package: (package.name, package.version))
-        lines += ["preinstalled = [", *(f"    {_value(_set_fields(package))}," for package in packages), "]"]
+        given = [{key: value for key, value in asdict(package).items() if value} for package in packages]
+        lines += ["preinstalled = [", *(f"    {_value(fields)}," for fields in given), "]"]
     return "\n".join([*lines, ""])
 
 
@@ -246,21 +252,17 @@ def _double(lock: Lock) -> str | None:
     for entry in entries:
         if not set(entry.pythons) <= set(lock.pythons):
             return f"{entry.name} is for Python {', '.join(entry.pythons)}, the lock for {', '.join(lock.pythons)}"
-    if file := _first_twice(wheel.file for wheel in lock.wheels):
+    if file := first_twice(wheel.file for wheel in lock.wheels):
         return f"{file} is listed twice"
     for python in lock.pythons:
-        if name := _first_twice(wheel.name for wheel in lock.wheels_for(python)):
+        if name := first_twice(wheel.name for wheel in lock.wheels_for(python)):
             return f"there are two wheels of {name} for Python {python}"
     return None
 
 
-def _first_twice(names: Iterable[str]) -> str | None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
+def first_twice(names: Iterable[str]) -> str | None:
+    """The first name that stands there more than once; None if all differ."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def _command(lock: Lock) -> str:
@@ -284,11 +286,6 @@ def _package_lines(wheel: LockedWheel, lock: Lock) -> list[str]:
 
 def _marker(pythons: Iterable[str]) -> str:
     return " or ".join(f"python_version == '{python}'" for python in pythons)
-
-
-def _set_fields(package: Preinstalled) -> dict[str, Any]:
-    every = {"name": package.name, "version": package.version, "pythons": package.pythons}
-    return {key: value for key, value in every.items() if value}
 
 
 def _value(value: str | bool | int | Mapping[str, Any] | Iterable[Any]) -> str:
@@ -317,10 +314,6 @@ def requirement_lines(lock: Lock) -> tuple[str, ...]:
 
 def _line(wheels: Sequence[LockedWheel], lock: Lock) -> str:
     pythons = {python for wheel in wheels for python in wheel.pythons or lock.pythons}
-    wanted = "" if pythons == set(lock.pythons) else " ; " + " or ".join(map(_is_python, sorted(pythons)))
+    wanted = "" if pythons == set(lock.pythons) else f" ; {_marker(sorted(pythons))}"
     hashes = " ".join(f"--hash=sha256:{sha256}" for sha256 in sorted({wheel.sha256 for wheel in wheels}))
     return f"{wheels[0].name}=={wheels[0].version}{wanted} {hashes}"
-
-
-def _is_python(version: str) -> str:
-    return f"python_version == '{version}'"

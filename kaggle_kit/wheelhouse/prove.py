@@ -206,11 +206,10 @@ def _check_lock(subject: _Subject) -> Check:
 
 def _check_space(subject: _Subject, needed: int) -> Check:
     """What the installed wheels take, against what the target is known to have."""
-    taken = f"{needed / 1e9:.2f} GB when installed"
-    if (space := subject.target.scratch_bytes) is None:
-        return outcome(
-            "space", faults=[], notes=[f"{taken}; the target's scratch space is not known: checked on the spot"]
-        )
+    taken, space = f"{needed / 1e9:.2f} GB when installed", subject.target.scratch_bytes
+    if space is None:
+        note = f"{taken}; the target's scratch space is not known: checked on the spot"
+        return outcome("space", faults=[], notes=[note])
     if needed > space:
         return outcome("space", faults=[f"{taken}, and the target has {space / 1e9:.2f} GB of scratch space"])
     return outcome("space", faults=[], notes=[f"{taken}, of {space / 1e9:.2f} GB of scratch space"])
@@ -225,14 +224,11 @@ def _check_set(subject: _Subject, inspected: Inspected, python: str) -> Iterator
     yield check_tags(subject.files_for(python), python=python, glibc=target.glibc, machine=target.machine)
     yield check_versions(packages, python=python)
 
-    image = dict(target.installed.get(python, {})) | {
-        package.name: package.version
-        for package in lock.preinstalled
-        if not package.pythons or python in package.pythons
-    }
     beneath: dict[str, str] = {}
     if lock.mode == "overlay":
-        beneath = {canonicalize_name(name): version for name, version in image.items()}
+        stood_on = {package.name: package.version for package in lock.preinstalled_for(python)}
+        beneath = {canonicalize_name(name): version for name, version in target.installed.get(python, {}).items()}
+        beneath |= stood_on
 
     unread = {parse_wheel_filename(file)[0] for file in inspected.refused}
     yield check_requirements(packages, lock=lock, python=python, preinstalled=beneath, unread=unread)
@@ -273,17 +269,7 @@ def _check_install(subject: _Subject, inspected: Inspected, python: str) -> list
 
         engine = canonicalize_name(Requirement(subject.lock.engine).name)
         module = _module(engine, _of(subject, inspected, python).values())
-        checks.append(
-            check_import(
-                rehearsal,
-                python=python,
-                module=module,
-                gpus=subject.target.gpus,
-                variables=subject.target.worker_environment,
-                scratch=rehearsal.python.parents[3],
-            )
-        )
-        return checks
+        return [*checks, check_import(rehearsal, python=python, module=module, target=subject.target)]
 
 
 def _module(engine: str, inspections: Iterable[Inspection]) -> str:
@@ -386,13 +372,7 @@ def _rehearse(folder: Path, program: Path, scratch: Path, python: str) -> Rehear
         body = {"error": f"the notebook's install code does not run on this Python:\n{_tail(done.stderr)}"}
     if "error" in body:
         return outcome("install", python=python, faults=[str(body["error"])])
-    return Rehearsal(
-        python=Path(body["python"]),
-        environment=body["environment"],
-        how=how,
-        installer=body["installer"],
-        seconds=body["seconds"],
-    )
+    return Rehearsal(how=how, **body | {"python": Path(body["python"])})
 
 
 def check_installed(rehearsal: Rehearsal, *, python: str, exclude: Sequence[str], mismatched: Iterable[str]) -> Check:
@@ -402,8 +382,7 @@ def check_installed(rehearsal: Rehearsal, *, python: str, exclude: Sequence[str]
     """
     if rehearsal.environment:
         return not_run("pip check", "an overlay lies over the image's packages, which are not here", python=python)
-    command = [uv_program(), "pip", "check", "--offline", "--python", str(rehearsal.python.absolute())]
-    done = _ask(command)
+    done = _ask("pip", "check", "--offline", "--python", str(rehearsal.python.absolute()))
     left_out = {canonicalize_name(name) for name in exclude}
     inside = {parse_wheel_filename(file)[0] for file in mismatched}
     faults, notes = [], []
@@ -422,14 +401,13 @@ def check_installed(rehearsal: Rehearsal, *, python: str, exclude: Sequence[str]
     return outcome("pip check", python=python, faults=faults, notes=notes)
 
 
-def check_import(
-    rehearsal: Rehearsal, *, python: str, module: str, gpus: int, variables: Mapping[str, str], scratch: Path
-) -> Check:
+def check_import(rehearsal: Rehearsal, *, python: str, module: str, target: Target) -> Check:
     """The engine can be imported. Where the target has a GPU and this machine none, a failure may be due to that."""
     name = f"import {module}"
-    blind = gpus > 0 and not Path("/dev/nvidia0").exists()
+    blind = target.gpus > 0 and not Path("/dev/nvidia0").exists()
     before, _ = no_network()
-    environment = _environment(scratch) | dict(variables) | dict(rehearsal.environment)
+    scratch = rehearsal.python.parents[3]
+    environment = _environment(scratch) | target.worker_environment | dict(rehearsal.environment)
     command = [*before, str(rehearsal.python), "-c", f"import {module}; print(getattr({module}, '__version__', ''))"]
     try:
         done = subprocess.run(
@@ -459,15 +437,14 @@ def _pythons(version: str) -> Iterator[Path]:
     for place in ("/usr/bin", "/usr/local/bin", f"/opt/python{version}/bin"):
         yield Path(place) / f"python{version}"
     for how in ("--system", "--managed-python"):
-        command = [uv_program(), "python", "find", "--offline", "--no-python-downloads", how, version]
-        done = _ask(command)
+        done = _ask("python", "find", "--offline", "--no-python-downloads", how, version)
         if done.returncode == 0 and done.stdout.strip():
             yield Path(done.stdout.strip())
 
 
-def _ask(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def _ask(*question: str) -> subprocess.CompletedProcess[str]:
     """Ask uv about this machine, away from the working folder: uv starts the Python of a .venv that it finds there."""
-    environment = local_uv_environment()
+    command, environment = [uv_program(), *question], local_uv_environment()
     return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, check=False)
 
 

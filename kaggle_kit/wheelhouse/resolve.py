@@ -239,7 +239,7 @@ def _by_package(offers: Sequence[Offer]) -> list[list[Offer]]:
 
 
 def _choose(offers: Sequence[Offer], question: Question) -> Offer:
-    tags = _tags(question.python, question.glibc, question.machine)
+    tags = target_tags(python=question.python, glibc=question.glibc, machine=question.machine)
     best = best_wheel((offer.file for offer in offers), tags)
     for offer in offers:
         if offer.file == best:
@@ -248,11 +248,6 @@ def _choose(offers: Sequence[Offer], question: Question) -> Offer:
         f"no wheel of {offers[0].name} {offers[0].version} loads on Python {question.python}, "
         f"{question.machine}, glibc {question.glibc}; offered: {', '.join(offer.file for offer in offers)}"
     )
-
-
-@functools.cache
-def _tags(python: str, glibc: str, machine: str) -> tuple[Tag, ...]:
-    return target_tags(python=python, glibc=glibc, machine=machine)
 
 
 def _locked(offer: Offer, pythons: tuple[str, ...]) -> LockedWheel:
@@ -339,9 +334,7 @@ def _misfit(lock: Lock, host: Host) -> str | None:
         return f"Python {host.python} here, the lock is for {' and '.join(lock.pythons)}"
     if host.machine != lock.machine:
         return f"{host.machine} here, the lock is for {lock.machine}"
-    if host.glibc is None or number_pair(host.glibc, what="glibc version") >= number_pair(
-        lock.glibc, what="glibc version"
-    ):
+    if host.glibc is None or _older(lock.glibc, host.glibc) == lock.glibc:
         return None
     tags = target_tags(python=host.python, glibc=host.glibc, machine=host.machine)
     for wheel in lock.wheels_for(host.python):
@@ -373,6 +366,7 @@ _OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _OLDEST_MINOR = {"x86_64": 5, "i686": 5}  # every other machine's manylinux begins with glibc 2.17
 
 
+@functools.cache
 def target_tags(*, python: str, glibc: str, machine: str) -> tuple[Tag, ...]:
     """The tags that CPython `python` ("3.11") on Linux with `glibc` ("2.35") accepts, the best first."""
     version = number_pair(python, what="Python version")

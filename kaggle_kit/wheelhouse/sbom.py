@@ -6,7 +6,6 @@ licence a wheel is, its own metadata says.
 
 import hashlib
 import json
-import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from typing import Any
 from urllib.parse import quote
 
 import kaggle_kit
-from kaggle_kit.wheelhouse.archive import UNREADABLE, open_wheel
+from kaggle_kit.errors import WheelhouseError
+from kaggle_kit.wheelhouse.archive import UNREADABLE, read_metadata
 from kaggle_kit.wheelhouse.fetch import cached_path
 from kaggle_kit.wheelhouse.folder import kit_wheel_bytes, kit_wheel_name
 from kaggle_kit.wheelhouse.lock import Lock, LockedWheel, dump_lock
@@ -97,7 +97,6 @@ def _component(name: str, version: str, file: str, sha256: str, *, size: int, py
     }
 
 
-_LARGEST_METADATA = 4_000_000
 _LONGEST_NAME = 80
 _CLASSIFIER = "License :: "
 
@@ -119,13 +118,8 @@ def licences(lock: Lock, *, cache: Path, folder: Path) -> Mapping[str, Licence]:
 def read_licence(path: Path) -> Licence | None:
     """What the METADATA of the wheel at `path` says; None if it says nothing or cannot be read."""
     try:
-        with open_wheel(path) as archive:
-            # The wheel's own folder stands at the top; vendored packages may bring others, deeper down.
-            entry = next(e for e in archive.infolist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", e.filename))
-            if entry.file_size > _LARGEST_METADATA:
-                return None
-            text = archive.read(entry).decode("utf-8", errors="replace")
-    except (*UNREADABLE, OSError, StopIteration):
+        text = read_metadata(path)
+    except (*UNREADABLE, OSError, WheelhouseError):
         return None
     return parse_licence(HeaderParser().parsestr(text))
 

@@ -7,14 +7,20 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kaggle_kit.cli.main import run
+from kaggle_kit.cli.model_quantize import split_for_notebook, summary_lines
+from kaggle_kit.project import load_project
 from kaggle_kit.runtime.manifest import read_manifest
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "tests" / "demo" / "model"
+sys.path.insert(0, str(ROOT / "tests" / "model"))
+
+from checkpoints import YI_34B, big_awq  # noqa: E402
 
 
 @pytest.fixture
@@ -63,6 +69,40 @@ def test_labels_that_are_several_tokens_end_with_1(checkpoint, capsys):
     """With their pieces."""
     assert run(["model", "inspect", str(checkpoint), "--labels", "A,undecided"]) == 1
     assert "the label 'undecided' is" in capsys.readouterr().out
+
+
+def test_a_check_that_the_user_knows_better_is_allowed(checkpoint, capsys):
+    """The error has its check's name, the last line says how to allow it, and then the manifest is written with it."""
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"architectures": ["LlamaModel"]}))
+    command = ["model", "inspect", str(checkpoint), "--write"]
+    assert run(command) == 1
+    out = capsys.readouterr().out
+    assert "take the ...ForCausalLM form of the model [head]" in out
+    assert "If you know better: --allow head\n" in out
+
+    assert run([*command, "--allow", "head", "--allow", "dtype"]) == 0
+    out = capsys.readouterr().out
+    assert "allowed: config.json: cannot be used: LlamaModel has no LM head" in out
+    assert "0 errors and 1 warnings, 1 of them allowed for kaggle-t4x2" in out
+    assert [entry["check"] for entry in read_manifest(checkpoint / "manifest.json").extra["allowed"]] == ["head"]
+
+    assert run(["model", "inspect", str(checkpoint), "--json"]) == 0
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert [(one["check"], one["severity"]) for one in problems if one["allowed"]] == [("head", "warning")]
+    assert run(["model", "fit", str(checkpoint)]) == 0
+    assert "allowed head: config.json: cannot be used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("haed", "did you mean 'head'?"), ("pickle", "cannot be allowed: it prot")]
+)
+def test_a_check_that_cannot_be_allowed_is_wrong_use(checkpoint, capsys, name, words):
+    """Exit 2, with the list of those that can, before anything is read."""
+    assert run(["model", "inspect", str(checkpoint / "nowhere"), "--allow", name]) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert "those that can be allowed: adapter-weights, " in err
 
 
 def test_labels_and_notebook_exclude_each_other(checkpoint, capsys):
@@ -118,6 +158,26 @@ def test_fit_asks_before_downloading(capsys):
     assert "assumed: 30% of NVIDIA's 65 TFLOP/s" in out
     for name in ("qwen3-4b", "llama-3-8b", "qwen2-72b"):
         assert name in out
+
+
+def test_fit_says_that_a_named_model_counts_as_padded(capsys):
+    """A family's sizes are not those of each checkpoint: four cards share the model that kit would make."""
+    assert run(["model", "fit", "qwen2-72b", "--target", "kaggle-l4x4", "--tokens", "600"]) == 0
+    out = capsys.readouterr().out
+    assert "qwen2-72b, 4-bit AWQ, MLPs padded to 29,696 on kaggle-l4x4" in out
+    assert "tensor parallel 4: 25,000 rows take" in out
+    assert "cannot be shared" not in out
+
+
+def test_fit_says_what_padding_a_folder_would_do(tmp_path, capsys):
+    """A folder is weighed as it is, and the way out is named with its price."""
+    folder = big_awq(tmp_path / "yi", YI_34B | {"intermediate_size": 20_608})
+    assert run(["model", "fit", str(folder), "--target", "kaggle-t4x2", "--tokens", "600"]) == 0
+    out = capsys.readouterr().out
+    assert "tensor parallel 2: the MLP's 20608 inputs in quantised groups of 128 cannot be shared evenly" in out
+    assert "with zeros up to 20,736 (0.6 % more) it would fit, with 10." in out
+    assert "kit model quantize --split 2 adds them" in out
+    assert "It does not fit (tensor parallel 2 would, padded)" in out
 
 
 def test_fit_of_a_folder_reads_real_rows(capsys):
@@ -191,3 +251,20 @@ def test_int8_models_are_called_so(tmp_path, monkeypatch, capsys):
 
     assert run(["model", "inspect", str(int8_demo(tmp_path / "int8"))]) == 0
     assert "compressed-tensors 8 bits with int8 activations" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("inner", "cards"), [(20_608, 2), (20_480, 1), (None, 1)])
+def test_quantize_pads_for_the_notebooks_target(tmp_path, inner, cards):
+    """34B takes both T4s: their MLPs must divide. What is wrong with a config.json is for the whole model's check."""
+    (tmp_path / "config.json").write_text(json.dumps(YI_34B | {"intermediate_size": inner}) if inner else "[]")
+    calibration = SimpleNamespace(budget=2047)
+    order = SimpleNamespace(source=tmp_path, groups=128, calibration=calibration)
+    assert split_for_notebook(load_project(ROOT), "lmsys", order) == cards
+
+
+def test_what_was_padded_is_told():
+    """Both sizes and the cards."""
+    padding = {"intermediate_size": 29_696, "unpadded_intermediate_size": 29_568, "split": 4}
+    packed = {"method": "autoawq", "options": {"q_group_size": 128, "w_bit": 4}, "calibration": None}
+    lines = summary_lines(DEMO, {"quantisation": packed | {"padding": padding}, "adapter": None}, None, 1.0)
+    assert "  its MLPs padded with zeros, 29,568 to 29,696, so that 4 cards can share them" in lines

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ KIT = Path(sys.executable).with_name("kit")
 MOST_DIFFERENCE = 0.02
 MOST_KL = 0.05
 MOST_INT8_KL = 0.001
+MOST_PADDED_KL = 1e-4
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,24 @@ def test_int8_loses_hardly_anything(int8):
     found = json.loads(run.stdout)
     assert (found["rows"], found["calibration_rows_left_out"]) == (300, 0)
     assert found["kl_mean"]["value"] < MOST_INT8_KL
+
+
+def test_padded_mlps_change_no_answer(tmp_path):
+    """vLLM says the same of each row with half as many inner channels more, all of them zeros."""
+    from kaggle_kit.model.inspect import inspect_model, write_manifest
+    from kaggle_kit.model.padding import INNER, Padding, pad_model
+
+    padded = Path(shutil.copytree(DEMO / "model", tmp_path / "padded"))
+    (padded / "manifest.json").unlink()
+    pad_model(padded, Padding(512, 768, 2, 128))
+    config = json.loads((padded / "config.json").read_text())
+    (padded / "config.json").write_text(json.dumps(config | {INNER: 768}))
+    write_manifest(inspect_model(padded))
+    run = kit("model", "compare", DEMO / "model", padded, "--rows", 32, "--json")
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert found["rows"] > 0
+    assert found["kl_mean"]["value"] < MOST_PADDED_KL
 
 
 def test_another_archive_is_refused():

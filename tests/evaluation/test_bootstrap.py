@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kaggle_kit.evaluation.bootstrap import Estimate, mean_estimate, resample
+from kaggle_kit.evaluation.bootstrap import Estimate, json_of, mean_estimate, resample
 
 
 def test_the_interval_of_a_mean_is_scipys():
@@ -67,7 +67,7 @@ def test_samples_without_a_figure_are_left_out():
     some = found.estimate(1.0, np.array([math.nan, 0.9, 1.1, 1.0]))
     assert 0.9 <= some.low <= some.high <= 1.1
     none = found.estimate(math.nan, np.array([math.nan, math.nan]))
-    assert none.to_json() == {"value": None, "low": None, "high": None, "error": None, "rows": 0}
+    assert json_of(none) == {"value": None, "low": None, "high": None, "error": None, "rows": 0}
 
 
 def test_a_difference_is_in_noise_where_its_interval_holds_zero():

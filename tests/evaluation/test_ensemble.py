@@ -25,7 +25,7 @@ def test_members_that_err_apart_help_each_other():
     assert found.over_best.high < 0
     assert [one.weight for one in found.members] == pytest.approx([0.5, 0.5], abs=0.15)
     assert all(one.gain.high < 0 for one in found.members)
-    assert all(one.spread[0] <= one.weight <= one.spread[1] for one in found.members)
+    assert all(one.weight_over_folds[0] <= one.weight <= one.weight_over_folds[1] for one in found.members)
 
 
 def test_a_useless_member_is_seen():
@@ -71,7 +71,7 @@ def test_calibrated_members_are_weighed_by_what_they_know():
     members = [member("sure", 0.3, scale=4), member("plain", 0.9, seed=2)]
     raw, calibrated = weigh(members), weigh(members, calibrate=True)
     assert raw.members[0].weight < 0.5 < 0.7 < calibrated.members[0].weight
-    assert calibrated.loss.value < raw.loss.value
+    assert calibrated.log_loss.value < raw.log_loss.value
 
 
 def test_a_calibration_that_a_model_brings_is_applied():

@@ -71,6 +71,16 @@ def test_a_complete_run_of_a_corrupt_model_is_not_good(tmp_path):
     assert run.what["model m"].startswith("CORRUPT: w.safetensors (other SHA-256); 1 of 2 files hashed")
 
 
+def test_what_a_model_is_allowed_is_shown(tmp_path):
+    """By model, with the check and what it had found."""
+    folder = pushed_run(tmp_path)
+    record = record_of(40, allowed={"m": ["head: it has none", "length: it is short"], "n": []})
+    (folder / "kit-run.json").write_text(json.dumps(record))
+    what = read_run(folder, RunContext(push=_push(folder))).what
+    assert what["allowed m"] == "head: it has none; length: it is short"
+    assert "allowed n" not in what
+
+
 def test_a_complete_run_with_a_broken_submission_is_not_good(tmp_path):
     """What cannot be handed in is said first."""
     folder = pushed_run(tmp_path)

@@ -172,7 +172,6 @@ def test_each_fault_fires_and_is_seen(make, caller_of, clean, name):
         fault = replace(fault, effect=Delay(SLOW_SECONDS))
     server, seen = released(make, caller_of, fault)
     assert server.faults.fired[name] >= 1
-    assert server.faults.unfired() == ()
     assert seen != clean
 
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+from checkpoints import edit_json, edit_tensors
 from safetensors.numpy import load_file, save_file
 
 FULL = Path(__file__).parents[1] / "demo" / "full"
@@ -16,7 +17,23 @@ RANK = 4
 
 def full_demo(folder: Path) -> Path:
     """The demo model as it was trained, in fp16, without its manifest: a test may change its files."""
-    return Path(shutil.copytree(FULL, folder, ignore=shutil.ignore_patterns("manifest.json")))
+    ignored = shutil.ignore_patterns("manifest.json")
+    return Path(shutil.copytree(FULL, folder, ignore=ignored, dirs_exist_ok=True))
+
+
+def narrowed(folder: Path, inner: int) -> Path:
+    """The same with so many of the inner channels of its MLPs."""
+    full_demo(folder)
+    edit_json(folder / "config.json", intermediate_size=inner)
+
+    def cut(tensors):
+        for name, (dtype, shape, _) in list(tensors.items()):
+            if ".mlp." in name:
+                sizes = [inner if length == 512 else length for length in shape]
+                tensors[name] = (dtype, sizes, bytes(2 * sizes[0] * sizes[1]))
+
+    edit_tensors(folder, cut)
+    return folder
 
 
 def make_adapter(folder: Path, base: Path, *, change=None, **config) -> Path:

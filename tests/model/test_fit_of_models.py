@@ -12,14 +12,15 @@ import pytest
 from checkpoints import DEMO, big_awq, int8_demo
 
 from kaggle_kit.errors import DataError, UsageError
-from kaggle_kit.model.fit import SHAPES, fit_model, named_shape, sizes_table
+from kaggle_kit.model.fit import SHAPES, fit_model, named_shape, shape_checkpoint, sizes_table, split_for
 from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.model.memory import cache_tokens, layouts
 from kaggle_kit.model.speed import CARDS, Lengths, data_lengths, even_lengths, prompt_flops, read_lengths, speed_of
 from kaggle_kit.runtime.bench import Measured, Trial
 from kaggle_kit.runtime.bench import rates as rates_of
 from kaggle_kit.runtime.checkpoint import read_checkpoint
-from kaggle_kit.runtime.engine_plan import Card, card_memory
+from kaggle_kit.runtime.engine_plan import Card, card_memory, padded_for, split_obstacle
+from kaggle_kit.runtime.quantisation import Quantisation
 from kaggle_kit.targets import load_target
 from kaggle_kit.targets.rates import load_rates
 
@@ -186,12 +187,66 @@ def test_the_longest_prompt_and_the_largest_step_just_fit():
 
 
 def test_layers_that_cannot_be_split_say_so():
-    """Qwen2-72B's 29,568 inputs are an odd number of groups: known of vLLM."""
+    """Qwen2-72B's 29,568 inputs are an odd number of groups: known of vLLM. What padding them would do is told."""
     found = fit("qwen2-72b", L4)
-    assert (
-        "29568 inputs in quantised groups of 128 cannot be shared evenly" in layout(found, "tensor parallel 2").obstacle
-    )
+    four = layout(found, "tensor parallel 4")
+    assert "29568 inputs in quantised groups of 128 cannot be shared evenly" in four.obstacle
     assert found.best is None
+    assert (four.padded.inner, four.padded.fits, four.padded.obstacle) == (29_696, True, None)
+    assert four.padded.parts.total == pytest.approx(four.parts.total, rel=0.005)
+    assert found.to_json()["layouts"][3]["padded"]["intermediate_size"] == 29_696
+
+
+def with_sizes(name, **sizes):
+    """A known model with other numbers."""
+    shape = dataclasses.replace(SHAPES[name], **sizes)
+    return shape_checkpoint(name, shape, Quantisation("awq", 4, 128, zero_points=True))
+
+
+@pytest.mark.parametrize(
+    ("subject", "parallel", "told"),
+    [
+        (with_sizes("qwen2-72b", intermediate=29_696), 4, None),
+        (with_sizes("qwen2-72b", intermediate=385 * 128), 3, "64 attention heads"),
+        (with_sizes("qwen2-72b", intermediate=385 * 128, heads=66, kv_heads=6), 3, "the MLP's 49280 inputs"),
+        (with_sizes("qwen2.5-7b", head_dim=64, heads=26, kv_heads=2), 2, "the attention output's 1664 inputs"),
+    ],
+)
+def test_a_cards_share_is_whole_groups(subject, parallel, told):
+    """A share that is cut off in whole numbers only looks whole; the attention's output has the same rule."""
+    obstacle = split_obstacle(subject, parallel)
+    assert obstacle is None if told is None else obstacle.startswith(told)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        with_sizes("qwen2-72b", heads=63, kv_heads=9),
+        with_sizes("qwen2-72b", family=None),
+        with_sizes("qwen2-72b", intermediate=29_696),
+    ],
+)
+def test_no_padding_is_promised_where_it_does_not_help(subject):
+    """Heads that cannot be shared, layers that kit does not know, and a model that is padded already."""
+    assert padded_for(subject, 4) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "options", "cards"),
+    [
+        ("qwen2-72b", L4, {}, 4),
+        ("qwen2-72b", L4, {"tensor_parallel_size": 2}, 2),
+        ("qwen2-72b", H200, {}, 1),
+        ("qwen2-72b", T4, {}, 1),
+        ("yi-34b", T4, {}, 1),
+        ("qwen2-72b", CPU, {}, 1),
+    ],
+)
+def test_a_model_is_padded_for_the_cards_that_have_to_share_it(name, target, options, cards):
+    """Neither where one card holds it, nor where no number of cards does, nor where its layers divide."""
+    target = target.model_copy(update={"engine_options": {**target.engine_options, **options}})
+    packed = Quantisation("awq", 4, 128, zero_points=True)
+    assert split_for(SHAPES[name], packed, target, context=2047) == cards
 
 
 def test_pipelines_share_layers_and_keys():
@@ -289,6 +344,15 @@ def test_the_table_weighs_every_size():
     assert fits["llama-3-8b"] == "data parallel 2"
     assert fits["qwen2.5-32b"] == "tensor parallel 2"
     assert fits["llama-3-70b"] is None
+
+
+def test_the_table_takes_models_as_kit_quantises_them():
+    """Padded where the cards share them only so, and nowhere else."""
+    found = sizes_table(L4, context=2047, rows=25_000, lengths=even_lengths(600), hours=9.0)
+    assert [one.checkpoint.name for one in found if "padded" in one.checkpoint.name] == [
+        "qwen2-72b, 4-bit AWQ, MLPs padded to 29,696"
+    ]
+    assert found[-1].best.name == "tensor parallel 4"
 
 
 def test_every_target_with_cards_is_known():

@@ -366,7 +366,7 @@ def test_a_configuration_that_cannot_be_read_is_named(model, text):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("hidden_size", None),
+        ("hidden_size", 2.5),
         ("num_hidden_layers", "4"),
         ("vocab_size", -1),
         ("num_attention_heads", 0),

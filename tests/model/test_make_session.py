@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from checkpoints import DEMO, WEIGHTS, edit_json, read_file, sparse_file
-from full_precision import make_adapter
+from full_precision import make_adapter, narrowed
 from test_calibration import TASK
 
 from kaggle_kit.errors import KitError, ModelError, UsageError, WheelhouseError
@@ -85,7 +85,7 @@ def test_a_name_that_is_no_folders_or_datasets(session, name):
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("group_size", 96), ("group_size", 0), ("rows", 0), ("token_budget", 0)]
+    ("setting", "value"), [("group_size", 96), ("group_size", 0), ("rows", 0), ("token_budget", 0), ("split", 0)]
 )
 def test_a_setting_that_cannot_be(session, setting, value):
     """The parameter is named, before anything is read."""
@@ -120,6 +120,19 @@ def test_groups_that_do_not_fill_the_inputs(session):
     with_manifest(made.base, "demo-full")
     with pytest.raises(ModelError, match=r"down_proj\.weight has 448 inputs, which groups of 128 .* take .* 64"):
         made.check()
+
+
+def test_padding_is_counted_and_refused_before_the_download(session):
+    """Zeros for two cards make the model larger; three cards cannot share its heads."""
+    made = session(group_size=64)
+    narrowed(made.base, 448)
+    with_manifest(made.base, "demo-full")
+    made.check()
+    two = session(group_size=64, split=2)
+    two.check()
+    assert two.record["make"]["expected_bytes"] > made.record["make"]["expected_bytes"]
+    with pytest.raises(ModelError, match="cannot be split over 3 cards"):
+        session(group_size=64, split=3).check()
 
 
 def test_an_adapter_of_another_base(session, tmp_path):

@@ -307,6 +307,17 @@ def test_a_cpu_reads_fewer_forms(tmp_path):
     assert "in the form nvfp4, for which vLLM 0.32.0 has no kernel on a CPU" in errors(floats, cpu)
     for form in ("AWQ", "GPTQ", "GPTQ dynamic", "W4A16", "W8A8", "FP8"):
         assert errors(write_form(tmp_path / form, *MATRIX.FORMS[form]), cpu) == ""
+    one_scale = {"quant_method": "fp8", "activation_scheme": "dynamic"}
+    fp8 = write_form(tmp_path / "d", one_scale, lambda *layer: MATRIX.eight("F8_E4M3", *layer))
+    assert "reads it in blocks alone on a CPU" in errors(fp8, cpu)
+    assert errors(fp8) == ""
+
+
+def test_an_algorithm_that_the_engine_does_not_know_is_an_error(tmp_path):
+    """Of ModelOpt, whose table names it."""
+    table = {"quant_method": "modelopt", "quant_algo": "NONSENSE", "ignore": ["lm_head"]}
+    folder = write_form(tmp_path / "m", table, lambda *layer: MATRIX.eight("F8_E4M3", *layer))
+    assert "'quant_algo' is 'NONSENSE', and vLLM reads FP8" in errors(folder, H100)
 
 
 def test_experts_are_packed_by_the_rules_alone(tmp_path):

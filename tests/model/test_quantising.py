@@ -14,13 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from checkpoints import copy_demo, edit_json, edit_tensors, int8_demo
-from full_precision import full_demo, make_adapter
+from checkpoints import AWQ, awq_layer, copy_demo, edit_json, edit_tensors, int8_demo, sparse_file, tensors_of
+from full_precision import full_demo, make_adapter, narrowed
 from test_calibration import source
 
 from kaggle_kit.errors import DataError, LabelError, ModelError, UsageError
 from kaggle_kit.model.calibration import calibrated_on
+from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.model.quantize import LLM_COMPRESSOR, W8A8, Order, quantize
+from kaggle_kit.runtime.engine_plan import split_obstacle
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 
 DEMO = Path(__file__).parents[1] / "demo" / "model"
@@ -84,6 +86,18 @@ def order(tmp_path):
 def run(order, python, tell=lambda _event: None):
     """Quantise, and say what lies where the output should be."""
     return quantize(order, python=python, tell=tell)
+
+
+def packed_as_awq(folder, group):
+    """The model in `folder` with its layers of the shapes that AutoAWQ gives them, all zeros."""
+    shapes = {}
+    for name, (dtype, shape, _) in tensors_of(folder / "model.safetensors").items():
+        layer, _, ending = name.rpartition(".")
+        packed = ending == "weight" and layer.endswith("_proj")
+        shapes |= awq_layer(layer, shape[1], shape[0], group=group) if packed else {name: (dtype, shape)}
+    sparse_file(folder / "model.safetensors", shapes)
+    edit_json(folder / "config.json", quantization_config=AWQ | {"group_size": group})
+    return folder
 
 
 def left(order):
@@ -270,6 +284,31 @@ def test_the_same_order_tells_the_same(order, other_python):
     asked.out.rename(asked.out.with_name("first"))
     assert run(asked, other_python()).provenance == first
     assert str(asked.source.parent) not in json.dumps(first)
+
+
+def test_the_mlps_are_padded_for_the_cards_that_share_them(order, other_python, tmp_path):
+    """After quantising: config.json, the weights and the manifest say the padded size, and the model is sound."""
+    asked = order(group_size=64, split=2, source=narrowed(tmp_path / "base", 448))
+    awq = narrowed(tmp_path / "result", 448)
+    packed = packed_as_awq(awq, 64)
+    run(asked, other_python(result=packed))
+    config = json.loads((asked.out / "config.json").read_text())
+    assert config["intermediate_size"] == 512
+    tensors = tensors_of(asked.out / "model.safetensors")
+    assert tensors["model.layers.0.mlp.down_proj.qweight"][1] == [512, 32]
+    manifest = read_manifest(asked.out / MANIFEST)
+    verify_files(asked.out, manifest)
+    told = {"intermediate_size": 512, "unpadded_intermediate_size": 448, "split": 2}
+    assert manifest.extra["quantisation"]["padding"] == told
+    assert split_obstacle(inspect_model(asked.out).checkpoint(), 2) is None
+
+
+def test_what_cannot_be_split_is_refused_before_anything_is_computed(order, other_python):
+    """Heads are not padded."""
+    asked = order(split=3)
+    with pytest.raises(ModelError, match="cannot be split over 3 cards: 4 attention heads"):
+        run(asked, other_python())
+    assert left(asked) == []
 
 
 @pytest.fixture

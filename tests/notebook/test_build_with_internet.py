@@ -111,6 +111,14 @@ def test_a_parameter_that_is_missing_is_named(project, built):
         built()
 
 
+def test_the_cards_that_share_the_model_are_a_parameter_that_may_be_missing(project, built):
+    """An older source pads nothing."""
+    assert "split=split," in built()[0]["check"]
+    source = project / "notebooks_src" / "quantize.py"
+    source.write_text(source.read_text().replace("split: int = 1\n", ""))
+    assert "split" not in built(out="old")[0]["check"]
+
+
 def test_it_needs_no_proved_wheelhouse(project):
     """It installs none: `kit build` does not ask for the proof."""
     assert run(["build", "quantize", "--project", str(project)]) == 0

@@ -694,3 +694,56 @@ def test_whatever_was_typed_is_taken_whole_or_shown(tmp_path_factory, title, cod
     else:
         assert result.broken or set(refused(result)) <= {"title", "prompt", "added-1"}
     shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("name", ["title", "prompt"])
+@pytest.mark.parametrize("edited", [True, False])
+def test_a_pasted_picture_is_a_conflict(desk, name, edited):
+    """A source holds no picture: the cell is not taken, whether its text changed or not, and other changes are."""
+    cell = desk.cell(name)
+    cell["attachments"] = {"plot.png": {"image/png": "iVBORw0KGgo="}}
+    if edited:
+        cell["source"] = "".join(cell["source"]) + "\n# ![plot](attachment:plot.png)"
+    other = desk.cell("labels")
+    other["source"] = "".join(other["source"]) + "\n# more"
+    result = desk.pull()
+    assert refused(result) == [name]
+    assert "plot.png" in result.conflicts[0].reason
+    assert changed(result) == [("labels", "changed")]
+
+
+def test_a_rewritten_cell_without_marks_stops_no_other_change(desk):
+    """Where names and ids are gone and the template places a rewritten cell by its name, that cell is a conflict."""
+    desk.cell("title")["source"] = "# Better"
+    prompt = desk.cell("prompt")
+    prompt["source"] = "".join(prompt["source"]).replace("{question}", "Q: {question}")
+    for cell in desk.notebook["cells"]:
+        cell.pop("id", None)
+        cell["metadata"] = {"trusted": True}
+    result = desk.pull()
+    assert not result.broken
+    assert changed(result) == [("prompt", "changed")]
+    assert "title" in refused(result)
+    assert "# Better" not in result.after
+
+
+def test_a_new_cell_brings_its_hidden_input(desk):
+    """Kaggle's and Jupyter's marks by which a cell is folded come along; those of one run do not."""
+    desk.add("x = 1", after="prompt")
+    cell = next(cell for cell in desk.notebook["cells"] if cell["id"] == "8c1f22ab")
+    cell["metadata"] |= {"_kg_hide-input": True, "jupyter": {"source_hidden": True}, "execution": {"a": "b"}}
+    result = desk.pull()
+    assert changed(result) == [("added-1", "added")]
+    assert '_kg_hide-input=true jupyter={"source_hidden": true}' in result.after
+    assert "execution" not in result.after
+
+
+def test_metadata_of_a_cell_reach_the_notebook(desk):
+    """What a source says of a cell stands in the built notebook, and survives a change of the cell in the browser."""
+    desk.write(desk.source().replace('# %% name="labels"', '# %% name="labels" _kg_hide-input=true'))
+    desk.pushed = desk.build()
+    desk.notebook = json.loads(desk.pushed)
+    assert desk.cell("labels")["metadata"] == {"name": "labels", "_kg_hide-input": True}
+    cell = desk.cell("labels")
+    cell["source"] = "".join(cell["source"]) + "\n# more"
+    assert '# %% name="labels" _kg_hide-input=true' in desk.pull().after

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -204,7 +205,7 @@ def test_secrets_are_masked(secret):
     log = f"Traceback (most recent call last):\n  x = {secret}\nOddError: with {secret} inside\n"
     findings = decode(log) + decode(f"CUDA out of memory, {secret}\n")
     assert len(findings) == 2
-    assert value not in json.dumps([finding.to_json() for finding in findings])
+    assert value not in json.dumps([asdict(finding) for finding in findings])
     assert "***" in findings[0].text
 
 

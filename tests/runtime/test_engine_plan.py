@@ -9,6 +9,7 @@ import pytest
 from known_checkpoints import GEMMA_9B, LLAMA_70B, QWEN_7B, QWEN_32B, YI_34B, checkpoint, saved_as
 
 from kaggle_kit.errors import ModelError, UsageError
+from kaggle_kit.runtime.allowances import Allowance
 from kaggle_kit.runtime.architecture import FAMILIES
 from kaggle_kit.runtime.checkpoint import read_checkpoint
 from kaggle_kit.runtime.engine_plan import GIB, Card, EngineSetup, card_memory
@@ -120,6 +121,27 @@ def test_given_variables_win_and_say_so():
     found = plan([T4], QWEN_7B, environment={"VLLM_WORKER_MULTIPROC_METHOD": "fork", "A": "b"})
     assert found.environment["VLLM_WORKER_MULTIPROC_METHOD"] == "fork"
     assert (found.environment["A"], reason(found, "A=")) == ("b", "A=b: given")
+
+
+def test_what_is_allowed_is_no_reason_to_refuse():
+    """Neither head, length nor type; each is told first, and vLLM is asked to take the length too."""
+    headless = dataclasses.replace(QWEN_7B.architecture, name="Qwen2Model", most_tokens=512)
+    doubted = dataclasses.replace(QWEN_7B, architecture=headless)
+    with pytest.raises(UsageError, match="no LM head"):
+        plan([T4], doubted)
+    head, length = Allowance("head", "it has none"), Allowance("length", "it is short")
+    with pytest.raises(UsageError, match="the model reads 512; cut them"):
+        plan([T4], dataclasses.replace(doubted, allowed=(head,)))
+
+    found = plan([T4], dataclasses.replace(doubted, allowed=(head, length)))
+    assert found.reasons[:2] == ("allowed head: it has none", "allowed length: it is short")
+    assert found.environment["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] == "1"
+    assert found.options["max_model_len"] == 1025
+    assert "VLLM_ALLOW_LONG_MAX_MODEL_LEN" not in plan([T4], QWEN_7B).environment
+
+    gemma = saved_as(GEMMA_9B, model_type="gemma2", dtype="float16")
+    allowed = dataclasses.replace(gemma, allowed=(Allowance("dtype", "it overflows"),))
+    assert plan([T4, T4], allowed).options["dtype"] == "half"
 
 
 def test_every_argument_has_its_reason():
@@ -257,10 +279,10 @@ def test_only_four_bits_need_a_kernel(tmp_path, told, method):
 
 
 def test_a_config_without_sizes_is_an_error(tmp_path):
-    """The missing key is in the text."""
+    """The key without a number is in the text."""
     folder = shutil.copytree(DEMO, tmp_path / "model")
     body = json.loads((folder / "config.json").read_text())
-    del body["num_attention_heads"]
+    body["num_attention_heads"] = None
     (folder / "config.json").write_text(json.dumps(body))
     with pytest.raises(ModelError, match="num_attention_heads"):
         read_checkpoint(folder)

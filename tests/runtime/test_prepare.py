@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -48,6 +49,17 @@ def test_a_budget_that_cannot_be_is_refused_before_the_engine_starts(make_job, m
     job = make_job([["1", GOOD, GOOD, GOOD]], token_budget=limit if budget == 2048 else budget)
     with pytest.raises(DataError, match=words.replace("2047", str(limit - 1))):
         open_job(job)
+
+
+def test_a_budget_beyond_the_models_length_is_taken_if_that_is_allowed(make_job, model, tmp_path):
+    """The worker asks the manifest too, not only the plan."""
+    copy = shutil.copytree(model, tmp_path / "copy")
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    manifest["allowed"] = [{"check": "length", "finding": "it is short"}]
+    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    limit = json.loads((model / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"]
+    job = replace(make_job([["1", GOOD, GOOD, GOOD]], token_budget=limit), model=copy)
+    assert prepare(job, open_job(job)).prompts.keys() == {"1"}
 
 
 def test_what_was_opened_is_used(make_job):

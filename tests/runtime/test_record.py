@@ -73,6 +73,7 @@ WHOLE = RunRecord(
     not_rewritten="no space",
     installer=Installer("uv", {"verify": 0.5}),
     plan={"m": ("max_model_len = 5",)},
+    allowed={"demo": ("head: config.json: has none",)},
     worker=Workers("done", "", 2, ("it died",), 7, {"scoring": 1.5}),
     throughput=((0.5, 9),),
     rows=count_rows(["1", "2", "3", "4", "5"], PLAIN, SWAPPED).rows,

@@ -17,6 +17,7 @@ from kaggle_kit.runtime.install import Installed
 from kaggle_kit.runtime.job import Task
 from kaggle_kit.runtime.journal import SWAPPED, Entry, Journal
 from kaggle_kit.runtime.manifest import FileEntry, Manifest, dump_manifest
+from kaggle_kit.runtime.progress import summary_lines
 from kaggle_kit.runtime.record import RunRecord
 from kaggle_kit.runtime.session import Session
 from kaggle_kit.runtime.submission import check_submission, read_sample
@@ -94,6 +95,21 @@ def test_a_submission_that_cannot_be_rewritten_now_stops_nothing(make_session, c
     assert "submission.csv is as it was, and is tried again" in capsys.readouterr().out
     with pytest.raises(RunError, match="cannot be written"):
         session.submit()
+
+
+def test_what_a_model_is_allowed_is_told_first(make_session, model, tmp_path, capsys):
+    """In the notebook's output before anything is installed, in its record, and in the table at its end."""
+    copy = shutil.copytree(model, tmp_path / "copy")
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    manifest["allowed"] = [{"check": "head", "finding": "config.json: has none"}, {"check": "pickle", "finding": "x"}]
+    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    session = make_session(["7"], model=copy)
+    with pytest.raises(KitError):
+        session.install()
+    assert capsys.readouterr().out == "copy: allowed head: config.json: has none\n"
+    record = RunRecord.from_json(json.loads(json.dumps(session.record)))
+    assert record.allowances == {"allowed copy": "head: config.json: has none"}
+    assert any(line.startswith("allowed copy") for line in summary_lines(record))
 
 
 def test_the_plans_options_are_vllms_alone(make_session):

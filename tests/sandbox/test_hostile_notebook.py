@@ -9,9 +9,11 @@ from sealed_bench import working_seal
 
 from kaggle_kit.evaluation.run_files import parameters_of
 from kaggle_kit.runtime.record import EXECUTED, LOG
-from kaggle_kit.sandbox.execute import Execution, failed_cell, run_notebook, run_pushed
+from kaggle_kit.sandbox.execute import Execution, execute, failed_cell, run_pushed
 from kaggle_kit.sandbox.image import Image, ready_image
+from kaggle_kit.sandbox.kaggle_layout import kaggle_sandbox
 from kaggle_kit.sandbox.seal import Seal
+from kaggle_kit.sandbox.watch import SpaceWatch
 
 pytestmark = pytest.mark.end_to_end
 PLACES = ["/kaggle/out/executed.ipynb", "/kit/out/executed.ipynb", "submission.csv", "log.txt", "report.json"]
@@ -43,17 +45,16 @@ print("links are there")
 
 def run_given(given: Path, image: Image, seal: Seal, scratch: Path, results: Path) -> Execution:
     """Run a notebook without inputs."""
-    return run_notebook(
-        given,
-        seal=seal,
-        image=image,
-        inputs=(),
-        scratch=scratch,
+    sandbox = kaggle_sandbox(given, inputs=(), image=image, scratch=scratch, working_bytes=20 << 20)
+    return execute(
+        seal,
+        sandbox,
+        python=image.python,
         results=results,
         log=results / LOG,
-        working_bytes=20 << 20,
         limit_seconds=120,
         show=lambda _: None,
+        space=SpaceWatch(scratch),
     )
 
 

@@ -13,7 +13,7 @@ from kaggle_kit.project import load_project
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 from kaggle_kit.sandbox.execute import Execution
 from kaggle_kit.sandbox.model_report import make_model_report
-from kaggle_kit.sandbox.report import write_report
+from kaggle_kit.sandbox.report import Ran, write_report
 from kaggle_kit.targets import load_target
 
 ROOT = Path(__file__).parents[2]
@@ -58,9 +58,7 @@ def report(results, tmp_path):
 
     def make(*, code: int = 0, limit: bool = False):
         execution = Execution(code, 30.0, limit, 2_000_000_000)
-        return make_model_report(
-            built, results=results, seal=Seal(), execution=execution, preparing_seconds=1.0, notes=()
-        )
+        return make_model_report(built, results, Ran(Seal(), execution, 1.0, ()))
 
     return make
 
@@ -90,6 +88,16 @@ def test_a_model_that_does_not_say(report, results, provenance):
     found = report()
     assert found.complete
     assert not [line for line in found.lines() if line.startswith(("calibrated on", "adapter"))]
+
+
+def test_a_padded_model_says_so(report, results):
+    """Both sizes, and for how many cards."""
+    padding = {"intermediate_size": 29_696, "unpadded_intermediate_size": 29_568, "split": 4}
+    (results / "new" / MANIFEST).unlink()
+    manifest = make_manifest(results / "new", kind="model", name="new", extra={"quantisation": {"padding": padding}})
+    (results / "new" / MANIFEST).write_text(dump_manifest(manifest))
+    line = next(line for line in report().lines() if line.startswith("padded"))
+    assert line.split(maxsplit=1)[1] == "MLPs from 29,568 to 29,696, for 4 cards"
 
 
 def test_the_json_says_what_kind_of_report_it_is(report):

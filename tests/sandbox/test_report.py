@@ -11,7 +11,7 @@ from kaggle_kit.notebook.build import build
 from kaggle_kit.project import load_project
 from kaggle_kit.runtime.submission import Sample
 from kaggle_kit.sandbox.execute import Execution, cell_names
-from kaggle_kit.sandbox.report import Report, make_report
+from kaggle_kit.sandbox.report import Ran, Report, make_report
 from kaggle_kit.targets import load_target
 
 SAMPLE = Sample("id", ("first", "second"), ("1", "2", "3"))
@@ -80,16 +80,8 @@ def report(minimal, tmp_path):
         lines = [f"{i:9.2f}  Executing Cell {i}-------" for i in range(1, names.index(last) + 2)]
         (results / "log.txt").write_text("\n".join(lines))
         _executed(results / "executed.ipynb", built.notebook, failed)
-        return make_report(
-            built,
-            results=results,
-            sample=SAMPLE,
-            solution=solution,
-            seal=Seal(),
-            execution=Execution(code, 40.0, limit, 2_500_000_000),
-            preparing_seconds=3.0,
-            notes=("a note",),
-        )
+        ran = Ran(Seal(), Execution(code, 40.0, limit, 2_500_000_000), 3.0, ("a note",))
+        return make_report(built, results, ran, sample=SAMPLE, solution=solution)
 
     return make
 
@@ -198,6 +190,14 @@ def test_what_the_notebook_hashed_is_told(report):
     assert report().integrity == {}
 
 
+def test_what_a_model_is_allowed_is_told(report):
+    """Check and finding, by model, as a line of the report."""
+    told = report(record={"allowed": {"m": ["head: config.json: has none"]}})
+    assert told.allowed == {"allowed m": "head: config.json: has none"}
+    assert "allowed m         head: config.json: has none" in told.lines()
+    assert report().allowed == {}
+
+
 def test_figures(report):
     """Speeds are per second of scoring; memory is the larger of the two that were measured."""
     made = report()
@@ -275,6 +275,7 @@ ALL = NOTHING | {
     "projected_seconds": 5_400.0,
     "notes": ("resolved anew",),
     "integrity": {"model demo": "all 4 files as its manifest says (9 bytes hashed)"},
+    "allowed": {"allowed demo": "head: config.json: has none"},
 }
 
 

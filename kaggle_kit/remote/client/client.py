@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from copy import copy
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kaggle_kit.errors import CredentialsError, RemoteError
@@ -15,6 +16,7 @@ from kaggle_kit.retry import (
     Failed,
     Patience,
     Retries,
+    Wait,
     may_pass,
     retry_after,
 )
@@ -85,6 +87,7 @@ class Client:
         self.sleep = sleep
         self.clock = clock
         self._chance = chance
+        self._wait: Wait | None = None
         self.wire = login.connect()
 
     @property
@@ -105,6 +108,15 @@ class Client:
     def close(self) -> None:
         """Close all connections."""
         self.wire.session.close()
+
+    def until(self, deadline: float) -> Client:
+        """This client within a wait: what may be repeated is, until `deadline`, a moment of `clock`.
+
+        A wait of hours does not end because Kaggle does not answer for some minutes.
+        """
+        waiting = copy(self)
+        waiting._wait = Wait(deadline, self.clock)  # noqa: SLF001 - it is a client too
+        return waiting
 
     def read(self, method: Callable[[Any], Any], request: Any, *, what: str) -> dict[str, Any]:
         """The reply to a call that may be repeated. `what` names the resource in errors, as in "dataset a/b".
@@ -211,12 +223,14 @@ class Client:
         retries = self.retries()
         while isinstance(outcome := attempt(), Failed):
             retries.wait(outcome)
+        if self._wait:
+            self._wait.answered(self.tell)
         return outcome
 
     def retries(self, *, quiet: bool = False) -> Retries:
         """The attempts of an operation that counts them by itself; `quiet`: nobody hears why it waits."""
         tell = (lambda _: None) if quiet else self.tell
-        return Retries(self.patience, tell=tell, sleep=self.sleep, chance=self._chance)
+        return Retries(self.patience, tell=tell, sleep=self.sleep, chance=self._chance, wait=self._wait)
 
     def _failed(self, answer: Answer, subject: str) -> Failed:
         """An answer that may pass, as a failed attempt."""

@@ -124,6 +124,7 @@ def wait_scored(
     """
     said = ""
     complete_since: float | None = None
+    client = client.until(deadline)
     while True:
         now = submission(client, ref)
         if now.state == COMPLETE:
@@ -156,12 +157,6 @@ def submissions(client: Client, competition: str) -> tuple[Submission, ...]:
             ref = number(one, "ref", call="ListSubmissions", what=competition, advice="Run the same command again")
             found[ref] = _submission(one, ref=ref)
     return tuple(sorted(found.values(), key=lambda one: one.ref, reverse=True))
-
-
-def leaderboard(client: Client, competition: str, *, lower_is_better: bool = True) -> tuple[Submission, ...]:
-    """One's own scored submissions, the best public score first."""
-    scored = [one for one in submissions(client, competition) if one.public_score is not None]
-    return tuple(sorted(scored, key=lambda one: one.public_score or 0.0, reverse=not lower_is_better))
 
 
 def limits(client: Client, competition: str) -> Limits:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Unpack
 
 from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.client import versions
@@ -12,7 +13,7 @@ from kaggle_kit.remote.client.downloads import read_small_file
 from kaggle_kit.remote.references import parse_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from kaggle_kit.remote.client.client import Client
     from kaggle_kit.remote.client.uploads import Sent
@@ -183,26 +184,11 @@ def add_version(client: Client, ref: str, *, files: Sequence[Sent], notes: str, 
     return client.make_once(send, look, what=what)
 
 
-def wait_ready(
-    client: Client,
-    ref: str,
-    *,
-    version: int,
-    files: Mapping[str, int] | None,
-    deadline: float,
-    tell: Callable[[str], None] | None = None,
-) -> Dataset:
+def wait_ready(client: Client, ref: str, **awaited: Unpack[versions.Awaited]) -> Dataset:
     """Wait until `version` is the current one, READY, and lists exactly `files` (see `versions.wait_ready`)."""
-    return versions.wait_ready(
-        client,
-        lambda: read(client, ref, files=False),
-        lambda: list_files(client, ref, version=version),
-        what=_what(ref),
-        version=version,
-        files=files,
-        deadline=deadline,
-        tell=tell,
-    )
+    look = partial(read, client, ref, files=False)
+    listed = partial(list_files, client, ref, version=awaited["version"])
+    return versions.wait_ready(client, look, listed, what=_what(ref), **awaited)
 
 
 def _place(request: Any, ref: str) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from kaggle_kit.errors import RemoteError
+from kaggle_kit.files import naming
 from kaggle_kit.remote.client.wire import no_answer, transfer_session
 from kaggle_kit.retry import Failed, may_pass
 
@@ -53,7 +54,7 @@ def _fetch(client: Client, url: str, part: Path, *, what: str, progress: Callabl
                     "Run the same command again"
                 )
             got = 0
-            with part.open("wb") as stream:
+            with naming(part), part.open("wb") as stream:
                 for piece in response.iter_content(_PIECE_BYTES):
                     stream.write(piece)
                     got += len(piece)

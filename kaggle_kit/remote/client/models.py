@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Unpack
 
 from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.client import versions
@@ -12,7 +13,7 @@ from kaggle_kit.remote.client.downloads import read_small_file
 from kaggle_kit.remote.references import framework_value, same_framework
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from kaggle_kit.remote.client.client import Client
     from kaggle_kit.remote.client.uploads import Sent
@@ -91,16 +92,6 @@ def newest(client: Client, ref: Reference) -> Newest | None:
                 number = one.get("lastVersionId") or one.get("versionId") or 0
                 return Newest(enum_name(one.get("status")), int(number), str(one.get("versionNotes") or ""))
     return None
-
-
-def list_versions(client: Client, ref: Reference) -> tuple[int, ...]:
-    """The numbers of a variation's versions, ascending; empty where there is no such variation."""
-    from kagglesdk.models.types.model_api_service import ApiListModelInstanceVersionsRequest
-
-    method = _service(client).list_model_instance_versions
-    replies = client.find_pages(method, place(ApiListModelInstanceVersionsRequest(), ref), what=_what(ref))
-    listed = [one for reply in replies or () for one in (reply.get("versionList") or {}).get("versions") or ()]
-    return tuple(sorted({int(one.get("versionNumber") or 0) for one in listed} - {0}))
 
 
 def list_files(client: Client, ref: Reference, version: int) -> tuple[RemoteFile, ...] | None:
@@ -193,16 +184,9 @@ def add_version(client: Client, ref: Reference, *, files: Sequence[Sent], notes:
     return client.make_once(send, look, what=what)
 
 
-def wait_ready(
-    client: Client,
-    ref: Reference,
-    *,
-    version: int,
-    files: Mapping[str, int] | None,
-    deadline: float,
-    tell: Callable[[str], None] | None = None,
-) -> Variation:
+def wait_ready(client: Client, ref: Reference, **awaited: Unpack[versions.Awaited]) -> Variation:
     """Wait until `version` is the newest that is ready, and lists exactly `files` (see `versions.wait_ready`)."""
+    version = awaited["version"]
 
     def look() -> Variation | None:
         found = read(client, ref, files=False)
@@ -213,16 +197,7 @@ def wait_ready(
             return None
         return Variation(ref, found.version if found else None, None, _page(ref), status=seen.status)
 
-    return versions.wait_ready(
-        client,
-        look,
-        lambda: list_files(client, ref, version),
-        what=_what(ref),
-        version=version,
-        files=files,
-        deadline=deadline,
-        tell=tell,
-    )
+    return versions.wait_ready(client, look, partial(list_files, client, ref, version), what=_what(ref), **awaited)
 
 
 def _came(seen: Newest | None, earlier: Newest | None, *, notes: str, what: str) -> bool:

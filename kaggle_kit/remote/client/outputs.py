@@ -23,7 +23,7 @@ from kaggle_kit.runtime.record import GOING_ON
 from kaggle_kit.secrets import LineMask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import requests
 
@@ -59,6 +59,14 @@ def log(client: Client, ref: str, version: int) -> str:
     return ""
 
 
+@dataclass(frozen=True)
+class Brought:
+    """The files of an output that are here now, and of each that is not its name and why."""
+
+    files: tuple[Path, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
 def output(
     client: Client,
     ref: str,
@@ -67,14 +75,15 @@ def output(
     *,
     patterns: Sequence[str] = ("*",),
     progress: Progress | None = None,
-) -> tuple[Path, ...]:
+) -> Brought:
     """Fetch the run's files whose path or name matches one of `patterns` into `folder`, over what is there.
 
-    A file is fetched under a temporary name and takes its own only when it is whole. `progress(name, bytes)` hears how
-    it goes on. Raises RemoteError: a pattern matches nothing, a name leaves the folder, a file does not come whole.
+    A file is fetched under a temporary name and takes its own only when it is whole. One that does not come, or whose
+    name would leave the folder, keeps no other back: it is tried once more in the end, by the address that a new list
+    gives it. `progress(name, bytes)` hears how it goes on. Raises RemoteError where a pattern matches nothing, and
+    where Kaggle does not list the files.
     """
     listed = list_output(client, ref, version)
-    wanted = [one for one in listed if any(_matches(one.name, pattern) for pattern in patterns)]
     for pattern in patterns:
         if not any(_matches(one.name, pattern) for one in listed):
             names = ", ".join(sorted(one.name for one in listed)[:8]) or "nothing"
@@ -82,12 +91,32 @@ def output(
                 f"{what(ref, version)}: its output has no {pattern!r}; it holds {names}. "
                 "See `kit status` whether the run is complete, and `kit logs` for why"
             )
-    places = [(one, _place(folder, one.name, what(ref, version))) for one in wanted]
-    hear = progress or (lambda _name, _got: None)
-    return tuple(
-        fetch_file(client, one.url, place, what=f"output file {one.name}", progress=partial(hear, one.name))
-        for one, place in places
+
+    def bring(files: Iterable[OutputFile]) -> dict[str, Path | str]:
+        return {file.name: _bring(client, file, folder, whose=what(ref, version), progress=progress) for file in files}
+
+    ends = bring(one for one in listed if any(_matches(one.name, pattern) for pattern in patterns))
+    if lost := {name for name, end in ends.items() if isinstance(end, str)}:
+        # Addresses live for a short time: they may have ended while the files before came.
+        ends |= bring(one for one in list_output(client, ref, version) if one.name in lost)
+    return Brought(
+        tuple(end for end in ends.values() if not isinstance(end, str)),
+        {name: end for name, end in ends.items() if isinstance(end, str)},
     )
+
+
+def _bring(client: Client, file: OutputFile, folder: Path, *, whose: str, progress: Progress | None) -> Path | str:
+    """Where the file is now, or why it is not there."""
+    hear = partial(progress or (lambda _name, _got: None), file.name)
+    try:
+        place = _place(folder, file.name, whose)
+        return fetch_file(client, file.url, place, what=f"output file {file.name}", progress=hear)
+    except CredentialsError:
+        raise
+    except RemoteError as error:
+        return str(error)
+    except OSError as error:
+        return f"{error.filename or folder}: {error.strerror or error}"
 
 
 def _pages(client: Client, ref: str, version: int) -> Iterator[dict[str, Any]]:

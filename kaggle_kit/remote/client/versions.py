@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NotRequired, Protocol, TypedDict, TypeVar
 
 from kaggle_kit.errors import RemoteError
 from kaggle_kit.remote.client.client import filled
+from kaggle_kit.suggest import some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -66,6 +67,15 @@ class Version:
 
 
 Seen = TypeVar("Seen", bound=Version)
+
+
+class Awaited(TypedDict):
+    """The version that is waited for; see `wait_ready`."""
+
+    version: int
+    files: Mapping[str, int] | None
+    deadline: float
+    tell: NotRequired[Callable[[str], None] | None]
 
 
 def wait_ready(
@@ -195,17 +205,13 @@ def difference(there: Mapping[str, int], sent: Mapping[str, int]) -> str:
     """How two lists of files differ, in words; "" where they do not."""
     parts = []
     if missing := sorted(set(sent) - set(there)):
-        parts.append(f"does not list {_some(missing)}")
+        parts.append(f"does not list {some(missing)}")
     if extra := sorted(set(there) - set(sent)):
-        parts.append(f"lists {_some(extra)}, which was not sent")
+        parts.append(f"lists {some(extra)}, which was not sent")
     if other := sorted(name for name in set(sent) & set(there) if sent[name] != there[name]):
         sizes = f"{there[other[0]]} bytes of {other[0]} instead of {sent[other[0]]}"
         parts.append(f"has {sizes}" + (f", and {len(other) - 1} more such files" if len(other) > 1 else ""))
     return "; ".join(parts)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def attach(request: Any, files: Sequence[Sent]) -> None:

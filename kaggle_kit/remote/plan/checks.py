@@ -14,14 +14,14 @@ from kaggle_kit.remote.plan.resources import Dataset, Model, Notebook, Problem
 from kaggle_kit.runtime.manifest import KIT_WHEEL, files_digest, kaggle_name, read_manifest
 from kaggle_kit.secrets import ALLOWED
 from kaggle_kit.secrets.files import is_key_file, secrets_in_file, secrets_in_text
-from kaggle_kit.suggest import did_you_mean
+from kaggle_kit.suggest import did_you_mean, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from kaggle_kit.remote.plan.resources import Artifact, Resource, SentFile
-    from kaggle_kit.secrets.files import Finding
+    from kaggle_kit.secrets.reader import Finding
 
 PLACEHOLDER = "your-kaggle-name"
 """The owner in this repository's own `kit.toml`."""
@@ -206,7 +206,7 @@ def _contents(resource: Artifact) -> Iterator[_Said]:
         yield f"it has {len(top)} files at the top, Kaggle takes {TOP_FILES}", "put them into a folder", False
     if pickles := [file.path for file in resource.files if file.path.endswith(_PICKLES)]:
         yield (
-            f"{_several(pickles)} may hold a pickle, which runs code where it is loaded",
+            f"{some(pickles, 1)} may hold a pickle, which runs code where it is loaded",
             "save the weights as safetensors",
             True,
         )
@@ -279,7 +279,3 @@ def _told(finding: Finding) -> _Said:
         f"take it out, and revoke it if it was ever shared; for a false alarm write {ALLOWED} on the line",
         False,
     )
-
-
-def _several(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

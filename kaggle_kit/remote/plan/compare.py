@@ -13,6 +13,7 @@ from kaggle_kit.remote.client.versions import DELETED, FAILED, READY, UNDER_WAY
 from kaggle_kit.remote.plan.resources import Dataset, Model, Notebook, Problem, Resource
 from kaggle_kit.remote.references import split_version, versions
 from kaggle_kit.runtime.manifest import MANIFEST
+from kaggle_kit.suggest import some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -235,8 +236,7 @@ def changes_since(known: Pushed, resource: Artifact) -> Changes:
 
 def _told(changes: Changes) -> str:
     parts = (("new", changes.added), ("changed", changes.changed), ("gone", changes.removed))
-    said = [f"{what}: {paths[0]}{f' and {len(paths) - 1} more' if paths[1:] else ''}" for what, paths in parts if paths]
-    return "; ".join(said) or "its content is another"
+    return "; ".join(f"{what}: {some(paths, 1)}" for what, paths in parts if paths) or "its content is another"
 
 
 def _lacks(expected: Mapping[str, int], seen: Mapping[str, int]) -> str | None:

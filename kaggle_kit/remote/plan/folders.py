@@ -12,6 +12,7 @@ from kaggle_kit.files import user_cache, write_atomic
 from kaggle_kit.places import is_outside
 from kaggle_kit.remote.plan.hashes import HashCache, hash_files
 from kaggle_kit.remote.plan.resources import Origin, Problem, SentFile
+from kaggle_kit.runtime.allowances import allowances_of
 from kaggle_kit.runtime.manifest import LEFT_OUT, MANIFEST, Manifest, dump_manifest, read_manifest
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def model_contents(
             walk.problem(str(error), "or delete it")
         else:
             extra = dict(manifest.extra)
+            walk.warn_of_allowed(manifest)
             if (manifest.kind, manifest.name) != ("model", name):
                 what = f"{own} is that of the {manifest.kind} {manifest.name!r}, but kit.toml calls the model {name!r}"
                 walk.problem(what, f"name the table models.{manifest.name}")
@@ -118,6 +120,19 @@ class _Walk:
         """The result of the walk."""
         ordered = tuple(sorted(files, key=lambda file: file.path))
         return Contents(files=ordered, left_out=tuple(sorted(self.left_out)), problems=tuple(self.problems))
+
+    def warn_of_allowed(self, manifest: Manifest) -> None:
+        """Note what the model's author allowed though `kit model inspect` found it wrong."""
+        step = f"the notebook's plan allows it too; kit model inspect {self.folder} --write makes a manifest without it"
+        try:
+            allowed = allowances_of(manifest)
+        except KitError as error:
+            self.problem(str(error), "or delete it")
+            return
+        self.problems += [
+            Problem(resource=self.resource, what=f"its manifest allows {allowance}", next_step=step, warning=True)
+            for allowance in allowed
+        ]
 
     def compare(self, manifest: Manifest, files: list[SentFile], *, next_step: str) -> None:
         """Note the first file that is not what the manifest says, if there is one."""

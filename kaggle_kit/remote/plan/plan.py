@@ -173,24 +173,14 @@ def _versions(step: AnyStep) -> str:
 
 def _step_json(step: AnyStep, seconds: float | None) -> dict[str, Any]:
     resource = step.resource
+    actions = ("action", "reason", "sends", "waits", "version", "becomes", "send_bytes")
     return {
-        "kind": resource.kind,
-        "reference": resource.reference,
-        "name": resource.name,
-        "action": step.action,
-        "reason": step.reason,
-        "sends": step.sends,
-        "waits": step.waits,
-        "version": step.version,
-        "becomes": step.becomes,
-        "digest": resource.digest,
+        **{name: getattr(resource, name) for name in ("kind", "reference", "name", "digest")},
+        **{name: getattr(step, name) for name in actions},
+        **asdict(step.changes),
         "files": len(resource.files),
         "bytes": resource.size,
-        "send_bytes": step.send_bytes,
         "seconds": seconds,
-        "added": list(step.changes.added),
-        "changed": list(step.changes.changed),
-        "removed": list(step.changes.removed),
         "left_out": list(resource.left_out),
         "from": [{"folder": str(origin.folder), "outside": origin.outside} for origin in resource.origins],
     }

@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kaggle_kit.errors import OutsideError, ProjectError, UsageError
 from kaggle_kit.files import user_cache, write_atomic
-from kaggle_kit.outside import MEGA, read_text
+from kaggle_kit.outside import MEGA, parse_json, read_text
 from kaggle_kit.places import inside
 from kaggle_kit.suggest import first_problem
 
@@ -137,9 +137,10 @@ def load_state(root: Path) -> State:
 
 def _parse(text: str, path: Path) -> State:
     try:
-        body: Any = json.loads(text, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        raise ProjectError(f"{path} is not valid: {error}; {_REMEDY}") from error
+        # A merge that went wrong repeats keys, of which JSON takes the last.
+        body = parse_json(text.encode(), str(path), once=True)
+    except OutsideError as error:
+        raise ProjectError(f"{error}; {_REMEDY}") from error
     version = body.get("version") if isinstance(body, dict) else None
     if not isinstance(version, int):
         raise ProjectError(f"{path} is not a state of kit: it has no version; {_REMEDY}")
@@ -149,15 +150,6 @@ def _parse(text: str, path: Path) -> State:
         return State.model_validate(body)
     except ValidationError as error:
         raise ProjectError(f"{path}: {first_problem(error, State)}; {_REMEDY}") from error
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys stand there once: a merge that went wrong repeats them, and JSON takes the last."""
-    body = dict(pairs)
-    if len(body) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands there twice")
-    return body
 
 
 @contextmanager
@@ -178,11 +170,13 @@ def push_lock(root: Path) -> Iterator[None]:
             raise UsageError(
                 f"{root} is being pushed by another process{_holder(note)}; wait until it is done, or end it"
             ) from None
-        write_atomic(note, f"{os.getpid()}\n")
+        with suppress(OSError):  # it only helps whoever finds the lock held
+            write_atomic(note, f"{os.getpid()}\n")
         try:
             yield
         finally:
-            note.unlink(missing_ok=True)
+            with suppress(OSError):
+                note.unlink(missing_ok=True)
     finally:
         os.close(folder)
 

@@ -222,7 +222,7 @@ def test_downloads_and_calls_keep_to_one_list(script, client, tmp_path, failure)
     """What one of them takes for passing, the other does too."""
     script.on("ListKernelSessionOutput", failure, {"files": [{"fileName": "a", "url": f"{script.url}/files/f0"}]})
     script.on("f0", failure, Reply(body=b"whole"))
-    (path,) = outputs.output(client, "me/score-it", 1, tmp_path)
+    (path,) = outputs.output(client, "me/score-it", 1, tmp_path).files
     assert path.read_bytes() == b"whole"
     script.on("DownloadDataset", failure, Reply(302, headers={"Location": f"{script.url}/files/f1"}))
     script.on("f1", failure, Reply(body=b"small"))

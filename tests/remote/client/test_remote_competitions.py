@@ -126,15 +126,16 @@ def test_limits(inside, ran):
     assert (found.allowed_now, found.today) == (4, 1)
 
 
-def test_ones_own_leaderboard(script, client):
-    """Scored submissions are in order of their score, over all pages; those without a score are left out."""
+def test_all_submissions_with_their_scores(script, client):
+    """Submissions are listed over all pages, the newest first; a score that is not there yet is none."""
     one = [{"ref": 1, "publicScore": "0.9"}, {"ref": 2, "publicScore": ""}]
     script.on(
         "ListSubmissions",
         {"submissions": one, "nextPageToken": "2"},
         {"submissions": [{"ref": 3, "publicScore": "0.7"}]},
     )
-    assert [one.ref for one in competitions.leaderboard(client, "c")] == [3, 1]
+    found = [(one.ref, one.public_score) for one in competitions.submissions(client, "c")]
+    assert found == [(3, 0.7), (2, None), (1, 0.9)]
 
 
 def test_trouble_with_the_list_stops_a_submission(script, client):

@@ -101,6 +101,22 @@ def test_the_same_content_has_one_digest(project):
     assert model(project).digest != first.digest
 
 
+def test_what_a_model_is_allowed_is_a_warning(project):
+    """The plan shows each check with its finding, sends it along, and believes no record of a danger."""
+    folder = project.root / "model"
+    allowed = [{"check": "head", "finding": "config.json: has none"}, {"check": "pickle", "finding": "x.bin"}]
+    made = make_manifest(folder, kind="model", name="small", extra={"allowed": allowed})
+    (folder / "manifest.json").write_text(dump_manifest(made), encoding="utf-8")
+    resource = model(project)
+    assert [problem.what for problem in resource.problems] == ["its manifest allows head: config.json: has none"]
+    assert all(problem.warning for problem in resource.problems)
+    assert read_manifest(resource.manifest().source).extra["allowed"] == allowed
+
+    made = make_manifest(folder, kind="model", name="small", extra={"allowed": "all"})
+    (folder / "manifest.json").write_text(dump_manifest(made), encoding="utf-8")
+    assert not model(project).problems[0].warning
+
+
 def test_what_a_manifest_says_more_is_kept(project):
     """A model's own manifest may hold more than files, and its bytes stay the same when it is right."""
     folder = project.root / "model"

@@ -95,16 +95,16 @@ def test_a_notebook_and_a_dataset_may_share_a_reference(tmp_path):
 GOOD = json.loads(dump_state(State()))
 WRONG = {
     "conflict": ("{\n<<<<<<< HEAD\n}\n=======\n{}\n>>>>>>> other\n", r"line 2: a merge was not finished"),
-    "no JSON": ("{", "is not valid"),
+    "no JSON": ("{", "cannot be read as JSON"),
     "no table": ("[]", "no version"),
     "no version": ("{}", "no version"),
     "newer": (json.dumps(GOOD | {"version": 2}), "is of version 2, this kit reads version 1; update"),
     "unknown key": (json.dumps(GOOD | {"dataset": {}}), "unknown key 'dataset'; did you mean 'datasets'"),
     "wrong value": (json.dumps(GOOD | {"datasets": {"a/b": 1}}), "datasets.a/b"),
     "short hash": (json.dumps(GOOD | {"notebooks": {"a/b": {"version": 1, "digest": "x"}}}), "notebooks.a/b"),
-    "twice": ('{"version": 1, "version": 1}', "'version' stands there twice"),
+    "twice": ('{"version": 1, "version": 1}', "'version' stands twice"),
     "no text": (b"\xff", "is not UTF-8"),
-    "deep": ("[" * 100_000, "is not valid"),
+    "deep": ("[" * 100_000, "nests more than 100 levels"),
 }
 
 
