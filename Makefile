@@ -1,7 +1,8 @@
 # Everything happens in .venv, which both commands make by themselves.
 PYTHON ?= python3
-# End-to-end test files run side by side in so many processes; 0: one after the other in this one. An engine takes 3 GB.
-JOBS ?= 2
+# End-to-end tests run side by side in so many processes; 0: one after the other in this one. An engine takes 3 GB, and
+# each run waits now and then: for a server, a pipe, the disk.
+JOBS ?= 3
 # The other tests run in so many: they start no engine, and wait now and then.
 UNIT_JOBS ?= 3
 # Compiled tests are kept, whatever the shell says: each process needs seconds to compile them.

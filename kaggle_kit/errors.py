@@ -36,6 +36,15 @@ class LabelError(UsageError):
     """A label is not one distinct token in the place where the model will say it."""
 
 
+class AnswerPlaceError(LabelError):
+    """The prompt ends where the model, by its own chat template, does not answer yet; `step`: what to do."""
+
+    def __init__(self, what: str, step: str) -> None:
+        """Its text is both."""
+        super().__init__(f"{what}; {step}")
+        self.what, self.step = what, step
+
+
 class WheelhouseError(KitError):
     """A wheel or a lock is missing, corrupt, or cannot be had."""
 

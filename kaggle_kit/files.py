@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from kaggle_kit.child import child_environment
+
 _CHUNK_BYTES = 1 << 20
 _OWN_CACHE = (
     "Programs are kept there and started: name a folder that is yours alone by KIT_CACHE_DIR (a new one is made so); "
@@ -115,6 +117,7 @@ def remove_aside(folder: Path) -> None:
     subprocess.run(
         # A folder that was closed, as a sealed process can close its own, is opened first.
         ["sh", "-c", '(chmod -R u+rwX -- "$1"; rm -rf -- "$1") &', "sh", str(aside)],
+        env=child_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -25,14 +25,24 @@ _MOST_VALUES = 4_000_000
 """Values of one JSON text: a tokenizer of 260,000 tokens and 600,000 merges has half of it."""
 _MOST_DIGITS = 100
 """transformers writes 10^30 for "no limit"; a float ends at 10^308, and two such numbers must still multiply."""
-_MOST_DOTS = 200
+_MOST_DOTS = 30
+"""Of one key: those of real files have five."""
 _SHOWN = 80
 _LONG_NUMBER = re.compile(f"(?<![0-9])[0-9]{{{_MOST_DIGITS + 1}}}".encode())
 _STRING = re.compile(rb'"[^"]*"?')
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
 _NOT_OF_KEYS = re.compile(r"[^.=\n\[\]{},]+")
+# What TOML quotes, each to its end or to where the parser gives up, and its comments.
+_QUOTED = re.compile(
+    r"#[^\n]*|'{3}.*?(?:'{3}|\Z)|'[^'\n]*'?"
+    r'|"{3}[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*(?:"{3}|\Z)|"[^"\\\n]*(?:\\.[^"\\\n]*)*"?',
+    re.DOTALL,
+)
 
 
 def open_file(path: Path, *, follow: bool = False) -> BinaryIO:
@@ -103,6 +113,13 @@ def parse_json(raw: bytes, name: str, *, most_depth: int = 100, once: bool = Fal
     return body
 
 
+def whole_characters(raw: bytes) -> bytes:
+    """A JSON text with a question mark of its own, U+FFFD, for each half of a character: a log may be cut in one."""
+    if not _HALF.search(raw):
+        return raw
+    return _SURROGATES.sub(lambda match: rb"\ufffd" if match[1] else match[0], raw)
+
+
 def read_toml(path: Path, *, most_bytes: int = 4 * MEGA, follow: bool = False) -> dict[str, Any]:
     """The table of a TOML file (`read_bytes`). Raises OutsideError where it is no TOML, or nests too deep."""
     return parse_toml(read_text(path, most_bytes=most_bytes, follow=follow), str(path))
@@ -112,9 +129,9 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     """The table of a TOML text; `name` is what errors call it. Raises OutsideError."""
     import tomllib
 
-    # The parser's time grows with the square of a key's parts.
-    if "." * (_MOST_DOTS + 1) in _NOT_OF_KEYS.sub("", text):
-        _refuse(name, f"has a key of more than {_MOST_DOTS} parts", "write it anew")
+    # The parser's time and memory grow with the square of a key's parts. What its quotes hold is not looked into.
+    if text.count(".") > _MOST_DOTS and "." * (_MOST_DOTS + 1) in _NOT_OF_KEYS.sub("", _QUOTED.sub("", text)):
+        _refuse(name, f"has a key of more than {_MOST_DOTS} parts", "write it again")
     try:
         return tomllib.loads(text.removeprefix("\ufeff"))  # which editors of Windows write at the beginning
     except (ValueError, RecursionError) as error:

@@ -9,8 +9,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import CodeType, SimpleNamespace
 
+import jinja2
 import pytest
 from hypothesis import settings
 
@@ -76,13 +77,30 @@ def minimal(tmp_path: Path) -> Path:
     return Path(shutil.copytree(PROJECTS / "minimal", tmp_path / "minimal"))
 
 
+_COMPILE = jinja2.Environment.compile
+_COMPILED: dict[tuple, CodeType] = {}
+
+
+def _compile_once(environment: jinja2.Environment, source: str, *names: str | None) -> CodeType:
+    if not names:  # not one of kit's templates, which all have names and the same settings
+        return _COMPILE(environment, source)
+    key = (source, *names)
+    if key not in _COMPILED:
+        _COMPILED[key] = _COMPILE(environment, source, *names)
+    return _COMPILED[key]
+
+
 @pytest.fixture
 def filled_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Templates are filled in by this process: what comes after a build is tested without a Python for each build."""
+    """Templates are filled in by this process: what comes after a build is tested without a Python for each build.
+
+    The same templates are filled in again and again: each is compiled once.
+    """
 
     def run(command: list[str], *, input: bytes, **_: object) -> subprocess.CompletedProcess[bytes]:  # noqa: A002
         return subprocess.CompletedProcess(command, 0, json.dumps(template_child.answer(json.loads(input))).encode())
 
+    monkeypatch.setattr(jinja2.Environment, "compile", _compile_once)
     monkeypatch.setattr(render, "subprocess", SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired))
 
 

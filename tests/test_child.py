@@ -1,7 +1,11 @@
 """What a child process is given of the environment."""
 
+import ast
+from pathlib import Path
+
 import pytest
 
+import kaggle_kit
 from kaggle_kit.child import child_environment
 
 
@@ -28,3 +32,22 @@ def test_proxies_are_for_children_that_use_the_network(monkeypatch):
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
     assert "https_proxy" not in child_environment()
     assert child_environment(network=True)["https_proxy"] == "http://proxy:3128"
+
+
+def test_every_child_is_started_with_a_list_of_variables():
+    """No call that starts a program hands this process's whole environment on, but within the seal."""
+    package = Path(kaggle_kit.__file__).parent
+    starters = {"run", "Popen", "call", "check_call", "check_output"}
+    bare = [
+        f"{path.relative_to(package)}:{node.lineno}"
+        for path in package.rglob("*.py")
+        if path.name != "seal_driver.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "subprocess"
+        and node.func.attr in starters
+        and "env" not in {keyword.arg for keyword in node.keywords}
+    ]
+    assert bare == []

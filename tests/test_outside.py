@@ -14,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaggle_kit.errors import KitError, OutsideError
-from kaggle_kit.outside import MEGA, parse_json, parse_toml, read_bytes, read_json, read_text, read_toml
+from kaggle_kit.outside import (
+    MEGA,
+    parse_json,
+    parse_toml,
+    read_bytes,
+    read_json,
+    read_text,
+    read_toml,
+    whole_characters,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False) | st.text(),
@@ -171,3 +180,32 @@ def test_a_wild_table_is_refused_in_time(text, tmp_path):
     assert time.monotonic() - start < 5
     (tmp_path / "y.toml").write_text("a.b = 1")
     assert read_toml(tmp_path / "y.toml") == {"a": {"b": 1}}
+
+
+@pytest.mark.parametrize("part", ['"="', "'['", '","', '"\\""', "'#'", '"{"', "'.='"])
+@pytest.mark.parametrize("before", ["", 'x = """\n\' """\n', '# """\n', "x = {a = '''\n\" ''', ", "[[", "[ "])
+def test_a_key_of_many_quoted_parts_is_refused(part, before):
+    """Also if its quotes hold what elsewhere ends a key, or a quote before it could hide it."""
+    with pytest.raises(OutsideError, match="more than 30 parts"):
+        parse_toml(before + ".".join([part] * 3000) + " = 1", "x.toml")
+
+
+def test_dots_elsewhere_are_no_parts_of_keys():
+    """Texts, comments and lists of numbers may have as many as they like."""
+    text = f'a = "{"b.c " * 500}"\nd = [{"1.5, " * 500}] # {"." * 500}\n' + f"e = '''{'..' * 500}'''\n"
+    assert set(parse_toml(text, "x.toml")) == {"a", "d", "e"}
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (rb'"\ud83d"', "\ufffd"),
+        (rb'"a\udc80b"', "a\ufffdb"),
+        (rb'"\ud83d\ude00"', "😀"),
+        (rb'"\\ud83d"', "\\ud83d"),
+        (rb'"\\\ud83d\ud83d\ude00"', "\\\ufffd😀"),
+    ],
+)
+def test_half_a_character_can_be_replaced(written, read):
+    """A log may be cut within one; whole characters and escaped backslashes stay."""
+    assert parse_json(whole_characters(written), "x") == read

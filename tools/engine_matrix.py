@@ -95,7 +95,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "GPTNeoXForCausalLM": ("gpt_neox", {}),
     "OPTForCausalLM": ("opt", {"ffn_dim": INNER, "word_embed_proj_dim": HIDDEN}),
-    "BloomForCausalLM": ("bloom", {"n_layer": 2, "n_head": 4}),
+    "BloomForCausalLM": ("bloom", {"n_layer": 2, "n_head": 4, "tie_word_embeddings": True}),
     "NemotronForCausalLM": ("nemotron", {}),
     "InternLM3ForCausalLM": ("llama", {}),
     "BaichuanForCausalLM": ("llama", {}),

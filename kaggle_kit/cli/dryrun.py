@@ -50,8 +50,8 @@ def dryrun(
       kit dryrun lmsys --data ~/lmsys --solution ~/lmsys/solution.csv --out runs/full
       kit dryrun quantize -p rows=4
 
-    Exit code 0 where every readable row was scored by the model and the submission is valid, or the model that was made
-    is whole; else 1.
+    Exit code 0 where every readable row was scored by a model that says the labels (a label mass of 0.5 and more) and
+    the submission is valid, or the model that was made is whole; else 1.
     """
     from kaggle_kit.cli.wheels import fetch_progress
     from kaggle_kit.sandbox.dryrun import Listener, Options, dry_run

@@ -47,7 +47,7 @@ _ENGINES = click.Choice(["vllm", "vllm-classify", "transformers"])
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of the intervals.")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON, and nothing else.")
 @run_options
-def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> None:
+def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> int:
     """Score labelled rows with a notebook's own prompt, model and worker, and say how good the answers are.
 
     Writes a scores file (a line for each row and pass) for `kit calibrate`, `kit ensemble` and `kit report`, and prints
@@ -60,12 +60,16 @@ def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> None:
       kit eval lmsys --rows 2000 -o big.parquet --model big
       kit eval big.parquet --against small.parquet
       kit eval holdout.parquet --calibration calibration.json --json
+
+    Exit code 1 where the label mass is low: the model would rather say something else than a label.
     """
+    from kaggle_kit.cli.scoring import low_mass
     from kaggle_kit.errors import UsageError
     from kaggle_kit.evaluation.answers import answers_of
     from kaggle_kit.evaluation.assess import Predictions, assess, difference, kinds_of
     from kaggle_kit.evaluation.scores import read_scores
     from kaggle_kit.runtime.combine import read_calibration_file
+    from kaggle_kit.runtime.record import RunRecord
 
     there = Path(name) if name.endswith(".parquet") else None
     if there is None and out is None:
@@ -101,6 +105,7 @@ def evaluate(name: str, out: Path | None, as_json: bool, **given: Any) -> None:
         show(*_evaluation_lines(path, answers, assessment))
         if compared is not None:
             show(*_difference_lines(given["against"], compared))
+    return low_mass(RunRecord(label_mass=scores.label_mass))
 
 
 def _run(name: str, out: Path, given: Mapping[str, Any]) -> Scores:

@@ -53,7 +53,9 @@ def model() -> None:
 @model.command("inspect")
 @click.argument("folder", metavar="PATH", type=_FOLDER)
 @_target
-@click.option("--labels", metavar="A,B,tie", help="Check that each of these is one token of its own, after a new line.")
+@click.option(
+    "--labels", metavar="A,B,tie", help="Check that each is one token of its own, after a new line. Spaces count."
+)
 @_notebook
 @click.option("--write", is_flag=True, help="Write manifest.json with the SHA-256 of every file, if there is no error.")
 @click.option(
@@ -83,6 +85,7 @@ def inspect_command(
     Examples:
       kit model inspect models/mine
       kit model inspect models/mine --target kaggle-t4x2 --labels A,B,tie
+      kit model inspect models/mine --labels " A, B, tie"
       kit model inspect models/mine --notebook lmsys --write
       kit model inspect models/mine --write --allow length --allow index
     """
@@ -90,7 +93,7 @@ def inspect_command(
 
     allow = given["allow"]
     refuse_unknown_checks(allow)
-    target, labels, longest = _asked(project_folder, folder, given)
+    target, labels, longest = _asked(project_folder, given)
     found = inspect_model(
         folder,
         target=target,
@@ -106,7 +109,7 @@ def inspect_command(
     if as_json:
         show_json({**found.to_json(), "target": target.name, "manifest": written and written.name})
     else:
-        _show_inspection(found, target)
+        _show_inspection(found, target, labels)
         if written:
             show("", f"manifest.json written: {written.name}, {len(written.files)} files")
         elif write:
@@ -115,9 +118,7 @@ def inspect_command(
         context.exit(1)
 
 
-def _asked(
-    project_folder: Path | None, folder: Path, given: dict[str, Any]
-) -> tuple[Target, Labels | None, int | None]:
+def _asked(project_folder: Path | None, given: dict[str, Any]) -> tuple[Target, Labels | None, int | None]:
     """The target, the labels with the text before them, and the longest prompt: the notebook's, or as given."""
     from kaggle_kit.errors import UsageError
     from kaggle_kit.model.tokenizer_check import Labels
@@ -127,19 +128,16 @@ def _asked(
         raise UsageError("give --labels or --notebook, not both: a notebook brings its labels")
     if given["name"]:
         from kaggle_kit.notebook.source import notebook_task
-        from kaggle_kit.runtime.guard import Guard
-        from kaggle_kit.runtime.prompts import parse_template
 
         project = open_project(project_folder)
         task, parameters = notebook_task(project, given["name"], assignments=())
-        text = Guard(folder).chat(task.template) if task.chat else task.template
-        fields = tuple(task.fields)
-        frame = parse_template(text, fields=fields).fill(dict.fromkeys(fields, ""))
-        labels = Labels(list(task.labels.values()), prompt=frame, special_tokens=not task.chat)
+        labels = Labels(list(task.labels.values()), task=task)
         chosen = given["target_name"] or project.notebook(given["name"]).target
         return load_target(chosen, project=project.root), labels, int(parameters["token_budget"])
     target = load_target(given["target_name"] or _DEFAULT_TARGET, project=project_root(project_folder))
-    words = [word.strip() for word in given["labels"].split(",")] if given["labels"] else None
+    words = given["labels"].split(",") if given["labels"] else None
+    if words and not all(words):
+        raise UsageError(f"--labels {given['labels']!r} has an empty label; write them with commas between: A,B,tie")
     return target, Labels(words) if words else None, None
 
 
@@ -186,7 +184,7 @@ def _groups(bits: int, size: int | None) -> str:
     return f"{bits} bits in groups of {size or 'one output'}"
 
 
-def _show_inspection(found: Inspection, target: Target) -> None:
+def _show_inspection(found: Inspection, target: Target, labels: Labels | None) -> None:
     if found.not_checked:
         show(f"not checked: {'; '.join(found.not_checked)}")
     _show_shape(found)
@@ -196,7 +194,8 @@ def _show_inspection(found: Inspection, target: Target) -> None:
         show(f"  {name:<17}{numbers}  {part.bytes / _MB:12,.1f} MB")
     show(f"  {'files':<17}{len(found.folder.files):>14} files    {found.folder.bytes / _MB:12,.1f} MB")
     if found.tokenizer and found.tokenizer.label_ids:
-        show(f"label tokens: {', '.join(map(str, found.tokenizer.label_ids))}")
+        words = f" for {', '.join(map(repr, labels.words))}" if labels else ""
+        show(f"label tokens: {', '.join(map(str, found.tokenizer.label_ids))}{words}")
     if found.folder.left_out:
         show(f"not sent: {some(found.folder.left_out, 5)}")
     show()

@@ -26,8 +26,6 @@ W4A16, W8A8 = "w4a16", "w8a8"
 CALIBRATION_ROWS = 128
 PROOF_ROWS = 8
 MOST_CARDS = 64
-LEAST_MASS = 0.5
-"""A model that gives its labels less than this was hardly trained on this template."""
 
 
 @click.command()
@@ -235,6 +233,8 @@ def summary_lines(
         told = f"{calibration['rows']} rows, {calibration['tokens']:,} tokens, of {calibration['table']}"
         lines.append(f"  calibrated on {told}")
     if proof is not None:
+        from kaggle_kit.runtime.record import LEAST_MASS
+
         mass = proof["label_mass_mean"]
         share = f"{mass:.4f}" if mass is not None else "an unknown part"
         lines.append(f"  vLLM scores {proof['rows']} rows; the labels have {share} of the probability")

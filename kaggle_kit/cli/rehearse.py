@@ -93,7 +93,7 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
     seal = chosen_seal(given["seal_name"], say)
     _make_folder(folder, again=again)
     data, solution = _prepare(project, name, target, folder, given)
-    with _kaggle(project, data, solution, _sealed_runner(target, seal), folder, asked) as kaggle:
+    with _kaggle(project, data, solution, _sealed_runner(project, target, seal), folder, asked) as kaggle:
         code = _push(project, name, kaggle, folder)
         for fault in asked:
             times = kaggle.faults.fired[fault.name]
@@ -177,11 +177,16 @@ def _competition(project: Project, built: Build, folder: Path, given: dict[str, 
     return competition.folder, inputs.solution
 
 
-def _sealed_runner(target: Target, seal: Seal) -> Runner:
+def _sealed_runner(project: Project, target: Target, seal: Seal) -> Runner:
     """Runs a pushed notebook in `seal` as `target` would, with what was attached, for at most its session."""
     from kaggle_kit.loopback.runs import RunOutcome
     from kaggle_kit.sandbox.dryrun import package_folder, quantizer_packages
     from kaggle_kit.sandbox.execute import run_pushed
+    from kaggle_kit.wheelhouse.environments import ready_bytecode
+    from kaggle_kit.wheelhouse.folder import ready_wheelhouse
+
+    def bytecode() -> Path | None:
+        return ready_bytecode(ready_wheelhouse(target, project=project.root).folder, say=say)
 
     def run(asked: KernelRun) -> RunOutcome:
         problem = run_pushed(
@@ -193,6 +198,7 @@ def _sealed_runner(target: Target, seal: Seal) -> Runner:
             seal=seal,
             say=_shown_too(asked.say),
             packages=package_folder(target, quantizer_packages(target)) if asked.internet else None,
+            bytecode=None if asked.internet else bytecode(),
         )
         return RunOutcome("ERROR", problem) if problem else RunOutcome("COMPLETE")
 
@@ -255,11 +261,14 @@ def _push(project: Project, name: str, kaggle: LoopbackKaggle, folder: Path) -> 
 def _end(folder: Path, name: str, code: int, *, online: bool) -> int:
     """Say how the release ended, by its newest receipt."""
     receipts = sorted((folder / "receipts").glob(f"{name}-v*.json"), key=lambda path: path.stat().st_mtime_ns)
+    body = json.loads(receipts[-1].read_text(encoding="utf-8")) if receipts else {}
+    score = body.get("submission", {}).get("public_score")
     if code == 0 and receipts:
-        body = json.loads(receipts[-1].read_text(encoding="utf-8"))
         show(f"receipt: {receipts[-1]}")
-        end = f"its output is in {folder / 'runs'}" if online else f"score {body['submission']['public_score']}"
+        end = f"its output is in {folder / 'runs'}" if online else f"score {score}"
         show(f"rehearsed: {body['notebook']} version {body['version']}, {end}")
+    elif score is not None:
+        say(f"the release came to its end, with the score {score}, but is not good: see above; it lies in {folder}")
     else:
         say(f"the release did not come to its end (kit push ended with {code}); what there is lies in {folder}")
         say("go on with: kit rehearse " + name + " --again")

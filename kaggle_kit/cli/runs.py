@@ -147,8 +147,8 @@ def output(
       kit output lmsys
       kit output lmsys --pattern submission.csv -o out
 
-    Exit code 1 where the run has not completed, left nothing, a file does not come, a model is not whole, or one that
-    was to be made is not there.
+    Exit code 1 where the run has not completed, left nothing, a file does not come, a model is not whole, one that was
+    to be made is not there, or the label mass is low: the model would rather say something else than a label.
     """
     from kaggle_kit.remote.client import notebooks
     from kaggle_kit.remote.receipt import load_receipt
@@ -168,9 +168,9 @@ def output(
     makes_model = receipt.makes_model if receipt else project.notebook(name).internet
     whole = _show_whole(fetched, state)
     whole = (bool(patterns) or _show_models(fetched, wanted=makes_model and state.complete)) and whole
-    _show_corrupt(fetched)
+    sound = _show_problems(fetched)
     if state.complete:
-        return 0 if whole else 1
+        return 0 if whole and sound else 1
     say(f"{reference} version {number}: {state.state.lower()}; these files are what it has left so far")
     if state.ended:
         _show_findings(why_failed(fetched, state), fetched)
@@ -277,7 +277,8 @@ def keep_receipt(records: Path, receipt: Receipt) -> Path | None:
 def bring(receipt: Receipt, state: RunState, *, client: Client, records: Path) -> tuple[Receipt, bool]:
     """Log and output of an ended run into its folder, into the receipt what they are, and why it failed if it did.
 
-    Also whether all of it came, it is more than nothing, and each model that the run has made is as its manifest says.
+    Also whether all of it came, it is more than nothing, each model that the run has made is as its manifest says, and
+    a model that scored says the labels.
     """
     from kaggle_kit.remote.receipt import with_run
     from kaggle_kit.remote.runs import fetch, output_facts, why_failed
@@ -289,10 +290,10 @@ def bring(receipt: Receipt, state: RunState, *, client: Client, records: Path) -
     kept = keep_receipt(records, receipt)
     say(f"log and output: {fetched.folder}")
     whole = _show_whole(fetched, state) and _show_models(fetched, wanted=receipt.makes_model and state.complete)
-    _show_corrupt(fetched)
+    sound = _show_problems(fetched)
     if not state.complete:
         _show_findings(why_failed(fetched, state), fetched)
-    return receipt, whole and kept is not None
+    return receipt, whole and sound and kept is not None
 
 
 def _show_whole(fetched: Fetched, state: RunState) -> bool:
@@ -325,13 +326,22 @@ def _show_models(fetched: Fetched, *, wanted: bool) -> bool:
     return all(model.problem is None for model in models)
 
 
-def _show_corrupt(fetched: Fetched) -> None:
-    """Say so where the run itself found that a model it was given is not what was uploaded."""
+def _show_problems(fetched: Fetched) -> bool:
+    """Say so if the run itself found that a model it was given is not what was uploaded, or hardly says the labels.
+
+    Whether its models say the labels.
+    """
     from kaggle_kit.runtime.record import RECORD, read_record
 
-    record = fetched.folder / RECORD
-    if record in fetched.files and (bad := read_record(record).corrupt):
+    path = fetched.folder / RECORD
+    if path not in fetched.files:
+        return True
+    record = read_record(path)
+    if bad := record.corrupt:
         say(f"CORRUPT MODEL: {bad} is not what its manifest says: do not trust these answers, upload the model again")
+    if record.low_mass:
+        say(record.low_mass)
+    return not record.low_mass
 
 
 def _run_folder(records: Path, name: str, version: int, *, notebook: str) -> Path:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kaggle_kit.evaluation.score_file import Scoring
     from kaggle_kit.project import Project
     from kaggle_kit.runtime.launch import Launch
+    from kaggle_kit.runtime.record import RunRecord
     from kaggle_kit.sandbox.seal import Seal
 
 HERE = "local-cpu"
@@ -140,7 +141,7 @@ def open_scoring(
     return Scoring(
         task=task,
         model=project.model_folder(model),
-        python=(python or ready_environment(wheelhouse.folder)).absolute(),
+        python=(python or ready_environment(wheelhouse.folder, say=say)).absolute(),
         setup=EngineSetup(
             engine=engine,
             version=engine_version([wheelhouse.folder]),
@@ -174,7 +175,7 @@ def open_vllm(project: Project, name: str, given: Mapping[str, Any]) -> Scoring:
 @click.option("--plain", is_flag=True, help="Without the swapped pass.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's figures as JSON.")
 @run_options
-def score(source: Path, out: Path, as_json: bool, project_folder: Path | None, **given: Any) -> None:
+def score(source: Path, out: Path, as_json: bool, project_folder: Path | None, **given: Any) -> int:
     """Score the rows of a table on this machine, with a notebook's own prompt, model and worker.
 
     INPUT and OUT are .csv, .jsonl or .parquet. OUT gets each row's id, the labels' probabilities, the label mass,
@@ -185,10 +186,13 @@ def score(source: Path, out: Path, as_json: bool, project_folder: Path | None, *
       kit score validation.csv -o scores.csv
       kit score pseudo.jsonl -o labels.parquet --notebook lmsys --plain
       kit score train.csv -o reference.csv --engine transformers --rows 200
+
+    Exit code 1 where the label mass is low: the model would rather say something else than a label.
     """
     from kaggle_kit.evaluation.score_file import score_file
     from kaggle_kit.evaluation.tables import check_ending
     from kaggle_kit.runtime.progress import ProgressLine
+    from kaggle_kit.runtime.record import RunRecord
 
     check_ending(source)
     check_ending(out)
@@ -214,3 +218,12 @@ def score(source: Path, out: Path, as_json: bool, project_folder: Path | None, *
             f"{out}: {rows.total:,} rows, {rows.scored:,} scored by the model ({rows.swapped:,} in both orders), "
             f"{rows.ruled:,} by a rule, {rows.prior:,} with the prior"
         )
+    return low_mass(RunRecord(label_mass=scored.counts.label_mass))
+
+
+def low_mass(record: RunRecord) -> int:
+    """Say so if the model would rather say something else than a label. Returns the command's exit code."""
+    if not record.low_mass:
+        return 0
+    say(record.low_mass)
+    return 1

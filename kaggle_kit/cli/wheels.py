@@ -81,9 +81,10 @@ def lock(
 ) -> None:
     """Resolve a target, for all of its Pythons and from any machine, and write its lock.
 
-    An engine that cannot run on the target is refused, with the reason and with what would work. What is locked is
-    what is fetched, on any day: keep the lock in git. To lock again may give other versions, with --exclude-newer too,
-    because an index may show a release late or withdraw it.
+    Wheels alone are taken. If the newer versions of a package come as source only, or its versions are not the same
+    for all Pythons, a note says so. An engine that cannot run on the target is refused, with the reason and with what
+    would work. What is locked is what is fetched, on any day: keep the lock in git. To lock again may give other
+    versions, with --exclude-newer too, because an index may show a release late or withdraw it.
 
     \b
     Examples:
@@ -123,6 +124,9 @@ def _explain(resolution: Resolution, target: Target) -> None:
         for python in resolution.lock.pythons:
             wheels = resolution.lock.wheels_for(python)
             show(f"  Python {python}: {len(wheels)} wheels, {sum(w.size for w in wheels) / MEGA:,.0f} MB")
+
+    for note in resolution.notes:
+        show(f"  note: {note}")
 
     if resolution.lock.preinstalled:
         show(f"  {len(resolution.lock.preinstalled)} packages of the image will do as they are")

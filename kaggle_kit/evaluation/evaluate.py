@@ -196,6 +196,7 @@ def _facts(source: Path, scored: Scored, scoring: Scoring, names: Names) -> dict
         "engine": scoring.setup.engine,
         "engine_options": dict(scoring.setup.options),
         "token_budget": scoring.token_budget,
+        "prompt": task.prompt_settings,
         "passes": list(PASSES if scoring.swapped else PASSES[:1]),
         "calibration": json.loads(carried),
         "hashes": {

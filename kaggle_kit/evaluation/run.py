@@ -153,7 +153,8 @@ def read_run(folder: Path, context: RunContext) -> Run:
 
     head = _dry_run(folder, report, record) if report else _pushed_run(folder, push, record, checks)
     failed = head.good is not True
-    notes = (*(report.notes if report else ()), *context.notes, record.unread_text)
+    kept = dict.fromkeys((*(report.notes if report else ()), *record.prompt_notes))
+    notes = (*kept, *context.notes, record.unread_text)
     return replace(
         head,
         figures=_folder_figures(report, record, push, assessment),
@@ -205,7 +206,7 @@ def _record_lines(record: RunRecord) -> dict[str, str]:
         lines["hidden run"] = "yes" if record.hidden_run else "no"
     if record.worker.starts:
         lines["worker starts"] = str(record.worker.starts)
-    return _known(lines) | record.allowances | record.models
+    return _known(lines | record.prompt) | record.allowances | record.models
 
 
 def _pushed_run(folder: Path, push: Push, record: RunRecord, checks: Sequence[SubmissionCheck]) -> Run:
@@ -252,6 +253,8 @@ def _pushed_outcome(push: Push, record: RunRecord, checks: Sequence[SubmissionCh
         problem = f"FAILED in the stage {record.failed.stage!r}: {record.failed.error}"
     elif record.corrupt:
         problem = f"CORRUPT MODEL: {record.corrupt}"
+    elif record.low_mass:
+        problem = record.low_mass
     elif broken and (state or known):
         problem = f"{SUBMISSION}, {broken[0].name}: {broken[0].said}"
     elif state is None and not known:
@@ -367,11 +370,13 @@ def scores_run(scores: Scores, name: str, *, calibration: Calibration | None = N
     seen = answers.lines.filter(answers.lines["answered"] == "model")
     broken = answers.lines.filter(answers.lines["problem"].is_not_null())
     loss = assessment.figures[assessment.final][LOG_LOSS]
+    outcome = f"Log loss {loss} over {assessment.rows:,} rows ({assessment.final})"
+    low = RunRecord(label_mass=scores.label_mass).low_mass
     return Run(
         name=name,
         kind=EVALUATION,
-        outcome=f"Log loss {loss} over {assessment.rows:,} rows ({assessment.final})",
-        good=None,
+        outcome=f"{low}; {outcome}" if low else outcome,
+        good=False if low else None,
         what=_scores_what(ran),
         settings=_scores_settings(ran, calibration),
         figures=_scores_figures(ran, record, _scores_rows(answers), assessment),
@@ -420,6 +425,7 @@ def _scores_settings(ran: Evaluation, calibration: Calibration | None) -> dict[s
         "calibration": "none" if calibration is None else _calibration_text(calibration),
         "labels": ", ".join(f"{column} {label!r}" for column, label in ran.columns.items()),
         "prior": ", ".join(f"{column} {share:.3f}" for column, share in ran.prior.items()),
+        **ran.prompt,
         **{name: setting_text(value) for name, value in ran.engine_options.items()},
     }
 

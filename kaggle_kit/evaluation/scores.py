@@ -49,7 +49,8 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import DataError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.combine import parse_calibration
-from kaggle_kit.runtime.record import known_parts, needed_parts
+from kaggle_kit.runtime.journal import PLAIN
+from kaggle_kit.runtime.record import LabelMass, known_parts, needed_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -89,6 +90,7 @@ class Evaluation:
     stages: dict[str, float] = field(default_factory=dict)
     figures: dict[str, object] = field(default_factory=dict)
     throughput: tuple[tuple[float, int], ...] = ()
+    prompt: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,13 @@ class Scores:
         """The calibration that the model carried when it was scored; `where` is what errors call it."""
         carried = self.evaluation.calibration
         return parse_calibration(carried, columns=self.columns, where=where) if carried else None
+
+    @cached_property
+    def label_mass(self) -> LabelMass | None:
+        """The label mass of the rows that the model answered; None if its engine does not say it."""
+        plain = self.of_pass(PLAIN)
+        masses = plain.filter(plain["answered"] == "model")["mass"].drop_nulls().to_list()
+        return LabelMass(sum(masses) / len(masses), min(masses)) if masses else None
 
     def of_pass(self, name: str) -> pl.DataFrame:
         """The lines of one pass."""
@@ -177,7 +186,7 @@ def read_scores(path: Path) -> Scores:
             facts = json.loads(body) if body else None
             stream.seek(0)
             lines = pl.read_parquet(stream)
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+    except (OSError, ValueError, RecursionError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error
 
     again = "make one with `kit eval`"

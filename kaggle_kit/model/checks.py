@@ -313,17 +313,12 @@ def check_engine(
     return problems
 
 
-def check_experts(packed: Mapping[str, PackedLayer], quantisation: Quantisation) -> list[Problem]:
-    """What vLLM refuses of experts on a CPU (fused_moe/oracle/fp8.py; auto_gptq.py hands them to moe_wna16.py)."""
-    experts = [layer for layer in packed.values() if ".experts." in layer.name]
-    step = "take a target with a GPU"
-    if any(layer.packing.form == "fp8" for layer in experts):
-        return [Problem(_CONFIG, "packs experts in fp8, for which the engine has no kernel on a CPU", step)]
-    usual = quantisation.usual
-    if quantisation.method == "gptq" and any(layer.packing != usual for layer in experts):
-        what = "gives some experts bits or groups of their own, and the engine reads all experts alike on a CPU"
-        return [Problem(_CONFIG, what, step)]
-    return []
+def check_experts(packed: Mapping[str, PackedLayer]) -> list[Problem]:
+    """What vLLM refuses of experts on a CPU (fused_moe/oracle/fp8.py)."""
+    if not any(layer.packing.form == "fp8" and ".experts." in layer.name for layer in packed.values()):
+        return []
+    what = "packs experts in fp8, for which the engine has no kernel on a CPU"
+    return [Problem(_CONFIG, what, "take a target with a GPU")]
 
 
 def _image_parts(facts: EngineFacts, name: str, excluded: tuple[str, ...]) -> Problem | None:

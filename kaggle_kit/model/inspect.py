@@ -21,7 +21,7 @@ from kaggle_kit.runtime.guard import Guard
 from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest, file_entry, read_manifest
 from kaggle_kit.runtime.packing_methods import read_quantisation
 from kaggle_kit.runtime.quantisation import Packing, Quantisation, quant_method
-from kaggle_kit.runtime.tokenizers import TOKENIZER
+from kaggle_kit.runtime.tokenizer_settings import TOKENIZER
 from kaggle_kit.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -161,10 +161,11 @@ def inspect_model(
     weights = read_weights(folder)
     stored = {tensor.dtype for tensor in weights.tensors.values()}
     architecture = _caught(lambda: read_architecture(config, stored=stored), problems) if config else None
+    problems = by_check("config", problems)
     quantisation = _caught(lambda: read_quantisation(config), problems) if config else None
     method = _caught(lambda: quant_method(config), problems) if config else None
 
-    problems = by_check("config", problems)
+    problems = by_check("method", problems)
     problems += weights.problems
     version = target.engine_version if target else _NEWEST
     joined = engine_facts(version).fused_layers(architecture.name) if architecture else {}
@@ -180,8 +181,8 @@ def inspect_model(
         )
     if architecture:
         problems += by_check("length", checks.check_length(architecture, longest=longest))
-    if target and not target.gpus and quantisation:
-        problems += by_check("method", checks.check_experts(packed, quantisation))
+    if target and not target.gpus:
+        problems += by_check("method", checks.check_experts(packed))
     if config:
         problems += by_check("code", checks.check_code(folder, config, architecture, engine_facts(version)))
         problems += by_check("packing", checks.check_integers(method, weights.tensors))

@@ -153,7 +153,7 @@ def quantize(order: Order, *, python: Path, tell: Tell, launch: Launch = launch_
         prompts = calibration_prompts(order.calibration, model=order.source)
     else:
         # No prompt has a part in it; whether task and model fit together is looked at all the same.
-        open_prompt(order.calibration.task, order.source)
+        open_prompt(order.calibration.task, order.source, note=lambda text: tell({"event": "note", "message": text}))
     with _staging(order.out) as staging:
         tell({"event": "stage", "name": f"checking what {order.method} supports"})
         bench = _Bench(python, staging, tell, launch)
@@ -311,11 +311,13 @@ def _merge(facts: _Facts, adapter: Adapter, provenance: Mapping[str, Any], bench
     view = make_view(facts.order.source, bench.staging / "base-view", old=facts.order.method == AUTOAWQ)
     merged, out = bench.output / "merged", bench.staging / "merged"
     # An absolute path: peft would take another one for a name on the hub.
-    request = _request(facts, "merge", view, merged, adapter=str(adapter.path.resolve()), layers=adapter.layers)
+    what = {"adapter": str(adapter.path.resolve()), "layers": adapter.layers, "unties": adapter.unties}
+    request = _request(facts, "merge", view, merged, **what)
     bench.ask(request, (*_with_linked(view), adapter.path.resolve()))
     take_files(merged, out)
     _carry(facts.order.source, out)
-    write_atomic(out / "config.json", json.dumps(read_config(facts.order.source), indent=2) + "\n")
+    config = read_config(facts.order.source) | ({"tie_word_embeddings": False} if adapter.unties else {})
+    write_atomic(out / "config.json", json.dumps(config, indent=2) + "\n")
     extra = {key: provenance[key] for key in ("source", "adapter")}
     _finish(out, extra, name=f"{facts.order.source.resolve().name}-merged", source=facts.order.source)
     return out

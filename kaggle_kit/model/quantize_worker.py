@@ -103,6 +103,11 @@ def merge(request: dict[str, Any], tell: Events) -> dict[str, Any]:
     tell("stage", name="loading the base")
     own = getattr(AutoConfig.from_pretrained(request["source"]), type_word()) or torch.float32
     base = load(request)
+    if request["unties"]:
+        # Else what is added to one of the two changes the other, which was not trained so.
+        head = base.get_output_embeddings()
+        head.weight = torch.nn.Parameter(head.weight.detach().clone())
+        base.config.tie_word_embeddings = False
     tell("stage", name="merging the adapter")
     peft = PeftModel.from_pretrained(base, request["adapter"], is_trainable=False, torch_device="cpu")
     layers = sum(1 for module in peft.modules() if hasattr(module, "lora_A") and hasattr(module, "merge"))

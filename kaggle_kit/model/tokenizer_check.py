@@ -1,29 +1,32 @@
-"""Whether the tokenizer is there, is this model's, and has each label as one token."""
+"""Whether the tokenizer is there, is this model's, and has each label as one token where the model answers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import LabelError, ModelError
+from kaggle_kit.errors import AnswerPlaceError, LabelError, ModelError
 from kaggle_kit.model.folder import Problem, warning
 from kaggle_kit.outside import shown
 from kaggle_kit.runtime.checkpoint import read_table
 from kaggle_kit.runtime.guard import GuardedTokenizer
-from kaggle_kit.runtime.tokenizers import TOKENIZER, label_tokens
+from kaggle_kit.runtime.prepare import open_prompt
+from kaggle_kit.runtime.tokenizer_settings import SETTINGS, TOKENIZER, read_settings, settings_notes
+from kaggle_kit.runtime.tokenizers import label_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from kaggle_kit.model.folder import Folder
     from kaggle_kit.runtime.guard import Guard
+    from kaggle_kit.runtime.job import Task
 
-SETTINGS = "tokenizer_config.json"
 _SLOW = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "spiece.model")
 _FEW = 0.9
 """Below this share of the embeddings' rows a tokenizer is suspected of being another model's (Qwen's has 0.997)."""
 _USUAL_END = "\n"
 _LONGEST_WORD = 1000
+_LISTED = 3
 _AGAIN = "save it again with the newest tokenizers, or download it again"
 
 
@@ -33,8 +36,13 @@ class Labels:
 
     words: Sequence[str]
     prompt: str = _USUAL_END
-    special_tokens: bool = True
-    """Whether the tokenizer's own start is added to the prompt (not if a chat template brings it)."""
+    task: Task | None = None
+    """The notebook's task, whose own prompt the labels then stand after."""
+
+    @property
+    def special_tokens(self) -> bool:
+        """Whether the tokenizer's own start is added to the prompt (not if a chat template brings it)."""
+        return self.task is None or not self.task.chat
 
 
 @dataclass(frozen=True)
@@ -64,16 +72,48 @@ def check_tokenizer(
 
     ids: tuple[int, ...] = ()
     if labels is not None:
-        try:
-            ids = label_tokens(list(labels.words), prompt=labels.prompt, tokenizer=tokenizer)
-        except LabelError as error:
-            problems.append(Problem(TOKENIZER, str(error), "choose labels that are one token each", check="labels"))
-        except ModelError as error:
-            problems.append(Problem(TOKENIZER, str(error), _AGAIN, check="tokenizer"))
+        ids = _label_ids(folder, labels, tokenizer, rows, problems)
         if rows is not None and any(token >= rows for token in ids):
             what = f"has label tokens {ids} without a row"
             problems.append(Problem(TOKENIZER, what, "choose other labels", check="labels"))
+    if labels is None or labels.task is None:
+        notes = settings_notes(read_settings(folder.root), tokenizer, prompt="")
+        problems += [warning(SETTINGS, *_parts(note), check="special-tokens") for note in notes]
     return TokenizerFacts(vocabulary["tokens"], ids), problems
+
+
+def _label_ids(
+    folder: Folder, labels: Labels, tokenizer: GuardedTokenizer, rows: int | None, problems: list[Problem]
+) -> tuple[int, ...]:
+    """The labels' tokens; none, and a problem, if they cannot be told. The notebook's own prompt is looked at too."""
+    try:
+        if labels.task is None:
+            return label_tokens(list(labels.words), prompt=labels.prompt, tokenizer=tokenizer)
+        notes: list[str] = []
+        try:
+            template, _, ids = open_prompt(labels.task, folder.root, tokenizer=tokenizer, note=notes.append)
+        finally:
+            problems += [warning(SETTINGS, *_parts(note), check="answer-place") for note in notes]
+        frame = tokenizer.encode(template.fill(dict.fromkeys(template.fields, "")))
+        if beyond := sorted({token for token in frame if rows is not None and token >= rows}):
+            words = ", ".join(map(repr, tokenizer.pieces(beyond[:_LISTED])))
+            what = f"has tokens beyond the embeddings' {rows:,} rows, and the notebook's prompt holds them: {words}"
+            problems.append(Problem(TOKENIZER, what, "take them out of the template", check="vocabulary"))
+        return ids
+    except AnswerPlaceError as error:
+        problems.append(Problem(SETTINGS, error.what, error.step, check="answer-place"))
+    except LabelError as error:
+        problems.append(Problem(TOKENIZER, str(error), "choose labels that are one token each", check="labels"))
+    except ModelError as error:
+        what, _, step = str(error).rpartition("; ")
+        problems.append(Problem(TOKENIZER, what or step, step if what else _AGAIN, check="tokenizer"))
+    return ()
+
+
+def _parts(note: str) -> tuple[str, str]:
+    """A note as what there is, and what to do."""
+    what, _, step = note.rpartition(": " if "; " not in note else "; ")
+    return what.removeprefix(f"{SETTINGS} "), step
 
 
 def _load(
@@ -107,11 +147,8 @@ def _against_rows(vocabulary: Mapping[str, Any], rows: int | None) -> list[Probl
         resize = "resize the embeddings to it (resize_token_embeddings) and save again"
         if vocabulary["beyond_plain"] == 0:
             note = "no row's own text becomes one of them, since control tokens are escaped"
-            return [
-                warning(
-                    TOKENIZER, f"{what}: {note}", "see that the chat template does not write them", check="vocabulary"
-                )
-            ]
+            step = "see that the chat template does not write them"
+            return [warning(TOKENIZER, f"{what}: {note}", step, check="vocabulary")]
         return [Problem(TOKENIZER, what, f"take the tokenizer of this model, or {resize}", check="vocabulary")]
     if last + 1 < _FEW * rows:
         what = f"has {last + 1:,} tokens, and the embeddings have {rows:,} rows"

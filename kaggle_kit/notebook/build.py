@@ -195,7 +195,7 @@ def _packages(target: Target, lock: Lock | None) -> dict[str, object]:
 
 def _notebook_text(cells: Sequence[Cell]) -> str:
     """The notebook as JSON: no outputs, cell ids from cell names, nothing that a clock or a machine decides."""
-    import nbformat
+    import nbformat.v4
     import nbformat.validator
 
     # nbformat's own functions for new cells check each by itself: a third of a build's time, before the whole's check.
@@ -217,7 +217,7 @@ def _notebook_text(cells: Sequence[Cell]) -> str:
         }
     )
     nbformat.validator.validate(notebook)
-    return str(nbformat.writes(notebook)) + "\n"
+    return str(nbformat.v4.writes(notebook)) + "\n"  # nbformat.writes would check it once more
 
 
 def _metadata(project: Project, name: str, notebook: Notebook, target: Target, wheelhouse: str) -> dict[str, object]:

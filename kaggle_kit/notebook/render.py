@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def render(
         )
 
     cells = parse_cells(answer["text"], where=f"the template {template}")
-    _check_code(cells)
+    _check_code(tuple((cell.name, cell.text) for cell in cells if cell.kind == "code"))
     return cells
 
 
@@ -124,22 +125,25 @@ def _with_parameters(cell: Cell, parameters: Mapping[str, Any]) -> str:
     return percent(cell) + "\n" + percent(Cell("injected-parameters", "code", lines, ("injected-parameters",)))
 
 
-def _check_code(cells: tuple[Cell, ...]) -> None:
-    """Raise SourceError if the rendered code is not Python, or reads a name that nothing defines."""
+@lru_cache(maxsize=16)
+def _check_code(code: tuple[tuple[str, str], ...]) -> None:
+    """Raise SourceError if the rendered code, each cell's name and text, is not Python or reads an undefined name.
+
+    What passed is not checked again: a push and a rehearsal build the same notebook several times.
+    """
     from pyflakes import checker, messages
 
-    code = [cell for cell in cells if cell.kind == "code"]
     owners: list[str] = []  # of each line of the joined code
-    for cell in code:
+    for name, text in code:
         try:
-            parse_python(cell.text)
+            parse_python(text)
         except SyntaxError as error:
             raise SourceError(
-                f"the rendered cell {cell.name!r}, line {error.lineno}, is not valid Python: {error.msg}"
+                f"the rendered cell {name!r}, line {error.lineno}, is not valid Python: {error.msg}"
             ) from error
-        owners += [cell.name] * (cell.text.count("\n") + 1)
+        owners += [name] * (text.count("\n") + 1)
 
-    tree = parse_python("\n".join(cell.text for cell in code), joined=True)
+    tree = parse_python("\n".join(text for _, text in code), joined=True)
     try:
         problems = checker.Checker(tree, builtins=_JUPYTER).messages
     except RecursionError as error:

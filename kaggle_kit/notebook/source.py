@@ -13,6 +13,7 @@ import sys
 import tokenize
 import warnings
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ from kaggle_kit.places import CONFIG
 from kaggle_kit.runtime.job import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from kaggle_kit.project import Project
@@ -39,7 +40,7 @@ SOURCE_BYTES = 2 << 20
 """A source has at most so many, and a rendered notebook so many letters: Kaggle takes about a million."""
 _MOST_CELLS = 2000
 NEEDED = ("labels", "prior", "fields", "template")
-OPTIONAL = ("row_format", "swap", "rules", "chat")
+OPTIONAL = ("row_format", "swap", "rules", "chat", "chat_variables", "chat_system", "chat_date", "answer_prefix")
 """The parts of a task, by the names that a source gives them."""
 _MARKERS = re.compile(r"^[ \t]*#[ \t]*%%", re.MULTILINE)
 _MARKER = re.compile(r"#\s*%%(%*\s|$)")
@@ -198,19 +199,14 @@ def _check_names(cells: tuple[Cell, ...], path: Path) -> None:
         for node in ast.walk(tree)
     )
     for cell, tree in code:
-        guarded = {id(node) for attempt in ast.walk(tree) if isinstance(attempt, ast.Try) for node in _inside(attempt)}
+        tried = [part for node in ast.walk(tree) if isinstance(node, ast.Try) for part in node.body]
+        guarded = {id(node) for part in tried for node in ast.walk(part)}
         for node in ast.walk(tree):
             if not stored and isinstance(node, ast.Name) and node.id == _FILE and id(node) not in guarded:
                 raise SourceError(
                     f"{path}, cell {cell.name!r}, line {node.lineno}: a notebook has no {_FILE}: name the folder, "
                     f"/kaggle/input/… or /kaggle/working"
                 )
-
-
-def _inside(attempt: ast.Try) -> Iterator[ast.AST]:
-    """All that stands in the body of a `try`."""
-    for statement in attempt.body:
-        yield from ast.walk(statement)
 
 
 def paired_magics(source: Source) -> list[str]:
@@ -312,25 +308,32 @@ def _jupytext() -> Any:
     return jupytext
 
 
-def _read_percent(text: str, where: str) -> list[Any]:
-    """The notebook cells of a py:percent text, its comments as they are: else `# copy this` would be a magic.
-
-    A header between # --- lines is Jupyter's and left alone. jupytext would go by it: it may name another format, for
-    which jupytext starts a program, and another language. So it stands in a cell of its own here, as comments.
-    """
-    jupytext = _jupytext()
-    percent = {"extension": ".py", "format_name": "percent", "comment_magics": False}
+def _read_percent(text: str, where: str) -> tuple[Any, ...]:
+    """The notebook cells of a py:percent text. Raises SourceError for options that cannot be read."""
     try:
-        head, *cells = jupytext.reads(f'# %% name="head"\n{text}', fmt=percent).cells
-        if head.source.strip() and not _HEAD.fullmatch(head.source.strip()):
-            del head.metadata["name"]
-            return [head, *cells]
-        return list(cells)
+        return _nodes(text)
     except Exception as error:  # jupytext lets pass what YAML, nbformat and its own code raise
         problem = (str(error).splitlines() or [type(error).__name__])[0]
         raise SourceError(
             f'{where}: a cell\'s options are wrong: {problem}; write them as # %% name="some-name" tags=["some-tag"]'
         ) from error
+
+
+@lru_cache(maxsize=32)
+def _nodes(text: str) -> tuple[Any, ...]:
+    """The notebook cells of a py:percent text, its comments as they are: else `# copy this` would be a magic.
+
+    A header between # --- lines is Jupyter's and left alone. jupytext would go by it: it may name another format, for
+    which jupytext starts a program, and another language. So it stands in a cell of its own here, as comments.
+    A pull, a push and a rehearsal build one notebook several times: the cells, which nobody changes, are kept.
+    """
+    percent = {"extension": ".py", "format_name": "percent", "comment_magics": False}
+    head, *cells = _jupytext().reads(f'# %% name="head"\n{text}', fmt=percent).cells
+    if not head.source.strip() or _HEAD.fullmatch(head.source.strip()):
+        return tuple(cells)
+
+    del head.metadata["name"]
+    return (head, *cells)
 
 
 @dataclass(frozen=True)

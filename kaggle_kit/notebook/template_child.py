@@ -160,7 +160,9 @@ def _text(
     import jinja2
 
     try:
-        return "".join(_bounded(environment.get_template(template).generate(context), template, most=most))
+        text = "".join(_bounded(environment.get_template(template).generate(context), template, most=most))
+        text.encode()
+        return text
     except jinja2.TemplateNotFound as error:
         known = sorted({*_names(folders)})
         raise SourceError(
@@ -179,6 +181,8 @@ def _text(
         raise SourceError(
             f"the template {template} extends or includes itself; give yours another name than the one it extends"
         ) from error
+    except UnicodeEncodeError as error:
+        raise SourceError(f"the template {template} makes half of a character (a surrogate alone)") from error
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         raise SourceError(f"the template {template} fails: {type(error).__name__}: {error}") from error
 

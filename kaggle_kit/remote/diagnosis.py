@@ -18,7 +18,7 @@ from kaggle_kit.secrets import mask
 from kaggle_kit.visible import without_colours
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 Place = Literal["log", "failure message", "save error", "dataset status", "submission error"]
 """Where a failure shows: in the log, in what a run's status says, in the reply to a push (SaveKernel), in a
@@ -43,6 +43,7 @@ _EXCEPTION = re.compile(r"(?:[a-z_]\w{0,80}\.){0,8}[A-Z]\w{0,80}(?::|$)")
 # What stands before each line of kit's own dry runs, and of a log copied from Kaggle's page.
 _STAMP = re.compile(r"^[ ]{0,12}(\d{1,9}\.\d{1,3})(?:s[\t ]\d{1,9}[\t ]|[ ]{2})", re.MULTILINE)
 _LONGEST = 400
+_LONGEST_RUN_S = 1e9
 _MASKED = 2000
 
 
@@ -312,6 +313,14 @@ def _lines(body: str) -> list[Any]:
     return found
 
 
+def log_seconds(entry: Mapping[str, Any]) -> float | None:
+    """When an entry of a log was written, in seconds since the run began; None where it says no such time."""
+    value = entry.get("time")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < _LONGEST_RUN_S:
+        return None
+    return float(value)
+
+
 def _joined(entries: list[Any]) -> LogText:
     parts: list[str] = []
     starts: list[int] = []
@@ -322,9 +331,9 @@ def _joined(entries: list[Any]) -> LogText:
         data = without_colours(str(entry["data"]).replace("\r\n", "\n"))
         if open_line and entry.get("stream_name") != stream:
             data = f"\n{data}"
-        if isinstance(entry.get("time"), int | float):
+        if (seconds := log_seconds(entry)) is not None:
             starts.append(length)
-            times.append(float(entry["time"]))
+            times.append(seconds)
         parts.append(data)
         length += len(data)
         stream, open_line = entry.get("stream_name"), bool(data) and not data.endswith("\n")

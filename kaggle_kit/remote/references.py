@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PREFIXES = ("datasets/", "code/", "competitions/", "models/", "c/")
 _FRAMEWORK = "MODEL_FRAMEWORK_"
+_NUMBER = re.compile(r"[0-9]{0,9}[1-9][0-9]{0,9}")
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -52,7 +53,7 @@ def parse(text: str) -> Reference:
     version = None
     if len(parts) > 2 and parts[-2] == "versions":
         del parts[-2]
-    if len(parts) in (3, 5) and parts[-1].isdigit() and int(parts[-1]):
+    if len(parts) in (3, 5) and _NUMBER.fullmatch(parts[-1]):
         version = int(parts.pop())
     if len(parts) not in (2, 4) or not all(parts):
         raise UsageError(f"{text!r} is not owner/slug, nor owner/model/framework/variation")

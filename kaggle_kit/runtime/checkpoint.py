@@ -143,13 +143,21 @@ class Checkpoint:
 def read_checkpoint(model: Path) -> Checkpoint:
     """The checkpoint in the folder `model`: its config.json, and the sizes that its manifest.json lists.
 
-    Raises ModelError if config.json cannot be read, names code or lacks a number, KitError for the manifest.
+    Raises ModelError if config.json cannot be read, names code or lacks a number, KitError for the manifest. A packing
+    that kit cannot read is as none if the manifest allows it.
     """
     config = read_config(model)
+    manifest = read_manifest(model / MANIFEST)
+    allowed = allowances_of(manifest)
     with _named(model):
         architecture = read_architecture(config, stored=stored_types(model))
-        quantisation, method = read_quantisation(config), quant_method(config)
-    manifest = read_manifest(model / MANIFEST)
+        method = quant_method(config)
+        try:
+            quantisation = read_quantisation(config)
+        except ModelError:
+            if "method" not in {allowance.check for allowance in allowed}:
+                raise
+            quantisation = None
 
     return Checkpoint(
         name=str(model),
@@ -159,7 +167,7 @@ def read_checkpoint(model: Path) -> Checkpoint:
         weight_bytes=sum(entry.size for entry in manifest.files if entry.path.endswith(_WEIGHT_FILES)),
         layer_parameters=architecture.layer_parameters,
         end_bytes=architecture.end_bytes,
-        allowed=allowances_of(manifest),
+        allowed=allowed,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kaggle_kit.errors import RunError, UsageError
+from kaggle_kit.runtime.record import LEAST_MASS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -79,7 +80,7 @@ def renormalise(raw: Sequence[float], *, with_mass: bool) -> LabelScores:
     if not with_mass:
         return LabelScores(scores, None)
     mass = min(math.exp(total), 1.0)
-    return LabelScores(scores, mass, (LOW_MASS,) if mass < 0.5 else ())
+    return LabelScores(scores, mass, (LOW_MASS,) if mass < LEAST_MASS else ())
 
 
 def check_labels(label_ids: Sequence[int]) -> None:

@@ -331,10 +331,9 @@ class _Draft:
 def _plan_cpu(draft: _Draft, checkpoint: Checkpoint, longest: int) -> int:
     draft.set("dtype", "bfloat16", "a CPU's matrix units; label probabilities within 0.02 of float32 on the demo model")
     draft.set("max_num_seqs", 64, "measured on two cores")
-    if is_vllm(draft.setup.engine):
-        wanted = draft.options["dtype"]
-        if reason := card_obstacle(checkpoint, None, wanted, version=draft.setup.version, cpu=True):
-            raise UsageError(reason)
+    reason = card_obstacle(checkpoint, None, draft.options["dtype"], version=draft.setup.version, cpu=True)
+    if reason and is_vllm(draft.setup.engine):
+        raise UsageError(reason)
     draft.set("max_num_batched_tokens", max(4096, longest + 1), "one step holds the longest prompt")
     batch = whole_option(draft.options, "max_num_batched_tokens")
     space = max(1, math.ceil(checkpoint.architecture.kv_bytes_per_token * (batch + longest + 1) / GIB))

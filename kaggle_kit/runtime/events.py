@@ -95,6 +95,7 @@ def parse_event(line: bytes, kinds: Kinds) -> dict[str, Any] | None:
 
 WORKER: Kinds = {
     "stage": {"name": text},
+    "note": {"text": text},
     "rows": {"total": count, "todo": count, "tokens": count},
     "engine": {"name": text},
     "progress": {"rows": count, "all_rows": count, "tokens": count, "budget": count, "p95": optional(number)},

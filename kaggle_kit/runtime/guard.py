@@ -22,7 +22,7 @@ import sys
 import threading
 import weakref
 from array import array
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -30,7 +30,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from kaggle_kit.child import child_environment
 from kaggle_kit.errors import DataError, KitError, ModelError, OutsideError
 from kaggle_kit.outside import MEGA, parse_json
-from kaggle_kit.runtime.tokenizers import TOKENIZER, most_tokens
+from kaggle_kit.runtime.chat import Wrapped
+from kaggle_kit.runtime.job import ChatSettings
+from kaggle_kit.runtime.tokenizer_settings import TOKENIZER
+from kaggle_kit.runtime.tokenizers import most_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,8 +105,22 @@ class Guard:
 
     def chat(self, template: str) -> str:
         """`runtime.chat.wrap_in_chat`. Raises ModelError, also if the template takes too much."""
-        body = {"model": str(self._model.absolute()), "template": template}
-        return str(self.ask("chat", body, about=f"the chat template of {self._model}", step="set chat = False")[0])
+        return self.wrap(template).text
+
+    def wrap(self, template: str, settings: ChatSettings | None = None, labels: Sequence[str] = ()) -> Wrapped:
+        """`runtime.chat.wrap`. Raises ModelError, also if the template takes too much."""
+        body = {
+            "model": str(self._model.absolute()),
+            "template": template,
+            "settings": asdict(settings or ChatSettings()),
+            "labels": list(labels),
+        }
+        about = f"the chat template of {self._model}"
+        answer = self.ask("chat", body, about=about, step="set chat = False")[0]
+        try:
+            return Wrapped.from_json(answer)
+        except TypeError as error:
+            raise ModelError(f"{about}: its process answers nonsense; {_TRUST}") from error
 
     def ask(
         self,
@@ -178,9 +195,19 @@ class GuardedTokenizer:
         self._about = str(model / TOKENIZER)
         self._ask("open", {"model": str(model.absolute()), "special_tokens": special_tokens})
 
+    @property
+    def guard(self) -> Guard:
+        """The process in which it is open."""
+        return self._guard
+
+    @property
+    def of_bytes(self) -> bool:
+        """Whether tokenizer.json cuts a text into bytes (GPT-2's way), not by the signs of sentencepiece."""
+        return self._ask("of_bytes", {})[0] is True
+
     @cached_property
     def special(self) -> tuple[str, ...]:
-        """The words that the tokenizer reads as special tokens wherever they stand in a text."""
+        """The words that steer the model wherever they stand in a text."""
         return tuple(map(str, self._list(self._ask("special", {})[0])))
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoded]:
@@ -214,9 +241,9 @@ class GuardedTokenizer:
         return list(map(str, self._list(self._ask("pieces", {"ids": list(token_ids)})[0])))
 
     def vocabulary(self, *, rows: int | None, words: Sequence[str]) -> dict[str, Any]:
-        """What the vocabulary holds: `tokens`, the `last` id, the `numbers` of `words` (None for those it lacks), and
-        how many tokens lie `beyond` the embeddings' rows (`beyond_plain` without those that are escaped in a row's
-        own text), with the `first` of them as [id, word]."""
+        """What tokenizer.json holds: `tokens`, the `last` id, the `numbers` of `words` (None for those it lacks), and
+        how many tokens lie `beyond` the embeddings' rows (`beyond_plain` without those marked as special), with the
+        `first` of them as [id, word]."""
         answer = self._ask("vocabulary", {"rows": rows, "words": list(words)})[0]
         counts = ("tokens", "last", "beyond", "beyond_plain")
         if not isinstance(answer, dict) or any(type(answer.get(key)) is not int for key in counts):

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError, ModelError
-from kaggle_kit.runtime.chat import wrap_in_chat
-from kaggle_kit.runtime.tokenizers import TOKENIZER, ModelTokenizer, open_tokenizer, rust_errors
+from kaggle_kit.runtime.chat import wrap
+from kaggle_kit.runtime.job import ChatSettings
+from kaggle_kit.runtime.tokenizer_settings import TOKENIZER, read_settings
+from kaggle_kit.runtime.tokenizers import ModelTokenizer, open_tokenizer, rust_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,12 +84,14 @@ class _Work:
         self.blob = array("i")
         self._opened: tuple[Any, ModelTokenizer] | None = None
 
-    def do_chat(self, request: dict[str, Any]) -> str:
-        return wrap_in_chat(request["template"], Path(request["model"]))
+    def do_chat(self, request: dict[str, Any]) -> dict[str, Any]:
+        settings = ChatSettings(**request["settings"])
+        return wrap(request["template"], Path(request["model"]), settings, request["labels"]).to_json()
 
     def do_open(self, request: dict[str, Any]) -> None:
-        plain = open_tokenizer(Path(request["model"], TOKENIZER))
-        self._opened = plain, ModelTokenizer(plain, special_tokens=request["special_tokens"])
+        model = Path(request["model"])
+        plain, settings = open_tokenizer(model / TOKENIZER), read_settings(model)
+        self._opened = plain, ModelTokenizer(plain, special_tokens=request["special_tokens"], settings=settings)
 
     @property
     def _tokenizer(self) -> ModelTokenizer:
@@ -97,6 +101,9 @@ class _Work:
 
     def do_special(self, _: dict[str, Any]) -> list[str]:
         return list(self._tokenizer.special)
+
+    def do_of_bytes(self, _: dict[str, Any]) -> bool:
+        return self._tokenizer.of_bytes
 
     def do_encode(self, request: dict[str, Any]) -> list[int]:
         """The number of tokens of each text; in the blob the ids of each, then where each token begins and ends."""
@@ -123,7 +130,7 @@ class _Work:
             "tokens": len(vocabulary),
             "last": max(vocabulary.values(), default=-1),
             "beyond": len(beyond),
-            "beyond_plain": len({word for _, word in beyond}.difference(self._tokenizer.special)),
+            "beyond_plain": len({word for _, word in beyond}.difference(self._tokenizer.called_special)),
             "first": [[number, word[:_MOST_PIECE]] for number, word in beyond[:_FIRST]],
             "numbers": {word: vocabulary.get(word) for word in request["words"]},
         }
@@ -137,6 +144,10 @@ class _Work:
         return len(differing), [word[:_MOST_PIECE] for word in differing[:_FIRST]]
 
     def _vocabulary(self) -> dict[str, int]:
-        tokenizer = self._opened[0] if self._opened else None
+        """What tokenizer.json itself holds."""
+        if self._opened is None:
+            return {}
+        tokenizer, opened = self._opened
         with rust_errors(TOKENIZER):
-            return dict(tokenizer.get_vocab(with_added_tokens=True)) if tokenizer else {}
+            words: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
+        return {word: number for word, number in words.items() if word not in opened.from_settings}

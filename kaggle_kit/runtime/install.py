@@ -34,9 +34,12 @@ if TYPE_CHECKING:
 
 UNPACKED = 3.5
 """Bytes installed for each byte of a wheel, at most: measured 2.6 for the local-cpu wheelhouse, 2.1 for a CUDA one."""
+BYTECODE = "KIT_BYTECODE"
+"""The variable that names a folder with the packages that are installed, and their bytecode. A dry run has it."""
 _EARLIER = ("env", "overlay", "uv-cache")
 """What an earlier install left in scratch, in the order in which it is removed if space is short: what uv unpacked
 serves another install of the same wheels."""
+_CACHED = "__pycache__"
 _LAST_LINES = 12
 _LOCK_AGAIN = "lock the wheelhouse again with uv in it"
 
@@ -116,6 +119,7 @@ def install_engine(wheelhouse: Path | Sequence[Path], *, scratch: Path, with_uv:
     with clock.step("install"):
         place = scratch / "overlay" if overlay else None
         _install(installer, requirements, python, scratch, place)
+        _link_bytecode(place or environment_packages(python))
     environment = {"PYTHONPATH": str(place)} if place else {}
     return Installed(python, environment, installer.name, len(wheels), clock.seconds)
 
@@ -301,6 +305,26 @@ def _install(installer: Installer, requirements: Path, python: Path, scratch: Pa
     own = "--offline" if installer.name == "uv" else "--quiet"
     options = [own, "--no-index", "--no-deps", *where, "-r", str(requirements)]
     _run(_install_command(installer, python, options), scratch, installer.advice)
+
+
+def environment_packages(python: Path) -> Path:
+    """Where the packages of an environment lie that was made here."""
+    return python.parents[1] / "lib" / f"python{_running_python()}" / "site-packages"
+
+
+def _link_bytecode(packages: Path) -> None:
+    """Let the packages take their bytecode from where KIT_BYTECODE says, if it does.
+
+    It is checked against each source's hash when it is imported, and what does not fit is compiled as ever.
+    """
+    source = os.environ.get(BYTECODE)
+    for folder, folders, _ in os.walk(source) if source else ():
+        if _CACHED not in folders:
+            continue
+        folders.remove(_CACHED)
+        target = packages / Path(folder).relative_to(str(source))
+        if target.is_dir() and not (target / _CACHED).exists():
+            (target / _CACHED).symlink_to(Path(folder, _CACHED))
 
 
 def _install_command(installer: Installer, python: Path, options: Sequence[str]) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,23 @@ def read_job(path: Path) -> Job:
 
 ROW_FORMATS = ("turns", "text")
 RULES = ("empty", "identical")
+CHAT_DATE = "2024-07-26"
+"""The date that a chat template is told unless the source says another: Llama 3's own templates, the first that wanted
+one, name this day where they have no clock. Any fixed one keeps the prompts of all runs alike."""
+_OWN_NAMES = ("messages", "add_generation_prompt", "continue_final_message", "raise_exception", "strftime_now")
+"""What a chat template is given by whoever renders it."""
+_ADDED_LATER = ("chat_variables", "chat_system", "chat_date", "answer_prefix")
+_MOST_VARIABLES = 64 << 10
+"""Letters of all variables of a chat template, as JSON."""
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """What a chat template is given beside the user's turn: its own variables, a system message, a date."""
+
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    system: str = ""
+    date: str = CHAT_DATE
 
 
 @dataclass(frozen=True)
@@ -98,7 +116,11 @@ class Task:
 
     `swap` pairs what a swapped pass exchanges: fields with fields, and submission columns with columns. `rules` gives
     rows that need no model their distribution: "identical" (the exchanged fields hold the same text) and "empty"
-    (they hold none). `chat` wraps the template in the model's own chat template, as one user turn.
+    (they hold none). `chat` wraps the template in the model's own chat template, as one user turn: it is given
+    `chat_variables`, `chat_system` as a system message, and `chat_date` where it asks for today's.
+
+    `answer_prefix` is the end of the prompt: what the model says before its label, in training too. An empty text says
+    that it was trained to say the label at once; None, that nothing is known, and the chat template decides.
     """
 
     labels: Mapping[str, str]
@@ -109,9 +131,15 @@ class Task:
     swap: Mapping[str, str] = field(default_factory=dict)
     rules: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     chat: bool = False
+    chat_variables: Mapping[str, Any] = field(default_factory=dict)
+    chat_system: str = ""
+    chat_date: str = CHAT_DATE
+    answer_prefix: str | None = None
 
     def __post_init__(self) -> None:
         """Raise DataError if the parts do not agree."""
+        if not all(isinstance(label, str) and label for label in self.labels.values()):
+            raise DataError(f"labels = {dict(self.labels)!r}: a label is a text, and not an empty one")
         if len(self.labels) < 2:
             raise DataError(f"labels = {dict(self.labels)!r}: a task needs two labels or more")
         if len(set(self.labels.values())) < len(self.labels):
@@ -122,6 +150,7 @@ class Task:
         if self.row_format not in ROW_FORMATS:
             raise DataError(f"row_format = {self.row_format!r}; use one of {', '.join(ROW_FORMATS)}")
         self._check_swap()
+        self._check_chat()
         for name, distribution in self.rules.items():
             if name not in RULES:
                 raise DataError(f"rules has {name!r}; known rules: {', '.join(RULES)}")
@@ -158,6 +187,57 @@ class Task:
                     f"or of two columns ({', '.join(self.labels)})"
                 )
 
+    @property
+    def chat_settings(self) -> ChatSettings:
+        """What the chat template is given."""
+        return ChatSettings(self.chat_variables, self.chat_system, self.chat_date)
+
+    @property
+    def prompt_settings(self) -> dict[str, str]:
+        """What the source says of the prompt beside its template, as texts by name; nothing that is as usual."""
+        said = {name: value for name, value in self.to_json().items() if name in ("chat", *_ADDED_LATER)}
+        return {name: json.dumps(value, ensure_ascii=False) for name, value in said.items() if value is not False}
+
+    def _check_chat(self) -> None:
+        for name, kinds in {"chat": (bool,), "chat_system": (str,), "answer_prefix": (str, type(None))}.items():
+            if not isinstance(value := getattr(self, name), kinds):
+                kind = "True or False" if name == "chat" else "a text"
+                raise DataError(f"{name} = {value!r}; it is {kind}")
+        _check_variables(self.chat_variables)
+        try:
+            dt.date.fromisoformat(self.chat_date)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"chat_date = {self.chat_date!r}; write a day as YYYY-MM-DD") from error
+        unused = {"chat_variables": self.chat_variables, "chat_system": self.chat_system}
+        if not self.chat and (names := [name for name, value in unused.items() if value]):
+            raise DataError(f"{' and '.join(names)} is for the model's chat template, and chat is not True")
+
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `Task(**object)` reads back."""
-        return asdict(self)
+        """A JSON object that `Task(**object)` reads back.
+
+        What came after the first version is left out where it is as usual: so a task keeps its hash.
+        """
+        body = asdict(self)
+        usual = {
+            one.name: one.default if one.default_factory is MISSING else one.default_factory() for one in fields(self)
+        }
+        return {name: value for name, value in body.items() if name not in _ADDED_LATER or value != usual[name]}
+
+
+def _check_variables(variables: object) -> None:
+    """Raise DataError unless they are names with plain values, as JSON has them."""
+    if not isinstance(variables, dict):
+        raise DataError(
+            f'chat_variables = {variables!r}; it is a dict of names and values: {{"enable_thinking": False}}'
+        )
+    for name in variables:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise DataError(f"chat_variables has {name!r}, and a variable of a template is named like one of Python")
+        if name in _OWN_NAMES:
+            raise DataError(f"chat_variables has {name!r}, which kit gives the chat template itself; take it out")
+    try:
+        text = json.dumps(variables, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"chat_variables holds what is no plain value ({error}); use texts, numbers, lists") from error
+    if len(text) > _MOST_VARIABLES:
+        raise DataError(f"chat_variables is longer than {_MOST_VARIABLES:,} letters")

@@ -177,7 +177,7 @@ class Journal:
         ).fetchall()
         try:
             return {line[0]: _entry(*line) for line in lines}
-        except (TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise RunError(
                 f"the journal holds a row that kit did not write ({error}); delete it, and run again"
             ) from error

@@ -42,6 +42,8 @@ _DANGEROUS_WORDS = frozenset(
         *("PLUGIN", "PLUGINS", "PATH", "PATHS", "DIR", "DIRS", "DIRECTORY", "FOLDER", "ROOT", "HOME", "FILE", "FILES"),
         *("SO", "LIB", "LIBS", "LIBRARY", "LIBRARIES", "TOOL", "TOOLS", "COMPILER", "PRELOAD", "MODULE", "CLASS"),
         *("MANAGER", "INSECURE", "MODELSCOPE", "ENV", "DUMP", "COMMAND", "EXEC", "PROXY", "REDIRECT", "CONNECTOR"),
+        # Another machine that an engine would take its work, and with it Python objects, from.
+        *("IP", "MASTER", "ADDR", "ADDRESS", "RDZV"),
         *("URL", "SERVER", "ENDPOINT", "SECRET", "PASSWORD", "KEY", "CREDENTIALS", "REPO", "CONFIG"),
     )
 )

@@ -7,26 +7,32 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from kaggle_kit.errors import DataError
+from kaggle_kit.errors import AnswerPlaceError, DataError, KitError, LabelError
 from kaggle_kit.runtime.allowances import read_allowances
-from kaggle_kit.runtime.chat import wrap_in_chat
+from kaggle_kit.runtime.chat import misplaced, wrap
 from kaggle_kit.runtime.checkpoint import most_tokens
 from kaggle_kit.runtime.guard import Guard, GuardedTokenizer
 from kaggle_kit.runtime.journal import Entry
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 from kaggle_kit.runtime.prompts import Prompt, PromptBuilder, Template, escape_special, parse_template
 from kaggle_kit.runtime.rows import read_rows
+from kaggle_kit.runtime.tokenizer_settings import read_settings, settings_notes
 from kaggle_kit.runtime.tokenizers import TextTokenizer, label_tokens, load_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from kaggle_kit.runtime.chat import Wrapped
     from kaggle_kit.runtime.job import Job, Task
     from kaggle_kit.runtime.rows import Row
 
+    Note = Callable[[str], None]
+
 _BATCH_ROWS = 1024
 """Rows whose texts are in memory at once."""
+_AT_ONCE = 'answer_prefix = "" if the model was trained to say the label at once'
+_NO_CHAT = "chat = False if it was trained without its chat template"
 
 
 @dataclass(frozen=True)
@@ -48,36 +54,101 @@ class Prepared:
     builder: PromptBuilder
 
 
-def open_prompt(task: Task, model: Path, *, guarded: bool = True) -> tuple[Template, TextTokenizer, tuple[int, ...]]:
-    """The template, the tokenizer, and the labels' tokens right after the template's end.
+def open_prompt(
+    task: Task,
+    model: Path,
+    *,
+    guarded: bool = True,
+    note: Note | None = None,
+    tokenizer: GuardedTokenizer | None = None,
+) -> tuple[Template, TextTokenizer, tuple[int, ...]]:
+    """The template, the tokenizer, and the labels' tokens where the model answers: right after the template's end.
 
     `guarded`: whether the model's tokenizer and chat template run in a process with limits of its own (see
-    `runtime.guard`); not if this process, a notebook's worker, has no other work.
+    `runtime.guard`), that of `tokenizer` if one is open for this task; not if this process, a notebook's worker, has no
+    other work. `note` hears where the prompt may be another one than in training.
 
     Raises DataError, LabelError or ModelError if they do not fit together.
     """
-    if guarded:
-        guard = Guard(model)
-        text = guard.chat(task.template) if task.chat else task.template
-        tokenizer: TextTokenizer = GuardedTokenizer(model, special_tokens=not task.chat, guard=guard)
-    else:
-        text = wrap_in_chat(task.template, model) if task.chat else task.template
-        tokenizer = load_tokenizer(model, special_tokens=not task.chat)
-
-    fields = tuple(task.fields)
-    template = parse_template(text, fields=fields)
-    frame = template.fill(dict.fromkeys(fields, ""))
     labels = list(task.labels.values())
-    return template, tokenizer, label_tokens(labels, prompt=frame, tokenizer=tokenizer)
+    wrapped = None
+    if guarded:
+        guard = tokenizer.guard if tokenizer else Guard(model)
+        if task.chat:
+            wrapped = guard.wrap(task.template, task.chat_settings, labels)
+        opened: TextTokenizer = tokenizer or GuardedTokenizer(model, special_tokens=not task.chat, guard=guard)
+    else:
+        if task.chat:
+            wrapped = wrap(task.template, model, task.chat_settings, labels)
+        opened = load_tokenizer(model, special_tokens=not task.chat)
+
+    fields, text = tuple(task.fields), wrapped.text if wrapped else task.template
+    template = parse_template(text + (task.answer_prefix or ""), fields=fields)
+    frame = template.fill(dict.fromkeys(fields, ""))
+    notes = [*(wrapped.notes if wrapped else ())]
+    notes += settings_notes(read_settings(model), opened, prompt=frame, begun=wrapped is not None)
+    place_notes = _check_place(wrapped, task, frame, opened, model) if wrapped else []
+    for each in (*notes, *place_notes):
+        if note:
+            note(each)
+    return template, opened, label_tokens(labels, prompt=frame, tokenizer=opened)
 
 
-def open_job(job: Job, *, guarded: bool = False) -> Opened:
+def _check_place(wrapped: Wrapped, task: Task, frame: str, tokenizer: TextTokenizer, model: Path) -> list[str]:
+    """Compare the end of the prompt with the place where the chat template's own answers stand; what to note of it.
+
+    Raises AnswerPlaceError if they differ and the source does not say by an `answer_prefix` that it is meant so.
+    """
+    labels, prefix = list(task.labels.values()), task.answer_prefix
+    if wrapped.between is None:
+        unknown = (
+            f"it was not checked that the model answers where the prompt ends: {wrapped.why}; see the label mass of a "
+            f'few rows, and set answer_prefix ("" for none) to say that it does'
+        )
+        return [unknown] if prefix is None else []
+    wrong = misplaced(wrapped, labels, prefix=prefix or "")
+    if wrong is None:
+        return []
+    if prefix is not None:
+        return [f"with answer_prefix = {prefix!r}, {wrong.what}: see the label mass of a few rows"]
+    if _allows_place(model):
+        return [f"allowed by the model's manifest: {wrong.what}: see the label mass of a few rows"]
+
+    steps = [f"chat_variables = {dict(wrapped.switch)!r}"] if wrapped.switch else []
+    steps += [f"answer_prefix = {end!r}" for end in wrong.prefixes if _fit(labels, frame + end, tokenizer)]
+    spaced = [wrong.spaces + label.lstrip(" ") for label in labels]
+    if wrong.spaces and _fit(spaced, frame + wrong.stem, tokenizer):
+        also = f"answer_prefix = {wrong.stem!r} and " if wrong.stem else ""
+        steps.append(f"{also}labels that begin with the space: {', '.join(map(repr, spaced))}")
+    raise AnswerPlaceError(
+        f"the labels are not where the model answers: {wrong.what}",
+        f"write into the source one of: {'; '.join([*steps, _AT_ONCE, _NO_CHAT])}",
+    )
+
+
+def _allows_place(model: Path) -> bool:
+    """Whether the model's manifest records that a user knows better than the check of the place."""
+    try:
+        return any(allowance.check == "answer-place" for allowance in read_allowances(model))
+    except KitError:
+        return False
+
+
+def _fit(labels: Sequence[str], prompt: str, tokenizer: TextTokenizer) -> bool:
+    """Whether each label is one token after `prompt`."""
+    try:
+        return bool(label_tokens(labels, prompt=prompt, tokenizer=tokenizer))
+    except LabelError:
+        return False
+
+
+def open_job(job: Job, *, guarded: bool = False, note: Note | None = None) -> Opened:
     """`open_prompt` of a job whose model is whole, and whose budget fits both the model and the template.
 
     Raises DataError, LabelError or ModelError if it cannot be done as it is; reads no row.
     """
     verify_files(job.model, read_manifest(job.model / MANIFEST), hashes=False)
-    template, tokenizer, label_ids = open_prompt(job.task, job.model, guarded=guarded)
+    template, tokenizer, label_ids = open_prompt(job.task, job.model, guarded=guarded, note=note)
     _check_budget(job)
     return Opened(PromptBuilder(template, job.task.fields, job.token_budget, tokenizer), tokenizer, label_ids)
 
@@ -90,12 +161,12 @@ def needs_engine(job: Job) -> bool:
     return sum(settle(row, job.task) is None for row in _rows(job)) > 0
 
 
-def prepare(job: Job, opened: Opened | None = None) -> Prepared:
-    """Read and cut all rows, with what `open_job` gave if it was called already.
+def prepare(job: Job, opened: Opened | None = None, *, note: Note | None = None) -> Prepared:
+    """Read and cut all rows, with what `open_job` gave if it was called already; else `note` is for that.
 
     Raises DataError, LabelError or ModelError if the job cannot be done as it is.
     """
-    opened = opened or open_job(job)
+    opened = opened or open_job(job, note=note)
     builder, special = opened.builder, opened.tokenizer.special
     prompts: dict[str, Prompt] = {}
     settled: list[Entry] = []

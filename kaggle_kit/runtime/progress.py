@@ -70,6 +70,8 @@ class ProgressLine:
                     self._write(self._progress(event))
             case "restart":
                 self._write(f"the worker stopped ({event['message']}); starting it again, scored rows are kept")
+            case "note":
+                self._write(f"note: {event['text']}")
             case "error":
                 self._write(f"error: {event['message']}")
 
@@ -105,10 +107,11 @@ def summary_lines(record: RunRecord) -> list[str]:
     if mass := record.label_mass:
         table.append(("label mass", f"{mass.mean:.4f} on average, {mass.lowest:.4f} at the lowest"))
     table += [(name, duration(seconds)) for name, seconds in record.worker.stages.items()]
-    table += (record.allowances | record.models).items()
+    table += (record.prompt | record.allowances | record.models).items()
 
     width = max(len(name) for name, _ in table)
-    return [f"{name:<{width}}  {value}" for name, value in table]
+    lines = [f"{name:<{width}}  {value}" for name, value in table]
+    return [*lines, *([record.low_mass] if record.low_mass else [])]
 
 
 def throughput_plot(points: Sequence[tuple[float, int]]) -> str:

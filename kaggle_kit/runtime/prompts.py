@@ -11,6 +11,7 @@ import re
 from array import array
 from bisect import bisect_left
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from kaggle_kit.errors import DataError, ModelError
@@ -22,6 +23,7 @@ CUT_MARK = " […] "
 TURN_SEPARATOR = "\n\n"
 _LETTER = "x"
 _BATCH_ROWS = 256
+_MOST_ESCAPES = 64
 _FINE_TRIES = 20
 """Rows settle in the first few."""
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -118,17 +120,53 @@ def clean(text: str) -> str:
 
 
 def escape_special(text: str, special: Collection[str]) -> str:
-    """`text` with a space in each word that the tokenizer would read as a special token: a row is data, not control.
+    """`text` with a space in each word that would steer the model: a row is data, not control.
 
-    Raises ModelError if the special tokens make the text grow without end: each could match what another one left.
+    Raises ModelError if the words make the text grow without end: each could match what another one left.
     """
+    by_beginning = _by_beginning(special)
     most = 2 * len(text)
-    for word in special:
-        if word in text:
-            text = text.replace(word, f"{word[0]} {word[1:]}")
-            if len(text) > most:
-                raise ModelError("the special tokens of tokenizer.json take each other apart; take another model")
-    return text
+    for _ in range(_MOST_ESCAPES):
+        if not (places := _places(text, by_beginning)):
+            return text
+        pieces = [text[start:end] for start, end in pairwise([0, *sorted(places), len(text)])]
+        text = " ".join(pieces)
+        if len(text) > most:
+            break
+    raise ModelError("the special tokens of tokenizer.json take each other apart; take another model")
+
+
+def _places(text: str, by_beginning: Mapping[str, tuple[str, ...]]) -> set[int]:
+    """Where a space takes a word apart: after its first letter that is none."""
+    places = set()
+    for beginning, words in by_beginning.items():
+        at = text.find(beginning)
+        while at >= 0:
+            if text.startswith(words, at):
+                letter = at
+                while text[letter].isspace():
+                    letter += 1
+                places.add(letter + 1)
+            at = text.find(beginning, at + 1)
+    return places
+
+
+_latest: tuple[Collection[str], Mapping[str, tuple[str, ...]]] = ((), {})
+
+
+def _by_beginning(special: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+    """The words by their first two letters: some models have thousands, and nearly all begin alike.
+
+    The latest answer is kept: a tokenizer's words are asked for with each text of each row.
+    """
+    global _latest  # noqa: PLW0603
+    if _latest[0] is not special:
+        groups: dict[str, list[str]] = {}
+        for word in special:
+            if len(word.strip()) > 1:  # no space takes a single letter apart
+                groups.setdefault(word[:2], []).append(word)
+        _latest = (special, {beginning: tuple(words) for beginning, words in groups.items()})
+    return _latest[1]
 
 
 class PromptBuilder:

@@ -31,6 +31,11 @@ ENDED = frozenset({COMPLETE, "ERROR", "CANCEL_ACKNOWLEDGED"})
 GOING_ON = frozenset({"QUEUED", "RUNNING", "CANCEL_REQUESTED", "NEW_SCRIPT"})
 """The states of a run in Kaggle's words: it is over, or goes on; in any other nothing is known."""
 
+LEAST_MASS = 0.5
+"""The mean label mass below which a run is never simply good. Under one half the model would, more often than not,
+rather say something else than any label: it answers elsewhere, or was trained on another prompt or other labels. What
+is left is made to sum to 1 all the same, so the submission looks sound, and is no better than chance. A model that was
+trained on its prompt has 0.9 and more."""
 _NAMED_PROBLEMS = 50
 """Rows that the record names; the rest are counted."""
 _MOST_BYTES = 16 << 20
@@ -101,6 +106,22 @@ class LabelMass:
     mean: float
     lowest: float
 
+    @property
+    def low(self) -> bool:
+        """Whether the answers are not to be trusted."""
+        return self.mean < LEAST_MASS
+
+    @property
+    def problem(self) -> str:
+        """What to say of a low one; empty of another."""
+        if not self.low:
+            return ""
+        return (
+            f"LOW LABEL MASS: the labels have {self.mean:.4f} of the probability on average; below {LEAST_MASS} the "
+            f"model would rather say something else: its answers are worth little. See where the prompt ends (chat, "
+            f"chat_variables, answer_prefix) and whether it was trained to say these labels there"
+        )
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -164,8 +185,10 @@ class RunRecord:
 
     `stages` are the notebook's own, `worker.stages` those within its stage `score`. `plan`: by model, why the engine
     was started as it was. `allowed`: by model, the checks that its author allowed, each with what it had found.
-    `throughput`: (seconds, prompt tokens done so far). `integrity`: by model, its files.
-    `unread`: what of the file could not be read.
+    `throughput`: (seconds, prompt tokens done so far). `integrity`: by model, its files. `member_masses`: the label
+    mass of each further model of an ensemble. `prompt`: what the source says of the prompt beside its template (chat,
+    its variables, the answer's prefix); `prompt_notes`: where it may be another one than in training. `unread`: what of
+    the file could not be read.
     """
 
     kit: str = ""
@@ -184,6 +207,9 @@ class RunRecord:
     prompt_tokens: int = 0
     longest_prompt: int = 0
     label_mass: LabelMass | None = None
+    member_masses: dict[str, LabelMass] = field(default_factory=dict)
+    prompt: dict[str, str] = field(default_factory=dict)
+    prompt_notes: tuple[str, ...] = ()
     integrity: dict[str, CheckedModel] = field(default_factory=dict)
     make: MadeModel | None = None
     unread: tuple[str, ...] = ()
@@ -232,6 +258,13 @@ class RunRecord:
         return "; ".join(f"{paths} of the model {name}" for name, paths in bad.items() if paths)
 
     @property
+    def low_mass(self) -> str:
+        """What to say of a run whose models would rather not say the labels; empty of another."""
+        own = self.label_mass.problem if self.label_mass else ""
+        others = (f"{mass.problem} (the model {name})" for name, mass in self.member_masses.items() if mass.low)
+        return own or next(others, "")
+
+    @property
     def unread_text(self) -> str:
         """What of the file could not be read, in one line; empty if there is nothing."""
         parts = ", ".join(self.unread)
@@ -245,7 +278,6 @@ def count_rows(ids: Sequence[str], plain: Mapping[str, Entry], swapped: Mapping[
     scored = [entry for entry in entries if entry.log_probabilities is not None and entry.tokens]
     both = [swapped[row_id] for row_id in ids if row_id in swapped and swapped[row_id].log_probabilities is not None]
     problems = {entry.id: entry.problem for entry in entries if entry.problem is not None}
-    masses = [entry.mass for entry in scored if entry.mass is not None]
     cuts = Counter(name for entry in scored for name in entry.cut)
 
     rows = Rows(
@@ -265,8 +297,15 @@ def count_rows(ids: Sequence[str], plain: Mapping[str, Entry], swapped: Mapping[
         rows=rows,
         prompt_tokens=sum(entry.tokens for entry in (*scored, *both)),
         longest_prompt=max((entry.tokens for entry in scored), default=0),
-        label_mass=LabelMass(sum(masses) / len(masses), min(masses)) if masses else None,
+        label_mass=mass_of(scored),
     )
+
+
+def mass_of(entries: Iterable[Entry]) -> LabelMass | None:
+    """The label mass of the rows that a model answered; None if its engine does not say it."""
+    scored = (entry for entry in entries if entry.log_probabilities is not None and entry.tokens)
+    masses = [entry.mass for entry in scored if entry.mass is not None]
+    return LabelMass(sum(masses) / len(masses), min(masses)) if masses else None
 
 
 def read_record(path: Path) -> RunRecord:

@@ -22,7 +22,7 @@ from kaggle_kit.runtime.integrity import BackgroundHashes
 from kaggle_kit.runtime.journal import SWAPPED, Entry
 from kaggle_kit.runtime.machine import engine_cards, engine_version
 from kaggle_kit.runtime.progress import ProgressLine, duration, summary_lines, throughput_plot
-from kaggle_kit.runtime.record import SUBMISSION, Installer, RunRecord, Workers, count_rows
+from kaggle_kit.runtime.record import SUBMISSION, Installer, RunRecord, Workers, count_rows, mass_of
 from kaggle_kit.runtime.submission import Sample, dump_submission, put_submission, read_sample
 from kaggle_kit.runtime.supervisor import read_entries, run_job, show_log
 
@@ -78,6 +78,7 @@ class Session:
         self._submitted = time.monotonic()
         self._hashes = BackgroundHashes(())
         columns = list(self.task.labels)
+        self._note(prompt=self.task.prompt_settings)
         self._calibrations = {model: read_calibration(model, columns=columns) for model, _ in self._members()}
 
     def install(self) -> None:
@@ -154,6 +155,8 @@ class Session:
             self._tell_hashes()
             if event["event"] == "engine":
                 self._note(engine=event["name"])
+            if event["event"] == "note":
+                self._note(prompt_notes=tuple(dict.fromkeys((*self.run.prompt_notes, event["text"]))))
             if event["event"] == "progress" and time.monotonic() - self._submitted > _SECONDS_BETWEEN_SUBMISSIONS:
                 self._put_meanwhile()
 
@@ -184,7 +187,8 @@ class Session:
         """
         plain, swapped = self._put()
         counts = count_rows(self.sample.ids, plain, swapped)
-        self._note(**vars(counts))
+        masses = {model.name: mass_of(self._entries(model)[0].values()) for model, _ in self.ensemble}
+        self._note(**vars(counts), member_masses={name: mass for name, mass in masses.items() if mass})
         self._tell_hashes()
 
         rows = counts.rows

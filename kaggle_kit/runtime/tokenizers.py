@@ -1,4 +1,7 @@
-"""The model's own tokenizer, behind the calls that prompts need."""
+"""The model's own tokenizer, behind the calls that prompts need, and the labels' tokens.
+
+tokenizer.json is read with what the files beside it add to it, as transformers (5.19) does.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,15 @@ from typing import TYPE_CHECKING, Protocol
 from kaggle_kit.errors import LabelError, ModelError, OutsideError
 from kaggle_kit.outside import MEGA, read_bytes
 from kaggle_kit.runtime.prompts import Tokenizer
+from kaggle_kit.runtime.tokenizer_settings import TOKENIZER, PieceTokenizer, TokenizerSettings, read_settings, steers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     import tokenizers
 
 
-TOKENIZER = "tokenizer.json"
 MOST_TOKENIZER_BYTES = 256 * MEGA
 """Of tokenizer.json: one of 262,000 tokens has 33 MB."""
 _TOKENS_A_BYTE = 16
@@ -26,39 +29,82 @@ _FREE_TOKENS = 4096
 _MOST_SPECIAL = 10_000
 
 
-class PieceTokenizer(Protocol):
-    """What the label check needs of a tokenizer."""
-
-    def encode(self, text: str) -> list[int]:
-        """The token ids of `text`, with the special tokens that the model expects at its start."""
-
-    def pieces(self, token_ids: list[int]) -> list[str]:
-        """The vocabulary's own spelling of each token."""
-
-
 class TextTokenizer(Tokenizer, PieceTokenizer, Protocol):
     """What prompts, labels and the escaping of rows need of a tokenizer."""
 
     @property
     def special(self) -> tuple[str, ...]:
-        """The words that the tokenizer reads as special tokens wherever they stand in a text."""
+        """The words that steer the model wherever they stand in a text: a row's own text must not hold one."""
 
 
 class ModelTokenizer:
-    """The `tokenizer.json` of a model folder, run by the Rust library `tokenizers` alone: no torch needed."""
+    """The tokenizer of a model folder, run by the Rust library `tokenizers` alone: no torch needed."""
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, *, special_tokens: bool = True) -> None:
-        """`special_tokens`: whether the tokens that the model expects at the start are added to a text."""
+    def __init__(
+        self,
+        tokenizer: tokenizers.Tokenizer,
+        *,
+        special_tokens: bool = True,
+        settings: TokenizerSettings | None = None,
+    ) -> None:
+        """`special_tokens`: whether the tokens that the model expects at the start are added to a text.
+
+        `settings`: what the files beside tokenizer.json say; their tokens are added to the tokenizer.
+        """
         self._tokenizer = tokenizer
         self._special_tokens = special_tokens
+        self._settings = settings or TokenizerSettings()
+        self.from_settings = self._complete()
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
+    @property
+    def of_bytes(self) -> bool:
+        """Whether tokenizer.json cuts a text into bytes (GPT-2's way), not by the signs of sentencepiece."""
+        first = self._tokenizer.pre_tokenizer
+        return first is not None and b'"ByteLevel"' in first.__getstate__()
+
+    def _complete(self) -> frozenset[str]:
+        """Add the tokens that the settings name; those of them that tokenizer.json does not hold."""
+        from tokenizers import AddedToken
+
+        with rust_errors(TOKENIZER):
+            known = {token.content for token in self._tokenizer.get_added_tokens_decoder().values()}
+            tokens = list(self._settings.listed)
+            known |= {token["content"] for token in tokens}
+            for token in self._settings.loose:
+                if token["content"] not in known:
+                    known.add(token["content"])
+                    tokens.append(token)
+            words = [token["content"] for token in tokens]
+            new = frozenset(word for word in words if self._tokenizer.token_to_id(word) is None)
+            if tokens:
+                self._tokenizer.add_tokens([AddedToken(**token) for token in tokens])
+        return new
+
+    @property
+    def called_special(self) -> frozenset[str]:
+        """The added tokens that are marked as special."""
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return frozenset(token.content for token in added if token.special)
+
     @cached_property
     def special(self) -> tuple[str, ...]:
-        """The words that the tokenizer reads as special tokens wherever they stand in a text. Raises ModelError."""
+        """The words that steer the model wherever they stand in a text: special tokens, and others like them.
+
+        Raises ModelError.
+        """
         added = self._tokenizer.get_added_tokens_decoder().values()
-        words = tuple(sorted(token.content for token in added if token.special and len(token.content) > 1))
+        template = "".join(self._settings.templates.values())
+        named = set(self._settings.named.values())
+        words = tuple(
+            sorted(
+                token.content
+                for token in added
+                if len(token.content) > 1
+                and (token.special or token.content in named or steers(token.content, template))
+            )
+        )
         if len(words) > _MOST_SPECIAL:
             raise ModelError(f"{TOKENIZER} has {len(words):,} special tokens, and no model has so many")
         return words
@@ -98,7 +144,8 @@ def load_tokenizer(model: Path, *, special_tokens: bool = True) -> ModelTokenize
 
     Raises ModelError if the folder has no readable `tokenizer.json`.
     """
-    return ModelTokenizer(open_tokenizer(model / TOKENIZER), special_tokens=special_tokens)
+    tokenizer = open_tokenizer(model / TOKENIZER)
+    return ModelTokenizer(tokenizer, special_tokens=special_tokens, settings=read_settings(model))
 
 
 def open_tokenizer(path: Path) -> tokenizers.Tokenizer:
@@ -155,7 +202,7 @@ def label_tokens(labels: Sequence[str], *, prompt: str, tokenizer: PieceTokenize
     for label in labels:
         token = _token_after(prompt, label, tokenizer)
         if token is None:
-            raise LabelError(_explain(label, prompt, tokenizer))
+            raise LabelError(_explain(label, prompt, tokenizer, labels))
         if token in by_token:
             raise LabelError(f"the labels {by_token[token]!r} and {label!r} are the same token {token} there")
         by_token[token] = label
@@ -168,7 +215,7 @@ def _token_after(prompt: str, label: str, tokenizer: PieceTokenizer) -> int | No
     return after[-1] if label and after[:-1] == before else None
 
 
-def _explain(label: str, prompt: str, tokenizer: PieceTokenizer) -> str:
+def _explain(label: str, prompt: str, tokenizer: PieceTokenizer, labels: Collection[str]) -> str:
     before = tokenizer.encode(prompt)
     after = tokenizer.encode(prompt + label)
     last = tokenizer.encode("")[-1:]
@@ -180,9 +227,7 @@ def _explain(label: str, prompt: str, tokenizer: PieceTokenizer) -> str:
             f"of tokenizer.json"
         )
 
-    capital = label.capitalize()
-    spellings = (capital, label.upper(), label.lower(), f" {label}", f" {capital}", label[:1])
-    works = dict.fromkeys(s for s in spellings if s != label and _token_after(prompt, s, tokenizer) is not None)
+    works = _other_spellings(label, prompt, tokenizer, labels)
     advice = f"; spellings that are one token there: {', '.join(map(repr, works))}" if works else ""
     if after[: len(before)] != before:
         end = prompt[-12:]
@@ -194,3 +239,22 @@ def _explain(label: str, prompt: str, tokenizer: PieceTokenizer) -> str:
     more = after[len(before) :]
     pieces = tokenizer.pieces(more[:_LISTED])
     return f"the label {label!r} is {len(more)} tokens after the prompt, not one: {pieces}{advice}"
+
+
+def _other_spellings(label: str, prompt: str, tokenizer: PieceTokenizer, labels: Collection[str]) -> list[str]:
+    """Spellings of a label that are one token after the prompt, and that could not be meant for another label."""
+    others = [other for other in labels if other != label]
+    taken = {spelling for other in others for spelling in (other, *_spellings(other))}
+    tokens = {_token_after(prompt, other, tokenizer) for other in others}
+    works = []
+    for spelling in dict.fromkeys(_spellings(label)):
+        usable = spelling.strip() and spelling not in {label, *taken}
+        token = _token_after(prompt, spelling, tokenizer) if usable else None
+        if token is not None and token not in tokens:
+            works.append(spelling)
+    return works
+
+
+def _spellings(label: str) -> tuple[str, ...]:
+    capital = label.capitalize()
+    return capital, label.upper(), label.lower(), label.strip(), f" {label}", f" {capital}", label[:1]

@@ -239,12 +239,29 @@ def _start(model: Path, options: Mapping[str, Any]) -> Any:
     """A `vllm.LLM`. Raises EngineMemoryError if the model does not fit into the memory."""
     from vllm import LLM
 
+    _inspect_here()
     try:
         return LLM(model=str(model), **options)
     except Exception as error:
         if known := engine_error(error, doing="loading the model"):
             raise known from error
         raise
+
+
+def _inspect_here() -> None:
+    """Let vLLM look at the model's class in this process, if its engine is to be in it too and there is no card.
+
+    It asks a process of its own what the class can do, so that its parent touches no card. That process imports all of
+    vLLM a second time, which takes as long as the first, for a class that is loaded here a moment later.
+    """
+    if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") != "0":
+        return
+    with suppress(ImportError, AttributeError):  # another version: it does as it ever did
+        from vllm.model_executor.models import registry
+        from vllm.platforms import current_platform
+
+        if current_platform.is_cpu() and callable(registry._run_in_subprocess):  # noqa: SLF001
+            registry._run_in_subprocess = lambda inspect: inspect()  # noqa: SLF001
 
 
 class _Vllm:

@@ -49,6 +49,10 @@ class Events:
         except BrokenPipeError:
             os._exit(1)
 
+    def note(self, text: str) -> None:
+        """Send what a person should know of the prompt."""
+        self.send("note", text=text)
+
 
 def open_events() -> Events:
     """The events of this process, which ends when its standard input does: no worker outlives its notebook.
@@ -73,7 +77,7 @@ def run(job: Job, events: Events, known: Mapping[str, Any]) -> None:
     done = journal.read()
     engine = None
     if done or not needs_engine(job):
-        prepared = prepare(job)
+        prepared = prepare(job, note=events.note)
     else:
         prepared, engine = _prepare_beside_start(job, events)
     journal.write(entry for entry in prepared.settled if entry.id not in done)
@@ -91,7 +95,7 @@ def _prepare_beside_start(job: Job, events: Events) -> tuple[Prepared, Engine]:
 
     What is wrong with the model, the labels or the budget is said before the engine starts.
     """
-    opened = open_job(job)
+    opened = open_job(job, note=events.note)
     events.send("stage", name="engine start")
     preparing = ThreadPoolExecutor(1).submit(prepare, job, opened)
     engine = _start_engine(job, opened.label_ids, job.token_budget)

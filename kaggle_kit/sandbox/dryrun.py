@@ -31,6 +31,7 @@ from kaggle_kit.wheelhouse.environments import (
     notebook_quantizer,
     quantizer_lock,
     quantizer_target,
+    ready_bytecode,
     ready_offer,
 )
 from kaggle_kit.wheelhouse.fetch import Progress, silent
@@ -78,13 +79,14 @@ class Listener:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What the run of a build needs that was checked. `packages`: see `kaggle_sandbox`."""
+    """What the run of a build needs that was checked. `packages`, `bytecode`: see `kaggle_sandbox`."""
 
     inputs: tuple[Mount, ...]
     note: str | None
     beginning: str
     report: Callable[[Path, Ran], RunReport]
     packages: Path | None = None
+    bytecode: Path | None = None
 
 
 def dry_run(
@@ -123,6 +125,7 @@ def dry_run(
             working_bytes=target.working_bytes,
             hidden=options.hidden,
             packages=prepared.packages,
+            bytecode=prepared.bytecode,
         )
         execution = execute(
             seal,
@@ -184,6 +187,7 @@ def _prepare_scoring(
         wheelhouse.note,
         beginning=f"{len(competition.sample.ids):,} rows, in a sealed Kaggle",
         report=partial(make_report, built, sample=competition.sample, solution=given.solution),
+        bytecode=ready_bytecode(wheelhouse.folder, say=listener.say),
     )
 
 

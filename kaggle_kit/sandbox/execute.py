@@ -121,12 +121,13 @@ def run_pushed(
     seal: Seal,
     say: Callable[[str], None],
     packages: Path | None = None,
+    bytecode: Path | None = None,
 ) -> str | None:
     """Run a notebook that was pushed to the loopback Kaggle, with the inputs that it was given, its `sources`.
 
     Each source is its group ("competitions", "datasets", "models") and reference, and its folder here. Its files come
-    to `out`, as Kaggle keeps them. `packages`: see `kaggle_sandbox`. Returns what went wrong, None if nothing did.
-    Raises SandboxError if this machine cannot run it.
+    to `out`, as Kaggle keeps them. `packages` and `bytecode`: see `kaggle_sandbox`. Returns what went wrong, None if
+    nothing did. Raises SandboxError if this machine cannot run it.
     """
     image = ready_image(progress=say)
     with scratch_folder() as scratch:
@@ -135,7 +136,13 @@ def run_pushed(
         out.mkdir(parents=True, exist_ok=True)
         inputs = mounts_of(sources)
         sandbox = kaggle_sandbox(
-            path, inputs=inputs, image=image, scratch=scratch, working_bytes=working_bytes, packages=packages
+            path,
+            inputs=inputs,
+            image=image,
+            scratch=scratch,
+            working_bytes=working_bytes,
+            packages=packages,
+            bytecode=bytecode,
         )
         execution = execute(
             seal,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import SandboxError
 from kaggle_kit.files import remove_aside, user_cache
+from kaggle_kit.runtime.install import BYTECODE
 from kaggle_kit.sandbox.mounts import Mount, Sandbox, offline_environment
 from kaggle_kit.sandbox.seal import WORKING, driver_mount
 from kaggle_kit.wheelhouse.index import uv_program
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 OUT = "/kit/out"
 """The folder inside into which papermill writes the executed notebook."""
 _PACKAGES = "/kit/packages"
+_BYTECODE = "/kit/bytecode"
 _PROGRAMS = "/kit/bin"
 STYLES = ("2026", "flat")
 
@@ -40,10 +42,12 @@ def kaggle_sandbox(
     working_bytes: int,
     hidden: bool = False,
     packages: Path | None = None,
+    bytecode: Path | None = None,
 ) -> Sandbox:
     """The sandbox of one run of `notebook`: `inputs` below /kaggle/input, and in `scratch` whatever nobody keeps.
 
-    `packages` is a folder that stands in for the package index: what a notebook with internet installs.
+    `packages` is a folder that stands in for the package index: what a notebook with internet installs. `bytecode` are
+    the same packages as the notebook will install, with their bytecode: an engine then starts without compiling them.
     No folder that the host reads afterwards is writable inside: what the run leaves comes out by the driver alone.
     """
     folders = {name: scratch / name for name in ("temp", "tmp", "out")}
@@ -58,13 +62,12 @@ def kaggle_sandbox(
         Mount(folders["temp"], "/kaggle/temp", writable=True),
         Mount(folders["tmp"], "/tmp", writable=True),  # noqa: S108  the sandbox's own
         *(_package_mounts(packages) if packages else ()),
+        *((Mount(bytecode, _BYTECODE),) if bytecode else ()),
     )
-    return Sandbox(
-        mounts=mounts,
-        working_bytes=working_bytes,
-        environment=_environment(image, hidden=hidden, online=packages is not None),
-        workdir=WORKING,
-    )
+    environment = _environment(image, hidden=hidden, online=packages is not None)
+    if bytecode:
+        environment[BYTECODE] = _BYTECODE
+    return Sandbox(mounts=mounts, working_bytes=working_bytes, environment=environment, workdir=WORKING)
 
 
 def _package_mounts(packages: Path) -> tuple[Mount, ...]:

@@ -27,7 +27,8 @@ LINE_BYTES = 1 << 16
 LOG_HEAD_BYTES = 32 << 20
 LOG_TAIL_LINES = 2_000
 """Lines from the end that are kept of a log that is too long: they say how it ended."""
-_MOST_NAME_BYTES = 4096
+_MOST_NAME_BYTES = 1024
+"""With the folder that it comes to in front, a name must still be a path that the system takes: of 4,096 bytes."""
 _MOST_NAMED = 20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,7 +36,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a run may leave: bytes in all, files, folders within each other."""
+    """How much a run may leave: bytes in all, files and folders in all, folders within each other."""
 
     bytes: int
     files: int = 50_000
@@ -60,6 +61,8 @@ class _Destination:
     """A folder of the host into which files are made, each by its path below it."""
 
     def __init__(self, place: Path, reserved: frozenset[str]) -> None:
+        self.made = 0
+        """Folders and files made so far, those among them that were removed again."""
         self._root = os.open(place, _FOLDER)
         self._reserved = reserved
 
@@ -72,6 +75,10 @@ class _Destination:
         parts = name.split(b"/")
         if any(part in {b"", b".", b".."} for part in parts) or b"\0" in name or len(name) > _MOST_NAME_BYTES:
             return "it is not the name of a file below /kaggle/working"
+        try:
+            name.decode()
+        except UnicodeDecodeError:
+            return "its name is not UTF-8, and no list of files could hold it"
         if len(parts) > depth:
             return f"it lies more than {depth} folders deep"
         if os.fsdecode(name) in self._reserved:
@@ -82,6 +89,7 @@ class _Destination:
         """The descriptor of a new file. Raises OSError if something of that name is there, or cannot be made."""
         *folders, last = name.split(b"/")
         with self._below(folders) as folder:
+            self.made += 1
             return os.open(last, _NEW_FILE, 0o644, dir_fd=folder)
 
     def remove(self, name: bytes) -> None:
@@ -97,6 +105,7 @@ class _Destination:
             for part in folders:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(part, 0o755, dir_fd=here)
+                    self.made += 1
                 inner = os.open(part, _FOLDER, dir_fd=here)
                 os.close(here)
                 here = inner
@@ -126,7 +135,6 @@ def receive(stream: IO[bytes], into: Path, *, limits: Limits, reserved: frozense
 
 def _receive_all(stream: IO[bytes], folder: _Destination, limits: Limits, received: Received) -> None:
     rest = limits.bytes
-    files = 0
     while True:
         kind, payload = _frame(stream)
         if kind == frames.END:
@@ -134,10 +142,9 @@ def _receive_all(stream: IO[bytes], folder: _Destination, limits: Limits, receiv
             return
         if kind != frames.FILE:
             raise _CutError
-        files += 1
         refusal = folder.refusal(payload, limits.depth)
-        if refusal is None and files > limits.files:
-            refusal = f"there are more than {limits.files:,} files"
+        if refusal is None and folder.made >= limits.files:
+            refusal = f"there are more than {limits.files:,} files and folders"
         if refusal is not None:
             _add(received.left, f"{os.fsdecode(payload)} was left behind: {refusal}")
             _skip(stream)

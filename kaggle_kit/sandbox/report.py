@@ -115,7 +115,8 @@ class RunReport:
 class Report(RunReport):
     """All that is known of a run that scored; None if it is not known.
 
-    It is `complete` if every readable row was scored by the model, whose files are sound, and the submission is valid.
+    It is `complete` if every readable row was scored by a sound model that says the labels, and the submission is
+    valid.
     """
 
     submission_valid: bool
@@ -165,6 +166,8 @@ class Report(RunReport):
             out.append(
                 f"{'label mass':<18}{self.label_mass_mean:.4f} on average, {self.label_mass_lowest:.4f} at the lowest"
             )
+        elif self.scored_rows:
+            out.append(f"{'label mass':<18}not known: this engine does not say it; see it with the engine vllm")
         if self.log_loss is not None:
             out.append(f"{'log loss':<18}{self.log_loss:.4f}")
         if self.projected_seconds is not None:
@@ -187,7 +190,7 @@ def make_report(built: Build, results: Path, ran: Ran, *, sample: Sample, soluti
     stands = _stands(invalid, rows, total=total)
     install = {"install": record.stages["install"]} if "install" in record.stages else {}
     return Report(
-        **ran.facts(built),
+        **ran.facts(built, *record.prompt_notes),
         outcome=_outcome(failure, stands, rows, complete=complete) + _deaths(worker),
         complete=complete,
         submission_valid=invalid is None,
@@ -254,6 +257,8 @@ def _shortfall(record: RunRecord) -> str | None:
     """Why a run that ended well is not as it should be; None if it is."""
     if record.corrupt:
         return f"CORRUPT MODEL: {record.corrupt} is not what its manifest says"
+    if record.low_mass:
+        return record.low_mass
     if record.unread:
         return f"NOT KNOWN: {record.unread_text}"
     if record.worker.ended == "deadline" or (record.rows and record.rows.not_reached):

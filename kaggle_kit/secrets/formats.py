@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING
 from kaggle_kit.secrets.values import (
     is_basic_login,
     is_coded,
+    is_hex,
+    is_keylike,
     is_mixed,
     is_no_password,
     is_placeholder,
+    is_random,
+    is_uuid,
     is_varied,
 )
 
@@ -79,6 +83,10 @@ def _anything(_: str) -> bool:
 
 def _is_long_or_coded(value: str) -> bool:
     return len(value) >= 20 or is_coded(value)
+
+
+def _is_noise(value: str) -> bool:
+    return is_hex(value) or is_uuid(value) or is_random(value) or is_keylike(value)
 
 
 def _begun_by(kind: str, *begins: str, rest: str, test: Test = is_varied, cut: bool = True) -> Format:
@@ -197,6 +205,13 @@ _OTHERS: tuple[Format, ...] = (
         inside=True,
     ),
     Format(
+        "a token in an address",
+        ("://",),
+        rf"://(?!{_HEX}{{32}}@[\w.-]{{1,100}}/\d)([A-Za-z0-9_.~-]{{20,200}})@[A-Za-z0-9\[]",
+        test=_is_noise,
+        inside=True,
+    ),
+    Format(
         PRIVATE_KEY,
         ("-----BEGIN ", "---- BEGIN "),
         r"-{4,5} {0,1}BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK){0,1} {0,1}-{4,5}",
@@ -237,6 +252,22 @@ _CASELESS: tuple[Format, ...] = (
         test=lambda value: not is_no_password(value),
         inside=True,
     ),
+    Format(
+        "a password of a command",
+        (" -p ", ' -p"', " -p'"),
+        r" -p {0,2}[\"']{0,1}([^\s\"'$]{6,200})",
+        near=("docker login", "podman login", "helm registry login", "sshpass"),
+        test=lambda value: not is_no_password(value),
+        inside=True,
+    ),
+    Format(
+        "a password of a command",
+        (" -p",),
+        r" -p[\"']{0,1}([^\s\"'$-][^\s\"'$]{5,127})",
+        near=("mysql", "mariadb", "sshpass"),
+        test=lambda value: not is_no_password(value),
+        inside=True,
+    ),
 )
 FORMATS = (*_MARKED, *_OTHERS, *_CASELESS)
 
@@ -272,27 +303,28 @@ def lower(text: str) -> str:
 
 
 @cache
-def _marked() -> tuple[tuple[str, ...], dict[str, list[Format]]]:
-    """The beginnings that end in a mark, the longest first, and which forms each begins."""
+def _marked() -> tuple[tuple[int, ...], dict[str, list[Format]]]:
+    """The lengths of the beginnings that end in a mark, the longest first, and which forms each begins."""
     forms: dict[str, list[Format]] = {}
     for form in _MARKED:
         for begin in form.begins:
             forms.setdefault(begin, []).append(form)
-    return tuple(sorted(forms, key=len, reverse=True)), forms
+    return tuple(sorted({len(begin) for begin in forms}, reverse=True)), forms
 
 
 def _by_mark(text: str, *, wide: bool) -> Iterator[Span]:
-    begins, forms = _marked()
-    longest = len(begins[0])
+    lengths, forms = _marked()
+    begins = tuple(forms)
     marks = _AFTER_MARK_LOOSE if wide else _AFTER_MARK
     done = 0
     for mark in marks.finditer(text):
-        head = text[max(0, mark.end() - longest) : mark.end()]
+        head = text[max(0, mark.end() - lengths[0]) : mark.end()]
         if mark.end() <= done or not head.endswith(begins):
             continue
-        for begin in begins:
-            for form in forms[begin] if head.endswith(begin) else ():
-                if (span := _span_at(text, mark.end() - len(begin), form, wide=wide)) is not None:
+        for length in lengths:
+            begin = head[-length:]
+            for form in forms.get(begin, ()) if len(begin) == length else ():
+                if (span := _span_at(text, mark.end() - length, form, wide=wide)) is not None:
                     done = max(done, span[2])
                     yield span
 

@@ -52,7 +52,7 @@ _REACH = 800
 _MOST_TOKENS = 48
 _LONGEST = 512
 _TOKEN = re.compile(
-    r"(?P<space>[ \t\f\v\u00a0]{1,200}|\\\r?\n)"
+    r"(?P<space>[ \t\f\v\u00a0]{1,200}|\\\r?\n|</?(?:t[dhr]|d[dt]|li|p|b|i|em|strong|code|pre|span|div)>)"
     r"|(?P<line>\r?\n|\\{1,3}[nr](?![A-Za-z]{2,20}\\))"
     r"|(?P<quote>(?:(?<![A-Za-z0-9_])[rRbBuUfF]{1,2}){0,1}\\{0,7}(?:\"\"\"|'''|[\"'`]))"
     rf"|(?P<word>(?:[A-Za-z0-9_$]|[/+](?=[A-Za-z0-9/+]{{8}}))(?:[A-Za-z0-9_./+~@%$!^*?]|-(?!>)){{0,{_LONGEST}}})"
@@ -71,6 +71,7 @@ _SPACE = re.compile(r"\s|\\[nr]")
 _SPACE_AND_SIGN = re.compile(r"[ \t]{0,20}(==?|:=?|)")
 _BINDING = {"=", ":", ":=", "=>", "->", "|", "==", "!="}
 _BINDING_WORDS = {"is", "was", "to", "or", "else"}
+_GOES_ON_BELOW = {"=", ":=", "=>"}
 _OPEN, _CLOSE = {"(", "[", "{"}, {")", "]", "}"}
 _GOES_ON = {*_BINDING, *_OPEN, ",", ">", "+", "*"}
 # Names that say nothing of what they name: the name before them does.
@@ -78,6 +79,8 @@ _TRANSPARENT = words("transparent")
 _NO_VARIABLE = re.compile(r"\d[A-Za-z]{1,64}\d|[!@#$%^&*+~?]")
 _NUMBER = re.compile(r"\d{1,5}|\d{0,9}\.\d{1,20}")
 _ADDRESS = re.compile(r"[^\s\"'`<>]{0,512}")
+_HEX_TOKENS = {32, 40, 48, 64, 80, 96, 128}
+"""Digits of tokens in hex, by which an argument or option `token` is known; tables have such fields for their rows."""
 _LEAST = {"weak": 20, "strong": 16, "password": 16}
 GUESSED = "a token or password"
 
@@ -307,8 +310,10 @@ def _passes_line(text: str, token: re.Match[str], position: _Position) -> bool:
         return False
     if position.depth > 0 or position.last in _GOES_ON:
         return position.last != ""
-    word = _TOKEN.match(text, _skip_space(text, position.at), min(len(text), position.at + 80))
-    return bool(word and word.lastgroup == "word" and word[0] in _TRANSPARENT)
+    next_ = _TOKEN.match(text, _skip_space(text, position.at), min(len(text), position.at + 80))
+    if next_ and next_.lastgroup == "op" and position.last == "" and not position.bound:
+        return next_[0] in _GOES_ON_BELOW
+    return bool(next_ and next_.lastgroup == "word" and next_[0] in _TRANSPARENT)
 
 
 def _skip_space(text: str, at: int) -> int:
@@ -334,7 +339,9 @@ def _passes_sign(text: str, token: re.Match[str], position: _Position) -> bool:
         position.bound = True
     elif sign in {",", "("}:
         position.bound = True
-    position.last = sign
+    # YAML's `>-` and `|+` go on below as `>` and `|` do.
+    if not (sign in {"-", "+"} and position.last in {">", "|"}):
+        position.last = sign
     return True
 
 
@@ -393,7 +400,7 @@ def _kind(text: str, value: _Value, name: Name, position: _Position, *, wide: bo
     if is_placeholder(value.text):
         return None
     if is_hex(value.text) or is_uuid(value.text):
-        return _kind_of_hex(value, name, position)
+        return _kind_of_hex(value, name, position, option=text.startswith("--", name.start))
     if name.strength == "password" and position.direct and position.bound and _is_password(value):
         return "a password"
     sure = position.direct and position.bound and name.strength != "weak"
@@ -407,7 +414,7 @@ def _is_long_enough(value: _Value, name: Name, position: _Position) -> bool:
     return len(value.text) >= _LEAST[name.strength] + 4 * far and (position.bound or position.direct)
 
 
-def _kind_of_hex(value: _Value, name: Name, position: _Position) -> str | None:
+def _kind_of_hex(value: _Value, name: Name, position: _Position, *, option: bool) -> str | None:
     """A hash and a UUID have this form too: only the name right before it makes it a key."""
     direct = position.direct and (position.bound or name.strength != "weak")
     called, length = name.text.lower(), len(value.text)
@@ -415,6 +422,9 @@ def _kind_of_hex(value: _Value, name: Name, position: _Position) -> str | None:
         return "a Kaggle key"
     if length == 40 and ("wandb" in called or (direct and called.endswith("key"))):
         return "a Weights & Biases key"
+    given = position.direct and (option or position.last == "=")
+    if called.rpartition(".")[2] == "token" and given and length in _HEX_TOKENS:
+        return GUESSED
     if name.strength == "weak" or (is_uuid(value.text) and not direct):
         return None
     return GUESSED if length >= 20 or (direct and is_password(value.text)) else None

@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import kaggle_kit
@@ -225,10 +226,10 @@ def ready_wheelhouse(
 
 
 DISTRIBUTION = "kaggle_kit_runtime"
-_GROUND = ("__init__.py", "child.py", "errors.py", "files.py", "outside.py", "owners.py")
+_GROUND = ("__init__.py", "child.py", "errors.py", "files.py", "outside.py", "owners.py", "suggest.py")
 _MODEL = (
     *("__init__", "calibration", "checks", "folder", "headers", "inspect", "make_program", "make_session", "merge"),
-    *("packing", "quantize", "quantize_source", "quantize_worker", "tokenizer_check", "worker_process"),
+    *("packing", "padding", "quantize", "quantize_source", "quantize_worker", "tokenizer_check", "worker_process"),
 )
 """The modules of `model` that `kaggle_kit.model.quantize` stands on, and those that call it in a notebook."""
 _OLDEST_TIME = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can hold
@@ -253,14 +254,24 @@ def kit_wheel_sha256() -> str:
 
 
 def kit_wheel_bytes() -> bytes:
-    """The bytes of the kit's own wheel: wheel version 1.0 (PEP 427), importable in place as a zip too."""
-    info = f"{DISTRIBUTION}-{kaggle_kit.__version__}.dist-info"
-    members = _sources() | {
-        f"{info}/METADATA": _metadata(),
-        f"{info}/WHEEL": _WHEEL,
-        f"{info}/entry_points.txt": _ENTRY_POINTS,
-    }
+    """The bytes of the kit's own wheel: wheel version 1.0 (PEP 427), importable in place as a zip too.
 
+    Made once in a process while the files stay as they are: every build names the wheel's hash.
+    """
+    states = [(str(path), path.stat()) for path in _source_files()]
+    key = tuple((path, state.st_mtime_ns, state.st_size, state.st_ino) for path, state in states)
+    info = f"{DISTRIBUTION}-{kaggle_kit.__version__}.dist-info"
+    about = (("METADATA", _metadata()), ("WHEEL", _WHEEL), ("entry_points.txt", _ENTRY_POINTS))
+    return _packed(info, about, key)
+
+
+@lru_cache(maxsize=1)
+def _packed(
+    info: str,
+    about: tuple[tuple[str, bytes], ...],
+    states: tuple[tuple[str | int, ...], ...],  # noqa: ARG001 - of the files that are read: only a key
+) -> bytes:
+    members = _sources() | {f"{info}/{name}": content for name, content in about}
     record = [f"{name},sha256={_urlsafe(content)},{len(content)}" for name, content in sorted(members.items())]
     record_name = f"{info}/RECORD"
 
@@ -272,13 +283,17 @@ def kit_wheel_bytes() -> bytes:
     return body.getvalue()
 
 
-def _sources() -> dict[str, bytes]:
-    """The Python files and their data, by their path in the wheel."""
+def _source_files() -> list[Path]:
     package = Path(kaggle_kit.__file__).parent
     paths = [package / name for name in _GROUND]
     paths += sorted(path for ending in ("py", "json") for path in (package / "runtime").rglob(f"*.{ending}"))
-    paths += [package / "model" / f"{name}.py" for name in _MODEL]
-    return {path.relative_to(package.parent).as_posix(): path.read_bytes() for path in paths}
+    return paths + [package / "model" / f"{name}.py" for name in _MODEL]
+
+
+def _sources() -> dict[str, bytes]:
+    """The Python files and their data, by their path in the wheel."""
+    package = Path(kaggle_kit.__file__).parent
+    return {path.relative_to(package.parent).as_posix(): path.read_bytes() for path in _source_files()}
 
 
 def _metadata() -> bytes:

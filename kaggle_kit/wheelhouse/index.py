@@ -14,12 +14,15 @@ user's, that over the machine's. A file that somebody else could change stops th
 
 import configparser
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -34,6 +37,10 @@ from kaggle_kit.wheelhouse.lock import Lock, LockedWheel
 
 _TIMEOUT_SECONDS = 900
 _ERROR_LINES = 10
+_SEARCH = re.compile(r"Searching for a compatible version of (\S+) \(")
+_CANDIDATE = re.compile(r"Found candidate for package \S+ with range .* after \d+ steps: (\S+) version")
+_NO_WHEEL = re.compile(r"no usable wheels|no wheels with a matching")
+"""How uv 0.8 to 0.11 says what it looks at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +89,37 @@ def torch_sources(torch_backend: str | None) -> list[tuple[str, ...]]:
     return [with_links, own_index] if links else [own_index]
 
 
-def ask(question: Question, *, source: tuple[str, ...] = ()) -> tuple[Offer, ...]:
+def ask(
+    question: Question, *, source: tuple[str, ...] = (), searched_again: set[str] | None = None
+) -> tuple[Offer, ...]:
     """The wheels that answer `question`, `source` being further uv options (see `torch_sources`).
 
-    One package may be offered as several files. Raises WheelhouseError with the first lines of uv's own
+    One package may be offered as several files. `searched_again` receives the packages of which uv did not take the
+    first version that it looked at, whatever the reason. Raises WheelhouseError with the first lines of uv's own
     explanation where it finds no answer.
     """
+    log: list[str] = []
     with tempfile.TemporaryDirectory(prefix="kit-resolve-") as folder:
-        return _offers(_run_uv(question, source, Path(folder)))
+        offers = _offers(_run_uv(question, source, Path(folder), log=None if searched_again is None else log))
+    if searched_again is not None:
+        searches = Counter(match[1] for line in log if (match := _SEARCH.search(line)))
+        searched_again |= {name for name, times in searches.items() if times > 1}
+    return offers
+
+
+def ask_passed_over(question: Question, *, source: tuple[str, ...] = ()) -> str | None:
+    """The newest version of the one requirement of `question` if the index has such, and none as a wheel that fits.
+
+    None if there is no such version, or one that can be had; empty if uv does not say which is the newest.
+    """
+    log: list[str] = []
+    question = replace(question, dependencies=False, constraints=(), preferences=())
+    with tempfile.TemporaryDirectory(prefix="kit-resolve-") as folder, suppress(WheelhouseError):
+        _run_uv(question, source, Path(folder), log=log)
+        return None
+    if not any(_NO_WHEEL.search(line) for line in log):
+        return None
+    return next((match[1] for line in log if (match := _CANDIDATE.search(line))), "")
 
 
 def ask_archive(name: str, version: str) -> tuple[str, str, int, str]:
@@ -109,7 +139,9 @@ def ask_archive(name: str, version: str) -> tuple[str, str, int, str]:
     return url, unquote(urlsplit(url).path).rsplit("/", 1)[-1], size, sha256
 
 
-def _run_uv(question: Question, source: tuple[str, ...], folder: Path) -> dict[str, Any]:
+def _run_uv(
+    question: Question, source: tuple[str, ...], folder: Path, *, log: list[str] | None = None
+) -> dict[str, Any]:
     # An override that no Python satisfies takes a package out, whoever asks for it.
     never = [f'{name}; python_version < "0"' for name in question.exclude]
     (folder / "overrides.txt").write_text("\n".join([*never, ""]), encoding="utf-8")
@@ -130,11 +162,21 @@ def _run_uv(question: Question, source: tuple[str, ...], folder: Path) -> dict[s
         f"uv cannot resolve {some(question.requirements)} for Python {question.python} on "
         f"{question.machine}, glibc {question.glibc}"
     )
-    return _compile(question.requirements, options, folder, refusal=refusal)
+    return _compile(question.requirements, options, folder, refusal=refusal, log=log)
 
 
-def _compile(requirements: Sequence[str], options: Sequence[str], folder: Path, *, refusal: str) -> dict[str, Any]:
-    """The pylock.toml of `requirements`, made in `folder`. Raises WheelhouseError: `refusal`, and uv's reason."""
+def _compile(
+    requirements: Sequence[str],
+    options: Sequence[str],
+    folder: Path,
+    *,
+    refusal: str,
+    log: list[str] | None = None,
+) -> dict[str, Any]:
+    """The pylock.toml of `requirements`, made in `folder`. `log` receives the lines in which uv says what it looks at.
+
+    Raises WheelhouseError: `refusal`, and uv's reason.
+    """
     (folder / "requirements.in").write_text("\n".join([*requirements, ""]), encoding="utf-8")
     command = [
         *(uv_program(), "pip", "compile", "requirements.in", "--no-header"),
@@ -146,7 +188,7 @@ def _compile(requirements: Sequence[str], options: Sequence[str], folder: Path, 
         done = subprocess.run(
             command,
             cwd=folder,
-            env=uv_environment(),
+            env=uv_environment() | ({} if log is None else {"RUST_LOG": "uv_resolver=trace"}),
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_SECONDS,
@@ -157,8 +199,11 @@ def _compile(requirements: Sequence[str], options: Sequence[str], folder: Path, 
             f"uv did not resolve {some(requirements)} within {_TIMEOUT_SECONDS} s; "
             "check the connection to the package index and try again"
         ) from error
+    lines = done.stderr.splitlines()
+    if log is not None:
+        log += lines
     if done.returncode != 0:
-        raise WheelhouseError(f"{refusal}:\n{_relevant(done.stderr)}")
+        raise WheelhouseError(f"{refusal}:\n{_relevant(lines)}")
     return tomllib.loads((folder / "pylock.toml").read_text(encoding="utf-8"))
 
 
@@ -206,8 +251,9 @@ def _offer(package: Mapping[str, Any], wheel: Mapping[str, Any]) -> Offer:
     )
 
 
-def _relevant(stderr: str) -> str:
-    lines = [line.rstrip() for line in stderr.splitlines() if line.strip()]
+def _relevant(stderr: Sequence[str]) -> str:
+    told = [at for at, line in enumerate(stderr) if line.startswith("error:")]  # what uv looked at stands before
+    lines = [line.rstrip() for line in stderr[told[-1] if told else 0 :] if line.strip()]
     reasons = [line for line in lines if not line.startswith(("warning:", "Using Python"))] or lines
     kept = reasons[:_ERROR_LINES] + (["  …"] if len(reasons) > _ERROR_LINES else [])
     return "\n".join(kept) or "  uv gave no reason"

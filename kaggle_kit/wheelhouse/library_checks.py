@@ -12,6 +12,7 @@ from functools import cache
 
 from packaging.utils import parse_wheel_filename
 
+from kaggle_kit.child import child_environment
 from kaggle_kit.wheelhouse.archive import Inspection
 from kaggle_kit.wheelhouse.checks import Check, not_run, outcome
 from kaggle_kit.wheelhouse.elf import Elf
@@ -257,7 +258,7 @@ def _of_this_machine() -> frozenset[str]:
     """The libraries that this machine's loader knows."""
     for program in ("ldconfig", "/sbin/ldconfig"):
         try:
-            done = subprocess.run([program, "-p"], capture_output=True, text=True, check=False)
+            done = subprocess.run([program, "-p"], env=child_environment(), capture_output=True, text=True, check=False)
         except OSError:
             continue
         return frozenset(line.split()[0] for line in done.stdout.splitlines()[1:] if line.strip())

@@ -22,6 +22,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
+from kaggle_kit.child import child_environment
 from kaggle_kit.errors import KitError, OutsideError, WheelhouseError
 from kaggle_kit.files import remove_aside, sha256_file, user_cache, write_atomic
 from kaggle_kit.outside import read_json
@@ -320,7 +321,14 @@ def find_python(version: str) -> Path | None:
     """A CPython of `version` ("3.12") on this machine that runs: this one, on the path, pyenv's or uv's; else None."""
     for path in _pythons(version):
         try:
-            done = subprocess.run([path, "-I", "-c", _VERSION], capture_output=True, text=True, check=False, timeout=20)
+            done = subprocess.run(
+                [path, "-I", "-c", _VERSION],
+                env=child_environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=20,
+            )
         except (OSError, subprocess.TimeoutExpired):
             continue
         if done.stdout.strip() == version:
@@ -334,7 +342,7 @@ def no_network() -> tuple[tuple[str, ...], str]:
     Where this machine gives no network space of its own, uv's and pip's own options must do.
     """
     try:
-        done = subprocess.run([*_ALONE, "true"], capture_output=True, check=False, timeout=20)
+        done = subprocess.run([*_ALONE, "true"], env=child_environment(), capture_output=True, check=False, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         done = None
     if done is not None and done.returncode == 0:

@@ -37,15 +37,20 @@ from kaggle_kit.wheelhouse.lock import (
     read_lock,
     write_lock,
 )
+from kaggle_kit.wheelhouse.version_notes import version_notes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
-    """A lock, the address of each of its files by file name, and why its engine was taken, in sentences."""
+    """A lock, the address of each of its files by file name, and why its engine was taken, in sentences.
+
+    `notes`: what wheels only, or several Pythons, made of the versions.
+    """
 
     lock: Lock
     urls: Mapping[str, str]
     reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def resolve(
@@ -83,8 +88,9 @@ def resolve(
     )
 
     answers: dict[str, list[Offer]] = {}
+    searched_again: set[str] = set()
     for version in target.pythons:
-        answers[version] = _answer(target, replace(question, python=version), [*answers.values()])
+        answers[version] = _answer(target, replace(question, python=version), [*answers.values()], searched_again)
     _check_engine(target, choice.requirement, answers)
 
     preinstalled = {version: _preinstalled(target, version, offers) for version, offers in answers.items()}
@@ -109,7 +115,8 @@ def resolve(
         wheels=_merge_wheels(kept),
     )
     urls = {offer.file: offer.url for offers in kept.values() for offer in offers}
-    return Resolution(lock=lock, urls=urls, reasons=choice.reasons)
+    notes = version_notes(kept, question, searched_again=searched_again, source=torch_sources(target.torch_backend)[0])
+    return Resolution(lock=lock, urls=urls, reasons=choice.reasons, notes=notes)
 
 
 def replaced(lock: Lock, target: Target) -> tuple[tuple[str, str, str], ...]:
@@ -147,8 +154,10 @@ def _refuse_unknown_image(target: Target) -> None:
         )
 
 
-def _answer(target: Target, question: Question, former: Sequence[Sequence[Offer]]) -> list[Offer]:
-    """The chosen wheel of each package for one Python.
+def _answer(
+    target: Target, question: Question, former: Sequence[Sequence[Offer]], searched_again: set[str]
+) -> list[Offer]:
+    """The chosen wheel of each package for one Python; `searched_again` as `ask` has it.
 
     Versions that an overlay's image has are kept wherever they will do; so are those that the Pythons before took,
     so that pure wheels travel once.
@@ -157,7 +166,8 @@ def _answer(target: Target, question: Question, former: Sequence[Sequence[Offer]
     if target.mode == "overlay":
         wanted |= {name: Version(version).public for name, version in target.installed[question.python].items()}
     question = replace(question, preferences=tuple(sorted(wanted.items())))
-    offers = _first_answer(functools.partial(ask, question), torch_backend=target.torch_backend)
+    asked = functools.partial(ask, question, searched_again=searched_again)
+    offers = _first_answer(asked, torch_backend=target.torch_backend)
     if target.torch_backend is None:
         offers = _without_local_versions(question, offers)
     return [_choose(offers_of_one, question) for offers_of_one in _by_package(offers)]

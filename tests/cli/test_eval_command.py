@@ -48,6 +48,22 @@ def test_json_is_all_that_is_printed(capsys):
     assert body["facts"]["model"] == "sure"
 
 
+def test_a_low_label_mass_is_no_good_end(files, capsys):
+    """The metrics are printed, and what they are worth; the exit code is 1. The report says it first."""
+    import polars as pl
+
+    logs, outcome = truth(600)
+    scores = scores_of(logs, outcome)
+    for mass, code in ((0.49, 1), (0.51, 0), (None, 0)):
+        lines = scores.lines.with_columns(pl.lit(mass, dtype=pl.Float64).alias("mass"))
+        write_scores(files / "low.parquet", Scores(lines, scores.facts))
+        for more in ([], ["--json"]):
+            assert main.run(["eval", "low.parquet", *more]) == code
+            assert ("LOW LABEL MASS: the labels have 0.4900" in capsys.readouterr().err) == bool(code)
+        assert main.run(["report", "low.parquet", "-o", "low.html"]) == 0
+        assert ("LOW LABEL MASS" in capsys.readouterr().out) == bool(code)
+
+
 def test_a_calibration_is_written_and_shown(files, capsys):
     """It says what it fitted and gains; `kit eval` shows the answers under it."""
     assert main.run(["calibrate", "sure.parquet", "-o", "calibration.json"]) == 0

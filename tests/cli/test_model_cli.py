@@ -65,6 +65,77 @@ def test_a_notebook_brings_its_labels_prompt_and_target(capsys):
     assert "label tokens: 35, 36, 462" in capsys.readouterr().out
 
 
+@pytest.fixture
+def asking(tmp_path, checkpoint):
+    """A function: inspect the checkpoint, with this chat template, for a notebook with these further names."""
+    project = tmp_path / "project"
+    for part in ("notebooks_src", "templates"):
+        shutil.copytree(ROOT / part, project / part)
+    shutil.copy(ROOT / "kit.toml", project)
+    (checkpoint / "manifest.json").unlink(missing_ok=True)
+    source = project / "notebooks_src" / "lmsys.py"
+    original = source.read_text()
+
+    def inspect(template, *names, more=()):
+        source.write_text(original.replace('row_format = "turns"', "\n".join(['row_format = "turns"', *names])))
+        path = checkpoint / "tokenizer_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": template}))
+        return run(["model", "inspect", str(checkpoint), "--notebook", "lmsys", "--project", str(project), *more])
+
+    return inspect
+
+
+THINKING = (
+    "{% for m in messages %}<{{ m.role }}>{{ '<think></think>' if m.role == 'assistant' }}{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{{ '<think></think>' if off is defined and off }}{% endif %}"
+)
+
+
+def test_a_notebooks_labels_are_checked_where_the_model_answers(asking, capsys):
+    """The error says what to write; written, there is none. A user who knows better allows it."""
+    assert asking(THINKING, "chat = True") == 1
+    out = capsys.readouterr().out
+    assert "the labels are not where the model answers" in out
+    assert "chat_variables = {'off': True}; answer_prefix = '<think></think>'" in out
+    assert "[answer-place]" in out
+    for name in ("chat_variables = {'off': True}", "answer_prefix = '<think></think>'"):
+        assert asking(THINKING, "chat = True", name) == 0
+        assert "label tokens: 35, 36, 462 for 'A', 'B', 'tie'" in capsys.readouterr().out
+    assert asking(THINKING, "chat = True", 'answer_prefix = ""') == 0
+    assert "warning: tokenizer_config.json: with answer_prefix = ''" in capsys.readouterr().out
+    assert asking(THINKING, "chat = True", more=["--allow", "answer-place"]) == 0
+
+
+def test_a_prompt_of_tokens_without_a_row_is_an_error(asking, checkpoint, capsys):
+    """A token that only the settings know is beyond the embeddings: harmless, unless the prompt holds it."""
+    path = checkpoint / "tokenizer_config.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"added_tokens_decoder": {"2048": {"content": "<|go|>"}}})
+    )
+    plain = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    plain += "{% if add_generation_prompt %}<assistant>{% endif %}"
+    assert asking(plain, "chat = True") == 0
+    assert asking("<|go|>" + plain, "chat = True") == 1
+    assert "the notebook's prompt holds them: '<|go|>'" in capsys.readouterr().out
+
+
+def test_a_chat_template_that_fails_is_one_problem_of_many(asking, checkpoint, capsys):
+    """The other findings are told beside it."""
+    (checkpoint / "extra.bin").write_bytes(b"x")
+    assert asking("{{ nope.x }}", "chat = True") == 1
+    out = capsys.readouterr().out
+    assert "the chat template of" in out
+    assert "is a pickle" in out
+
+
+def test_the_spaces_of_labels_count(checkpoint, capsys):
+    """ " A" is not "A"; an empty one is wrong use."""
+    assert run(["model", "inspect", str(checkpoint), "--labels", " A, B"]) in {0, 1}
+    assert "' A'" in capsys.readouterr().out
+    assert run(["model", "inspect", str(checkpoint), "--labels", "A,,B"]) == 2
+    assert "has an empty label" in capsys.readouterr().err
+
+
 def test_labels_that_are_several_tokens_end_with_1(checkpoint, capsys):
     """With their pieces."""
     assert run(["model", "inspect", str(checkpoint), "--labels", "A,undecided"]) == 1

@@ -155,6 +155,24 @@ def test_the_output_of_a_failed_run(desk):
     assert (desk.root / "out" / "submission.csv").read_text() == SUBMISSION
 
 
+def test_a_run_of_low_label_mass_is_no_good_end(desk):
+    """What the run says of itself is told, and the exit code is 1; its submission is made and scored all the same."""
+    runner = desk.runner
+
+    def mumbles(asked):
+        (asked.out / "kit-run.json").write_text('{"label_mass": {"mean": 0.25, "lowest": 0.0}}')
+        return runner(asked)
+
+    desk.runner = mumbles
+    told = desk.push("--submit")
+    assert (told.code, desk.submissions) == (1, 1)
+    assert "LOW LABEL MASS: the labels have 0.2500" in told.err
+    told = desk.kit("output", "answer")
+    assert told.code == 1
+    assert "LOW LABEL MASS" in told.err
+    assert "LOW LABEL MASS" in desk.kit("report", str(desk.root / "runs" / "answer-v1")).out
+
+
 def test_a_file_of_the_runs_own_is_not_taken_for_its_log(desk):
     """A log.txt of the output lands whole, the log stands beside it, and the cause is found in that."""
 

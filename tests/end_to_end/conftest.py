@@ -9,22 +9,39 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
 KIT = Path(sys.executable).with_name("kit")
 DEMO = ROOT / "tests" / "demo"
 
 
+LONGEST = (
+    *("readme", "quantize", "recovery", "failures", "quantize_int8", "rehearse", "conformance", "bench_notebook"),
+    *("score", "main_job", "quantize_notebook"),
+)
+"""The files that take longest, the longest first: processes that run side by side then end together."""
+
+
 def pytest_collection_modifyitems(items):
     """Everything in this folder is marked end_to_end, and comes first: side by side, the short tests fill the end."""
     here = Path(__file__).parent
+
+    def place(item):
+        if here not in item.path.parents:
+            return len(LONGEST) + 1
+        name = item.path.stem.removeprefix("test_")
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.end_to_end)
-    items.sort(key=lambda item: here not in item.path.parents)
+    items.sort(key=place)
 
 
 @dataclass(frozen=True)
@@ -108,13 +125,25 @@ def workshop(tmp_path: Path) -> Workshop:
     return Workshop(folder)
 
 
-@pytest.fixture(params=["bwrap", "unshare"])
-def seal(request: pytest.FixtureRequest) -> str:
-    """Each real seal that works here; skipped with the reason where one does not."""
+@pytest.fixture
+def why_not() -> Callable[[str], str | None]:
+    """A function: why a seal does not work here, None if it does."""
     from kaggle_kit.errors import SandboxError
     from kaggle_kit.sandbox.seal import choose_seal
 
-    try:
-        return choose_seal(request.param).name
-    except SandboxError as error:
-        pytest.skip(str(error))
+    def why_not(name: str) -> str | None:
+        try:
+            choose_seal(name)
+        except SandboxError as error:
+            return str(error)
+        return None
+
+    return why_not
+
+
+@pytest.fixture(params=["bwrap", "unshare"])
+def seal(request: pytest.FixtureRequest, why_not: Callable[[str], str | None]) -> str:
+    """Each real seal that works here; skipped with the reason where one does not."""
+    if reason := why_not(request.param):
+        pytest.skip(reason)
+    return request.param

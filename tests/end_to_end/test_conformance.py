@@ -55,8 +55,11 @@ def scored(python):
     @cache
     def cases(kind):
         straight, exchanged = (engines.demo_prompts(ROWS, exchanged=swap)[1] for swap in (False, True))
-        asked = [engines.Case(straight + exchanged, LABELS, engines.OPTIONS[kind])]
-        asked += [engines.Case(straight, tokens, engines.OPTIONS[kind]) for tokens in (TWO, ODD_TOKENS, LABELS[::-1])]
+        questions = [
+            (straight + exchanged, LABELS),
+            *((straight, tokens) for tokens in (TWO, ODD_TOKENS, LABELS[::-1])),
+        ]
+        asked = [engines.Case(*question, engines.OPTIONS[kind], warm=False) for question in questions]
         found = engines.score_all(python, kind, asked)
         return {tuple(case.label_ids): scored for case, scored in zip(asked, found, strict=True)}
 

@@ -15,6 +15,10 @@ from pathlib import Path
 import pytest
 
 DEMO = Path(__file__).parents[1] / "demo"
+ROWS = 700
+"""Enough that the worker is still at them when it is killed at its first progress."""
+MANY = 15_000
+"""More than any machine scores in half a minute, however short it cuts them."""
 
 
 def _workers(parent: int) -> list[int]:
@@ -84,6 +88,24 @@ def test_the_network_is_closed_to_a_cell(workshop, seal):
     assert run.code == 1
 
 
+def test_labels_that_the_model_never_says_are_no_good_end(workshop):
+    """Tokens that are no answer of this model: a submission stands, the first line says what it is worth, and it ends
+    with 1. kit score and kit eval of the same project do too."""
+    for column, label, other in (("model_a", "A", "X"), ("model_b", "B", "Q"), ("tie", "tie", "Z")):
+        workshop.edit("notebooks_src/lmsys.py", f'"winner_{column}": "{label}"', f'"winner_{column}": "{other}"')
+    run = workshop.dryrun("--rows", "6")
+    assert run.code == 1
+    assert run.report["outcome"].startswith("LOW LABEL MASS: the labels have 0.0")
+    assert run.report["submission_valid"]
+    assert "LOW LABEL MASS" in run.printed("summary")
+    for command in (("score", "tests/demo/data/train.csv"), ("eval", "lmsys", "--data", "tests/demo/data/train.csv")):
+        out = workshop.folder / f"{command[0]}.parquet"
+        data = [str(workshop.folder / word) if word.endswith(".csv") else word for word in command]
+        done = workshop.kit(*data, "-o", str(out), "--rows", "6")
+        assert (done.code, out.is_file()) == (1, True)
+        assert "LOW LABEL MASS" in done.err
+
+
 def test_a_failing_cell_leaves_the_fallback_and_a_banner(workshop):
     """A cell that raises: exit code 1, the cell's name and error in the first line, a valid submission, a banner."""
     workshop.add_cell("broken", "1 / 0")
@@ -98,7 +120,7 @@ def test_a_failing_cell_leaves_the_fallback_and_a_banner(workshop):
 
 def test_a_killed_worker_is_started_again_and_no_row_is_lost(workshop, tmp_path):
     """kill -9 in mid-run: the rows scored so far are kept, the rest follow, and the first line says so."""
-    data = _big_data(tmp_path / "big", 1500)
+    data = _big_data(tmp_path / "big", ROWS)
     said = []
     with workshop.start("--data", str(data), "--solution", str(data / "solution.csv")) as process:
         for line in process.stdout:
@@ -112,20 +134,20 @@ def test_a_killed_worker_is_started_again_and_no_row_is_lost(workshop, tmp_path)
     report = json.loads((workshop.results / "report.json").read_text())
     assert report["worker_starts"] == 2
     assert "SIGKILL" in report["outcome"]
-    assert (report["scored_rows"], report["prior_rows"]) == (1500, 0)
+    assert (report["scored_rows"], report["prior_rows"]) == (ROWS, 0)
     assert report["log_loss"] < 0.80
-    assert "1,500 rows to score" in "".join(said)
-    assert len({row["id"] for row in _rows(workshop.results / "submission.csv")}) == 1500
+    assert f"{ROWS} rows to score" in "".join(said)
+    assert len({row["id"] for row in _rows(workshop.results / "submission.csv")}) == ROWS
 
 
 def test_the_deadline_leaves_what_was_scored(workshop, tmp_path):
     """At the notebook's own deadline the rows scored so far are handed in, the prior for the rest."""
-    data = _big_data(tmp_path / "big", 25_000)
-    run = workshop.dryrun("--data", str(data), "-p", "time_limit_hours=0.0125", "-p", "margin_minutes=0")
+    data = _big_data(tmp_path / "big", MANY)
+    run = workshop.dryrun("--data", str(data), "-p", "time_limit_hours=0.01", "-p", "margin_minutes=0")
     assert run.code == 1
     assert run.report["outcome"].startswith("DEADLINE")
     assert run.report["submission_valid"]
-    assert run.report["scored_rows"] < 25_000
+    assert run.report["scored_rows"] < MANY
     assert run.report["seconds"]["whole notebook"] < 75
 
 
@@ -178,6 +200,7 @@ def test_in_the_hidden_run_a_failure_ends_in_the_submission_that_stands(workshop
 
 
 @pytest.mark.parametrize("moment", ["seal:", "in a sealed Kaggle", "engine start"])
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_leaves_nothing_half_written(workshop, moment):
     """Ctrl-C at any stage: exit code 130, no results folder, no process left, and the last run's files untouched."""
     workshop.results.mkdir(parents=True)

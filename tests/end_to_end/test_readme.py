@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -74,6 +75,14 @@ def test_a_command_of_the_readme_works(reader, line, request):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert (done.stdout + done.stderr).strip()
+    if words[0] == "dryrun" and "--json" in words:
+        _check_cut(json.loads(done.stdout), rows=int(words[words.index("--rows") + 1]))
+
+
+def _check_cut(report, *, rows):
+    """--rows cuts the sample, and its solution with it."""
+    assert (report["scored_rows"], report["prior_rows"]) == (rows, 0)
+    assert report["log_loss"] is not None
 
 
 def test_make_demo_is_a_dry_run_of_the_readme():

@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 from evaluation.made_scores import COLUMNS, blurred, made, scores_of, truth
-from sklearn.metrics import log_loss
 
 from kaggle_kit.errors import DataError
 from kaggle_kit.evaluation.answers import answers_of, normalise, slices_of
@@ -26,6 +25,8 @@ from kaggle_kit.runtime.combine import Bin, Calibration
 
 def test_each_kind_of_answer_has_its_figures():
     """Plain, both orders, calibrated: scikit-learn's log loss each, and the last is the final one."""
+    from sklearn.metrics import log_loss
+
     answers = made(400, scale=2)
     found = assess(answers, calibration=Calibration((Bin(math.inf, 2.0),)))
     assert list(found.figures) == ["plain", "both orders", "calibrated"]

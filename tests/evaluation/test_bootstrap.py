@@ -4,13 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from kaggle_kit.evaluation.bootstrap import Estimate, json_of, mean_estimate, resample
 
 
 def test_the_interval_of_a_mean_is_scipys():
     """Within the noise of 4,000 samples it is scipy's percentile bootstrap."""
+    from scipy import stats
+
     figures = np.random.default_rng(3).exponential(1.0, 300)
     found = mean_estimate(figures, replicates=4000)
     wanted = stats.bootstrap((figures,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(5))

@@ -5,7 +5,6 @@ import pytest
 from evaluation.made_scores import blurred, truth
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize, minimize_scalar
 
 from kaggle_kit.evaluation.answers import normalise
 from kaggle_kit.evaluation.fit import LEAST_SCALE, MOST_SCALE, best_weights, fit, mix, orbits
@@ -17,6 +16,8 @@ PAIRS = ((0, 1),)
 
 def best_temperature(values, outcome):
     """By scipy, to the last digit that it gives."""
+    from scipy.optimize import minimize_scalar
+
     found = minimize_scalar(
         lambda t: losses(normalise(values / t), outcome).mean(),
         bounds=(0.05, 20),
@@ -48,6 +49,8 @@ def test_scipy_finds_nothing_better(seed, scale, shift, rows):
 
     def loss(point):
         return losses(normalise(values * point[0] + np.array([0, 0, point[1]])), outcome).mean()
+
+    from scipy.optimize import minimize
 
     wanted = minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-13})
     ours = losses(normalise(values * found.scale + found.bias), outcome).mean()
@@ -103,6 +106,8 @@ def test_scipy_finds_no_better_weights(seed, noise):
     found = best_weights(members, outcome)
     assert found.min() >= 0
     assert found.sum() == pytest.approx(1)
+    from scipy.optimize import minimize
+
     wanted = minimize(
         lambda w: losses(mix(members, w), outcome).mean(),
         np.full(len(noise), 1 / len(noise)),

@@ -1,13 +1,11 @@
 """Metrics agree with scikit-learn to 1e-9, at the edges too; the true outcomes, and the log loss against them."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from evaluation.made_scores import truth
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import accuracy_score, brier_score_loss
-from sklearn.metrics import log_loss as reference_log_loss
 
 from kaggle_kit.errors import DataError
 from kaggle_kit.evaluation.metrics import (
@@ -27,6 +25,15 @@ from kaggle_kit.evaluation.metrics import (
 
 CLOSE = 1e-9
 COLUMNS = ("a", "b", "tie")
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """scikit-learn's figures. Its import takes a second: not of each process that collects these tests."""
+    from sklearn import calibration, metrics
+
+    figures = (metrics.accuracy_score, metrics.brier_score_loss, metrics.log_loss, calibration.calibration_curve)
+    return SimpleNamespace(**{figure.__name__: figure for figure in figures})
 
 
 def _absent(logs, outcome):
@@ -57,7 +64,7 @@ def case(request):
     return CASES[request.param]()
 
 
-def test_log_loss(case):
+def test_log_loss(case, reference):
     """The mean of the rows' losses is scikit-learn's log loss of the clipped probabilities."""
     logs, outcome = case
     rows = np.arange(len(outcome))
@@ -69,7 +76,7 @@ def test_log_loss(case):
     if shares[rows, outcome].min() > LEAST:
         exact = shares / shares.sum(axis=1, keepdims=True)
         assert losses(logs, outcome).mean() == pytest.approx(
-            reference_log_loss(outcome, exact, labels=[0, 1, 2]), abs=CLOSE
+            reference.log_loss(outcome, exact, labels=[0, 1, 2]), abs=CLOSE
         )
 
 
@@ -79,51 +86,53 @@ def test_a_certain_answer_that_is_wrong_costs_what_kaggle_takes():
     assert losses(logs, np.array([1, 0])) == pytest.approx([-np.log(1e-15), 0.0], abs=CLOSE)
 
 
-def test_accuracy(case):
+def test_accuracy(case, reference):
     """The mean of the hits is scikit-learn's accuracy."""
     logs, outcome = case
-    assert hits(logs, outcome).mean() == pytest.approx(accuracy_score(outcome, logs.argmax(axis=1)), abs=CLOSE)
+    assert hits(logs, outcome).mean() == pytest.approx(
+        reference.accuracy_score(outcome, logs.argmax(axis=1)), abs=CLOSE
+    )
 
 
-def test_brier(case):
+def test_brier(case, reference):
     """The mean is scikit-learn's multiclass Brier score, not halved."""
     logs, outcome = case
     shares = np.exp(logs)
-    wanted = brier_score_loss(
+    wanted = reference.brier_score_loss(
         outcome, shares / shares.sum(axis=1, keepdims=True), labels=[0, 1, 2], scale_by_half=False
     )
     assert brier(logs, outcome).mean() == pytest.approx(wanted, abs=CLOSE)
 
 
-def _reference_error(true, probability):
+def _reference_error(reference, true, probability):
     """The expected calibration error by scikit-learn's reliability curve and numpy's counts."""
-    shares, means = calibration_curve(true, probability, n_bins=BINS, strategy="uniform")
+    shares, means = reference.calibration_curve(true, probability, n_bins=BINS, strategy="uniform")
     edges = np.linspace(0, 1, BINS + 1)[1:-1]
     counts = np.bincount(np.searchsorted(edges, probability), minlength=BINS)
     return float((counts[counts > 0] / len(true) * np.abs(shares - means)).sum())
 
 
-def test_expected_calibration_error(case):
+def test_expected_calibration_error(case, reference):
     """The sum of the top label's gaps is the error that scikit-learn's reliability curve gives."""
     logs, outcome = case
     found = np.abs(top_gaps(logs, outcome).mean(axis=0)).sum()
     confidence = np.minimum(np.exp(logs.max(axis=1)), 1.0)
-    assert found == pytest.approx(_reference_error(logs.argmax(axis=1) == outcome, confidence), abs=CLOSE)
+    assert found == pytest.approx(_reference_error(reference, logs.argmax(axis=1) == outcome, confidence), abs=CLOSE)
 
 
-def test_class_wise_error(case):
+def test_class_wise_error(case, reference):
     """So is each label's, by its own probability."""
     logs, outcome = case
     gaps = np.abs(class_gaps(logs, outcome).mean(axis=0)).reshape(3, BINS).sum(axis=1)
     shares = np.clip(np.exp(logs), 0, 1)
-    assert gaps == pytest.approx([_reference_error(outcome == k, shares[:, k]) for k in range(3)], abs=CLOSE)
+    assert gaps == pytest.approx([_reference_error(reference, outcome == k, shares[:, k]) for k in range(3)], abs=CLOSE)
 
 
-def test_reliability_is_scikit_learns_curve():
+def test_reliability_is_scikit_learns_curve(reference):
     """Each bin's mean confidence and share of hits, for a label and for the likeliest one."""
     logs, outcome = truth(3000)
     found = reliability(logs, outcome, column=1)
-    shares, means = calibration_curve(outcome == 1, np.exp(logs[:, 1]), n_bins=BINS)
+    shares, means = reference.calibration_curve(outcome == 1, np.exp(logs[:, 1]), n_bins=BINS)
     assert [one.accuracy for one in found] == pytest.approx(shares.tolist(), abs=CLOSE)
     assert [one.confidence for one in found] == pytest.approx(means.tolist(), abs=CLOSE)
     top = reliability(logs, outcome)

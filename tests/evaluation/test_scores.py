@@ -37,6 +37,7 @@ def test_a_line_that_has_no_mass_has_null(tmp_path):
     [
         ("missing", "is missing; `kit eval NAME -o"),
         ("text", "cannot be read as Parquet"),
+        ("deep", "cannot be read as Parquet"),
         ("table", "is a table, but no scores file; make one with `kit eval`"),
         ("format", "has the format 2, this kit reads 1"),
         ("column", "lacks the columns outcome, or has them in another type"),
@@ -51,6 +52,8 @@ def test_what_is_no_scores_file_is_told(tmp_path, scores, case, words):
     match case:
         case "text":
             path.write_text("id,p\n1,2\n")
+        case "deep":
+            scores.lines.write_parquet(path, metadata={KEY: "[" * 200_000})
         case "table":
             scores.lines.write_parquet(path, metadata={KEY: '{"format": 1}'})
         case "format":

@@ -1,9 +1,12 @@
 """What the tests of the loopback Kaggle share: a runner, a judge, and a client that says the protocol's words."""
 
+import atexit
 import json
 import subprocess
 import sys
+import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 import requests
@@ -140,8 +143,43 @@ def until(done, seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
+_ONE_BY_ONE = """
+import json, os, runpy, sys
+import bleach, dateutil.relativedelta, dotenv, google.protobuf.field_mask_pb2, kagglesdk, packaging.version
+import requests, slugify, tqdm, urllib3
+for line in sys.stdin:
+    asked = json.loads(line)
+    if child := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    os.setsid()
+    os.chdir(asked["cwd"])
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, name in enumerate(("out", "err"), start=1):
+        os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.argv = asked["command"]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    sys.exit(0)
+"""
+"""Has read what the official command line imports, and becomes it, a process for each command."""
+
+
+@cache
+def _ready() -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", _ONE_BY_ONE]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(process.communicate)
+    return process
+
+
 def cli(environment: dict[str, str], *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the official command line."""
-    return subprocess.run(
-        [KAGGLE, *arguments], env=environment, cwd=cwd, capture_output=True, text=True, timeout=60, check=False
-    )
+    """Run the official command line, as it is installed, in a process and an environment of its own."""
+    command = [str(KAGGLE), *arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder) / name for name in ("out", "err")}
+        asked = {"command": command, "environment": environment, "cwd": cwd, **files}
+        print(json.dumps(asked, default=str), file=_ready().stdin, flush=True)
+        code = int(_ready().stdout.readline())
+        return subprocess.CompletedProcess(command, code, *(path.read_text() for path in files.values()))

@@ -70,6 +70,7 @@ DOUBTS = {
     "head": lambda folder: config(folder, architectures=["LlamaModel"]),
     "length": lambda folder: config(folder, max_position_embeddings=64),
     "dtype": lambda folder: config(folder, model_type="gemma2"),
+    "method": lambda folder: config(folder, quantization_config=AWQ | {"version": "gemv"}),
     "index": lost_from_index,
     "vocabulary": lambda folder: config(folder, vocab_size=2000),
     "special-tokens": lambda folder: edit_json(folder / "tokenizer_config.json", bos_token="<nowhere>"),

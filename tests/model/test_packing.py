@@ -345,7 +345,7 @@ def test_experts_are_packed_by_the_rules_alone(tmp_path):
     two = model(tmp_path / "c", own, lambda name, *s: gptq(name, *s, group=64 if ".1.mlp" in name else 128))
     assert errors(two) == ""
     cpu = load_target("local-cpu")
-    assert "reads all experts alike on a CPU" in errors(two, cpu)
+    assert errors(two, cpu) == ""
     fp8 = model(tmp_path / "d", *MATRIX.FORMS["FP8"])
     assert "packs experts in fp8" in errors(fp8, cpu)
     assert errors(fp8, H100) == ""

@@ -9,13 +9,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from checkpoints import AWQ, awq_layer, copy_demo, edit_json, edit_tensors, int8_demo, sparse_file, tensors_of
 from full_precision import full_demo, make_adapter, narrowed
+from safetensors.numpy import load_file, save_file
 from test_calibration import source
 
 from kaggle_kit.errors import DataError, LabelError, ModelError, UsageError
@@ -45,6 +48,11 @@ elif {ends!r} == what + " waits":
     time.sleep(60)
 elif what == "merge":
     shutil.copytree(request["source"], request["out"])
+    if request["unties"]:
+        from safetensors.numpy import load_file, save_file
+        path = request["out"] + "/model.safetensors"
+        tensors = load_file(path)
+        save_file(tensors | {{"lm_head.weight": tensors["model.embed_tokens.weight"].copy()}}, path)
     tell(event="done", layers=28, versions=versions)
 else:
     os.stat(request["tokenizer"])
@@ -146,6 +154,25 @@ def test_the_merged_model_is_kept_where_asked(order, other_python, tmp_path):
     verify_files(asked.merged, manifest)
     assert manifest.extra["adapter"]["sha256"] == made.provenance["adapter"]["sha256"]
     assert left(asked) == ["awq", "merged"]
+
+
+def test_a_head_that_was_trained_is_not_tied_again(order, other_python, tmp_path):
+    """An adapter changes the head of a base whose head is its embeddings: merged and quantised models have two."""
+    head = {"base_model.model.lm_head.weight": np.zeros((2048, 256), np.float16)}
+    base = full_demo(tmp_path / "base")
+    adapter = make_adapter(tmp_path / "adapter", base, change=lambda tensors: tensors.update(head))
+    packed = Path(shutil.copytree(DEMO, tmp_path / "packed"))
+    tensors = load_file(packed / "model.safetensors")
+    embeddings = tensors["model.embed_tokens.weight"]
+    save_file(tensors | {"lm_head.weight": embeddings.copy()}, packed / "model.safetensors")
+
+    asked = replace(order(merged=tmp_path / "made" / "merged", source=base), adapter=adapter)
+    notes = []
+    run(asked, other_python(result=packed), notes.append)
+    for folder in (asked.merged, asked.out):
+        assert json.loads((folder / "config.json").read_text())["tie_word_embeddings"] is False
+        assert inspect_model(folder, tokenizer=False).problems == ()
+    assert any("they are two in the merged model" in str(note) for note in notes)
 
 
 def test_an_unsupported_architecture_names_what_works(order, other_python):

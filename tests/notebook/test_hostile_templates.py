@@ -63,6 +63,14 @@ def test_a_template_cannot_change_what_it_is_given(filled):
             filled(text)
 
 
+@pytest.mark.parametrize("half", ["ud800", "udcff", "udfff"])
+def test_a_template_that_makes_half_of_a_character(filled, half):
+    """It can be neither compiled nor written: an error says so, in code and in a note."""
+    for cell in ('# %% name="own"\nx = "{0}"\n', '# %% [markdown] name="own"\n# {0}\n'):
+        with pytest.raises(SourceError, match="half of a character"):
+            filled("{{ cells() }}\n" + cell.format(f"{{{{ '\\{half}' }}}}"))
+
+
 MUCH = {
     "a long text": "{{ 'x' * 10**10 }}",
     "a long list": "{{ [1] * 10**10 }}",
@@ -82,8 +90,9 @@ MUCH = {
 
 
 @pytest.mark.parametrize("case", MUCH)
-def test_a_template_takes_no_more_than_a_notebook_needs(filled, case):
-    """Memory and output are bounded: an error within seconds."""
+def test_a_template_takes_no_more_than_a_notebook_needs(filled, monkeypatch, case):
+    """Memory and output are bounded: an error within seconds. Less memory is filled sooner."""
+    monkeypatch.setattr("kaggle_kit.notebook.render.MEMORY_BYTES", 256 << 20)
     since = time.monotonic()
     with pytest.raises(
         SourceError, match=rf"the template {NAME} (takes|makes|fails|extends)|own.py.j2.*outside|itself"

@@ -16,8 +16,10 @@ import uv
 from kaggle_kit.errors import KitError, WheelhouseError
 from kaggle_kit.files import sha256_file, write_atomic
 from kaggle_kit.runtime.install import (
+    BYTECODE,
     _index_environment,
     empty_environment,
+    environment_packages,
     find_installer,
     install,
     install_engine,
@@ -87,6 +89,37 @@ def test_every_wheel_is_installed_with_no_index(wheelhouse, tmp_path, monkeypatc
     versions = ask(python, code).split()
     assert versions[:2] == ["2.0+cpu", "1.0"]
     assert versions[2].startswith(str(tmp_path / "scratch" / "env"))
+
+
+@pytest.fixture
+def compiled(wheelhouse, tmp_path):
+    """The packages of another environment of the same wheels, compiled; one file is not the wheel's."""
+    python = install(wheelhouse, scratch=tmp_path / "other")
+    packages = environment_packages(python)
+    (packages / "needy.py").write_text("VALUE = 'another'\n", encoding="utf-8")
+    command = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", str(packages)]
+    subprocess.run(command, check=True)
+    return packages
+
+
+def test_bytecode_that_is_there_is_taken_where_it_is_the_sources(compiled, wheelhouse, tmp_path, monkeypatch):
+    """A dry run names it: no module is compiled again, and one whose source is another answers by its own source."""
+    monkeypatch.setenv(BYTECODE, str(compiled))
+    python = install(wheelhouse, scratch=tmp_path / "scratch")
+    folder = environment_packages(python) / "kaggle_kit" / "__pycache__"
+    assert folder.readlink() == compiled / "kaggle_kit" / "__pycache__"
+    compiled_before = {path: path.stat().st_mtime_ns for path in compiled.rglob("*.pyc") if "needy" not in path.name}
+    assert ask(python, "import kaggle_kit.errors, engine, needy; print(engine.VALUE, needy.VALUE)") == "2.0+cpu 1.0"
+    assert all(path.stat().st_mtime_ns == before for path, before in compiled_before.items())
+
+
+def test_without_bytecode_an_install_has_none(wheelhouse, tmp_path, monkeypatch):
+    """As on Kaggle: nothing is linked; nor where the folder that is named is none."""
+    for scratch, folder in (("one", None), ("two", tmp_path / "nothing")):
+        if folder:
+            monkeypatch.setenv(BYTECODE, str(folder))
+        packages = environment_packages(install(wheelhouse, scratch=tmp_path / scratch))
+        assert not [path for path in packages.rglob("__pycache__") if path.is_symlink()]
 
 
 def test_a_second_install_begins_anew(wheelhouse, tmp_path):

@@ -135,3 +135,41 @@ def test_a_prior_of_thirds_sums_to_one():
     """Three times 1/3 is taken as 1, whatever the last bit says."""
     thirds = dict.fromkeys("abc", 1 / 3)
     Task(**GOOD | {"labels": {name: name for name in "abc"}, "prior": thirds})
+
+
+CHAT = {"chat": True}
+BAD_CHAT = {
+    "no dict": (CHAT | {"chat_variables": ["x"]}, "chat_variables = ['x']; it is a dict"),
+    "no name": (CHAT | {"chat_variables": {"a b": 1}}, "'a b', and a variable"),
+    "kit's own": (CHAT | {"chat_variables": {"messages": []}}, "'messages', which kit gives"),
+    "no plain value": (CHAT | {"chat_variables": {"x": {1}}}, "no plain value"),
+    "no number": (CHAT | {"chat_variables": {"x": float("nan")}}, "no plain value"),
+    "too long": (CHAT | {"chat_variables": {"x": "y" * 70_000}}, "longer than 65,536 letters"),
+    "no day": (CHAT | {"chat_date": "today"}, "chat_date = 'today'; write a day as YYYY-MM-DD"),
+    "no text": (CHAT | {"chat_system": 5}, "chat_system = 5; it is a text"),
+    "no prefix": ({"answer_prefix": False}, "answer_prefix = False; it is a text"),
+    "no choice": ({"chat": "yes"}, "chat = 'yes'; it is True or False"),
+    "not used": ({"chat_variables": {"x": 1}, "chat_system": "s"}, "chat_variables and chat_system is for the model's"),
+    "a number": ({"labels": {"a": 1, "b": "B"}}, "a label is a text"),
+    "nothing": ({"labels": {"a": "", "b": "B"}}, "and not an empty one"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CHAT)
+def test_what_a_chat_template_cannot_be_given_is_refused(case):
+    """The sentence names the name in the source, and what it should be."""
+    change, words = BAD_CHAT[case]
+    with pytest.raises(DataError) as caught:
+        Task(**GOOD | change)
+    assert words in str(caught.value)
+
+
+def test_what_is_as_usual_leaves_the_task_as_it_was():
+    """A task of an older version keeps its hash; what is said is written, and read again."""
+    task = Task(**GOOD)
+    assert not {"chat_variables", "chat_system", "chat_date", "answer_prefix"} & task.to_json().keys()
+    assert task.prompt_settings == {}
+    more = Task(**GOOD | CHAT | {"chat_variables": {"x": [1]}, "chat_system": "s", "answer_prefix": ""})
+    assert Task(**json.loads(json.dumps(more.to_json()))) == more
+    wanted = {"chat": "true", "chat_variables": '{"x": [1]}', "chat_system": '"s"', "answer_prefix": '""'}
+    assert more.prompt_settings == wanted

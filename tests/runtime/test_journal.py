@@ -238,6 +238,8 @@ def test_a_journal_that_was_half_made_is_made_whole(tmp_path, made):
         ("flags", "{"),
         ("log_probabilities", '["x"]'),
         ("log_probabilities", "5"),
+        ("log_probabilities", f"[1{'0' * 400}]"),
+        ("log_probabilities", "[" * 100_000),
         ("tokens", "many"),
         ("mass", "much"),
         ("cut", "[" * 100_000),

@@ -7,7 +7,7 @@ from math import log
 
 import pytest
 
-from kaggle_kit.errors import DataError, LabelError, ModelError
+from kaggle_kit.errors import AnswerPlaceError, DataError, LabelError, ModelError
 from kaggle_kit.runtime.job import Task
 from kaggle_kit.runtime.prepare import open_job, open_prompt, prepare
 
@@ -167,6 +167,76 @@ def chat_model(model, tmp_path):
     body["chat_template"] = "<user>{{ messages[0]['content'] }}</user>\n<answer>\n"
     path.write_text(json.dumps(body), encoding="utf-8")
     return copy
+
+
+def chat_task(task, **changes):
+    return Task(**task.to_json() | {"chat": True} | changes)
+
+
+def write_chat(folder, template):
+    """Give a model another chat template."""
+    path = folder / "tokenizer_config.json"
+    body = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(body | {"chat_template": template}), encoding="utf-8")
+
+
+ANSWERING = (
+    "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}BETWEEN{% endif %}"
+    "{{ m.content }}</{{ m.role }}>"
+    "{% endfor %}{% if add_generation_prompt %}<assistant>{% if think is defined and not think %}BETWEEN{% endif %}"
+    "{% endif %}"
+)
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_labels_where_the_model_does_not_answer_are_refused(task, chat_model, guarded):
+    """The error says what would help, each tried: a variable, a prefix, to say that it is meant so."""
+    write_chat(chat_model, ANSWERING.replace("BETWEEN", "<think></think>"))
+    with pytest.raises(AnswerPlaceError) as caught:
+        open_prompt(chat_task(task), chat_model, guarded=guarded)
+    steps = ("chat_variables = {'think': False}", "answer_prefix = '<think></think>'", 'answer_prefix = ""')
+    assert [step for step in steps if step not in caught.value.step] == []
+    for change in ({"chat_variables": {"think": False}}, {"answer_prefix": "<think></think>"}):
+        notes = []
+        template, *_ = open_prompt(chat_task(task, **change), chat_model, guarded=guarded, note=notes.append)
+        assert template.pieces[-1].endswith("<assistant><think></think>")
+        assert notes == []
+
+
+def test_a_prefix_that_is_said_stands_and_is_noted(task, chat_model):
+    """Whoever knows that the model was trained so is not kept from it."""
+    write_chat(chat_model, ANSWERING.replace("BETWEEN", "="))
+    notes = []
+    template, *_ = open_prompt(chat_task(task, answer_prefix=""), chat_model, note=notes.append)
+    assert template.pieces[-1].endswith("<assistant>")
+    assert "with answer_prefix = ''" in notes[0]
+    assert "label mass" in notes[0]
+
+
+def test_a_place_that_the_manifest_allows_is_noted(task, chat_model):
+    """A user who knew better when the model was inspected is not asked again."""
+    write_chat(chat_model, ANSWERING.replace("BETWEEN", "="))
+    path = chat_model / "manifest.json"
+    body = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(body | {"allowed": [{"check": "answer-place", "finding": "="}]}), encoding="utf-8")
+    notes = []
+    open_prompt(chat_task(task), chat_model, note=notes.append)
+    assert "allowed by the model's manifest" in notes[0]
+
+
+def test_a_place_that_cannot_be_known_is_noted(task, chat_model):
+    """Unless the source says where the model answers."""
+    notes = []
+    open_prompt(chat_task(task), chat_model, note=notes.append)
+    assert "it was not checked that the model answers where the prompt ends" in notes[0]
+    open_prompt(chat_task(task, answer_prefix=""), chat_model, note=notes.append)
+    assert len(notes) == 1
+
+
+def test_an_answers_prefix_ends_any_prompt(task, model):
+    """Without a chat template too; no row's length takes it away."""
+    template, *_ = open_prompt(Task(**task.to_json() | {"answer_prefix": "Answer:\n"}), model)
+    assert template.pieces[-1].endswith("\nAnswer:\n")
 
 
 def test_chat_wraps_the_authors_template(task, chat_model):

@@ -25,6 +25,7 @@ def test_each_kind_of_event_has_its_line(capsys):
     line.show({"event": "stage", "name": "prepare"})
     line.show({"event": "rows", "total": 3000, "todo": 2000, "tokens": 1_000_000})
     line.show({"event": "restart", "message": "SIGKILL"})
+    line.show({"event": "note", "text": "today's date"})
     line.show({"event": "error", "message": "no space"})
     line.show({"event": "done", "peak_bytes": 1})
     shown = capsys.readouterr().out.splitlines()
@@ -32,6 +33,7 @@ def test_each_kind_of_event_has_its_line(capsys):
         "prepare",
         "2,000 rows to score, 1,000,000 prompt tokens",
         "the worker stopped (SIGKILL); starting it again, scored rows are kept",
+        "note: today's date",
         "error: no space",
     ]
     assert shown[0].startswith("[   0:00] ")
@@ -116,6 +118,15 @@ def test_the_table_is_aligned():
     assert "scoring           1:01" in lines
     assert any(line.startswith("label mass        0.8000 on average") for line in lines)
     assert len({re.match(r"\S+( \S+)*  +", line).end() for line in lines}) == 1
+
+
+def test_the_table_ends_with_what_is_wrong():
+    """A low label mass is the last thing that a person sees; a member's counts like the first model's."""
+    low, high = LabelMass(0.4999, 0.0), LabelMass(0.5, 0.0)
+    assert summary_lines(RunRecord(label_mass=low))[-1].startswith("LOW LABEL MASS: the labels have 0.4999")
+    lines = summary_lines(RunRecord(label_mass=high, member_masses={"big": low}))
+    assert lines[-1].endswith("(the model big)")
+    assert not any("LOW" in line for line in summary_lines(RunRecord(label_mass=high, member_masses={"big": high})))
 
 
 def test_a_run_that_did_nothing_has_a_table():

@@ -80,6 +80,9 @@ WHOLE = RunRecord(
     prompt_tokens=51,
     longest_prompt=30,
     label_mass=LabelMass(0.8, 0.7),
+    member_masses={"n": LabelMass(0.3, 0.1)},
+    prompt={"chat": "true", "chat_variables": '{"enable_thinking": false}'},
+    prompt_notes=("the chat template says today's date",),
     integrity={"m": CheckedModel(2, 9, 1, 5, (), 0.1)},
     make=MadeModel({"layers": 3.0}),
 )

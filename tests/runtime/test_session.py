@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,25 @@ def test_the_figures_say_what_happened_to_each_row(make_session, capsys):
     assert session.record["label_mass"] == {"mean": pytest.approx(0.8), "lowest": 0.7}
     assert "6 rows, 3 scored by the model (0 in both orders), 0 by a rule, 3 with the prior" in capsys.readouterr().out
     assert RunRecord.from_json(json.loads(json.dumps(session.record))) == session.run
+
+
+def test_a_low_label_mass_still_submits(make_session, capsys):
+    """The submission stands, the summary says what it is worth."""
+    session = make_session(["0"])
+    fill(session, [Entry("0", 10, (), logs(0.2, 0.2, 0.6), 0.0)])
+    session.submit()
+    assert float(submitted(session)["0"]["winner_tie"]) == pytest.approx(0.2)
+    session.summary()
+    assert "LOW LABEL MASS: the labels have 0.0000" in capsys.readouterr().out
+
+
+def test_the_record_says_what_the_prompt_was(make_session, task):
+    """What the source says beside the template, and what the worker noted, once each."""
+    settings = {"chat": True, "chat_variables": {"enable_thinking": False}, "answer_prefix": "\n"}
+    session = make_session(["0"], task=replace(task, **settings))
+    wanted = {"chat": "true", "chat_variables": '{"enable_thinking": false}', "answer_prefix": '"\\n"'}
+    assert session.record["prompt"] == wanted
+    assert make_session(["0"]).record["prompt"] == {}
 
 
 def test_an_empty_journal_submits_the_prior(make_session):

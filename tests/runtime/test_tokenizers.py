@@ -134,6 +134,44 @@ def test_a_tokenizer_that_ends_each_text_is_told(model):
     assert "post_processor of tokenizer.json" in str(caught.value)
 
 
+def letters(*words):
+    """A tokenizer of printable letters, and of these words beside them."""
+    merges = [(word[:n], word[n]) for word in words for n in range(1, len(word))]
+    vocabulary = dict.fromkeys(
+        [*map(chr, range(32, 127)), "\n", *(word[: n + 1] for word in words for n in range(len(word)))]
+    )
+    model = tokenizers.models.BPE(vocab={token: i for i, token in enumerate(vocabulary)}, merges=merges)
+    return ModelTokenizer(tokenizers.Tokenizer(model))
+
+
+@pytest.mark.parametrize(
+    ("labels", "advice"),
+    [
+        (["1", "2", "10"], None),
+        (["10", "11", "2"], None),
+        (["a", "A", "ab"], None),
+        (["tie", "T", "t"], None),
+        (["no", "yes"], "'n'"),
+        ([" A", "B"], "'A'"),
+        ([" A", "A"], None),
+    ],
+)
+def test_no_advice_names_another_label(labels, advice):
+    """Nor one that could as well be meant for another one."""
+    with pytest.raises(LabelError) as caught:
+        label_tokens(labels, prompt=PROMPT, tokenizer=letters())
+    said = str(caught.value).partition("; spellings that are one token there: ")[2]
+    assert bool(said) == bool(advice)
+    assert advice is None or advice in said.split(", ")
+
+
+def test_the_spaces_of_a_label_count():
+    """ " A" and "A" are two labels if the vocabulary has both."""
+    tokenizer = letters(" A")
+    ids = label_tokens([" A", "A"], prompt=PROMPT, tokenizer=tokenizer)
+    assert tokenizer.pieces(list(ids)) == [" A", "A"]
+
+
 def test_an_empty_label_is_an_error(tokenizer):
     """A label without a letter is no token at all."""
     with pytest.raises(LabelError, match="'' is 0 tokens"):

@@ -1,12 +1,15 @@
 """How vLLM is asked, version by version; the real engine is in tests/end_to_end/test_conformance.py."""
 
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
 from kaggle_kit.errors import ModelError, RunError, UsageError
 from kaggle_kit.runtime.vllm_engine import (
+    _inspect_here,
     classify_options,
     classify_refusal,
     generate_options,
@@ -212,3 +215,43 @@ def test_the_pieces_are_the_vocabularys_own():
     assert label_pieces(MODEL, ids) == ["A", "B", "tie"]
     with pytest.raises(ModelError, match="no spelling of its own for the label token 99999"):
         label_pieces(MODEL, [99999])
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """A function: vLLM's registry of models as `_inspect_here` leaves it, on a machine with or without a card."""
+
+    def registry(*, cpu, multiprocessing, **names):
+        modules = {name: ModuleType(name) for name in ("vllm", "vllm.model_executor", "vllm.model_executor.models")}
+        modules["vllm.model_executor.models"].registry = SimpleNamespace(**names)
+        modules["vllm.platforms"] = SimpleNamespace(current_platform=SimpleNamespace(is_cpu=lambda: cpu))
+        for name, module in modules.items():
+            monkeypatch.setitem(sys.modules, name, module)
+        if multiprocessing is not None:
+            monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", multiprocessing)
+        _inspect_here()
+        return modules["vllm.model_executor.models"].registry
+
+    return registry
+
+
+def _elsewhere(_inspect):
+    return "in another process"
+
+
+def test_a_model_is_looked_at_where_its_engine_is(registry):
+    """On a CPU, with the engine in this process, vLLM need not be imported a second time."""
+    here = registry(cpu=True, multiprocessing="0", _run_in_subprocess=_elsewhere)
+    assert here._run_in_subprocess(lambda: "here") == "here"
+
+
+@pytest.mark.parametrize(("cpu", "multiprocessing"), [(False, "0"), (True, "1"), (True, None), (False, None)])
+def test_with_a_card_or_another_process_vllm_does_as_ever(registry, cpu, multiprocessing):
+    """This process must touch no card before the engine's own process does."""
+    here = registry(cpu=cpu, multiprocessing=multiprocessing, _run_in_subprocess=_elsewhere)
+    assert here._run_in_subprocess(lambda: "here") == "in another process"
+
+
+def test_a_version_that_looks_in_another_way_is_left_alone(registry):
+    """What is not there is not set."""
+    assert vars(registry(cpu=True, multiprocessing="0")) == {}

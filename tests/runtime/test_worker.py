@@ -3,10 +3,12 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -46,6 +48,18 @@ def engine(monkeypatch):
     counting = CountingEngine()
     monkeypatch.setattr(worker, "_start_engine", lambda *_: counting)
     return counting
+
+
+@pytest.mark.usefixtures("engine")
+def test_what_a_person_should_know_of_the_prompt_is_sent(make_job, task, model, tmp_path):
+    """Once, before the rows are read: where the prompt may be another one than in training."""
+    copy = shutil.copytree(model, tmp_path / "chat")
+    turns = "{{ strftime_now('%Y') }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    (copy / "chat_template.jinja").write_text(turns + "{% if add_generation_prompt %}<assistant>{% endif %}")
+    events = run(make_job([["1", GOOD, GOOD, GOOD]], model=copy, task=replace(task, chat=True)))
+    [note] = [event["text"] for event in events if event["event"] == "note"]
+    assert "says today's date" in note
+    assert not [event for event in run(make_job([["1", GOOD, GOOD, GOOD]])) if event["event"] == "note"]
 
 
 def run(job):

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.project import load_project
-from kaggle_kit.sandbox.kaggle_layout import STYLES, input_mounts
+from kaggle_kit.runtime.install import BYTECODE
+from kaggle_kit.sandbox.image import Image
+from kaggle_kit.sandbox.kaggle_layout import STYLES, input_mounts, kaggle_sandbox
 
 EXPECTED = {
     ("2026", "small"): {
@@ -46,3 +48,19 @@ def test_places(minimal, style, model):
 def test_inputs_are_read_only(minimal, style):
     """No input can be written to."""
     assert not any(mount.writable for mount in mounts(minimal, style, "small"))
+
+
+@pytest.mark.parametrize("bytecode", [None, Path("/packages")])
+def test_bytecode_is_read_only_and_named(tmp_path, bytecode):
+    """The packages of this machine's own environment, in a place of their own; without them the run is Kaggle's."""
+    sandbox = kaggle_sandbox(
+        tmp_path / "n.ipynb",
+        inputs=(),
+        image=Image(Path("/image/bin/python"), ()),
+        scratch=tmp_path,
+        working_bytes=1,
+        bytecode=bytecode,
+    )
+    mounted = [mount for mount in sandbox.mounts if mount.source == Path("/packages")]
+    assert [mount.writable for mount in mounted] == ([False] if bytecode else [])
+    assert sandbox.environment.get(BYTECODE) == (mounted[0].target if bytecode else None)

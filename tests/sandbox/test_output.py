@@ -95,6 +95,32 @@ def test_files_beyond_the_count_are_left(tmp_path):
     assert len(received.left) < 30
 
 
+@pytest.mark.parametrize("name", [b"\xff.csv", b"a/\xc3", b"\xed\xa0\x80", b"\xe9t\xe9/a.csv"])
+def test_a_name_that_no_text_can_hold_is_left(tmp_path, name):
+    """Lists of a run's files are JSON: one such name would keep all the others back."""
+    received = received_of(tmp_path, file(name), file("é\n.csv".encode()), frame(frames.END))
+    assert listing(tmp_path) == {"é\n.csv": b"x"}
+    assert "not UTF-8" in received.left[0]
+
+
+def test_folders_count_as_files_do(tmp_path):
+    """Ten files in three hundred folders do not leave three hundred folders, even if none comes whole."""
+    deep = [b"/".join([b"%d" % number, *([b"d"] * 29), b"f"]) for number in range(10)]
+    received = received_of(
+        tmp_path, *(file(name, b"x" * 2000) for name in deep), frame(frames.END), limits=Limits(1000, files=50)
+    )
+    assert len(list(tmp_path.rglob("*"))) < 50 + frames.DEPTH
+    assert "files and folders" in " ".join(received.left)
+
+
+def test_a_name_that_no_reader_could_open_is_left(tmp_path):
+    """With the folder before it a path must not be longer than the system takes: its readers would fail."""
+    name = b"/".join([b"a" * 255] * 15 + [b"b" * 200])
+    received = received_of(tmp_path, file(name), file(b"c.csv"), frame(frames.END))
+    assert listing(tmp_path) == {"c.csv": b"x"}
+    assert "was left behind" in received.left[0]
+
+
 @pytest.mark.parametrize(
     "rest",
     [

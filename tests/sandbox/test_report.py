@@ -9,6 +9,7 @@ import pytest
 from kaggle_kit.evaluation.metrics import Solution
 from kaggle_kit.notebook.build import build
 from kaggle_kit.project import load_project
+from kaggle_kit.runtime.record import LabelMass
 from kaggle_kit.runtime.submission import Sample
 from kaggle_kit.sandbox.execute import Execution, cell_names
 from kaggle_kit.sandbox.report import Ran, Report, make_report
@@ -130,6 +131,14 @@ FIRST_LINES = {
     "a corrupt model": (
         {"record": {"integrity": CORRUPT}},
         f"CORRUPT MODEL: w.safetensors of the model m is not what its manifest says; {VALID}",
+    ),
+    "a low label mass": (
+        {"record": {"label_mass": {"mean": 0.0, "lowest": 0.0}}},
+        f"{LabelMass(0.0, 0.0).problem}; {VALID}",
+    ),
+    "a low label mass of a member": (
+        {"record": {"member_masses": {"big": {"mean": 0.3, "lowest": 0.0}}}},
+        f"{LabelMass(0.3, 0.0).problem} (the model big); {VALID}",
     ),
     "the limit": (
         {"limit": True, "code": 143, "last": "score", "record": TWO_SCORED},

@@ -81,6 +81,48 @@ def test_every_named_value_is_found():
     assert missed == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "api_key: >-\n  {word}\n",
+        "a:\n  api_key: |+\n    {word}\n  b: 1\n",
+        'client = Client(\n    api_key\n    =\n    "{word}",\n)',
+        "<tr><td>API key</td><td>{word}</td></tr>",
+        "!pip install git+https://{word}@git.example.net/a/b.git",
+        "remote = 'https://{hex}@git.example.net/a/b'",
+        "!docker login -u ada -p {word} registry.example.net",
+        "!sshpass -p '{word}' ssh ada@host.example.net",
+        "!mysql -uada -p{word} shop",
+        'store = dict(host="x", token="{hex}", port=1)',
+        "!tool --token {hex} --fast",
+    ],
+)
+def test_values_where_syntax_hides_them(text):
+    """Blocks of YAML, a name on a line of its own, tables of pages, addresses and commands: found, and masked."""
+    chance = random.Random(SEED)
+    word, digits = noise(chance, WORD, 40), noise(chance, HEX, 40)
+    planted = text.format(word=word, hex=digits)
+    value = word if word in planted else digits
+    assert all(find_secrets(form) for form in (planted, notebook(planted), notebook(planted, lists=False)))
+    assert value not in mask(planted)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'row = {{"token": "{hex}"}}',
+        "!docker run -p 8080:8080 image",
+        "!git clone https://git@git.example.net/a/b.git",
+        "!pip install git+https://${{TOKEN}}@git.example.net/a/b.git",
+        "<td>token</td><td>Hello</td>",
+        "API key\n=======\nWhere to get one.",
+    ],
+)
+def test_what_looks_like_those_and_is_none(text):
+    """A table's rows, ports, user names and variables are no secrets."""
+    assert find_secrets(text.format(hex=noise(random.Random(SEED), HEX, 32))) == ()
+
+
 @pytest.mark.parametrize("planted", [lambda: ((v, t) for _, v, t in planted_forms()), planted_names])
 def test_what_is_found_is_masked(planted):
     """No planted value is left in a masked text, and a text keeps its lines."""

@@ -44,6 +44,7 @@ class Index:
     honours_range: bool = True
     told_hashes: dict[str, str] = field(default_factory=dict)
     uploaded: dict[str, str] = field(default_factory=dict)
+    withdrawn: set[str] = field(default_factory=set)
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     port: int = 0
 
@@ -60,8 +61,8 @@ class Index:
 
     def page(self, package: str) -> str | None:
         links = [
-            f'<a href="{self.url(file)}#sha256={self.told_hashes.get(file) or hashlib.sha256(body).hexdigest()}">'
-            f"{file}</a>"
+            f'<a href="{self.url(file)}#sha256={self.told_hashes.get(file) or hashlib.sha256(body).hexdigest()}"'
+            f"{' data-yanked' if file in self.withdrawn else ''}>{file}</a>"
             for file, body in self.files.items()
             if re.sub(r"[-_.]+", "-", file.split("-")[0]).lower() == package
         ]

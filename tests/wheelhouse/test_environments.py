@@ -1,7 +1,10 @@
 """Environments from wheelhouses and locks: made once and kept, archives by their hashes only, the offline folder."""
 
 import hashlib
+import importlib.util
+import py_compile
 import subprocess
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import uv
 from fake_index import make_wheel
 
 from kaggle_kit.errors import WheelhouseError
+from kaggle_kit.runtime.install import environment_packages
 from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
 from kaggle_kit.targets import load_target
 from kaggle_kit.wheelhouse.environments import (
@@ -19,6 +23,7 @@ from kaggle_kit.wheelhouse.environments import (
     notebook_quantizer,
     quantizer_lock,
     quantizer_target,
+    ready_bytecode,
     ready_environment,
     ready_offer,
 )
@@ -88,6 +93,60 @@ def test_a_mark_names_no_program(wheelhouse, tmp_path):
     (mark,) = (tmp_path / "cache" / "environments").glob("*/.complete")
     mark.write_text("/tmp/evil/python\n")
     assert ready_environment(wheelhouse, cache=tmp_path / "cache") == python
+
+
+def _bytecode(python):
+    return Path(importlib.util.cache_from_source(str(environment_packages(python) / "engine.py")))
+
+
+def test_the_packages_are_compiled_once_and_checked_by_their_source(wheelhouse, tmp_path):
+    """A worker that sees them read-only need not compile them; the bytecode serves the same file in another place."""
+    python = ready_environment(wheelhouse, cache=tmp_path / "cache")
+    compiled = _bytecode(python).read_bytes()
+    source = environment_packages(python) / "engine.py"
+    assert compiled[4:16] == b"\3\0\0\0" + importlib.util.source_hash(source.read_bytes())
+    _bytecode(python).unlink()
+    ready_environment(wheelhouse, cache=tmp_path / "cache")
+    assert not _bytecode(python).exists()
+
+
+def test_an_environment_of_an_earlier_kit_is_compiled(wheelhouse, tmp_path):
+    """It is whole, and has no mark that says so of its bytecode: nothing is installed again.
+
+    What it has compiled goes by the time of its source's last change, which another place's file has not.
+    """
+    python = ready_environment(wheelhouse, cache=tmp_path / "cache")
+    source = environment_packages(python) / "engine.py"
+    py_compile.compile(str(source), invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP)
+    (python.parents[2] / ".compiled").unlink()
+    (python.parent / "mine").write_text("x")
+    ready_environment(wheelhouse, cache=tmp_path / "cache")
+    assert _bytecode(python).read_bytes()[8:16] == importlib.util.source_hash(source.read_bytes())
+    assert (python.parent / "mine").is_file()
+
+
+@pytest.mark.parametrize("planted", ["evil.pth", "sitecustomize.py", "usercustomize.py", "compileall.py"])
+def test_a_package_runs_nothing_when_it_is_compiled(wheelhouse, tmp_path, planted):
+    """What runs when a Python starts, or stands before its own modules, does not run; bad code stops nothing."""
+    name = WHEEL.format("1.0")
+    with zipfile.ZipFile(wheelhouse / name, "a") as archive:
+        archive.writestr(planted, f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()\n")
+        archive.writestr("bad.py", "this is no Python\n")
+    seal(wheelhouse)
+    assert _bytecode(ready_environment(wheelhouse, cache=tmp_path / "cache")).is_file()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_an_environment_there_is_no_bytecode(wheelhouse, tmp_path, monkeypatch):
+    """A wheelhouse that does not install is the sealed run's to tell of: here it is none."""
+    monkeypatch.setenv("KIT_CACHE_DIR", str(tmp_path / "cache"))
+    told = []
+    packages = ready_bytecode(wheelhouse, say=told.append)
+    assert (packages / "engine.py").is_file()
+    assert [sentence.split()[0] for sentence in told] == ["installing", "compiling"]
+    (wheelhouse / WHEEL.format("1.0")).write_bytes(b"x")
+    seal(wheelhouse)
+    assert ready_bytecode(wheelhouse, say=told.append) is None
 
 
 def test_an_overlay_has_no_environment(wheelhouse, tmp_path):

@@ -327,17 +327,34 @@ print(module.__file__)
 
 def test_same_bytes() -> None:
     """Two builds give the same bytes."""
-    assert kit_wheel_bytes() == kit_wheel_bytes()
+    first = kit_wheel_bytes()
+    folder_module._packed.cache_clear()
+    assert kit_wheel_bytes() == first
+
+
+def test_changed_sources_give_other_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process has made is not made again, but for files or a version that changed since."""
+    here = Path(kaggle_kit.__file__).parent
+    package = shutil.copytree(here, tmp_path / "kaggle_kit", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(kaggle_kit, "__file__", str(package / "__init__.py"))
+    before = kit_wheel_bytes()
+    assert kit_wheel_bytes() is before
+    (package / "runtime" / "job.py").write_text("changed = True\n")
+    changed = kit_wheel_bytes()
+    (package / "runtime" / "more.py").write_text("")
+    more = kit_wheel_bytes()
+    monkeypatch.setattr(kaggle_kit, "__version__", "9.9")
+    assert len({before, changed, more, kit_wheel_bytes()}) == 4
 
 
 def test_file_times_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same sources under other times, in another place, give the same bytes."""
     here = Path(kaggle_kit.__file__).parent
     package = tmp_path / "kaggle_kit"
-    names = ("__init__.py", "child.py", "errors.py", "files.py", "outside.py", "owners.py")
+    names = ("__init__.py", "child.py", "errors.py", "files.py", "outside.py", "owners.py", "suggest.py")
     ground = [here / name for name in names]
-    data = here / "runtime" / "model_types.json"
-    for path in [*ground, data, *(here / "runtime").rglob("*.py"), *(here / "model").rglob("*.py")]:
+    data = (here / "runtime").rglob("*.json")
+    for path in [*ground, *data, *(here / "runtime").rglob("*.py"), *(here / "model").rglob("*.py")]:
         copy = package / path.relative_to(here)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
@@ -355,7 +372,10 @@ def test_holds_the_runtime_only(tmp_path: Path) -> None:
     ground = {"__init__", "child", "errors", "files", "outside"}
     assert {f"kaggle_kit/{name}.py" for name in ground} < names
     assert "kaggle_kit/runtime/__init__.py" in names
-    data = {f"kaggle_kit/runtime/facts/{path.name}" for path in (PACKAGE / "runtime/facts").iterdir()}
+    data = {
+        f"kaggle_kit/runtime/facts/{path.name}"
+        for path in (Path(kaggle_kit.__file__).parent / "runtime/facts").iterdir()
+    }
     data.add("kaggle_kit/runtime/model_types.json")
     assert {name for name in names if not name.endswith(".py")} == data
     assert all(name.count("/") in {1, 2, 3} for name in names)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,41 @@ from kaggle_kit.wheelhouse.prove import find_python, no_network, proof_problem, 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc here to make libraries with")
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A project with a sound wheelhouse: the engine asks for a helper, and for what is left out."""
-    folder = place(tmp_path / "project")
+def sound(project: Path) -> Path:
+    """Make a project with a sound wheelhouse: the engine asks for a helper, and for what is left out."""
+    folder = place(project)
     make_wheel(folder, requires=["helper>=1", "unwanted", 'other; python_version < "3"'])
     make_wheel(folder, "helper-1.5-py3-none-any.whl")
-    finish(tmp_path / "project")
-    return tmp_path / "project"
+    finish(project)
+    return project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with a sound wheelhouse, to be changed."""
+    return sound(tmp_path / "project")
+
+
+@dataclass(frozen=True)
+class Proved:
+    """A project, what stood in the way before its proof, and the proof."""
+
+    project: Path
+    before: str | None
+    proof: Proof
+
+
+@pytest.fixture
+def proved(tmp_path_factory: pytest.TempPathFactory, environment: None) -> Proved:  # noqa: ARG001
+    """A project with a sound wheelhouse, proved. Nobody changes it: it is proved once."""
+    if not _PROVED:
+        project = sound(tmp_path_factory.mktemp("proved") / "project")
+        before = proof_problem(project, "tiny")
+        _PROVED.append(Proved(project, before, prove(make_target(), project=project)))
+    return _PROVED[0]
+
+
+_PROVED: list[Proved] = []
 
 
 def result(proof: Proof, name: str, python: str | None = None) -> Check:
@@ -34,18 +62,18 @@ def result(proof: Proof, name: str, python: str | None = None) -> Check:
     return found
 
 
-def test_a_sound_wheelhouse_is_proved(project: Path) -> None:
+def test_a_sound_wheelhouse_is_proved(proved: Proved) -> None:
     """It is installed with no network, fits together, and its engine is imported."""
-    proof = prove(make_target(), project=project)
+    proof = proved.proof
     assert proof.verdict == "proved", proof.lines()
     assert [check.name for check in proof.checks if check.result == "not run"] == []
     assert result(proof, "install").notes[0].startswith("by ")
     assert result(proof, "import engine").notes == ("version 1.0",)
 
 
-def test_what_is_left_out_on_purpose_is_said(project: Path) -> None:
+def test_what_is_left_out_on_purpose_is_said(proved: Proved) -> None:
     """The target's exclusions are accepted in metadata and after the install, and noted in both."""
-    proof = prove(make_target(), project=project)
+    proof = proved.proof
     assert result(proof, "requirements").notes == (
         "unwanted is left out on purpose (required by engine-1.0-py3-none-any.whl)",
     )
@@ -164,22 +192,21 @@ def test_too_little_scratch_space(project: Path) -> None:
     assert check.result == "failed"
 
 
-def test_the_proof_file_is_the_same_again(project: Path) -> None:
-    """A proof holds no time and no place: twice the same."""
-    prove(make_target(), project=project)
-    first = (place(project) / "proof.json").read_bytes()
+def test_the_proof_file_is_the_same_again(proved: Proved, tmp_path: Path) -> None:
+    """A proof holds no time and no place: the same again, over an earlier one and elsewhere too."""
+    first = (place(proved.project) / "proof.json").read_bytes()
+    project = shutil.copytree(proved.project, tmp_path / "elsewhere")
     prove(make_target(), project=project)
     assert (place(project) / "proof.json").read_bytes() == first
-    assert str(project).encode() not in first
+    assert str(proved.project).encode() not in first
 
 
-def test_proved(project: Path) -> None:
+def test_proved(proved: Proved) -> None:
     """After a proof nothing stands in the way."""
-    assert proof_problem(project, "tiny") == (
-        f"the wheelhouse {place(project)} was never proved; run: kit wheels prove --target tiny"
+    assert proved.before == (
+        f"the wheelhouse {place(proved.project)} was never proved; run: kit wheels prove --target tiny"
     )
-    prove(make_target(), project=project)
-    assert proof_problem(project, "tiny") is None
+    assert proof_problem(proved.project, "tiny") is None
 
 
 def test_a_proof_is_of_one_manifest(project: Path) -> None:

@@ -55,6 +55,16 @@ def test_from_lock_to_verify(project: Path) -> None:
     assert (project / "wheels" / "tiny" / "manifest.json").is_file()
 
 
+def test_lock_says_what_was_passed_over(project: Path, stocked: Index) -> None:
+    """A newer version that comes as source only is a note, and the lock is written all the same."""
+    stocked.files["helper-2.0.tar.gz"] = b"not opened"
+    assert (
+        "  note: helper 1.5 is locked for Python 3.11: the newer 2.0 comes as"
+        in _kit("lock", "--target", "tiny").stdout
+    )
+    assert (project / "wheels" / "pylock.tiny.toml").is_file()
+
+
 def test_lock_twice_is_the_same(project: Path) -> None:
     """The same index gives the same lock, byte for byte."""
     _kit("lock", "--target", "tiny")

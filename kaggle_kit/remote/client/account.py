@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import CredentialsError, RemoteError
-from kaggle_kit.remote.client.client import RefusedError, filled
+from kaggle_kit.remote.client.client import RefusedError, entries, filled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +77,8 @@ def _own(client: Client) -> set[str] | None:
 
     request = filled(ApiListKernelsRequest(), group=KernelsListViewType.PROFILE)
     method = client.sdk.kernels.kernels_api_client.list_kernels
-    replies = client.pages(method, request, what=f"account {client.username}", size=_PAGE)
-    pages = [reply.get("kernels") or [] for reply in replies]
+    what = f"account {client.username}"
+    replies = client.pages(method, request, what=what, size=_PAGE)
+    pages = [entries(reply, "kernels", what=what, kind=dict) for reply in replies]
     own = {str(one.get("ref") or "").strip("/").lower() for page in pages for one in page}
     return own if len(pages[-1]) < _PAGE and "" not in own else None

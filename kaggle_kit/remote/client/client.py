@@ -22,7 +22,7 @@ from kaggle_kit.retry import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from kaggle_kit.remote.client.login import Login
 
@@ -30,6 +30,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 _LONGEST_SAYING = 400
 _MOST_PAGES = 500
+_MOST_DIGITS = 18
 _ADVICE = {
     403: "Check owner and name; the account may not see it, or rules or a phone number are still to be confirmed",
     404: "Check owner and name",
@@ -87,7 +88,7 @@ class Client:
         self.sleep = sleep
         self.clock = clock
         self._chance = chance
-        self._wait: Wait | None = None
+        self.wait: Wait | None = None
         self.wire = login.connect()
 
     @property
@@ -115,7 +116,7 @@ class Client:
         A wait of hours does not end because Kaggle does not answer for some minutes.
         """
         waiting = copy(self)
-        waiting._wait = Wait(deadline, self.clock)  # noqa: SLF001 - it is a client too
+        waiting.wait = Wait(deadline, self.clock)
         return waiting
 
     def read(self, method: Callable[[Any], Any], request: Any, *, what: str) -> dict[str, Any]:
@@ -223,14 +224,14 @@ class Client:
         retries = self.retries()
         while isinstance(outcome := attempt(), Failed):
             retries.wait(outcome)
-        if self._wait:
-            self._wait.answered(self.tell)
+        if self.wait:
+            self.wait.answered(self.tell)
         return outcome
 
     def retries(self, *, quiet: bool = False) -> Retries:
         """The attempts of an operation that counts them by itself; `quiet`: nobody hears why it waits."""
         tell = (lambda _: None) if quiet else self.tell
-        return Retries(self.patience, tell=tell, sleep=self.sleep, chance=self._chance, wait=self._wait)
+        return Retries(self.patience, tell=tell, sleep=self.sleep, chance=self._chance, wait=self.wait)
 
     def _failed(self, answer: Answer, subject: str) -> Failed:
         """An answer that may pass, as a failed attempt."""
@@ -314,6 +315,22 @@ def number(reply: dict[str, Any], name: str, *, call: str, what: str, advice: st
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise RemoteError(f"{call} for {what}: Kaggle's answer holds no {name}. {advice}")
     return value
+
+
+def entries(reply: Mapping[str, Any], name: str, *, what: str, kind: type[T]) -> list[T]:
+    """A list in a reply, none where it is left out. Raises RemoteError where it is something else, or holds it."""
+    listed = reply.get(name)
+    if not listed:
+        return []
+    if not isinstance(listed, list) or not all(isinstance(one, kind) for one in listed):
+        raise RemoteError(f"{what}: Kaggle's answer has a {name} that kit cannot read. {_TROUBLE}")
+    return listed
+
+
+def whole(value: object) -> int:
+    """A whole number of a reply, which may be written as text; 0 for anything else."""
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS else 0
 
 
 def enum_name(value: Any, *, prefix: str = "") -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError, UsageError
-from kaggle_kit.remote.client.client import enum_name, filled, number
+from kaggle_kit.remote.client.client import entries, enum_name, filled, number
 from kaggle_kit.remote.references import parse_pair
 from kaggle_kit.secrets import mask
 
@@ -153,7 +153,7 @@ def submissions(client: Client, competition: str) -> tuple[Submission, ...]:
     found: dict[int, Submission] = {}
     method = client.sdk.competitions.competition_api_client.list_submissions
     for reply in client.pages(method, request, what=f"submissions to {competition}", size=_PAGE):
-        for one in reply.get("submissions") or ():
+        for one in entries(reply, "submissions", what=competition, kind=dict):
             ref = number(one, "ref", call="ListSubmissions", what=competition, advice="Run the same command again")
             found[ref] = _submission(one, ref=ref)
     return tuple(sorted(found.values(), key=lambda one: one.ref, reverse=True))
@@ -189,7 +189,7 @@ def _score(value: Any) -> float | None:
     """A score, which Kaggle writes as text, "" while there is none."""
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

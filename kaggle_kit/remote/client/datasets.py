@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.client import versions
-from kaggle_kit.remote.client.client import RefusedError, enum_name, filled
+from kaggle_kit.remote.client.client import RefusedError, entries, enum_name, filled, whole
 from kaggle_kit.remote.client.downloads import read_small_file
 from kaggle_kit.remote.references import parse_pair
 
@@ -223,13 +223,13 @@ def _refuse_foreign(found: Dataset, files: Sequence[Sent], *, version: int, note
 def _refuse_failure(reply: dict[str, Any], *, call: str, ref: str) -> None:
     """Raise RefusedError for a reply that is not a plain success; `Client` has refused one with `error`."""
     state = enum_name(reply.get("status"))
-    tags = reply.get("invalidTags") or []
+    tags = entries(reply, "invalidTags", what=_what(ref), kind=str)
     if tags:
         raise RefusedError(
-            f"{call} for {_what(ref)}: Kaggle does not know the tags {', '.join(map(str, tags))} "
+            f"{call} for {_what(ref)}: Kaggle does not know the tags {', '.join(tags)} "
             f"(status {state or 'missing'}). Remove them, run `kit plan`, then push again",
             status=200,
-            said=", ".join(map(str, tags)),
+            said=", ".join(tags),
         )
     if state not in {"OK", "SUCCESS", ""} or not (state or reply.get("ref") or reply.get("url")):
         raise RefusedError(
@@ -254,8 +254,8 @@ def _refuse_outside_limits(ref: str, title: str, subtitle: str | None, files: Se
 
 
 def _notes(reply: dict[str, Any]) -> tuple[tuple[int, str], ...]:
-    versions = [one for one in reply.get("versions") or () if isinstance(one, dict)]
-    return tuple((int(one.get("versionNumber") or 0), str(one.get("versionNotes") or "")) for one in versions)
+    versions = entries(reply, "versions", what="the dataset's versions", kind=dict)
+    return tuple((whole(one.get("versionNumber")), str(one.get("versionNotes") or "")) for one in versions)
 
 
 def _what(ref: str) -> str:

@@ -8,6 +8,7 @@ from urllib.parse import urljoin, urlsplit
 
 from kaggle_kit.errors import RemoteError
 from kaggle_kit.files import naming
+from kaggle_kit.remote.client.client import whole
 from kaggle_kit.remote.client.wire import no_answer, transfer_session
 from kaggle_kit.retry import Failed, may_pass
 
@@ -62,7 +63,7 @@ def _fetch(client: Client, url: str, part: Path, *, what: str, progress: Callabl
             said = response.headers.get("Content-Length")
     except requests.exceptions.RequestException as error:
         return failed(no_answer(error, timeouts=timeouts, whom="the file server").why)
-    if said is not None and said.isdigit() and int(said) != got:
+    if said is not None and (whole(said) or said == "0") and whole(said) != got:
         return failed(f"{got} of {said} bytes came")
     return None
 
@@ -110,14 +111,22 @@ def _failed(what: str, done: str, why: str) -> Failed:
     return Failed(f"{what}: {why}", RemoteError(f"{what} could not be {done}: {why}. Run the same command again"))
 
 
+def _host_of(url: str) -> str:
+    """The scheme and host of an address, for an error: the rest may hold a signature."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(no address)"
+    return f"{parts.scheme}://{parts.hostname}"
+
+
 def _open(client: Client, session: requests.Session, url: str, what: str) -> requests.Response:
     """An open answer, redirects followed to places only where files may be fetched from. No login is sent."""
     endpoint, patience = client.login.endpoint, client.patience
     for _ in range(_REDIRECTS):
         if not endpoint.allows_transfer(url):
-            parts = urlsplit(url)
             raise RemoteError(
-                f"{what}: its address {parts.scheme}://{parts.hostname} is not one that kit fetches from at "
+                f"{what}: its address {_host_of(url)} is not one that kit fetches from at "
                 f"{endpoint.name}. See who answers there"
             )
         response = session.get(
@@ -130,6 +139,9 @@ def _open(client: Client, session: requests.Session, url: str, what: str) -> req
         )
         if not response.is_redirect:
             return response
-        url = urljoin(url, response.headers["Location"])
         response.close()
+        try:
+            url = urljoin(url, response.headers["Location"])
+        except ValueError:
+            break
     raise RemoteError(f"{what}: its address leads on and on. Run the same command again")

@@ -64,10 +64,14 @@ class Endpoint:
 
         The real service: https only. The loopback: loopback only, so that a rehearsal stays on this machine.
         """
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:  # no address: an open bracket, a port beyond all ports
+            return False
         if self.loopback:
-            return parts.scheme == "http" and is_loopback(parts.hostname)
-        return parts.scheme == "https" and bool(parts.hostname)
+            return parts.scheme == "http" and is_loopback(parts.hostname) and port != 0
+        return parts.scheme == "https" and bool(parts.hostname) and port != 0
 
     def transfer_proxies(self, url: str) -> dict[str, str]:
         """The proxies for a transfer: `localhost` is the loopback server's own name behind its proxy."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.client import versions
-from kaggle_kit.remote.client.client import LostReplyError, RefusedError, enum_name, filled
+from kaggle_kit.remote.client.client import LostReplyError, RefusedError, entries, enum_name, filled, whole
 from kaggle_kit.remote.client.downloads import read_small_file
 from kaggle_kit.remote.references import framework_value, same_framework
 
@@ -87,10 +87,10 @@ def newest(client: Client, ref: Reference) -> Newest | None:
 
     request = filled(ApiListModelInstancesRequest(), owner_slug=ref.owner, model_slug=ref.slug)
     for reply in client.find_pages(_service(client).list_model_instances, request, what=_what(ref)) or ():
-        for one in reply.get("instances") or ():
+        for one in entries(reply, "instances", what=_what(ref), kind=dict):
             if one.get("slug") == ref.variation and same_framework(one.get("framework"), ref.framework):
-                number = one.get("lastVersionId") or one.get("versionId") or 0
-                return Newest(enum_name(one.get("status")), int(number), str(one.get("versionNotes") or ""))
+                number = whole(one.get("lastVersionId")) or whole(one.get("versionId"))
+                return Newest(enum_name(one.get("status")), number, str(one.get("versionNotes") or ""))
     return None
 
 
@@ -170,8 +170,7 @@ def add_version(client: Client, ref: Reference, *, files: Sequence[Sent], notes:
         reply = client.make(_service(client).create_model_instance_version, request, what=what)
         _accept(reply, call="CreateModelInstanceVersion", what=what)
         # The reply's ref ends in the version, where Kaggle writes it so.
-        last = str(reply.get("ref") or "").rpartition("/")[2]
-        return int(last) if last.isdigit() else version
+        return whole(str(reply.get("ref") or "").rpartition("/")[2]) or version
 
     versions.refuse_unexpected(read(client, ref, files=False), before, what=_what(ref))
     earlier = newest(client, ref)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.client.account import is_absence
-from kaggle_kit.remote.client.client import LostReplyError, RefusedError, enum_name, number
+from kaggle_kit.remote.client.client import LostReplyError, RefusedError, entries, enum_name, number
 from kaggle_kit.remote.references import bare, parse_pair, without_prefix
 from kaggle_kit.runtime.record import COMPLETE, ENDED, GOING_ON
 from kaggle_kit.secrets import mask
@@ -28,6 +28,7 @@ _INVALID = {
     "invalidModelSources": "model",
     "invalidTags": "tag",
 }
+_SOURCES = {"datasets": "dataset", "kernels": "kernel", "competitions": "competition", "models": "model"}
 
 
 @dataclass(frozen=True)
@@ -131,10 +132,10 @@ def read(client: Client, ref: str, *, version: int | None = None) -> RemoteNoteb
         internet=facts.get("enableInternet"),
         machine_shape=facts.get("machineShape"),
         docker_image=facts.get("dockerImage"),
-        datasets=tuple(facts.get("datasetDataSources") or ()),
-        kernels=tuple(facts.get("kernelDataSources") or ()),
-        competitions=tuple(facts.get("competitionDataSources") or ()),
-        models=tuple(facts.get("modelDataSources") or ()),
+        **{
+            part: tuple(entries(facts, f"{kind}DataSources", what=what(ref, version), kind=str))
+            for part, kind in _SOURCES.items()
+        },
     )
 
 
@@ -319,7 +320,9 @@ def _accept(reply: Mapping[str, Any], ref: str) -> Pushed:
     """The version that a reply names; RefusedError for each way in which the official client is silent."""
     url = str(reply.get("url") or page_of(ref))
     version = reply.get("versionNumber")
-    dropped = [f"{kind} {one}" for name, kind in _INVALID.items() for one in reply.get(name) or ()]
+    dropped = [
+        f"{kind} {one}" for name, kind in _INVALID.items() for one in entries(reply, name, what=what(ref), kind=str)
+    ]
     if dropped:
         made = f"Version {version} was made, and runs without them: {url}" if version else "No version is named"
         raise RefusedError(

@@ -14,9 +14,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import CredentialsError, RemoteError
+from kaggle_kit.remote.client.client import entries
 from kaggle_kit.remote.client.downloads import fetch_file
 from kaggle_kit.remote.client.notebooks import label, place, status, what
 from kaggle_kit.remote.client.wire import no_answer
+from kaggle_kit.remote.diagnosis import log_seconds
 from kaggle_kit.remote.references import parse_pair
 from kaggle_kit.retry import Failed, may_pass
 from kaggle_kit.runtime.record import GOING_ON
@@ -46,7 +48,7 @@ def list_output(client: Client, ref: str, version: int) -> tuple[OutputFile, ...
     """The files of the run of `version`, over all pages. Raises RemoteError."""
     found: list[OutputFile] = []
     for reply in _pages(client, ref, version):
-        listed = [one for one in reply.get("files") or () if isinstance(one, dict)]
+        listed = entries(reply, "files", what=what(ref, version), kind=dict)
         found += [OutputFile(str(one.get("fileName") or ""), str(one.get("url") or "")) for one in listed]
     return tuple(found)
 
@@ -287,9 +289,8 @@ def _finished(response: requests.Response, joint: _Joint) -> Iterator[LogLine]:
 def _line(entry: Any) -> LogLine:
     if not isinstance(entry, dict):
         return LogLine("stdout", None, str(entry))
-    time_s = entry.get("time")
     return LogLine(
         stream=str(entry.get("stream_name") or "stdout"),
-        time_s=float(time_s) if isinstance(time_s, int | float) else None,
+        time_s=log_seconds(entry),
         text=str(entry.get("data") or ""),
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from kaggle_kit.errors import RemoteError
-from kaggle_kit.remote.client.client import saying
+from kaggle_kit.remote.client.client import saying, whole
 from kaggle_kit.remote.client.upload_records import Session, Sessions
 from kaggle_kit.remote.client.wire import Answer, NoAnswer, no_answer, transfer_session
 from kaggle_kit.retry import Failed, may_pass, retry_after
@@ -283,7 +283,8 @@ def _range_end(answer: Answer, size: int) -> int | _End:
     last = value.rpartition("-")[2].strip()
     if not value:
         return 0
-    return int(last) + 1 if last.isdigit() and int(last) < size else _End.GONE
+    known = last == "0" or 0 < whole(last) < size
+    return whole(last) + 1 if known else _End.GONE
 
 
 def _request(job: _Job, url: str, headers: dict[str, str], body: _Slice | bytes) -> Answer | NoAnswer:

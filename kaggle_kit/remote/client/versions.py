@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NotRequired, Protocol, TypedDict, TypeVar
 
 from kaggle_kit.errors import RemoteError
-from kaggle_kit.remote.client.client import filled
+from kaggle_kit.remote.client.client import entries, filled, whole
 from kaggle_kit.suggest import some
 
 if TYPE_CHECKING:
@@ -191,8 +191,8 @@ def list_files(
     replies = client.find_pages(method, request, what=what)
     if replies is None:
         return None
-    listed = [one for reply in replies for one in reply.get(key) or ()]
-    files = [RemoteFile(str(one.get("name") or ""), int(one.get(size) or 0)) for one in listed]
+    listed = [one for reply in replies for one in entries(reply, key, what=what, kind=dict)]
+    files = [RemoteFile(str(one.get("name") or ""), whole(one.get(size))) for one in listed]
     return tuple(sorted(files, key=lambda one: one.name))
 
 

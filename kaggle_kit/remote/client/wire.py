@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import __version__
+from kaggle_kit.errors import OutsideError
+from kaggle_kit.outside import parse_json, whole_characters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +65,7 @@ class Wire:
             pass
         except requests.exceptions.RequestException as error:
             return no_answer(error, timeouts=timeouts, whom=self.endpoint.name)
-        except (KeyError, ValueError, TypeError, AttributeError):
+        except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
             if self.local.response is None:
                 raise
         except OSError as error:
@@ -96,11 +98,36 @@ def connect(endpoint: Endpoint, *, token: str | None = None, key: tuple[str, str
     if token is None:
         # Left to itself the SDK sends a stale token of the environment instead of the key (facts, section 1).
         session.auth = key
+    _read_environment_once(session)
     wire = Wire(sdk=client, session=session, endpoint=endpoint)
     adapter = _guarded_adapter(wire)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return wire
+
+
+def _read_environment_once(session: requests.Session) -> None:
+    """Have the session ask for proxies and certificates once for each server: asking costs more than a short call.
+
+    requests goes through all variables four times for each call; a kit process does not change its own.
+    """
+    from urllib.parse import urlsplit
+
+    read = session.merge_environment_settings
+    known: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def settings(url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> dict[str, Any]:
+        if proxies or verify is not None or cert is not None:
+            return dict(read(url, proxies, stream, verify, cert))
+
+        parts = urlsplit(str(url))
+        place = (parts.scheme, parts.netloc)
+        if place not in known:
+            known[place] = dict(read(url, {}, None, None, None))
+        own = {} if stream is None else {"stream": stream}
+        return {**known[place], "proxies": dict(known[place]["proxies"]), **own}
+
+    session.merge_environment_settings = settings  # type: ignore[method-assign]
 
 
 def _guarded_adapter(wire: Wire) -> Any:
@@ -143,8 +170,8 @@ def transfer_session(endpoint: Endpoint) -> requests.Session:
 
 def _answer(response: requests.Response) -> Answer:
     try:
-        body = response.json()
-    except ValueError:
+        body = parse_json(whole_characters(response.content), "the answer")
+    except OutsideError:
         body = None
     return Answer(status=response.status_code, headers=dict(response.headers), body=body)
 

@@ -1,13 +1,17 @@
 """One call: repeated where that is safe, sent once where it is not, and its failure said plainly."""
 
+from contextlib import suppress
+from urllib.parse import urlsplit
+
 import pytest
 import requests
 from scripted import CUT, TOKEN, Reply
 
 from kaggle_kit.errors import CredentialsError, RemoteError
-from kaggle_kit.remote.client import outputs
+from kaggle_kit.remote.client import competitions, datasets, models, notebooks, outputs
 from kaggle_kit.remote.client.client import Client, LostReplyError, RefusedError, call_name, enum_name
 from kaggle_kit.remote.client.datasets import read_file
+from kaggle_kit.remote.references import parse
 
 WHAT = "dataset me/things"
 
@@ -26,6 +30,24 @@ def test_a_read_is_repeated(script, client):
     """429, 5xx and a cut are waited out."""
     script.on("GetDatasetStatus", Reply(429), CUT, {"status": "READY"})
     assert ask(client) == {"status": "READY"}
+
+
+def test_proxies_are_looked_up_once_for_each_server(script, client, monkeypatch):
+    """The first call to a server reads the variables, the next ones do not; another server has its own answer."""
+    plain, servers = requests.sessions.get_environ_proxies, []
+
+    def looked_up(url, **options):
+        servers.append(urlsplit(url).hostname)
+        return plain(url, **options)
+
+    monkeypatch.setattr(requests.sessions, "get_environ_proxies", looked_up)
+    script.on("GetDatasetStatus", {"status": "READY"})
+    for _ in range(3):
+        ask(client)
+    settings = client.wire.session.merge_environment_settings
+    assert settings("http://127.0.0.1:1/", {}, True, None, None)["stream"] is True
+    assert settings("http://127.0.0.1:1/", {}, None, None, None)["proxies"].get("http") is None
+    assert servers == ["localhost", "127.0.0.1"]
 
 
 def test_a_read_gives_up(script, client):
@@ -227,3 +249,27 @@ def test_downloads_and_calls_keep_to_one_list(script, client, tmp_path, failure)
     script.on("DownloadDataset", failure, Reply(302, headers={"Location": f"{script.url}/files/f1"}))
     script.on("f1", failure, Reply(body=b"small"))
     assert read_file(client, "me/data", 1, "manifest.json") == b"small"
+
+
+READERS = {
+    "ListDatasetFiles": lambda client: datasets.list_files(client, "a/b", version=1),
+    "GetDataset": lambda client: datasets.read(client, "a/b"),
+    "GetKernel": lambda client: notebooks.read(client, "a/b"),
+    "ListSubmissions": lambda client: competitions.submissions(client, "preferences"),
+    "ListModelInstances": lambda client: models.newest(client, parse("a/b/pytorch/c")),
+    "ListModelInstanceVersionFiles": lambda client: models.list_files(client, parse("a/b/pytorch/c"), 1),
+}
+NO_LISTS = (3, "x", {"a": 1}, [3], ["x"], [None], [[]], [{"name": 3, "size": "x", "versionNumber": [1], "ref": {}}])
+
+
+@pytest.mark.parametrize("call", READERS)
+def test_a_reply_whose_lists_are_none(script, client, call):
+    """Whatever stands where Kaggle has a list, it is read or an error: never a traceback."""
+    lists = ("files", "datasetFiles", "versions", "submissions", "instances")
+    for value in NO_LISTS:
+        facts = {f"{kind}DataSources": value for kind in ("dataset", "kernel", "competition", "model")}
+        body = dict.fromkeys(lists, value) | {"metadata": facts, "blob": {"source": "x"}, "versionList": {}}
+        for versions in (value, {"versions": value}):
+            script.on(call, body | {"versionList": versions})
+            with suppress(RemoteError):
+                READERS[call](client)

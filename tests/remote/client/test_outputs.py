@@ -1,5 +1,6 @@
 """A run's output and log: whole files, from the pushed version, and nothing outside the folder."""
 
+import contextlib
 import errno
 import json
 from pathlib import Path
@@ -241,3 +242,52 @@ def test_a_log_is_not_everybodys(script, client):
         list(follow_log(client, REF, 1))
     with pytest.raises(RemoteError, match="403"):
         list(follow_log(client, REF, 1))
+
+
+REPLIES = {
+    "deep": b"[" * 200_000,
+    "deep objects": b'{"a":' * 100_000,
+    "a long number": b'{"files": [], "log": ' + b"9" * 10_000 + b"}",
+    "no list": b'{"files": 3}',
+    "no objects": b'{"files": ["a"]}',
+    "an object": b'{"files": {"a": 1}}',
+    "no address": b'{"files": [{"fileName": "a.csv", "url": "http://["}]}',
+    "no port": b'{"files": [{"fileName": "a.csv", "url": "http://127.0.0.1:99999/x"}]}',
+    "a file of this machine": b'{"files": [{"fileName": "a.csv", "url": "file:///etc/passwd"}]}',
+}
+
+
+@pytest.mark.parametrize("case", REPLIES)
+def test_a_reply_of_another_shape(script, client, tmp_path, case):
+    """It is an error, or the file is named with why it did not come; never a traceback."""
+    script.on("ListKernelSessionOutput", Reply(body=REPLIES[case]))
+    with contextlib.suppress(RemoteError):
+        assert "a.csv" in outputs.output(client, REF, 1, tmp_path / "out").missing
+    assert list(tmp_path.glob("out/*")) == []
+
+
+def test_half_a_character_in_a_name(script, client, tmp_path):
+    """It is replaced, for no file could have such a name here; the log that was cut in one is read, too."""
+    body = json.dumps(listed(script, "a\ud83d.csv", log="cut \ud83d")).encode()
+    script.on("ListKernelSessionOutput", Reply(body=body))
+    script.on("f0", Reply(body=b"x"))
+    assert [path.name for path in outputs.output(client, REF, 1, tmp_path).files] == ["a\ufffd.csv"]
+    assert outputs.log(client, REF, 1) == "cut \ufffd"
+
+
+@pytest.mark.parametrize("length", ["\u00b2", "9" * 5000, "-1"])
+def test_a_length_that_is_no_number(script, client, tmp_path, length):
+    """It says nothing of the file: no traceback."""
+    script.on("ListKernelSessionOutput", listed(script, "a.csv"))
+    script.on("f0", Reply(body=b"x", length=length))
+    brought = outputs.output(client, REF, 1, tmp_path)
+    assert [*(path.name for path in brought.files), *brought.missing] == ["a.csv"]
+
+
+@pytest.mark.parametrize("time", ["1" + "0" * 400, "true", "NaN", "-1", '"1"', "[]"])
+def test_a_time_in_a_log_that_is_none(script, client, time):
+    """The line comes without a time."""
+    raw = f'[{{"data": "x\\n", "time": {time}}}]'
+    script.on("score-it", Reply(body=raw.encode()))
+    assert [(line.text, line.time_s) for line in follow_log(client, REF, 1)] == [("x\n", None)]
+    assert read_log(raw).times == ()
