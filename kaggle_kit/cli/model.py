@@ -159,18 +159,35 @@ def _tell_hashing(name: str, size: int) -> None:
         say(f"hashing {name} ({size / _GIB:.1f} GiB)")
 
 
-def _show_inspection(found: Inspection, target: Target, labels: Labels | None) -> None:
+def _show_shape(found: Inspection) -> None:
+    """The architecture, and how its layers are packed."""
     shape, packing = found.architecture, found.quantisation
-    if shape:
-        packed = ""
-        if packing:
-            groups = f" in groups of {packing.group_size or 'one output'}"
-            inputs = f" with {packing.activations} activations"
-            packed = f", {packing.method} {packing.bits} bits{inputs if packing.activations else groups}"
-        show(f"{shape.name}: {_count(found.tally.parameters)} parameters, {shape.layers} layers{packed}")
-        longest = f"{shape.most_tokens:,} tokens at most" if shape.most_tokens else "no length told"
-        tokens = f", {found.tokenizer.tokens:,} tokens in its vocabulary" if found.tokenizer else ""
-        show(f"numbers in {', '.join(found.dtypes)}; {longest}{tokens}")
+    if shape is None:
+        return
+    packed = ""
+    if packing:
+        way = _groups(packing.bits, packing.group_size)
+        if packing.activations:
+            way = f"{packing.bits} bits with {packing.activations} activations"
+        packed = f", {packing.method} {way}"
+    show(f"{shape.name}: {_count(found.tally.parameters)} parameters, {shape.layers} layers{packed}")
+    if len(found.packings) > 1:
+        ways = [f"{count} of {_groups(way.bits, way.group_size)}" for way, count in found.packings]
+        show(f"packed layers: {'; '.join(ways)}")
+    longest = f"{shape.most_tokens:,} tokens at most" if shape.most_tokens else "no length told"
+    tokens = f", {found.tokenizer.tokens:,} tokens in its vocabulary" if found.tokenizer else ""
+    show(f"numbers in {', '.join(found.dtypes)}; {longest}{tokens}")
+
+
+def _groups(bits: int, size: int | None) -> str:
+    """How a layer is packed, in words."""
+    return f"{bits} bits in groups of {size or 'one output'}"
+
+
+def _show_inspection(found: Inspection, target: Target, labels: Labels | None) -> None:
+    if found.not_checked:
+        show(f"not checked: {'; '.join(found.not_checked)}")
+    _show_shape(found)
     rows = [(name, part) for name, part in found.tally.parts.items() if part.bytes]
     for name, part in rows:
         numbers = f"{part.parameters / 1e6:12,.1f} M numbers" if part.parameters else " " * 22

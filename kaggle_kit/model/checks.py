@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.model.folder import Problem, by_check, warning
 from kaggle_kit.model.headers import shorten
+from kaggle_kit.model.packing import MOST_COMPARED
 from kaggle_kit.outside import shown
 from kaggle_kit.runtime.architecture import EMBEDDINGS, HEAD, Architecture
 from kaggle_kit.runtime.checkpoint import code_named
-from kaggle_kit.runtime.engine_plan import dtype_obstacle, engine_dtype, head_obstacle, length_obstacle
-from kaggle_kit.runtime.kernels import method_obstacle
+from kaggle_kit.runtime.engine_facts import architecture_obstacle, engine_facts, method_obstacle
+from kaggle_kit.runtime.engine_plan import (
+    dtype_obstacle,
+    engine_dtype,
+    head_obstacle,
+    length_obstacle,
+    method_dtype_obstacle,
+)
+from kaggle_kit.runtime.quantisation import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -22,20 +30,21 @@ if TYPE_CHECKING:
     from kaggle_kit.model.headers import Tensor
     from kaggle_kit.model.packing import PackedLayer
     from kaggle_kit.runtime.architecture import Architecture
+    from kaggle_kit.runtime.engine_facts import EngineFacts
     from kaggle_kit.runtime.quantisation import Quantisation
     from kaggle_kit.targets import Target
 
 
-_LAYER = re.compile(r"((?:.*\.)?(?:layers|h|blocks)\.)([0-9]{1,5})\.(.+)")
+_LAYER = re.compile(r"((?:.*\.)?(?:layers?|h|blocks)\.)([0-9]{1,5})\.(.+)")
 _OTHER_PART = re.compile(
     r"(^|[._])(visual|vision|vit|siglip|clip|image|img|audio|speech|whisper|talker|token2wav|code2wav|tts|sam|qformer"
     r"|perceiver|resampler|projector|connector|aligner|adapter|mtp|encoder)([._]|\d)"
 )
 """Words in the names of layers that are not the language model's."""
-_MOST_COMPARED = 50_000_000
-"""Names of layers times patterns of such that are not packed: a few seconds."""
 _HARMLESS = ("rotary_emb.inv_freq", "masked_bias", "k_scale", "v_scale")
 """Endings of tensors that older saves hold and engines pass over."""
+_EXPERT_AXES = 3
+"""Of a tensor that holds every expert's matrix."""
 _CONFIG = "config.json"
 _WEIGHTS = "*.safetensors"
 _RESAVE = "take config.json and weights from one save"
@@ -46,16 +55,24 @@ def check_completeness(
     tensors: Mapping[str, Tensor],
     packed: Mapping[str, PackedLayer],
     quantisation: Quantisation | None,
+    joined: Mapping[str, str] | None = None,
+    *,
+    method: str | None = None,
 ) -> list[Problem]:
-    """Every difference between config.json and the tensors."""
-    packing = by_check("packing", _packing(tensors, packed, quantisation))
+    """Every difference between config.json and the tensors.
+
+    Of a `method` that kit does not know in detail only the layers are counted. `joined`: a layer's last name → that of
+    the engine's layer which holds it and others.
+    """
+    readable = quantisation is not None or method is None
+    packing = by_check("packing", _packing(tensors, packed, quantisation, joined or {})) if readable else []
     count = by_check("layers", _layer_count(architecture, tensors))
     problems = [*count, *by_check("unmerged", _not_merged(tensors)), *packing]
-    if count or (packing and quantisation is None):
+    if count or not readable or (packing and quantisation is None):
         # Each layer that is too few, too many or packed would be reported again, tensor by tensor.
         return problems
     if architecture.family is None:
-        return [*problems, *by_check("architecture", _evenness(architecture, tensors))]
+        return [*problems, *by_check("architecture", _evenness(tensors))]
 
     missing: list[str] = []
     different: list[str] = []
@@ -141,7 +158,10 @@ def _not_merged(tensors: Mapping[str, Tensor]) -> list[Problem]:
 
 
 def _packing(
-    tensors: Mapping[str, Tensor], packed: Mapping[str, PackedLayer], quantisation: Quantisation | None
+    tensors: Mapping[str, Tensor],
+    packed: Mapping[str, PackedLayer],
+    quantisation: Quantisation | None,
+    joined: Mapping[str, str],
 ) -> list[Problem]:
     if quantisation is None:
         names = [name for name in tensors if name.endswith((".qweight", ".weight_packed"))]
@@ -156,35 +176,60 @@ def _packing(
         what = f"do not agree with quantization_config ({packing}): {shorten(faults)}"
         problems.append(Problem(_WEIGHTS, what, _RESAVE))
 
-    named = set(quantisation.left_whole)
     unpacked = [
-        name
+        name.removesuffix(".weight")
         for name in tensors
-        if (match := _LAYER.fullmatch(name))
-        and match[3].endswith("_proj.weight")
-        and (layer := name.removesuffix(".weight")) not in packed
-        and layer not in named
+        if name.endswith("_proj.weight") and _LAYER.fullmatch(name) and name.removesuffix(".weight") not in packed
     ]
-    if len(unpacked) * len(named) > _MOST_COMPARED:
-        what = f"has {len(named):,} patterns of layers that are not packed, and {len(unpacked):,} layers are not"
+    if quantisation.comparisons([*unpacked, *packed]) > MOST_COMPARED:
+        what = f"has {quantisation.patterns:,} patterns of layers, and the weights have {len(unpacked) + len(packed):,}"
         problems.append(Problem(_CONFIG, what, "name the layers by fewer patterns"))
-    elif whole := [name for name in unpacked if not quantisation.leaves(name.removesuffix(".weight"))]:
+    elif whole := [*_plain_experts(tensors, quantisation)] + [
+        f"{name}.weight" for name in unpacked if not quantisation.leaves(name, joined)
+    ]:
         what = f"says {quantisation.method}, and these layers are not packed: {shorten(whole)}"
         problems.append(Problem(_CONFIG, what, "list them in modules_to_not_convert (or ignore), or quantise them"))
-    return problems
+    return problems + _unlike(tensors, packed, joined)
 
 
-def _evenness(architecture: Architecture, tensors: Mapping[str, Tensor]) -> list[Problem]:
+def _plain_experts(tensors: Mapping[str, Tensor], quantisation: Quantisation) -> Iterator[str]:
+    """Tensors that hold all experts of a layer and are not packed, where the engine packs the experts."""
+    for name, tensor in tensors.items():
+        above, _, last = name.rpartition(".")
+        together = last in {"gate_up_proj", "down_proj"} and above.endswith(".experts")
+        if together and len(tensor.shape) == _EXPERT_AXES and not quantisation.leaves(f"{above}.0.{last}"):
+            yield name
+
+
+def _unlike(
+    tensors: Mapping[str, Tensor], packed: Mapping[str, PackedLayer], joined: Mapping[str, str]
+) -> list[Problem]:
+    """Layers that the engine joins to one, and that are packed in different ways."""
+    ways: dict[str, set[tuple[str, int, int | None] | None]] = {}
+    for name in [*packed, *(name.removesuffix(".weight") for name in tensors if name.endswith(".weight"))]:
+        above, _, last = name.rpartition(".")
+        if last not in joined or not _LAYER.fullmatch(f"{name}.weight"):
+            continue
+        packing = packed[name].packing if name in packed else None
+        way = (packing.form, packing.bits, packing.group_size) if packing else None
+        ways.setdefault(f"{above}.{joined[last]}", set()).add(way)
+    unlike = [whole for whole, kinds in ways.items() if len(kinds) > 1]
+    if not unlike:
+        return []
+    what = f"pack the parts of a layer in different ways, and the engine joins them to one: {shorten(unlike)}"
+    return [Problem(_WEIGHTS, what, "quantise q, k and v alike, and gate and up (or leave them whole)")]
+
+
+def _evenness(tensors: Mapping[str, Tensor]) -> list[Problem]:
     """For an architecture that kit does not know: every layer should have the parts that most have."""
     layers: dict[int, set[str]] = {}
     for number, part in text_layers(tensors):
         layers.setdefault(number, set()).add(part)
-    note = f"kit does not know {architecture.name} in detail: names and shapes of its tensors were not checked"
-    problems = [warning(_CONFIG, note, "see that it is among vLLM's supported models")]
     if not layers:
-        return problems
+        return []
     usual = set(Counter(frozenset(parts) for parts in layers.values()).most_common(1)[0][0])
     odd = [number for number, parts in sorted(layers.items()) if not usual <= parts]
+    problems = []
     if odd:
         lacking = shorten(sorted(usual - layers[odd[0]]))
         uneven = [f"layer {odd[0]} lacks {lacking}", *(f"layer {number}" for number in odd[1:])]
@@ -205,15 +250,6 @@ def _unknown(architecture: Architecture, tensors: Mapping[str, Tensor], known: s
     return problems
 
 
-# fmt: off
-_BUILT_IN = frozenset((
-    "bloom", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "falcon", "gemma", "gemma2", "gemma3",
-    "gemma3_text", "glm", "glm4", "gpt2", "gpt_bigcode", "gpt_neox", "gpt_oss", "granite", "llama",
-    "mistral", "mistral3", "mixtral", "nemotron", "olmo", "olmo2", "opt", "phi", "phi3", "phimoe",
-    "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "smollm3", "stablelm", "starcoder2",
-))
-# fmt: on
-"""Model types whose configuration transformers 5.19 builds without code of the checkpoint's own."""
 _LISTED = 5
 
 
@@ -237,27 +273,93 @@ def check_dtype(target: Target, architecture: Architecture, dtypes: AbstractSet[
     return problems
 
 
-def check_method(target: Target, method: str | None, quantisation: Quantisation | None) -> list[Problem]:
-    """Whether the target's cards run the quantisation."""
-    if target.capability is None:
-        return []
-    int8, card = bool(quantisation and quantisation.activations), target.gpu_name or "the card"
-    reason = method_obstacle(method, target.capability, int8=int8, card=card)
-    if reason is None:
-        return []
-    return [Problem(_CONFIG, f"says {reason}", "quantise the model in another way, or take another target")]
+def check_engine(
+    target: Target, architecture: Architecture, method: str | None, quantisation: Quantisation | None
+) -> list[Problem]:
+    """What the target's engine and cards refuse of the architecture, and of the method that packs its weights."""
+    facts, capability = engine_facts(target.engine_version), target.capability
+    wanted = target.engine_options.get("dtype", "auto")
+    headless = head_obstacle(architecture, target.engine_version)
+    built = None
+    if headless is None:
+        built = architecture_obstacle(
+            facts, architecture.name, architecture.model_type, cpu=not target.gpus, excluded=target.exclude
+        )
+    read = method_obstacle(
+        facts,
+        method,
+        quantisation,
+        capability=capability,
+        card=target.gpu_name or "the card",
+        cpu=not target.gpus,
+        architecture=architecture.name,
+    )
+    problems: list[Problem] = []
+    if built:
+        problems += by_check("architecture", [Problem(_CONFIG, f"cannot be used: {built.what}", built.step)])
+    elif needed := _image_parts(facts, architecture.name, target.exclude):
+        problems += by_check("architecture", [needed])
+    if read:
+        problems += by_check("method", [Problem(_CONFIG, f"says {read.what}", read.step)])
+    elif kept := method_dtype_obstacle(architecture, method, target.engine_version, capability, wanted):
+        what = f"cannot be used on {target.name}: {kept.what}"
+        problems += by_check("dtype", [Problem(_CONFIG, what, kept.step)])
+    if target.gpus and (said := facts.answer(architecture.name, quantisation)) and "backend" not in said.lower():
+        what = (
+            f"is {architecture.name} in {method}, which {facts.engine} did not load when it was asked on a CPU: {said}"
+        )
+        step = "start the engine with it on a card before the model is uploaded"
+        problems += by_check("method", [warning(_CONFIG, what, step)])
+    return problems
 
 
-def check_integers(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[Problem]:
+def check_experts(packed: Mapping[str, PackedLayer]) -> list[Problem]:
+    """What vLLM refuses of experts on a CPU (fused_moe/oracle/fp8.py)."""
+    if not any(layer.packing.form == "fp8" and ".experts." in layer.name for layer in packed.values()):
+        return []
+    what = "packs experts in fp8, for which the engine has no kernel on a CPU"
+    return [Problem(_CONFIG, what, "take a target with a GPU")]
+
+
+def _image_parts(facts: EngineFacts, name: str, excluded: tuple[str, ...]) -> Problem | None:
+    """A warning if the architecture reads images too, and the target leaves out what prepares them."""
+    lacking = [package for package in ("torchvision", "torchaudio") if package in excluded]
+    if name not in facts.multimodal or not lacking:
+        return None
+    what = f"is of an architecture that reads images or sound, and this target leaves {', '.join(lacking)} out"
+    return warning(_CONFIG, what, "see with kit dryrun whether the engine starts, or take the text-only form")
+
+
+def unchecked(
+    target: Target | None, architecture: Architecture | None, method: str | None, quantisation: Quantisation | None
+) -> list[str]:
+    """What kit cannot know of this checkpoint, and so did not check."""
+    parts = []
+    if target and not engine_facts(target.engine_version).exact:
+        parts.append(f"whether {target.engine} knows this architecture and method (kit has no data of that version)")
+    if architecture and architecture.family is None:
+        parts.append(f"names and shapes of the tensors of {architecture.name}")
+    if method and quantisation is None:
+        parts.append(f"how {method} packs the layers")
+    if quantisation and any(rule.unread for rule in quantisation.rules):
+        parts.append(f"which layers some patterns of {method} mean")
+    if quantisation and UNKNOWN in quantisation.packings:
+        parts.append(f"the tensors of some groups of {method}")
+    return parts
+
+
+def check_integers(method: str | None, tensors: Mapping[str, Tensor]) -> list[Problem]:
     """Integers that no configuration says how to read: an engine would take them for the weights themselves."""
     names = [name for name, tensor in tensors.items() if tensor.dtype == "I8" and name.endswith(".weight")]
-    if not names or "quantization_config" in config:
+    if not names or method:
         return []
     what = f"has no quantization_config, and weights are int8: {shorten(names)}"
     return [Problem(_CONFIG, what, "take the config.json that was saved with these weights")]
 
 
-def check_code(folder: Folder, config: Mapping[str, Any], architecture: Architecture | None) -> list[Problem]:
+def check_code(
+    folder: Folder, config: Mapping[str, Any], architecture: Architecture | None, facts: EngineFacts
+) -> list[Problem]:
     """Code of the checkpoint's own is never run: kit sets trust_remote_code to False, and refuses what does not ask."""
     code = [name for name in folder.files if name.endswith(".py")]
     if named := list(code_named(config)):
@@ -265,7 +367,7 @@ def check_code(folder: Folder, config: Mapping[str, Any], architecture: Architec
         return [Problem(_CONFIG, what, step) for what in named[:_LISTED]]
     if "auto_map" in config:
         model_type = str(config.get("model_type"))
-        if (architecture is None or architecture.family is None) and model_type not in _BUILT_IN:
+        if (architecture is None or architecture.family is None) and model_type not in facts.model_types:
             kind = shown(config.get("model_type"))
             what = f"needs code of its own (auto_map) to build a {kind}, and kit never runs such code"
             return [Problem(_CONFIG, what, "take a model whose architecture vLLM knows, or convert it to one")]
@@ -285,7 +387,7 @@ def check_length(architecture: Architecture, *, longest: int | None) -> list[Pro
     return []
 
 
-def check_head(architecture: Architecture) -> list[Problem]:
+def check_head(architecture: Architecture, version: tuple[int, int, int]) -> list[Problem]:
     """Whether there is an LM head: kit reads the labels' probabilities from it."""
-    obstacle = head_obstacle(architecture)
+    obstacle = head_obstacle(architecture, version)
     return [Problem(_CONFIG, f"cannot be used: {obstacle.what}", obstacle.step)] if obstacle else []

@@ -167,7 +167,12 @@ def fit_model(
         speed=speed,
         no_speed=why,
         timings=timings,
-        refusal=card_obstacle(checkpoint, target.capability, target.engine_options.get("dtype", "auto")),
+        refusal=card_obstacle(
+            checkpoint,
+            target.capability,
+            target.engine_options.get("dtype", "auto"),
+            version=target.engine_version,
+        ),
     )
 
 

@@ -99,7 +99,9 @@ def read_header(path: Path) -> Header:
         raise ModelError(f"{path}: it cannot be read: {error.strerror or error}; {_AGAIN}") from error
 
     body = _parse(raw, path)
-    metadata = body.pop("__metadata__", {})
+    metadata = body.pop("__metadata__", None)
+    if metadata is None:  # as the library reads `null`
+        metadata = {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ModelError(f"{path}: the header's __metadata__ is not a table of texts; {_AGAIN}")
     tensors = {name: _tensor(name, entry, path) for name, entry in body.items()}
@@ -126,7 +128,7 @@ def _raw_header(stream: BinaryIO, path: Path) -> tuple[bytes, int]:
 
 
 def _parse(raw: bytes, path: Path) -> dict[str, Any]:
-    if not raw.startswith(b"{"):
+    if not raw.lstrip(b" \t\r\n").startswith(b"{"):
         raise ModelError(f"{path}: the header is not a JSON object: this is not a safetensors file; {_AGAIN}")
     try:
         body: dict[str, Any] = parse_json(raw, f"{path}: the header", most_depth=_MOST_DEPTH, once=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,11 @@ from kaggle_kit.model.tokenizer_check import Labels, TokenizerFacts, check_token
 from kaggle_kit.runtime.allowances import CHECKS, KEY, Allowance, allowances_json, read_allowances
 from kaggle_kit.runtime.architecture import Architecture, read_architecture
 from kaggle_kit.runtime.checkpoint import Checkpoint, read_table
+from kaggle_kit.runtime.engine_facts import engine_facts
 from kaggle_kit.runtime.guard import Guard
 from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_manifest, file_entry, read_manifest
-from kaggle_kit.runtime.quantisation import Quantisation, quant_method, read_quantisation
+from kaggle_kit.runtime.packing_methods import read_quantisation
+from kaggle_kit.runtime.quantisation import Packing, Quantisation, quant_method
 from kaggle_kit.runtime.tokenizer_settings import TOKENIZER
 
 if TYPE_CHECKING:
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 
 
 CONFIG = "config.json"
+_MODELOPT = "hf_quant_config.json"
+_NEWEST = (1 << 30, 0, 0)
+"""The engine of a checkpoint that is inspected for no target."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Inspection:
     packed: Mapping[str, PackedLayer]
     tally: Tally
     tokenizer: TokenizerFacts | None
+    not_checked: tuple[str, ...] = ()
+    """What kit cannot know of it."""
     problems: tuple[Problem, ...] = field(default=())
     recorded: tuple[Allowance, ...] = ()
     """What manifest.json says that its author allowed."""
@@ -61,6 +69,11 @@ class Inspection:
     def dtypes(self) -> tuple[str, ...]:
         """The safetensors types of its tensors, sorted."""
         return tuple(sorted({tensor.dtype for tensor in self.weights.tensors.values()}))
+
+    @property
+    def packings(self) -> list[tuple[Packing, int]]:
+        """The ways in which its packed layers are packed, and how many layers each; the most frequent first."""
+        return Counter(layer.packing for layer in self.packed.values()).most_common()
 
     def checkpoint(self) -> Checkpoint:
         """The checkpoint, its weights as an engine's memory holds them.
@@ -85,6 +98,7 @@ class Inspection:
         """A JSON object of all findings; sizes in bytes."""
         shape, packing = self.architecture, self.quantisation
         return {
+            "not_checked": list(self.not_checked),
             "path": str(self.folder.root),
             "architecture": shape and shape.name,
             "model_type": shape and shape.model_type,
@@ -99,6 +113,9 @@ class Inspection:
                 "bits": packing.bits,
                 "group_size": packing.group_size,
                 "activations": packing.activations,
+                "layers": [
+                    {"bits": way.bits, "group_size": way.group_size, "layers": count} for way, count in self.packings
+                ],
             },
             "parts": {
                 name: {"parameters": part.parameters, "bytes": part.bytes} for name, part in self.tally.parts.items()
@@ -149,17 +166,29 @@ def inspect_model(
 
     problems = by_check("method", problems)
     problems += weights.problems
-    packed = packed_layers(weights.tensors, quantisation) if quantisation else {}
+    version = target.engine_version if target else _NEWEST
+    joined = engine_facts(version).fused_layers(architecture.name) if architecture else {}
+    packed = packed_layers(weights.tensors, quantisation, joined) if quantisation else {}
     if architecture and weights.whole:
-        problems += checks.check_completeness(architecture, weights.tensors, packed, quantisation)
+        problems += checks.check_completeness(
+            architecture,
+            weights.tensors,
+            packed,
+            quantisation,
+            joined,
+            method=method,
+        )
     if architecture:
-        problems += by_check("head", checks.check_head(architecture))
         problems += by_check("length", checks.check_length(architecture, longest=longest))
+    if target and not target.gpus:
+        problems += by_check("method", checks.check_experts(packed))
     if config:
-        problems += by_check("code", checks.check_code(folder, config, architecture))
-        problems += by_check("packing", checks.check_integers(config, weights.tensors))
+        problems += by_check("code", checks.check_code(folder, config, architecture, engine_facts(version)))
+        problems += by_check("packing", checks.check_integers(method, weights.tensors))
+    if architecture:
+        problems += by_check("head", checks.check_head(architecture, version))
     if target and architecture:
-        problems += by_check("method", checks.check_method(target, method, quantisation))
+        problems += checks.check_engine(target, architecture, method, quantisation)
         problems += by_check("dtype", checks.check_dtype(target, architecture, stored, packed=bool(packed)))
 
     facts = None
@@ -183,6 +212,7 @@ def inspect_model(
         packed=packed,
         tally=tally(weights.tensors, packed, architecture),
         tokenizer=facts,
+        not_checked=tuple(checks.unchecked(target, architecture, method, quantisation)),
         problems=tuple(sorted(problems, key=lambda problem: (problem.severity, problem.file))),
         recorded=recorded,
     )
@@ -231,7 +261,12 @@ def _read_config(folder: Folder, problems: list[Problem]) -> dict[str, Any]:
     if CONFIG in folder.unreadable:
         return {}
     try:
-        return read_table(path, "a configuration")
+        body = read_table(path, "a configuration")
+        own = folder.files.get(_MODELOPT)
+        if own is None or body.get("quantization_config") is not None:
+            return body
+        # ModelOpt's older saves say in a file of their own how the weights are packed, and the engine reads it.
+        return body | {"quantization_config": read_table(own, "ModelOpt's configuration")}
     except ModelError as error:
         what, _, step = str(error).removeprefix(f"{path} ").rpartition("; ")
         problems.append(Problem(CONFIG, what, step))

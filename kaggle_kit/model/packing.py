@@ -4,8 +4,11 @@ Shapes, with p = 32 / bits numbers in one int32, g the group size, and a layer o
 AWQ (gemm): qweight (I, O/p), qzeros (I/g, O/p), scales (I/g, O). GPTQ: qweight (I/p, O), qzeros (I/g, O/p),
 scales (I/g, O), g_idx (I). compressed-tensors (pack-quantized): weight_packed (O, I/p), weight_scale (O, I/g),
 weight_zero_point (O/p, I/g), weight_shape (2); int-quantized: weight (O, I) in int8, weight_scale (O, 1) or (1), and
-input_scale (1) if the activations' scale does not come from each token. Source: vLLM 0.32,
-model_executor/layers/quantization/{auto_awq, auto_gptq,compressed_tensors}."""
+input_scale (1) if the activations' scale does not come from each token. fp8: weight (O, I), with a scale a layer, an
+output or a block. NVFP4 and MXFP4: two numbers a byte, (O, I/2), scales (O, I/16) or (O, I/32); of gpt-oss' experts:
+blocks (E, O, I/32, 16), scales (E, O, I/32). Source: vLLM 0.32, model_executor/layers/quantization/{auto_awq,auto_gptq,
+compressed_tensors,fp8,modelopt,mxfp4}.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kaggle_kit.runtime.architecture import EMBEDDINGS, HEAD, padded
+from kaggle_kit.runtime.quantisation import UNKNOWN, Packing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,87 +27,155 @@ if TYPE_CHECKING:
     from kaggle_kit.runtime.quantisation import Quantisation
 
 
-PACKED = {"awq": "qweight", "gptq": "qweight", "compressed-tensors": "weight_packed", "int8": "weight"}
-"""`Quantisation.form` → the ending of a packed layer's main tensor."""
-_PARTS = {
-    "awq": ("qweight", "qzeros", "scales"),
-    "gptq": ("qweight", "qzeros", "scales", "g_idx"),
-    "compressed-tensors": ("weight_packed", "weight_scale", "weight_zero_point", "weight_shape", "weight_g_idx"),
-    "int8": ("weight", "weight_scale", "input_scale", "input_zero_point"),
+@dataclass(frozen=True)
+class _Layout:
+    """How a packed layer's tensors are called: the main one and its types, those it needs, those it may have."""
+
+    main: str
+    dtypes: tuple[str, ...]
+    needed: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The endings of all of them, the main one first."""
+        return (self.main, *self.needed, *self.optional)
+
+
+_F8 = ("F8_E4M3", "F8_E5M2")
+_LAYOUTS = {
+    "awq": _Layout("qweight", ("I32",), ("qzeros", "scales")),
+    "gptq": _Layout("qweight", ("I32",), ("qzeros", "scales"), ("g_idx",)),
+    "compressed-tensors": _Layout(
+        "weight_packed", ("I32",), ("weight_scale",), ("weight_zero_point", "weight_shape", "weight_g_idx")
+    ),
+    "int8": _Layout("weight", ("I8",), ("weight_scale",), ("input_scale", "input_zero_point")),
+    "fp8": _Layout("weight", _F8, (), ("weight_scale", "weight_scale_inv", "input_scale", "activation_scale")),
+    "nvfp4": _Layout("weight_packed", ("U8",), ("weight_scale", "weight_global_scale"), ("input_global_scale",)),
+    "modelopt-nvfp4": _Layout("weight", ("U8",), ("weight_scale", "weight_scale_2"), ("input_scale",)),
+    "mxfp4": _Layout("weight_packed", ("U8",), ("weight_scale",), ("input_global_scale",)),
+    "mxfp8": _Layout("weight", _F8, ("weight_scale",), ("input_scale",)),
 }
-_OPTIONAL = {"g_idx", "weight_g_idx", "weight_shape", "weight_zero_point", "input_scale", "input_zero_point"}
+"""`Packing.form` → its layout."""
+MOST_COMPARED = 50_000_000
+"""Names of layers times patterns of such: a few seconds."""
+_BLOCKS, _BLOCK_SCALES = "_blocks", "_scales"
+_SCALE_DTYPES = {"F16", "BF16", "F32"}
 
 
 @dataclass(frozen=True)
 class PackedLayer:
-    """One packed linear layer: its inputs and outputs, its tensors by their endings, and what does not agree."""
+    """One packed linear layer: its inputs and outputs, its tensors by their endings, and what does not agree.
+
+    `copies` are the experts that one tensor holds. `packing` is what its shapes were held against.
+    """
 
     name: str
     inputs: int
     outputs: int
     parts: Mapping[str, Tensor]
     faults: tuple[str, ...]
+    packing: Packing = UNKNOWN
+    copies: int = 1
 
 
-def packed_layers(tensors: Mapping[str, Tensor], quantisation: Quantisation) -> dict[str, PackedLayer]:
-    """The packed layers among `tensors`, by name, each with what of its shapes does not agree."""
-    form = quantisation.form
-    main = f".{PACKED[form]}"
-    layers = {}
+def packed_layers(
+    tensors: Mapping[str, Tensor], quantisation: Quantisation, joined: Mapping[str, str] | None = None
+) -> dict[str, PackedLayer]:
+    """The packed layers among `tensors`, by name, each with what of its shapes does not agree.
+
+    `joined`: a layer's last name → that of the engine's layer which holds it and others.
+    """
+    mains = {_LAYOUTS[packing.form].main for packing in quantisation.packings if packing.form in _LAYOUTS}
+    layers, found = {}, []
     for name, tensor in tensors.items():
-        # An int8 layer's weight is named as any other's: its type shows it.
-        if not name.endswith(main) or (form == "int8" and tensor.dtype != "I8"):
+        if name.endswith(_BLOCKS) and f"{name.removesuffix(_BLOCKS)}{_BLOCK_SCALES}" in tensors:
+            layers[name.removesuffix(_BLOCKS)] = _blocks(name.removesuffix(_BLOCKS), tensors)
             continue
-        layer = name.removesuffix(main)
-        parts = {ending: tensors[f"{layer}.{ending}"] for ending in _PARTS[form] if f"{layer}.{ending}" in tensors}
-        layers[layer] = _layer(layer, parts, quantisation)
+        layer, _, ending = name.rpartition(".")
+        # The weight of a layer of 8 bits is named as any other's: its type shows that it is packed.
+        if ending in mains and (ending != "weight" or tensor.dtype in {"I8", "U8", *_F8}):
+            found.append(layer)
+    told = quantisation.comparisons(found) <= MOST_COMPARED
+    for layer in found:
+        layers[layer] = _layer(layer, tensors, quantisation, quantisation.of(layer, joined) if told else UNKNOWN)
     return layers
 
 
-def _layer(name: str, parts: Mapping[str, Tensor], quantisation: Quantisation) -> PackedLayer:
-    form = quantisation.form
-    shape = parts[PACKED[form]].shape
-    pack = 1 if form == "int8" else 32 // quantisation.bits
-    if len(shape) != 2:
-        return PackedLayer(name, 0, 0, parts, (f"its packed weights have the shape {shape}",))
-    across, down = (1, 0) if form in {"awq", "gptq"} else (0, 1)
-    outputs, inputs = shape[across], shape[down]
-    if quantisation.method == "awq":
-        outputs *= pack
-    else:
-        inputs *= pack
-    if not inputs or not outputs:
-        return PackedLayer(name, 0, 0, parts, (f"its packed weights have the shape {shape}, and hold nothing",))
+def _blocks(name: str, tensors: Mapping[str, Tensor]) -> PackedLayer:
+    """All experts of a layer in MXFP4."""
+    parts = {ending: tensors[f"{name}{ending}"] for ending in (_BLOCKS, _BLOCK_SCALES)}
+    shape, packing = parts[_BLOCKS].shape, Packing("mxfp4-experts", 4, 32)
+    if len(shape) != 4 or parts[_BLOCKS].dtype != "U8":
+        return PackedLayer(name, 0, 0, parts, (f"its blocks have the shape {shape}",), packing)
+    copies, outputs, blocks, half = shape
+    scales = parts[_BLOCK_SCALES].shape
+    faults = () if scales == (copies, outputs, blocks) else (f"its scales have the shape {scales}",)
+    return PackedLayer(name, blocks * half * 2, outputs, parts, faults, packing, copies)
 
-    needed = [part for part in _PARTS[form] if part not in _OPTIONAL]
-    if quantisation.zero_points and quantisation.method == "compressed-tensors":
+
+def _layer(
+    name: str, tensors: Mapping[str, Tensor], quantisation: Quantisation, packing: Packing | None
+) -> PackedLayer:
+    told, packing = packing, packing or quantisation.usual
+    layout = _LAYOUTS.get(packing.form) or next(
+        (one for one in _LAYOUTS.values() if f"{name}.{one.main}" in tensors), _LAYOUTS["fp8"]
+    )
+    parts = {ending: tensors[f"{name}.{ending}"] for ending in layout.parts if f"{name}.{ending}" in tensors}
+    main = parts.get(layout.main)
+    if main is None or (main.dtype not in layout.dtypes and packing is not UNKNOWN):
+        actual = main.dtype if main else "of another form"
+        return PackedLayer(name, 0, 0, parts, (f"its packed weights are {actual}",), packing)
+    if len(main.shape) != 2 or 0 in main.shape:
+        kind = ", and hold nothing" if len(main.shape) == 2 else ""
+        return PackedLayer(name, 0, 0, parts, (f"its packed weights have the shape {main.shape}{kind}",), packing)
+    if packing is UNKNOWN:
+        return PackedLayer(name, main.shape[1], main.shape[0], parts, (), packing)
+
+    inputs, outputs = _lengths(packing, main.shape)
+    faults = [] if told else ["quantization_config leaves it whole"]
+    needed = [*layout.needed]
+    if packing.zero_points and packing.form == "compressed-tensors":
         needed.append("weight_zero_point")
-    lacking = [part for part in needed if part not in parts]
-    faults = [f"it lacks {ending}" for ending in lacking]
-    group = quantisation.group_size or inputs
+    faults += [f"it lacks {ending}" for ending in needed if ending not in parts]
+    group = inputs if packing.form == "fp8" else packing.group_size or inputs
     if inputs % group:
         faults.append(f"its {inputs} inputs do not divide into groups of {group}")
-        return PackedLayer(name, inputs, outputs, parts, tuple(faults))
+        return PackedLayer(name, inputs, outputs, parts, tuple(faults), packing)
 
-    for ending, expected in _expected(quantisation, inputs, outputs, inputs // group, pack).items():
+    for ending, expected in _expected(packing, inputs, outputs, inputs // group).items():
         tensor = parts.get(ending)
-        if tensor is not None and tensor.shape != expected and not (form == "int8" and tensor.shape == (1,)):
+        if tensor is not None and tensor.shape != expected and not (packing.form == "int8" and tensor.numbers == 1):
             faults.append(f"{ending} has the shape {tensor.shape}, and groups of {group} make it {expected}")
-    scales = parts.get("scales") or parts.get("weight_scale")
-    if scales is not None and scales.dtype not in {"F16", "BF16", "F32"}:
+    scales = parts.get("scales") or (
+        parts.get("weight_scale") if packing.form in {"compressed-tensors", "int8"} else None
+    )
+    if scales is not None and scales.dtype not in _SCALE_DTYPES:
         faults.append(f"its scales are {scales.dtype}")
-    return PackedLayer(name, inputs, outputs, parts, tuple(faults))
+    return PackedLayer(name, inputs, outputs, parts, tuple(faults), packing)
 
 
-def _expected(
-    quantisation: Quantisation, inputs: int, outputs: int, groups: int, pack: int
-) -> dict[str, tuple[int, ...]]:
-    """The shapes of a layer's further tensors."""
-    if quantisation.form == "int8":
+def _lengths(packing: Packing, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Inputs and outputs of a layer whose packed weights have this shape."""
+    pack = 32 // packing.bits
+    if packing.form == "awq":
+        return shape[0], shape[1] * pack
+    if packing.form == "gptq":
+        return shape[0] * pack, shape[1]
+    by_form = {"compressed-tensors": pack, "nvfp4": 2, "modelopt-nvfp4": 2, "mxfp4": 2}
+    return shape[1] * by_form.get(packing.form, 1), shape[0]
+
+
+def _expected(packing: Packing, inputs: int, outputs: int, groups: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of a layer's further tensors, of those that have only one."""
+    pack = 32 // packing.bits
+    if packing.form == "int8":
         return {"weight_scale": (outputs, 1)}
-    if quantisation.method == "compressed-tensors":
+    if packing.form == "compressed-tensors":
         return {"weight_scale": (outputs, groups), "weight_zero_point": (outputs // pack, groups), "weight_shape": (2,)}
-    return {"qzeros": (groups, outputs // pack), "scales": (groups, outputs), "g_idx": (inputs,)}
+    if packing.form in {"awq", "gptq"}:
+        return {"qzeros": (groups, outputs // pack), "scales": (groups, outputs), "g_idx": (inputs,)}
+    return {} if packing.form == "fp8" else {"weight_scale": (outputs, groups)}
 
 
 PARTS = ("embeddings", "attention", "mlp", "norms", "head", "scales and zeros", "other")
@@ -173,7 +245,9 @@ def tally(tensors: Mapping[str, Tensor], packed: Mapping[str, PackedLayer], arch
     seen: set[str] = set()
     for layer in packed.values():
         main = next(iter(layer.parts.values()))
-        add(layer.name, (layer.outputs, layer.inputs), layer.inputs * layer.outputs, main.size)
+        numbers = layer.inputs * layer.outputs * layer.copies
+        shape = (layer.outputs, layer.inputs) if layer.copies == 1 else (layer.copies, layer.outputs, layer.inputs)
+        add(layer.name, shape, numbers, main.size)
         add_scale(sum(tensor.size for tensor in layer.parts.values()) - main.size)
         seen.update(tensor.name for tensor in layer.parts.values())
     for tensor in tensors.values():

@@ -18,7 +18,8 @@ from kaggle_kit.outside import MEGA, open_file, parse_json, read_json, shown
 from kaggle_kit.runtime.allowances import Allowance, allowances_of
 from kaggle_kit.runtime.architecture import Architecture, read_architecture
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
-from kaggle_kit.runtime.quantisation import Quantisation, quant_method, read_quantisation
+from kaggle_kit.runtime.packing_methods import read_quantisation
+from kaggle_kit.runtime.quantisation import Quantisation, quant_method
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -126,12 +127,12 @@ class Checkpoint:
     @property
     def kernel_method(self) -> str | None:
         """The method of weights in 4 bits, by which their kernel is chosen; None for any other checkpoint."""
-        return self.quantisation.method if self.quantisation and self.quantisation.bits == 4 else None
+        return self.quantisation.method if self.quantisation and self.quantisation.four_bits else None
 
     @property
     def kernel_group(self) -> int | None:
         """How many inputs of a layer in 4 bits share a scale; None if one scale serves them all."""
-        return self.quantisation.group_size if self.quantisation and self.quantisation.bits == 4 else None
+        return self.quantisation.group_size if self.quantisation and self.quantisation.four_bits else None
 
     @property
     def int8(self) -> bool:

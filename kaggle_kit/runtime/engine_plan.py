@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import UsageError
 from kaggle_kit.outside import shown
+from kaggle_kit.runtime.engine_facts import Obstacle, architecture_obstacle, engine_facts, method_obstacle
 from kaggle_kit.runtime.engines import is_vllm
 from kaggle_kit.runtime.job import Job
-from kaggle_kit.runtime.kernels import KernelChoice, choose_kernel, method_obstacle
+from kaggle_kit.runtime.kernels import KernelChoice, choose_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +36,8 @@ BATCHES = (8192, 4096, 2048)
 _NO_HALF = ("gemma2", "gemma3", "gemma3_text", "glm4", "plamo2")
 """Model types that vLLM refuses in float16, since their activations overflow."""
 _BFLOAT16_FROM = (8, 0)
+_HEADLESS = ("Model", "Classification", "MaskedLM", "QuestionAnswering")
+"""How the classes end that transformers gives other heads, or none."""
 INT8_STEP = 16
 """vLLM's CUTLASS kernels take int8 layers whose inputs and outputs are multiples of this; a slower one takes the others
 (0.32, _custom_ops.py)."""
@@ -86,8 +89,7 @@ class EngineSetup:
         """
         draft = _Draft(self)
         draft.reasons += [f"allowed {allowance}" for allowance in checkpoint.allowed]
-        if (obstacle := head_obstacle(checkpoint.architecture)) and not checkpoint.allows("head"):
-            raise UsageError(str(obstacle))
+        self._refuse_unbuilt(checkpoint)
         if reason := length_obstacle(checkpoint.architecture, budget):
             if not checkpoint.allows("length"):
                 raise UsageError(f"{reason}; cut them")
@@ -109,6 +111,17 @@ class EngineSetup:
                 draft.reasons.append(f"4-bit kernel {self.kernel}: it is for cards, and a CPU's own is used here")
         draft.pass_on()
         return EnginePlan(draft.options, draft.environment, replicas, tuple(draft.reasons))
+
+    def _refuse_unbuilt(self, checkpoint: Checkpoint) -> None:
+        """Raise UsageError if the engine does not build the architecture, or builds it without an LM head."""
+        model = checkpoint.architecture
+        if (headless := head_obstacle(model, self.version)) and not checkpoint.allows("head"):
+            raise UsageError(str(headless))
+        if headless or not is_vllm(self.engine) or checkpoint.allows("architecture"):
+            return
+        facts = engine_facts(self.version)
+        if unbuilt := architecture_obstacle(facts, model.name, model.model_type, cpu=not self.cards):
+            raise UsageError(str(unbuilt))
 
     def with_engine(self, engine: str) -> EngineSetup:
         """The same for another engine, which does not take the options of a different kind."""
@@ -134,24 +147,15 @@ _WITH_HEAD = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 """Endings of architectures that answer with words."""
 
 
-@dataclass(frozen=True)
-class Obstacle:
-    """Why an engine refuses a checkpoint, and what to do about it."""
-
-    what: str
-    step: str
-
-    def __str__(self) -> str:
-        """The sentence that a user reads."""
-        return f"{self.what}: {self.step}"
-
-
-def head_obstacle(architecture: Architecture) -> Obstacle | None:
+def head_obstacle(architecture: Architecture, version: tuple[int, int, int]) -> Obstacle | None:
     """Why the labels' probabilities cannot be read from the model; None if it has an LM head."""
-    if architecture.name.endswith(_WITH_HEAD):
+    name, facts = architecture.name, engine_facts(version)
+    if facts.generates(name) or name.endswith(_WITH_HEAD):
         return None
-    what = f"{architecture.name} has no LM head to read the labels from"
-    return Obstacle(what, "take the ...ForCausalLM form of the model")
+    if facts.exact and name not in facts.other and not name.endswith(_HEADLESS):
+        # A name that the engine does not know at all: `architecture_obstacle` says so.
+        return None
+    return Obstacle(f"{name} has no LM head to read the labels from", "take the ...ForCausalLM form of the model")
 
 
 def length_obstacle(architecture: Architecture, budget: int) -> str | None:
@@ -188,14 +192,45 @@ def dtype_obstacle(
     return None
 
 
-def card_obstacle(checkpoint: Checkpoint, capability: tuple[int, int] | None, wanted: object = "auto") -> str | None:
+def card_obstacle(
+    checkpoint: Checkpoint,
+    capability: tuple[int, int] | None,
+    wanted: object = "auto",
+    *,
+    version: tuple[int, int, int] = (0, 0, 0),
+    cpu: bool = False,
+) -> str | None:
     """Why the engine refuses the checkpoint on this kind of card, whatever its memory; None if it takes it, or if the
-    checkpoint's author knows better."""
-    method = capability and method_obstacle(checkpoint.method, capability, int8=checkpoint.int8)
-    if method and not checkpoint.allows("method"):
-        return f"the model is {method}"
-    obstacle = dtype_obstacle(checkpoint.architecture, capability, wanted)
+    checkpoint's author knows better.
+
+    No `capability` means that a `cpu` computes, or cards of which nothing is known.
+    """
+    facts, packing, model = engine_facts(version), checkpoint.quantisation, checkpoint.architecture
+    refused = method_obstacle(
+        facts, checkpoint.method, packing, capability=capability, cpu=cpu, architecture=model.name
+    )
+    if refused and not checkpoint.allows("method"):
+        return f"the model is {refused}"
+    obstacle = dtype_obstacle(model, capability, wanted)
+    obstacle = obstacle or method_dtype_obstacle(model, checkpoint.method, version, capability, wanted)
     return str(obstacle) if obstacle and not checkpoint.allows("dtype") else None
+
+
+def method_dtype_obstacle(
+    architecture: Architecture,
+    method: str | None,
+    version: tuple[int, int, int],
+    capability: tuple[int, int] | None,
+    wanted: object = "auto",
+) -> Obstacle | None:
+    """Why the engine does not multiply weights of this method in the type that it would compute in; None if it does."""
+    known = engine_facts(version).method(method)
+    dtype = engine_dtype(architecture, capability, wanted)
+    if known is None or dtype in known.dtypes:
+        return None
+    what = f"vLLM computes {method} in {' or '.join(known.dtypes)}, and would compute in {dtype}"
+    old = "bfloat16" in known.dtypes and capability is not None and capability < _BFLOAT16_FROM
+    return Obstacle(what, "take another target" if old else f'set dtype = "{known.dtypes[0]}"')
 
 
 @dataclass(frozen=True)
@@ -296,6 +331,9 @@ class _Draft:
 def _plan_cpu(draft: _Draft, checkpoint: Checkpoint, longest: int) -> int:
     draft.set("dtype", "bfloat16", "a CPU's matrix units; label probabilities within 0.02 of float32 on the demo model")
     draft.set("max_num_seqs", 64, "measured on two cores")
+    reason = card_obstacle(checkpoint, None, draft.options["dtype"], version=draft.setup.version, cpu=True)
+    if reason and is_vllm(draft.setup.engine):
+        raise UsageError(reason)
     draft.set("max_num_batched_tokens", max(4096, longest + 1), "one step holds the longest prompt")
     batch = whole_option(draft.options, "max_num_batched_tokens")
     space = max(1, math.ceil(checkpoint.architecture.kv_bytes_per_token * (batch + longest + 1) / GIB))
@@ -310,7 +348,9 @@ def _plan_cards(draft: _Draft, checkpoint: Checkpoint, longest: int, mean_tokens
     if len(set(cards)) > 1:
         raise UsageError(f"the cards differ ({', '.join(map(str, cards))}): name the ones to use")
     card = cards[0]
-    if reason := card_obstacle(checkpoint, card.capability, draft.setup.options.get("dtype", "auto")):
+    setup = draft.setup
+    wanted = setup.options.get("dtype", "auto")
+    if reason := card_obstacle(checkpoint, card.capability, wanted, version=setup.version):
         raise UsageError(reason)
 
     _plan_dtype(draft, card, checkpoint.architecture)

@@ -34,11 +34,6 @@ _TURING_MARLIN = (0, 14, 0)
 _AWQ_MARLIN = (0, 5, 4)
 _NO_MACHETE = "MacheteLinearKernel,CutlassW4A8LinearKernel"
 """VLLM_DISABLED_KERNELS, with which the next in vLLM's order is Marlin."""
-_LEAST_CAPABILITY = {"awq": (7, 5), "gptq": (6, 0), "compressed-tensors": (7, 0), "fp8": (7, 5), "bitsandbytes": (7, 0)}
-"""`get_min_capability` of each quantisation (vLLM 0.25.1 and 0.32)."""
-_INT8_FROM, _INT8_BELOW = (7, 5), (10, 0)
-"""Cards that multiply int8 activations in vLLM: from compressed_tensors_w8a8_int8.py's own limit to where its CUTLASS
-kernels end (csrc/quantization/w8a8/cutlass: "Int8 not supported on SM100")."""
 HOPPER_RATES = {"machete": 1.0, "plain": 0.80, "marlin": 0.46}
 """Of Machete's on an H200."""
 
@@ -51,23 +46,6 @@ class KernelChoice:
     reason: str
     options: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
-
-
-def method_obstacle(
-    method: str | None, capability: tuple[int, int], *, int8: bool, card: str = "the card"
-) -> str | None:
-    """Why a card cannot run weights of a `method` (config.json's quant_method) at all; None if it can.
-
-    `int8`: weights and activations are multiplied as integers of 8 bits; `card`: what the text calls the card.
-    """
-    least = _LEAST_CAPABILITY.get(method or "")
-    if int8:
-        method, least = f"{method} with int8 activations", _INT8_FROM
-        if capability >= _INT8_BELOW:
-            return f"{method}, which vLLM reads up to sm_90, and {card} is sm_{capability[0]}{capability[1]}"
-    if least is None or capability >= least:
-        return None
-    return f"{method}, which needs sm_{least[0]}{least[1]}, and {card} is sm_{capability[0]}{capability[1]}"
 
 
 def obstacle(kernel: str, *, capability: tuple[int, int], version: tuple[int, int, int], method: str) -> str | None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit.errors import ModelError, UsageError
 from kaggle_kit.runtime.checkpoint import read_config
 from kaggle_kit.runtime.engine import LabelScores, check_labels, check_lengths, engine_error, renormalise
-from kaggle_kit.runtime.quantisation import Quantisation, quant_method, read_quantisation
+from kaggle_kit.runtime.packing_methods import read_quantisation
+from kaggle_kit.runtime.quantisation import Quantisation, packing_table, quant_method
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -178,7 +179,7 @@ def _load(model: Path, *, dtype: str, device: str) -> Any:
 def _quantisation(model: Path) -> Quantisation | None:
     """The AWQ settings in config.json, or None for a checkpoint in full. Raises ModelError for any other kind."""
     config = read_config(model)
-    if config.get("quantization_config") is None:
+    if packing_table(config) is None:
         return None
     packing = read_quantisation(config)
     if packing is None or packing.method != "awq" or not packing.zero_points:

@@ -19,6 +19,7 @@ from kaggle_kit.runtime.engine import (
     engine_error,
     renormalise,
 )
+from kaggle_kit.runtime.quantisation import packing_table
 from kaggle_kit.runtime.tokenizers import label_pieces
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def generate_options(
 
 def _head_is_full(config: Mapping[str, Any]) -> bool:
     """Whether the LM head is surely not quantised: vLLM refuses a `head_dtype` for one that is."""
-    packing = config.get("quantization_config")
+    packing = packing_table(config)
     if not packing:
         return True
     whole_by_method = packing.get("quant_method") == "awq" and not packing.get("lm_head")
@@ -186,8 +187,7 @@ def classify_refusal(
     """
     if version < (0, 10, 1):
         return f"vLLM {'.'.join(map(str, version))} has no `convert` (0.10.1 has)"
-    quantisation = config.get("quantization_config") or {}
-    if quantisation and version < (0, 18, 1):
+    if packing_table(config) and version < (0, 18, 1):
         return "before vLLM 0.18.1 the head takes over the checkpoint's quantisation and does not load"
     parallel = int(options.get("tensor_parallel_size", 1))
     if parallel > 1:

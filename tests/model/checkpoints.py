@@ -9,7 +9,7 @@ from pathlib import Path
 
 DEMO = Path(__file__).parents[1] / "demo" / "model"
 WEIGHTS = "model.safetensors"
-BYTES = {"F16": 2, "BF16": 2, "I32": 4, "F32": 4, "I64": 8, "U8": 1, "I8": 1}
+BYTES = {"F16": 2, "BF16": 2, "I32": 4, "F32": 4, "I64": 8, "U8": 1, "I8": 1, "F8_E4M3": 1}
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}
 _EIGHT = {"num_bits": 8, "type": "int", "symmetric": True}
 INT8 = {

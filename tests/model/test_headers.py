@@ -34,6 +34,55 @@ def test_a_header_is_read_as_the_library_reads_it():
             assert (list(tensor.shape), tensor.dtype) == (part.get_shape(), part.get_dtype())
 
 
+F32 = '"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
+FURTHER = F32.replace("4]}", '4], "more": 1}')
+EMPTY = '"x": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}'
+SCALAR = '"y": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"__metadata__": null, {F32}}}',
+        f'{{"__metadata__": {{}}, {F32}}}',
+        f'{{{F32}, "__metadata__": {{"format": "pt"}}}}',
+        f'{{"__metadata__": {{"a": 1}}, {F32}}}',
+        f'{{"__metadata__": {{"a": null}}, {F32}}}',
+        f'{{"__metadata__": [], {F32}}}',
+        f'{{"__metadata__": "pt", {F32}}}',
+        f'{{"__metadata__": {{"a": {{}}}}, {F32}}}',
+        f'{{"__metadata__": {{}}, "__metadata__": null, {F32}}}',
+        f"  {{{F32}}}",
+        f"\n{{{F32}}}\n   ",
+        f"{{{F32}}}\0",
+        f"\ufeff{{{F32}}}",
+        f"[{{{F32}}}]",
+        f"{{{FURTHER}}}",
+        f"{{{F32.replace('[1]', '[1.0]')}}}",
+        f"{{{F32.replace('[1]', 'null')}}}",
+        f"{{{F32.replace('F32', 'f32')}}}",
+        f'{{{F32}, "y": null}}',
+        '{"x": {"dtype": "F32", "shape": [1]}}',
+        f'{{"__metadata__": null, {EMPTY}, {SCALAR}}}',
+    ],
+)
+def test_oddities_are_read_and_refused_as_the_library_does(tmp_path, text):
+    """A header that the library reads is no error, and one that it refuses is."""
+    safetensors = pytest.importorskip("safetensors")
+    path = tmp_path / "x.safetensors"
+    write_file(path, text.encode(), b"1234")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            theirs = set(file.keys())
+    except safetensors.SafetensorError:
+        theirs = None
+    try:
+        ours = set(read_header(path).tensors)
+    except ModelError:
+        ours = None
+    assert ours == theirs
+
+
 def test_an_empty_tensor_and_a_single_number_are_allowed(tmp_path):
     """Shapes [0] and [] take no bytes and one number's."""
     path = tmp_path / "x.safetensors"

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 import pytest
 from checkpoints import AWQ, DEMO, WEIGHTS, YI_34B, copy_demo, sparse_file, write_file
+from forms import MATRIX, packed_demo
 from full_precision import full_demo, make_adapter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -39,6 +40,10 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=5,
 )
+PACKING_KEYS = (
+    *("config_groups", "ignore", "sym", "format", "dynamic", "desc_act", "lm_head", "extra_config", "quant_method"),
+    *("block_name_to_quantize", "packing_format", "data_type", "ignored_layers", "quantization", "producer"),
+)
 # The folder is written anew by every example.
 _settings = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -64,10 +69,10 @@ def test_a_configuration_with_any_value_is_inspected(tmp_path, key, value):
 
 
 @_settings
-@given(key=st.sampled_from([*CONFIG["quantization_config"], "config_groups", "ignore", "sym"]), value=JSON)
+@given(key=st.sampled_from([*CONFIG["quantization_config"], *PACKING_KEYS]), value=JSON)
 def test_a_quantisation_with_any_value_is_inspected(tmp_path, key, value):
     """And any key of quantization_config, for each of the methods."""
-    for method in ("awq", "gptq", "compressed-tensors"):
+    for method in ("awq", "gptq", "compressed-tensors", "auto-round", "fp8", "mxfp4", "modelopt"):
         packing = CONFIG["quantization_config"] | {"quant_method": method, key: value}
         _inspect(tmp_path, CONFIG | {"quantization_config": packing})
 
@@ -109,18 +114,47 @@ def test_a_mutated_checkpoint_ends_in_findings_or_an_error(tmp_path, data):
     assert time.monotonic() - start < 10
 
 
+@_settings
+@given(
+    part=st.sampled_from(["targets", "weights", "input_activations", "format"]),
+    key=st.sampled_from(["num_bits", "type", "strategy", "group_size", "symmetric", "dynamic", None]),
+    value=JSON | st.lists(st.text(max_size=8), max_size=3),
+)
+def test_a_group_with_any_value_is_inspected(tmp_path, part, key, value):
+    """And any key of a group of compressed-tensors."""
+    for form in ("W4A16", "W8A8", "FP8", "NVFP4"):
+        table = json.loads(json.dumps(MATRIX.FORMS[form][0]))
+        group = table["config_groups"]["group_0"]
+        if key is None or not isinstance(group.get(part), dict):
+            group[part] = value
+        else:
+            group[part][key] = value
+        _inspect(tmp_path, CONFIG | {"quantization_config": table})
+
+
 ROPE = st.fixed_dictionaries(
     {"factor": st.sampled_from([1.0, 2, 4.0, None, "4", -1.0, 1e9])},
     optional={"type": st.sampled_from(["linear", "dynamic", "yarn", "llama3", "mrope", 3])},
 )
+FORMS = {form: ("quantization_config", *MATRIX.FORMS[form]) for form in MATRIX.FORMS} | {
+    "older key": ("compression_config", *MATRIX.FORMS["W4A16"]),
+    "mxfp4": ("quantization_config", {"quant_method": "mxfp4"}, None),
+    "order": ("quantization_config", MATRIX.FORMS["GPTQ"][0] | {"desc_act": True}, MATRIX.gptq),
+    "fp_quant": ("quantization_config", {"quant_method": "fp_quant"}, None),
+    "modelopt": ("quantization_config", {"quant_method": "modelopt", "quant_algo": "MXFP8"}, None),
+    "no word": ("quantization_config", {"quant_method": 4}, None),
+    "no method": ("quantization_config", {"bits": 4}, None),
+}
 WORDS = {
     "rope_scaling": st.none() | ROPE,
     "rope_parameters": st.none() | ROPE,
     "max_position_embeddings": st.sampled_from([None, 0, 256, 512, 2048, 131_072, 10**12, "2048"]),
     "torch_dtype": st.sampled_from([None, "float16", "bfloat16", "float32", 16]),
     "dtype": st.sampled_from([None, "float16", "bfloat16"]),
-    "model_type": st.sampled_from(["llama", "gemma2", "gemma3_text", None, "x" * 200]),
-    "architectures": st.sampled_from([["OlmoForCausalLM"], ["LlamaForSequenceClassification"], [], None, ["a b"]]),
+    "model_type": st.sampled_from(["llama", "gemma2", "gemma3_text", None, "x" * 200, "lama"]),
+    "architectures": st.sampled_from(
+        [["OlmoForCausalLM"], ["LlamaForSequenceClassification"], [], None, ["a b"], ["FSDPLlamaForCausalLM"], ["Peft"]]
+    ),
     "auto_map": st.just({"AutoConfig": "configuration_x.XConfig"}),
     "_attn_implementation": st.sampled_from(["sdpa", "someone/kernel", None]),
     "quantization_config": st.sampled_from(
@@ -135,14 +169,22 @@ WORDS = {
     nested=st.sets(st.sampled_from(sorted(WORDS))),
     name=st.sampled_from(["kaggle-t4x2", "kaggle-l4x4", "offline-h200"]),
     longest=st.sampled_from([100, 511, 512, 2047, 2048, 4096, 8191]),
+    form=st.sampled_from([None, *FORMS]),
 )
-def test_the_inspection_accepts_exactly_what_the_plan_accepts(tmp_path, words, nested, name, longest):
+def test_the_inspection_accepts_exactly_what_the_plan_accepts(tmp_path, words, nested, name, longest, form):
     """So nothing that passes on the laptop is refused by the notebook's plan on Kaggle, and the other way round."""
     config = CONFIG | words
     if nested:
         text = {key: config.pop(key) for key in list(config) if key in nested or key not in WORDS}
         config |= {"text_config": text, "quantization_config": text.pop("quantization_config", None) or AWQ}
     folder, target = _folder(tmp_path), load_target(name)
+    shutil.copy(DEMO / WEIGHTS, folder)
+    if form:
+        key, table, pack = FORMS[form]
+        config.pop("quantization_config", None)
+        config |= {key: table} if table else {}
+        tensors = json.loads(RAW[8 : 8 + HEADER])
+        sparse_file(folder / WEIGHTS, packed_demo(tensors, pack))
     (folder / "config.json").write_text(json.dumps(config))
     shutil.copy(DEMO / MANIFEST, folder)
     found = inspect_model(folder, target=target, longest=longest, tokenizer=False, manifest=False)

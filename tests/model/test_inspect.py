@@ -117,7 +117,14 @@ def test_an_int8_model_is_counted_and_checked(tmp_path):
     found = inspect_model(int8_demo(tmp_path / "int8"), target=T4, labels=Labels(["A", "B", "tie"]))
     assert found.problems == ()
     told = found.to_json()["quantisation"]
-    assert told == {"method": "compressed-tensors", "bits": 8, "group_size": None, "activations": "int8"}
+    layers = [{"bits": 8, "group_size": None, "layers": 28}]
+    assert told == {
+        "method": "compressed-tensors",
+        "bits": 8,
+        "group_size": None,
+        "activations": "int8",
+        "layers": layers,
+    }
     assert found.tally.parameters == found.architecture.parameters
     layers = found.tally.parts["attention"], found.tally.parts["mlp"]
     assert all(part.bytes == part.parameters for part in layers)
@@ -478,16 +485,18 @@ def test_packed_weights_without_their_configuration_are_named(model):
 
 
 def test_a_plain_layer_among_packed_ones_is_named(model):
-    """Unless the configuration says that it was left whole."""
+    """Unless the configuration says that it was left whole, or names none: the engine then looks at the tensors."""
 
     def change(tensors):
         for part in ("qweight", "qzeros", "scales"):
-            del tensors[f"{LAYER}self_attn.q_proj.{part}"]
-        tensors[f"{LAYER}self_attn.q_proj.weight"] = ("F16", [256, 256], bytes(2 * 256 * 256))
+            del tensors[f"{LAYER}self_attn.o_proj.{part}"]
+        tensors[f"{LAYER}self_attn.o_proj.weight"] = ("F16", [256, 256], bytes(2 * 256 * 256))
 
     edit_tensors(model, change)
-    assert f"these layers are not packed: {LAYER}self_attn.q_proj.weight" in errors(model)
-    edit_json(model / "config.json", quantization_config=AWQ | {"modules_to_not_convert": [f"{LAYER}self_attn.q_proj"]})
+    assert errors(model) == ""
+    edit_json(model / "config.json", quantization_config=AWQ | {"modules_to_not_convert": ["lm_head"]})
+    assert f"these layers are not packed: {LAYER}self_attn.o_proj.weight" in errors(model)
+    edit_json(model / "config.json", quantization_config=AWQ | {"modules_to_not_convert": [f"{LAYER}self_attn.o_proj"]})
     assert errors(model) == ""
 
 
@@ -541,9 +550,57 @@ def test_an_unknown_architecture_is_looked_at_for_evenness(model):
     """Layers that lack what the others have are told, as a warning."""
     edit_json(model / "config.json", architectures=["OlmoForCausalLM"], model_type="olmo")
     edit_tensors(model, lambda tensors: tensors.pop(f"{LAYER}input_layernorm.weight"))
-    found = warnings(model)
-    assert "kit does not know OlmoForCausalLM in detail" in found
-    assert "layer 1 lacks input_layernorm.weight" in found
+    assert "layer 1 lacks input_layernorm.weight" in warnings(model)
+    found = inspect_model(model, target=T4)
+    assert found.not_checked == ("names and shapes of the tensors of OlmoForCausalLM",)
+    assert next(iter(found.to_json().items())) == ("not_checked", list(found.not_checked))
+
+
+@pytest.mark.parametrize("name", ["FSDPQwen2ForCausalLM", "PeftModelForCausalLM", "Qwen2ForCausalLmm"])
+def test_a_class_name_that_a_trainer_left_behind_is_an_error(model, name):
+    """And the advice is the name to write."""
+    edit_json(model / "config.json", architectures=[name], model_type="qwen2")
+    found = inspect_model(model, target=T4)
+    assert [problem.file for problem in found.errors] == ["config.json"]
+    assert f"vLLM 0.32.0 does not know the architecture {name}" in found.errors[0].what
+    assert found.errors[0].next_step.endswith(": Qwen2ForCausalLM")
+
+
+@pytest.mark.parametrize("method", ["bitsandbytes", "hqq", "exl2", "aqlm", "nonsense", "HQQ"])
+@pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "GlmForCausalLM"])
+def test_a_method_that_the_engine_does_not_read_is_an_error(model, method, architecture):
+    """Of a family that kit knows and of one that it does not: method and engine are named."""
+    edit_json(model / "config.json", quantization_config={"quant_method": method}, architectures=[architecture])
+    expected = f"says {method.lower()}, a quantisation method that vLLM 0.32.0 does not read"
+    assert expected in errors(model, target=T4)
+    assert method.lower() in inspect_model(model, target=T4).not_checked[-1]
+
+
+@pytest.mark.parametrize("method", [None, 3, ["awq"], {"a": 1}])
+def test_a_method_that_is_no_word_is_an_error(model, method):
+    """The engine stops at it."""
+    edit_json(model / "config.json", quantization_config={"quant_method": method})
+    assert "'quant_method' is" in errors(model)
+
+
+def test_a_target_whose_engine_is_not_known_is_said_first(model):
+    """Whether that version knows the model was not checked, and nothing is refused for it."""
+    later = T4.model_copy(update={"engine": "vllm==0.99.0"})
+    assert inspect_model(model, target=later).not_checked[0].startswith("whether vllm==0.99.0 knows this architecture")
+
+
+def test_images_on_a_target_that_leaves_their_package_out_are_an_error_or_a_warning(model):
+    """The architecture's module imports torchvision, or its processor may."""
+    cpu = load_target("local-cpu")
+    for name, kind in (
+        ("Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl"),
+        ("Qwen2VLForConditionalGeneration", "qwen2_vl"),
+    ):
+        edit_json(model / "config.json", architectures=[name], model_type=kind)
+        assert "and this target's wheelhouse leaves torchvision out" in errors(model, target=cpu)
+        assert "torchvision" not in errors(model)
+    edit_json(model / "config.json", architectures=["Blip2ForConditionalGeneration"], model_type="blip-2")
+    assert "reads images or sound, and this target leaves torchvision" in warnings(model, target=cpu)
 
 
 def test_a_model_without_a_language_head_is_an_error(model):

@@ -353,8 +353,8 @@ def test_file_times_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     package = tmp_path / "kaggle_kit"
     names = ("__init__.py", "child.py", "errors.py", "files.py", "outside.py", "owners.py")
     ground = [here / name for name in names]
-    data = here / "runtime" / "model_types.json"
-    for path in [*ground, data, *(here / "runtime").rglob("*.py"), *(here / "model").rglob("*.py")]:
+    data = (here / "runtime").rglob("*.json")
+    for path in [*ground, *data, *(here / "runtime").rglob("*.py"), *(here / "model").rglob("*.py")]:
         copy = package / path.relative_to(here)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
@@ -372,7 +372,12 @@ def test_holds_the_runtime_only(tmp_path: Path) -> None:
     ground = {"__init__", "child", "errors", "files", "outside"}
     assert {f"kaggle_kit/{name}.py" for name in ground} < names
     assert "kaggle_kit/runtime/__init__.py" in names
-    assert {name for name in names if not name.endswith(".py")} == {"kaggle_kit/runtime/model_types.json"}
+    data = {
+        f"kaggle_kit/runtime/facts/{path.name}"
+        for path in (Path(kaggle_kit.__file__).parent / "runtime/facts").iterdir()
+    }
+    data.add("kaggle_kit/runtime/model_types.json")
+    assert {name for name in names if not name.endswith(".py")} == data
     assert all(name.count("/") in {1, 2, 3} for name in names)
     assert not [name for name in names if name.startswith(("kaggle_kit/cli", "kaggle_kit/wheelhouse"))]
 
