@@ -1,6 +1,6 @@
 """What each version of vLLM knows: the architectures it builds, the configurations it reads, its quantisation methods.
 
-The data beside this module were read from the engines' own files by tools/engine_facts.py. Only the versions that
+The data beside this module were read from the engines' own files by benchmarks/engine_facts.py. Only the versions that
 targets lock have data. Of another version the nearest one's data serve for what a method needs of a card; whether that
 version knows a name at all is then not checked, and whoever asks says so.
 """
@@ -74,7 +74,7 @@ class EngineFacts:
     the engine's layer → the checkpoint's layers that it joins. `schemes` are compressed-tensors' forms → the least
     capability times ten, `cpu_kernels` the kinds of matrix kernels that it has for a CPU. `needs`: architecture → the
     package that its code imports, if it is not the engine's own. `answers`: architecture → form of the weights → the
-    error with which its CPU build refused to load such a checkpoint, of those that were asked (tools/engine_matrix.py).
+    error with which its CPU build refused to load such a checkpoint, of those that benchmarks/engine_matrix.py asked.
     """
 
     version: str

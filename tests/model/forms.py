@@ -1,11 +1,12 @@
-"""Checkpoints in every form of weights, made of the tables of tools/engine_matrix.py."""
+"""Checkpoints in every form of weights, made of the tables of benchmarks/engine_matrix.py."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
 
-_SPEC = importlib.util.spec_from_file_location("engine_matrix", Path(__file__).parents[2] / "tools/engine_matrix.py")
+_PROGRAM = Path(__file__).parents[2] / "benchmarks" / "engine_matrix.py"
+_SPEC = importlib.util.spec_from_file_location("engine_matrix", _PROGRAM)
 MATRIX = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(MATRIX)
 NUMBERS = {

@@ -41,7 +41,7 @@ def test_the_facts_are_those_of_the_installed_engine(site):
     """The script, run again over the environment's files, gives what is committed."""
     if site is None:
         pytest.skip("no environment of this machine holds vLLM")
-    spec = importlib.util.spec_from_file_location("engine_facts_tool", ROOT / "tools/engine_facts.py")
+    spec = importlib.util.spec_from_file_location("engine_facts_tool", ROOT / "benchmarks/engine_facts.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     facts = tool.read_facts(site)

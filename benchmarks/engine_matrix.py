@@ -1,8 +1,8 @@
 """Ask the engine which checkpoints it loads: architectures by forms of their weights, as data and as a table.
 
-    python tools/engine_matrix.py shapes            by the engine's Python: what transformers saves of each architecture
-    python tools/engine_matrix.py ask [NAME ...]    by the engine's Python: what the engine says of each cell
-    python tools/engine_matrix.py table             by kit's own Python: docs/models.md, with the inspection's word
+    PYTHON benchmarks/engine_matrix.py shapes            the engine's Python: what transformers saves of each
+    PYTHON benchmarks/engine_matrix.py ask [NAME ...]    the engine's Python: what the engine says of each cell
+    python benchmarks/engine_matrix.py table             kit's own Python: docs/models.md, with the inspection's word
 
 The committed data are tests/model/engine_matrix.json: for each architecture its configuration, its plain tensors as
 transformers saves them, and for each form the engine's answer on this machine's CPU: "loads", or the error. Beside

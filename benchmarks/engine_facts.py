@@ -1,6 +1,6 @@
 """What an engine knows, read from its own files: architectures, types of configurations, quantisation methods.
 
-    python tools/engine_facts.py SITE_PACKAGES [--wrapped] [--imports] > kaggle_kit/runtime/facts/vllm-X.Y.Z.json
+    python benchmarks/engine_facts.py SITE_PACKAGES [--wrapped] [--imports] > kaggle_kit/runtime/facts/vllm-X.Y.Z.json
 
 SITE_PACKAGES holds `vllm` and `transformers`, installed or unpacked from wheels: both are parsed, never run. Two
 questions need a Python with torch besides: `--wrapped` asks that transformers which further classes the engine's own
