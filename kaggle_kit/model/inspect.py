@@ -22,7 +22,6 @@ from kaggle_kit.runtime.manifest import MANIFEST, FileEntry, Manifest, dump_mani
 from kaggle_kit.runtime.packing_methods import read_quantisation
 from kaggle_kit.runtime.quantisation import Packing, Quantisation, quant_method
 from kaggle_kit.runtime.tokenizer_settings import TOKENIZER
-from kaggle_kit.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -201,7 +200,7 @@ def inspect_model(
     if manifest:
         problems += by_check("manifest", manifest_problems or _against_manifest(folder))
     names = {allowance.check for allowance in recorded} if allow is None else set(allow)
-    problems = [_allowed(problem) if problem.check in names else problem for problem in problems]
+    problems = [_allowed(problem) if problem.check in names else problem for problem in by_check("engine", problems)]
 
     return Inspection(
         folder=folder,
@@ -225,6 +224,9 @@ def refuse_unknown_checks(names: Iterable[str]) -> None:
     listed = f"those that can be allowed: {', '.join(known)}"
     for name in names:
         if name not in CHECKS:
+            # Not at the top: the part of kit that inspects on Kaggle has no such module.
+            from kaggle_kit.suggest import did_you_mean
+
             raise UsageError(f"there is no check {name!r}{did_you_mean(name, CHECKS)}; {listed}")
         if CHECKS[name].kept:
             raise UsageError(f"the check {name!r} cannot be allowed: {CHECKS[name].kept}; {listed}")

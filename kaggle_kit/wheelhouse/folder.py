@@ -226,7 +226,7 @@ def ready_wheelhouse(
 
 
 DISTRIBUTION = "kaggle_kit_runtime"
-_GROUND = ("__init__.py", "child.py", "errors.py", "files.py", "outside.py", "owners.py", "suggest.py")
+_GROUND = ("__init__.py", "child.py", "errors.py", "files.py", "outside.py", "owners.py")
 _MODEL = (
     *("__init__", "calibration", "checks", "folder", "headers", "inspect", "make_program", "make_session", "merge"),
     *("packing", "padding", "quantize", "quantize_source", "quantize_worker", "tokenizer_check", "worker_process"),

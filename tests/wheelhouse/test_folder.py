@@ -351,7 +351,7 @@ def test_file_times_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """The same sources under other times, in another place, give the same bytes."""
     here = Path(kaggle_kit.__file__).parent
     package = tmp_path / "kaggle_kit"
-    names = ("__init__.py", "child.py", "errors.py", "files.py", "outside.py", "owners.py", "suggest.py")
+    names = ("__init__.py", "child.py", "errors.py", "files.py", "outside.py", "owners.py")
     ground = [here / name for name in names]
     data = (here / "runtime").rglob("*.json")
     for path in [*ground, *data, *(here / "runtime").rglob("*.py"), *(here / "model").rglob("*.py")]:
