@@ -17,12 +17,35 @@ from kaggle_kit.suggest import did_you_mean, first_problem
 
 __all__ = ["CONFIG", "Model", "Notebook", "Project", "find_project", "load_project", "slug_of"]
 
+
+def _matching(pattern: str, words: str) -> AfterValidator:
+    """A check of a text against a pattern, whose refusal is said in words."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"write {words}")
+        return value
+
+    return AfterValidator(check)
+
+
 _SLUG = r"[a-z0-9]+(?:-[a-z0-9]+)*"
-Slug = Annotated[str, Field(pattern=rf"^{_SLUG}$")]
-Owner = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
-TargetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-DatasetRef = Annotated[str, Field(pattern=rf"^[a-z0-9_-]+/{_SLUG}$")]
-ModelRef = Annotated[str, Field(pattern=rf"^[a-z0-9_-]+/{_SLUG}/[A-Za-z]+/{_SLUG}/\d+$")]
+_OWNER = r"[A-Za-z0-9_-]+"
+_WORD = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+Slug = Annotated[str, _matching(_SLUG, "lower-case letters, digits and single hyphens between them")]
+Owner = Annotated[str, _matching(r"[a-z0-9_-]+", "an account's name as in its address: lower case, digits, - and _")]
+TargetName = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, ., _ and -, the first no sign")]
+DatasetRef = Annotated[
+    str, _matching(rf"[a-z0-9_-]+/{_SLUG}", "owner/name as in the dataset's address: lower case, digits and hyphens")
+]
+ModelRef = Annotated[
+    str,
+    _matching(
+        rf"{_OWNER}/{_WORD}/[A-Za-z][A-Za-z0-9_]*/{_WORD}/[1-9][0-9]*",
+        "owner/model/framework/variation/version as the model's page does, such as "
+        "qwen-lm/qwen2.5/transformers/7b-instruct-awq/1",
+    ),
+]
 Place = Annotated[str, Field(pattern=r"^[^\x00]+$")]
 QUANTIZE_TEMPLATE = "quantize.py.j2"
 OFFLINE_TEMPLATES = ("offline.py.j2", "bench.py.j2")

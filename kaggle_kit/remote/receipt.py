@@ -17,7 +17,7 @@ from kaggle_kit.outside import read_json
 from kaggle_kit.places import inside
 from kaggle_kit.remote.client import notebooks
 from kaggle_kit.remote.client.notebooks import source_identity
-from kaggle_kit.remote.references import parse, split_version, versions
+from kaggle_kit.remote.references import bare, normal, parse, versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -118,15 +118,16 @@ def read_back(
         )
 
     inputs = plan.inputs(resource)
-    pinned = [one for one in inputs if split_version(one)[0] in settings.datasets]
+    datasets = set(map(bare, settings.datasets))
+    pinned = [one for one in inputs if bare(one) in datasets]
     checks = (
         Check(what="source", asked=resource.source, found=source_identity(found.source)),
         Check(what="internet", asked=settings.internet, found=found.internet),
         Check(what="accelerator", asked=settings.accelerator or "", found=_machine(found.machine_shape, settings.gpu)),
         Check(what="private", asked=settings.private, found=found.private),
-        Check(what="datasets", asked=_pinned_as(pinned, found.datasets), found=sorted(found.datasets)),
-        Check(what="models", asked=sorted(settings.models), found=sorted(found.models)),
-        Check(what="competitions", asked=sorted(settings.competitions), found=sorted(found.competitions)),
+        _sources("datasets", pinned, found.datasets),
+        _sources("models", settings.models, found.models),
+        _sources("competitions", settings.competitions, found.competitions),
     )
 
     return Receipt(
@@ -152,10 +153,12 @@ def _machine(shape: str | None, gpu: bool) -> str | None:
     return notebooks.accelerator_of(shape)
 
 
-def _pinned_as(asked: Iterable[str], there: Iterable[str]) -> list[str]:
-    """The references with their versions where Kaggle gives versions at all, else without."""
-    versioned = {name for name, version in versions(there).items() if version is not None}
-    return sorted(one if (name := split_version(one)[0]) in versioned else name for one in asked)
+def _sources(what: str, asked: Iterable[str], there: Iterable[str]) -> Check:
+    """The sources that were asked beside those on Kaggle, in their normal form; without versions if it gives none."""
+    found = sorted(map(normal, there))
+    versioned = {name for name, version in versions(found).items() if version is not None}
+    wanted = sorted(normal(one) if bare(one) in versioned else bare(one) for one in asked)
+    return Check(what=what, asked=wanted, found=found)
 
 
 def _input(plan: Plan, applied: Applied, reference: str) -> dict[str, Any]:

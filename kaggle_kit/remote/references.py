@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _PREFIXES = ("datasets/", "code/", "competitions/", "models/", "c/")
 _FRAMEWORK = "MODEL_FRAMEWORK_"
 _NUMBER = re.compile(r"[0-9]{0,9}[1-9][0-9]{0,9}")
-_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_WORD = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, order=True)
@@ -74,26 +74,35 @@ def parse_variation(text: str) -> Reference:
     if len(parts) != 4 or not all(parts):
         raise UsageError(f"{text!r} is not owner/model/framework/variation")
     for name, part in (("model", parts[1]), ("variation", parts[3])):
-        if not _SLUG.fullmatch(part):
-            raise UsageError(
-                f"model {text}: the {name} {part!r} is not a slug (lower case, digits, single hyphens between)"
-            )
+        if not _WORD.fullmatch(part):
+            raise UsageError(f"model {text}: the {name} {part!r} is not a name: letters, digits and . _ - within")
     framework_value(parts[2])
     return Reference(*parts)
 
 
 def split_version(text: str) -> tuple[str, int | None]:
-    """The normal form without version, and the version or None; a text that is no reference stays as it is."""
+    """The normal form without version, and the version or None; a text that is no reference stays as it is.
+
+    Kaggle shows owners with capitals and frameworks as its pages write them; neither tells two things apart.
+    """
     try:
-        reference = parse(text)
+        found = parse(text)
     except UsageError:
         return text, None
-    return str(reference.bare), reference.version
+    framework = _letters(found.framework)
+    known = Reference(found.owner.lower(), found.slug.lower(), framework, found.variation.lower())
+    return str(known), found.version
 
 
 def bare(text: str) -> str:
-    """The normal form in lower case and without version, by which spellings are compared."""
-    return split_version(text)[0].lower()
+    """The normal form without version, by which spellings are compared."""
+    return split_version(text)[0]
+
+
+def normal(text: str) -> str:
+    """The normal form, with the version if the text has one."""
+    name, version = split_version(text)
+    return name if version is None else f"{name}/{version}"
 
 
 def versions(references: Iterable[str]) -> dict[str, int | None]:

@@ -1,10 +1,12 @@
 """kit.toml as a user writes it, rightly and wrongly."""
 
 import pytest
+from pydantic import ValidationError
 
 from kaggle_kit.cli.main import run
 from kaggle_kit.errors import ProjectError, UsageError
 from kaggle_kit.project import find_project, load_project
+from kaggle_kit.project.config import Model
 
 NOTEBOOK = '[notebooks.answer]\nsource = "notebooks_src/answer.py"\ntitle = "Best answer"\nmodel = "small"\n'
 
@@ -270,3 +272,42 @@ def test_a_source_outside_of_the_project_works_once_it_is_allowed(minimal, edit,
     assert run(["allow", "..", "--project", str(minimal)]) == 0
     assert run(["build", "--unproved", "--project", str(minimal)]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "qwen-lm/qwen2.5/transformers/7b-instruct-awq/1",
+        "metaresearch/llama-3.1/transformers/8b-instruct/2",
+        "mistral-ai/mistral/pyTorch/7b-instruct-v0.1-hf/1",
+        "keras/qwen/keras/qwen2.5_0.5b_en/12",
+        "google/gemma/tensorFlow2/2b/1",
+        "Owner_1/M/vllm/a/1",
+    ],
+)
+def test_a_model_is_named_as_kaggles_pages_name_it(reference):
+    """Dots, capitals, underscores and digits stand in the addresses of published models."""
+    assert Model(path="m", kaggle_model=reference).kaggle_model == reference
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "a/b",
+        "a/b/c/d",
+        "a/b/c/d/0",
+        "a/b/c/d/x",
+        "a/../c/d/1",
+        "a/b c/c/d/1",
+        "/b/c/d/1",
+        "a/b/2c/d/1",
+        "a/b/c/d/1/",
+        "a/-/c/d/1",
+    ],
+)
+def test_a_reference_of_another_form_is_refused_in_words(reference):
+    """The error says what to write, and prints no pattern."""
+    with pytest.raises(ValidationError, match="owner/model/framework/variation/version") as refusal:
+        Model(path="m", kaggle_model=reference)
+    assert "pattern" not in str(refusal.value)
+    assert "^" not in str(refusal.value).split("[type=")[0]

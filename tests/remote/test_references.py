@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaggle_kit.errors import UsageError
-from kaggle_kit.remote.references import Reference, bare, parse, parse_pair, split_version, versions
+from kaggle_kit.remote.references import Reference, bare, normal, parse, parse_pair, split_version, versions
 
 SLUG = st.from_regex(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", fullmatch=True).filter(lambda text: text != "versions")
 OWNER = SLUG.filter(lambda text: text not in {"datasets", "code", "competitions", "models", "c"})
@@ -18,7 +18,7 @@ VARIATIONS = st.builds(Reference, OWNER, SLUG, st.sampled_from(["pyTorch", "vllm
 def test_what_is_written_is_read(reference):
     """The normal form comes back as the reference that it is of."""
     assert parse(str(reference)) == reference
-    assert split_version(str(reference)) == (str(reference.bare), reference.version)
+    assert split_version(str(reference)) == (str(reference.bare).lower(), reference.version)
 
 
 SPELLINGS = {
@@ -57,3 +57,33 @@ def test_a_pair_has_two_parts(text):
     """A dataset or notebook is asked for without a version."""
     with pytest.raises(UsageError, match="is not owner/slug"):
         parse_pair(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("o/m/transformers/v/1", "o/m/Transformers/v/1"),
+        ("o/m/pyTorch/v/2", "O/M/PyTorch/V/2"),
+        ("o/m/tensorFlow2/v/2", "o/m/MODEL_FRAMEWORK_TENSOR_FLOW_2/v/2"),
+        ("Ada/wheels/3", "ada/wheels/versions/3"),
+        ("datasets/ada/wheels", "ada/Wheels"),
+    ],
+)
+def test_spellings_of_one_thing_have_one_normal_form(one, other):
+    """Capitals, the framework as pages show it, prefixes and the long form of a version tell nothing apart."""
+    assert normal(one) == normal(other)
+    assert bare(one) == bare(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("o/m/pyTorch/v/2", "o/m/pyTorch/v/3"), ("o/m/jax/v", "o/m/flax/v"), ("a/b-c", "a/b_c")]
+)
+def test_other_things_have_other_normal_forms(one, other):
+    """Versions, frameworks and signs within names do."""
+    assert normal(one) != normal(other)
+
+
+@given(st.text(max_size=20))
+def test_a_normal_form_is_its_own(text):
+    """Made twice it is the same, whatever the text."""
+    assert normal(normal(text)) == normal(text)

@@ -57,8 +57,9 @@ NOTEBOOK_BYTES = 1_000_000
 """From here on a notebook's source is worth a word: Kaggle's own limit is not documented."""
 _TITLE = {"notebook": range(5, 51), "dataset": TITLE_LETTERS, "model": range(3, 51)}
 _SLUG = {"notebook": range(5, 51), "dataset": SLUG_LETTERS, "model": range(3, 51)}
-_SIGNS = re.compile(r'[@\\:*?"<>|\x00-\x1f\x7f]')
-"""Signs with which an upload fails: `@` later and without a word (issue 430 of Kaggle's client), others by caution."""
+_SIGNS = re.compile(r'[@&\\:*?"<>|\x00-\x1f\x7f]')
+"""Signs with which an upload fails: `@` and `&` later and without a word (issue 430 of Kaggle's client), others by
+caution."""
 _UNPACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".7z", ".rar")
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".bin")
 

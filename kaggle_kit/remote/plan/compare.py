@@ -11,7 +11,7 @@ from kaggle_kit.project.config import CONFIG
 from kaggle_kit.remote.client.notebooks import accelerator_of, newest_version, source_identity
 from kaggle_kit.remote.client.versions import DELETED, FAILED, READY, UNDER_WAY
 from kaggle_kit.remote.plan.resources import Dataset, Model, Notebook, Problem, Resource
-from kaggle_kit.remote.references import split_version, versions
+from kaggle_kit.remote.references import bare, normal, versions
 from kaggle_kit.runtime.manifest import MANIFEST
 from kaggle_kit.suggest import some
 
@@ -367,11 +367,11 @@ def _pushed_source(
 
 def _same_source(step: NotebookStep, seen: RemoteNotebook, inputs: tuple[str, ...], consent: Consent) -> NotebookStep:
     """Kaggle has this very source in a version that the state does not know: its inputs tell the rest."""
-    theirs = sorted((*seen.datasets, *seen.models))
+    theirs, ours = (sorted(map(normal, names)) for names in ((*seen.datasets, *seen.models), inputs))
     if reasons := _unlike(step.resource.settings, seen):
         return _sent(step, "new version", "; ".join(reasons))
-    if theirs == sorted(inputs) or step.resource.reference in consent.accept:
-        how = "with these inputs" if theirs == sorted(inputs) else "accepted"
+    if theirs == ours or step.resource.reference in consent.accept:
+        how = "with these inputs" if theirs == ours else "accepted"
         return replace(step, reason=f"version {seen.version} on Kaggle is of this source, {how}", adopts=True)
     if versions(theirs).keys() != versions(inputs).keys():
         return _sent(step, "new version", "it has other inputs on Kaggle")
@@ -395,7 +395,7 @@ def _unlike(settings: NotebookSettings, seen: RemoteNotebook) -> list[str]:
         ("competitions", seen.competitions, settings.competitions),
         ("notebooks", seen.kernels, settings.kernels),
     ):
-        if sorted(theirs) != sorted(ours):
+        if sorted(map(normal, theirs)) != sorted(map(normal, ours)):
             reasons.append(f"its {what} on Kaggle are {', '.join(sorted(theirs)) or 'none'}")
     return reasons
 
@@ -404,14 +404,14 @@ def _lost(known: PushedNotebook, seen: RemoteNotebook) -> list[str]:
     """The inputs that the last push named and Kaggle did not attach, or in another version, without a word."""
     if seen.version != known.version:
         return []
-    theirs = {split_version(one)[0]: one for one in (*seen.datasets, *seen.models)}
+    theirs = {bare(one): normal(one) for one in (*seen.datasets, *seen.models)}
     reasons = []
     for one in known.inputs:
-        name = split_version(one)[0]
+        name = bare(one)
         attached = theirs.get(name)
         if attached is None:
             reasons.append(f"Kaggle did not attach {name}")
-        elif attached not in {name, one}:
+        elif attached not in {name, normal(one)}:
             reasons.append(f"Kaggle attached {attached}, not {one}")
     return reasons
 
