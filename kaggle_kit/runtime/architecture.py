@@ -415,6 +415,7 @@ def _dtype(*tables: Mapping[str, Any], stored: Iterable[str] = ()) -> str:
     Where neither says one it is the weights' own (`stored`, in safetensors' names), as vLLM takes it.
     """
     dtypes = (table.get(key) for table in tables for key in ("dtype", "torch_dtype"))
+    if said := word(next(filter(None, dtypes), None), default=""):
+        return said
     floats = {name for name in stored if name in _FLOATS}
-    own = _FLOATS[max(floats, key=list(_FLOATS).index)] if floats else "float16"
-    return word(next(filter(None, dtypes), None), default=own)
+    return _FLOATS[max(floats, key=list(_FLOATS).index)] if floats else "float16"

@@ -171,9 +171,11 @@ def read_checkpoint(model: Path) -> Checkpoint:
     )
 
 
-def stored_types(model: Path) -> frozenset[str]:
-    """The types of the weights in a folder, in safetensors' names; a file that cannot be read says nothing."""
-    types: set[str] = set()
+def stored_types(model: Path) -> Iterator[str]:
+    """The types of the weights in a folder, in safetensors' names; a file that cannot be read says nothing.
+
+    No file is opened before the first is asked for: most configurations say the type themselves.
+    """
     for path in sorted(model.glob("*.safetensors")):
         try:
             with open_file(path, follow=True) as stream:
@@ -182,10 +184,7 @@ def stored_types(model: Path) -> frozenset[str]:
             entries = parse_json(raw, f"{path}: the header", most_depth=3).values()
         except (OutsideError, OSError, AttributeError):
             continue
-        types |= {
-            entry["dtype"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("dtype"), str)
-        }
-    return frozenset(types)
+        yield from {str(entry.get("dtype")) for entry in entries if isinstance(entry, dict)}
 
 
 def most_tokens(model: Path) -> int | None:
