@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MEGA = 1 << 20
+BYTE_ORDER_MARK = "\ufeff"
+"""What editors of Windows write at the beginning of a file."""
 _CHUNK_BYTES = 1 << 20
 _MOST_VALUES = 4_000_000
 """Values of one JSON text: a tokenizer of 260,000 tokens and 600,000 merges has half of it."""
@@ -133,7 +135,7 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     if text.count(".") > _MOST_DOTS and "." * (_MOST_DOTS + 1) in _NOT_OF_KEYS.sub("", _QUOTED.sub("", text)):
         _refuse(name, f"has a key of more than {_MOST_DOTS} parts", "write it again")
     try:
-        return tomllib.loads(text.removeprefix("\ufeff"))  # which editors of Windows write at the beginning
+        return tomllib.loads(text.removeprefix(BYTE_ORDER_MARK))
     except (ValueError, RecursionError) as error:
         _refuse(name, f"cannot be read as TOML: {_reason(error)}", "correct it, or write it anew")
 

@@ -26,7 +26,7 @@ from kaggle_kit.notebook.parameters import (
     parse_assignments,
     parse_parameters,
 )
-from kaggle_kit.outside import read_text
+from kaggle_kit.outside import BYTE_ORDER_MARK, read_text
 from kaggle_kit.places import CONFIG
 from kaggle_kit.runtime.job import Task
 
@@ -48,8 +48,6 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 """Cell names become cell ids, of which nbformat takes 64 characters."""
 _HEAD = re.compile(r"(#!.*\n?)?(#.*coding[:=].*\n?)?(#\s*---\s*\n(#.*\n)*?#\s*---)?")
 """What may stand before the first cell."""
-BYTE_ORDER_MARK = "\ufeff"
-"""What some editors write at the beginning of a file."""
 _INDENTED = re.compile(r"^([ \t]+#[ \t]*)%%", re.MULTILINE)
 """A comment within a function or a loop, which jupytext would take for the beginning of a cell."""
 _MAGIC = re.compile(r"# ?(%{1,2}[a-zA-Z]\w+|![\w./~$\"'])")

@@ -56,11 +56,6 @@ def settings(part: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return {**known.get("default", {}), **given}
 
 
-def known_type(kind: str) -> bool:
-    """Whether the values that the class of this model_type fills in are known here."""
-    return kind in facts()["types"]
-
-
 def keeps_one_vector(kind: str) -> bool:
     """Whether attention of this model_type may keep one compressed vector a token (MLA)."""
     return bool(facts()["types"].get(kind, {}).get("latent"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_kit.runtime.model_types import facts, known_type, settings, text_part
+from kaggle_kit.runtime.model_types import facts, settings, text_part
 from kaggle_kit.targets import load_target
 from kaggle_kit.wheelhouse.lock import lock_path, read_lock
 
@@ -55,12 +55,6 @@ def test_the_language_models_part_is_found(config, way):
 def test_a_configuration_is_filled_in_as_its_class_does(kind, given, key, value):
     """The class's other names count, its values stand where the file has none, and a null stays one."""
     assert settings(given, kind).get(key) == value
-
-
-def test_an_unknown_type_is_known_to_be_unknown():
-    """Where nothing is filled in, that can be said."""
-    assert known_type("llama")
-    assert not known_type("nobody-knows")
 
 
 def test_the_file_has_one_entry_a_line():
