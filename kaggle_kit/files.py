@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from kaggle_kit.child import child_environment
 
@@ -17,6 +18,24 @@ _OWN_CACHE = (
     "Programs are kept there and started: name a folder that is yours alone by KIT_CACHE_DIR (a new one is made so); "
     "or make this one yours with chown and chmod go-w, if you trust what is in it"
 )
+
+
+class Stamp(NamedTuple):
+    """What distinguishes one state of a file from the next without reading it.
+
+    Whoever writes a file can set its time back, but not `ctime_ns`, the time of its last change of any kind.
+    """
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """The state of a file that the system has just told of."""
+    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

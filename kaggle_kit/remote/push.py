@@ -6,12 +6,13 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kaggle_kit.errors import CredentialsError, ProjectError, RemoteError, UsageError
+from kaggle_kit.errors import CredentialsError, OutsideError, ProjectError, RemoteError, UsageError
+from kaggle_kit.outside import read_bytes
 from kaggle_kit.remote.client import datasets, models, notebooks
 from kaggle_kit.remote.client.upload_records import remember_rate
 from kaggle_kit.remote.client.uploads import DATASET, MODEL, Upload, forget, upload_files
 from kaggle_kit.remote.plan.project_resources import METADATA
-from kaggle_kit.remote.plan.resources import Artifact, Dataset, Model, Notebook
+from kaggle_kit.remote.plan.resources import NOTEBOOK_BYTES, Artifact, Dataset, Model, Notebook
 from kaggle_kit.remote.plan.state import save_state
 from kaggle_kit.remote.references import parse_variation
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from kaggle_kit.remote.client.uploads import Sent
     from kaggle_kit.remote.plan.compare import AnyStep
     from kaggle_kit.remote.plan.plan import Plan
-    from kaggle_kit.remote.plan.resources import Resource
+    from kaggle_kit.remote.plan.resources import Resource, SentFile
     from kaggle_kit.remote.plan.state import State
 
 
@@ -165,7 +166,12 @@ class _Push:
             datasets.wait_ready(client, artifact.reference, version=version, files=files, deadline=deadline, tell=say)
 
     def push_notebook(self, step: AnyStep, notebook: Notebook) -> None:
-        """Save and run a version of the notebook with exactly the versions that it needs."""
+        """Save and run a version of the notebook, as it was checked, with exactly the versions that it needs."""
+        if any(not _is_still(file) for file in notebook.files):
+            self.listener.say(
+                f"{notebook.key}: it was built again meanwhile; what the plan has checked is pushed. Run kit push "
+                f"{notebook.name} again for the new build"
+            )
         versions = self.applied.versions
         attached = notebook.settings.datasets
         made = notebooks.push(
@@ -183,10 +189,17 @@ class _Push:
         self.listener.say(f"{notebook.key}: version {made.version} is pushed and runs: {made.url}")
 
 
+def _is_still(file: SentFile) -> bool:
+    """Whether a file here is what was held of it."""
+    try:
+        return read_bytes(file.source, most_bytes=NOTEBOOK_BYTES) == file.held
+    except OutsideError:
+        return False
+
+
 def kernel_metadata(notebook: Notebook) -> Mapping[str, object]:
     """The notebook's kernel-metadata.json with the image that `kit.toml` names."""
-    metadata = next(file.source for file in notebook.files if file.path == METADATA)
-    body: dict[str, object] = json.loads(metadata.read_text(encoding="utf-8"))
+    body: dict[str, object] = json.loads(notebook.held(METADATA))
     body["docker_image"] = notebook.settings.docker_image
     body["docker_image_pinning_type"] = notebook.settings.image_pinning
     return body

@@ -47,11 +47,22 @@ def secrets_in_file(source: Path, *, path: str, known: Iterable[str] = ()) -> tu
     """
     with source.open("rb") as stream:
         begin = stream.read(_SNIFF_BYTES)
-        coding = next((coding for mark, coding in _WIDE.items() if begin.startswith(mark)), "utf-8")
-        if b"\0" in begin and coding == "utf-8":
-            return ()
-        data = begin + stream.read(LARGEST - len(begin))
-    return secrets_in_text(data.decode(coding, "replace"), path=path, known=known)
+        data = begin if _coding(begin) is None else begin + stream.read(LARGEST - len(begin))
+    return secrets_in_bytes(data, path=path, known=known)
+
+
+def secrets_in_bytes(data: bytes, *, path: str, known: Iterable[str] = ()) -> tuple[Finding, ...]:
+    """The same for a file's bytes."""
+    coding = _coding(data[:_SNIFF_BYTES])
+    if coding is None:
+        return ()
+    return secrets_in_text(data[:LARGEST].decode(coding, "replace"), path=path, known=known)
+
+
+def _coding(begin: bytes) -> str | None:
+    """How a file that begins so is read as a text; None where it is none."""
+    wide = next((coding for mark, coding in _WIDE.items() if begin.startswith(mark)), None)
+    return wide or (None if b"\0" in begin else "utf-8")
 
 
 def is_key_file(source: Path, path: str) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from kaggle_kit.errors import RemoteError
+from kaggle_kit.files import Stamp, stamp_of
 from kaggle_kit.remote.client.client import saying, whole
 from kaggle_kit.remote.client.upload_records import Session, Sessions
 from kaggle_kit.remote.client.wire import Answer, NoAnswer, no_answer, transfer_session
@@ -32,15 +33,17 @@ if TYPE_CHECKING:
 DATASET = "DATASET"
 MODEL = "MODEL"
 _GONE = {404, 410}
+_READ_BYTES = 1 << 20
+_MARK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A file to send. `name` is its path inside the dataset; `sha256`, where known, distinguishes files of one size."""
+    """A file to send, as it was hashed when it was checked. `name` is its path inside the dataset."""
 
     path: Path
     name: str
-    sha256: str | None = None
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,39 @@ class _StoppedError(Exception):
     """Another file failed: this one stops where it is."""
 
 
+class _SentHash:
+    """The SHA-256 of what was read to be sent, with marks to go back to: a server may have less than that."""
+
+    def __init__(self) -> None:
+        self._marks = [(0, hashlib.sha256())]
+        self._hash = hashlib.sha256()
+        self.at = 0
+
+    def add(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._hash.update(data)
+        self.at += len(data)
+        if self.at - self._marks[-1][0] >= _MARK_BYTES:
+            self._marks.append((self.at, self._hash.copy()))
+
+    def move(self, stream: BinaryIO, at: int) -> None:
+        """Stand at `at`, before or after what was added, with the bytes that `stream` has since the last mark."""
+        while self._marks[-1][0] > at:
+            self._marks.pop()
+        self.at, known = self._marks[-1] if self.at > at else (self.at, self._hash)
+        self._hash = known.copy()
+        stream.seek(self.at)
+        while self.at < at and (data := stream.read(min(_READ_BYTES, at - self.at))):
+            self.add(data)
+
+    def hexdigest(self) -> str:
+        """Of all that was added."""
+        return self._hash.hexdigest()
+
+
 @dataclass
 class _Job:
-    """One file on its way: what it was when it began, and how to tell of it."""
+    """One file on its way: what it was when it began, what of it was sent, and how to tell of it."""
 
     client: Client
     upload: Upload
@@ -66,15 +99,19 @@ class _Job:
     sessions: Sessions
     progress: Progress
     stop: threading.Event
-    size: int = field(init=False)
-    mtime_ns: int = field(init=False)
+    stamp: Stamp = field(init=False)
+    sent: _SentHash = field(init=False, default_factory=_SentHash)
 
     def __post_init__(self) -> None:
         try:
-            found = self.upload.path.stat()
+            self.stamp = stamp_of(self.upload.path.stat())
         except OSError as error:
             raise RemoteError(f"{self.upload.path} cannot be sent: {error.strerror}") from None
-        self.size, self.mtime_ns = found.st_size, found.st_mtime_ns
+
+    @property
+    def size(self) -> int:
+        """Bytes that the file had when it began."""
+        return self.stamp.size
 
     @property
     def what(self) -> str:
@@ -84,19 +121,38 @@ class _Job:
     @property
     def key(self) -> str:
         """What the file is known by in the kept sessions."""
-        parts = (self.kind, self.upload.name, self.upload.path.resolve(), self.size, self.mtime_ns, self.upload.sha256)
+        parts = (self.kind, self.upload.name, self.upload.path.resolve(), *self.stamp[1:], self.upload.sha256)
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
 
     def refuse_changed(self) -> None:
         """Raise RemoteError, and forget the session, where the file is no longer the one that was begun."""
         try:
-            found = self.upload.path.stat()
-            same = (found.st_size, found.st_mtime_ns) == (self.size, self.mtime_ns)
+            same = stamp_of(self.upload.path.stat()) == self.stamp
         except OSError:
             same = False
         if not same:
             self.sessions.forget(self.key)
             raise RemoteError(f"{self.upload.path} changed while it was sent: let it rest, then run the command again")
+
+    def refuse_other(self, *, earlier: bool) -> None:
+        """Raise RemoteError, and forget the session, where what was sent is not what was hashed before.
+
+        `earlier`: all of it was sent by an earlier run, which began with the file in this very state.
+        """
+        self.refuse_changed()
+        if earlier and self.sent.at == 0:
+            return
+        try:
+            with self.upload.path.open("rb") as stream:
+                self.sent.move(stream, self.size)
+        except OSError as error:
+            raise RemoteError(f"{self.upload.path} cannot be read: {error.strerror}") from None
+        if self.sent.hexdigest() != self.upload.sha256:
+            self.sessions.forget(self.key)
+            raise RemoteError(
+                f"{self.upload.path} changed after it was checked: what was sent is not what the plan says, and no "
+                "version is made of it. Let it rest, then run the command again"
+            )
 
 
 def upload_files(
@@ -110,8 +166,9 @@ def upload_files(
     """Send files, `parallel` at a time, and return what Kaggle holds, in the order given.
 
     `progress(path, bytes)` hears, from several threads, how many bytes of a file are sent; it may go back after a cut.
-    What an earlier run sent is not sent again. The first failure stops the others and is raised (RemoteError); what
-    was sent is kept for the next run. Call `forget` once a version holds the files.
+    What an earlier run sent is not sent again. The first failure stops the others and is raised (RemoteError); what was
+    sent is kept for the next run. A file whose bytes, as they were sent, are not those of its `sha256` is a failure: no
+    version is made of what nobody has checked. Call `forget` once a version holds the files.
     """
     stop = threading.Event()
     client = _stoppable(client, stop)
@@ -157,7 +214,8 @@ def _send(job: _Job) -> Sent:
     """One file to Kaggle, over as many rounds as it takes."""
     retries = job.client.retries()
     session = job.sessions.get(job.key)
-    offset = 0 if session is None else None
+    earlier = session is not None
+    offset = None if earlier else 0
     best, new_sessions = 0, 0
     while True:
         if job.stop.is_set():
@@ -168,7 +226,7 @@ def _send(job: _Job) -> Sent:
 
         step = _ask_offset(job, session) if offset is None else _put(job, session, offset)
         if step is _End.WHOLE:
-            job.refuse_changed()
+            job.refuse_other(earlier=earlier and not new_sessions)
             job.progress(job.upload.path, job.size)
             return Sent(job.upload.name, job.size, session.token)
         if step is _End.GONE and new_sessions < 3:
@@ -193,7 +251,7 @@ def _begin(job: _Job) -> Session:
     request.type = ApiBlobType[job.kind]
     request.name = Path(job.upload.name).name
     request.content_length = job.size
-    request.last_modified_epoch_seconds = job.mtime_ns // 1_000_000_000
+    request.last_modified_epoch_seconds = job.stamp.mtime_ns // 1_000_000_000
     client = job.client
     reply = client.read(client.sdk.blobs.blob_api_client.start_blob_upload, request, what=job.what)
     token, url = reply.get("token"), reply.get("createUrl")
@@ -242,7 +300,7 @@ def _put(job: _Job, session: Session, offset: int) -> _Step:
         return _ask_offset(job, session)
     try:
         with job.upload.path.open("rb") as stream:
-            stream.seek(offset)
+            job.sent.move(stream, offset)
             body = _Slice(stream, job, offset) if job.size else b""
             answer = _request(job, session.url, headers, body)
     except OSError as error:
@@ -327,5 +385,6 @@ class _Slice:
             self._job.refuse_changed()
         self._at += len(data)
         if data:
+            self._job.sent.add(data)
             self._job.progress(self._job.upload.path, self._at)
         return data

@@ -13,7 +13,7 @@ from kaggle_kit.remote.client.notebooks import kernel_name
 from kaggle_kit.remote.plan.resources import Dataset, Model, Notebook, Problem
 from kaggle_kit.runtime.manifest import KIT_WHEEL, files_digest, kaggle_name, read_manifest
 from kaggle_kit.secrets import ALLOWED
-from kaggle_kit.secrets.files import is_key_file, secrets_in_file, secrets_in_text
+from kaggle_kit.secrets.files import is_key_file, secrets_in_bytes, secrets_in_file, secrets_in_text
 from kaggle_kit.suggest import did_you_mean, some
 
 if TYPE_CHECKING:
@@ -255,7 +255,10 @@ def _leaks(resource: Resource, known: tuple[str, ...], passed: Collection[str]) 
 def _leaks_of_file(file: SentFile, known: tuple[str, ...]) -> Iterator[_Said]:
     try:
         named = is_key_file(file.source, file.path)
-        findings = secrets_in_file(file.source, path=file.path, known=known)
+        if file.held is None:
+            findings = secrets_in_file(file.source, path=file.path, known=known)
+        else:
+            findings = secrets_in_bytes(file.held, path=file.path, known=known)
     except OSError as error:
         raise KitError(f"{file.source} cannot be read: {error.strerror}") from error
     if named:

@@ -1,4 +1,4 @@
-"""SHA-256 of large files, computed once: remembered by place, size, time and inode."""
+"""SHA-256 of large files, computed once: remembered by place, size, times and inode."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import KitError
-from kaggle_kit.files import user_cache, write_atomic
+from kaggle_kit.files import Stamp, stamp_of, user_cache, write_atomic
 from kaggle_kit.runtime.manifest import FileEntry
 
 if TYPE_CHECKING:
@@ -24,23 +24,10 @@ _CHUNK_BYTES = 4 << 20
 _SETTLED_NS = 2_000_000_000
 """A file written less than this before it was read may change again within one tick of its file system's clock."""
 _THREADS = 4
-_VERSION = 1
+_VERSION = 2
 
 Tell = Callable[[Path, int], None]
 """Told of progress: the file, and how many more of its bytes are hashed. May be called from several threads."""
-
-
-class _Stamp(NamedTuple):
-    """What distinguishes one state of a file from the next."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-
-
-def _stamp(status: os.stat_result) -> _Stamp:
-    return _Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass
@@ -48,16 +35,16 @@ class HashCache:
     """The remembered hashes. `open_cache` reads them, `save` keeps what was added."""
 
     place: Path
-    _known: dict[str, tuple[_Stamp, str]]
-    _added: dict[str, tuple[_Stamp, str]] = field(default_factory=dict)
+    _known: dict[str, tuple[Stamp, str]]
+    _added: dict[str, tuple[Stamp, str]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
-    def get(self, path: Path, stamp: _Stamp) -> str | None:
+    def get(self, path: Path, stamp: Stamp) -> str | None:
         """The hash of `path`, if it is in the state in which it was hashed."""
         known = self._known.get(str(path))
         return known[1] if known and known[0] == stamp else None
 
-    def add(self, path: Path, stamp: _Stamp, sha256: str) -> None:
+    def add(self, path: Path, stamp: Stamp, sha256: str) -> None:
         """Remember a hash."""
         with self._lock:
             self._known[str(path)] = self._added[str(path)] = (stamp, sha256)
@@ -84,12 +71,12 @@ def open_cache(place: Path | None = None) -> HashCache:
     return HashCache(place, _read(place))
 
 
-def _read(place: Path) -> dict[str, tuple[_Stamp, str]]:
+def _read(place: Path) -> dict[str, tuple[Stamp, str]]:
     try:
         body = json.loads(place.read_text(encoding="utf-8"))
         if body["version"] != _VERSION:
             return {}
-        return {str(path): (_Stamp(*map(int, stamp)), str(sha256)) for path, (*stamp, sha256) in body["files"].items()}
+        return {str(path): (Stamp(*map(int, stamp)), str(sha256)) for path, (*stamp, sha256) in body["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
@@ -117,7 +104,7 @@ def hash_files(files: Mapping[str, Path], *, cache: HashCache, tell: Tell | None
 def _hash(name: str, path: Path, *, cache: HashCache, tell: Tell | None, stop: Event) -> FileEntry:
     try:
         with path.open("rb", buffering=0) as stream:
-            before = _stamp(os.fstat(stream.fileno()))
+            before = stamp_of(os.fstat(stream.fileno()))
             if known := cache.get(path, before):
                 if tell:
                     tell(path, before.size)
@@ -135,15 +122,15 @@ def _hash(name: str, path: Path, *, cache: HashCache, tell: Tell | None, stop: E
                     raise KitError(f"{path} was not read to its end")
                 if tell:
                     tell(path, count)
-            after = _stamp(os.fstat(stream.fileno()))
-        now = _stamp(path.stat())
+            after = stamp_of(os.fstat(stream.fileno()))
+        now = stamp_of(path.stat())
     except OSError as error:
         raise KitError(
             f"{path} cannot be read: {error.strerror}; nothing can be said of what a push would send"
         ) from error
     if not before == after == now:
         raise KitError(f"{path} changed while it was read; wait until what writes it is done, then run this again")
-    if before.mtime_ns < started_ns - _SETTLED_NS:
+    if max(before.mtime_ns, before.ctime_ns) < started_ns - _SETTLED_NS:
         cache.add(path, before, digest.hexdigest())
     return FileEntry(name, digest.hexdigest(), before.size)
 

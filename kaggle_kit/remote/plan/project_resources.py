@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kaggle_kit.errors import KitError, OutsideError, ProjectError
-from kaggle_kit.outside import read_json, read_text
+from kaggle_kit.outside import parse_json, read_bytes, read_json
 from kaggle_kit.places import homes, inside
 from kaggle_kit.project.config import CONFIG
 from kaggle_kit.remote.client.notebooks import source_identity
 from kaggle_kit.remote.plan.folders import Contents, model_contents, origins, part_contents
-from kaggle_kit.remote.plan.hashes import HashCache, digest_of, hash_files
+from kaggle_kit.remote.plan.hashes import HashCache, digest_of
 from kaggle_kit.remote.plan.resources import (
     NOTEBOOK_BYTES,
     Dataset,
@@ -56,7 +57,7 @@ def notebook_resources(
     `parts` maps datasets of wheelhouses to their folders here, the engine's first. Raises ProjectError where the build
     is not whole, KitError where a file cannot be read; all else that is wrong is in the resources' `problems`.
     """
-    notebook = notebook_resource(project, name, build=build, cache=cache)
+    notebook = notebook_resource(project, name, build=build)
     wanted = set(notebook.settings.datasets)
     needed: list[Resource] = [
         part_resource(reference, folder, project=project, cache=cache)
@@ -165,7 +166,7 @@ def _attached(project: Project, resource: _Files) -> _Files:
     return replace(resource, sent=False, problems=(missing,))
 
 
-def notebook_resource(project: Project, name: str, *, build: Path, cache: HashCache) -> Notebook:
+def notebook_resource(project: Project, name: str, *, build: Path) -> Notebook:
     """The notebook `name`, built in `build`. Raises ProjectError where the build is not whole."""
     notebook = project.notebook(name)
     again = f"build it again with: kit build {name}"
@@ -176,13 +177,16 @@ def notebook_resource(project: Project, name: str, *, build: Path, cache: HashCa
 
     target = load_target(str(manifest.extra.get("target", notebook.target)), project=project.root)
     seconds = round(notebook.session_hours * 3600) if notebook.session_hours else target.session_seconds
-    reference, settings = read_settings(build, image=notebook.image, session_seconds=seconds)
+    metadata = _held(build, METADATA, again)
+    reference, settings = _settings(metadata, image=notebook.image, session_seconds=seconds)
+    code = _held(build, settings.code_file, again)
+    try:
+        text = (code.held or b"").decode()
+    except UnicodeDecodeError as error:
+        raise ProjectError(f"{code.source} is not UTF-8: {error.reason} at byte {error.start:,}; {again}") from error
 
-    sources = {path: build / path for path in (settings.code_file, METADATA)}
-    if lacking := [path for path, source in sources.items() if source.is_symlink() or not source.is_file()]:
-        raise ProjectError(f"{build} lacks {lacking[0]}; {again}")
-
-    entries = hash_files(sources, cache=cache)
+    files = tuple(sorted((code, metadata), key=lambda file: file.path))
+    entries = [file.entry for file in files]
     problems = tuple(
         Problem(
             resource=f"notebook {reference}",
@@ -192,13 +196,6 @@ def notebook_resource(project: Project, name: str, *, build: Path, cache: HashCa
         for entry in entries
         if entry not in manifest.files
     )
-
-    try:
-        text = read_text(sources[settings.code_file], most_bytes=NOTEBOOK_BYTES)
-    except OutsideError as error:
-        raise ProjectError(f"{error}; or {again}") from error
-
-    files = tuple(SentFile(path=e.path, size=e.size, sha256=e.sha256, source=sources[e.path]) for e in entries)
     return Notebook(
         reference=reference,
         name=name,
@@ -216,15 +213,27 @@ def notebook_resource(project: Project, name: str, *, build: Path, cache: HashCa
     )
 
 
-def read_settings(folder: Path, *, image: str, session_seconds: int) -> tuple[str, NotebookSettings]:
-    """The reference owner/slug and the settings of the notebook built in `folder`.
+def _held(build: Path, path: str, again: str) -> SentFile:
+    """A file of a build with its bytes, read once: what is hashed is what is searched and sent."""
+    source = build / path
+    if source.is_symlink() or not source.is_file():
+        raise ProjectError(f"{build} lacks {path}; {again}")
+    try:
+        data = read_bytes(source, most_bytes=NOTEBOOK_BYTES)
+    except OutsideError as error:
+        raise ProjectError(f"{error}; or {again}") from error
+    return SentFile(path=path, size=len(data), sha256=sha256(data).hexdigest(), source=source, held=data)
+
+
+def _settings(metadata: SentFile, *, image: str, session_seconds: int) -> tuple[str, NotebookSettings]:
+    """The reference owner/slug and the settings of the notebook with this kernel-metadata.json.
 
     `image` is `kit.toml`'s. What the metadata leaves out is what Kaggle's client makes of it, internet on included.
-    Raises ProjectError where there is no whole build.
+    Raises ProjectError where it is none.
     """
-    path = folder / METADATA
+    path = metadata.source
     try:
-        body: dict[str, Any] = read_json(path, follow=True)
+        body: dict[str, Any] = parse_json(metadata.held or b"", str(path))
         code_file, accelerator = str(body["code_file"]), body.get("machine_shape") or None
         _refuse_unless(PurePath(code_file).name == code_file, "code_file", code_file)
         _refuse_unless(_is_reference(reference := body["id"], 2), "id", reference)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from kaggle_kit.outside import MEGA, read_text
+from kaggle_kit.outside import MEGA
 from kaggle_kit.runtime.manifest import MANIFEST, FileEntry
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class SentFile:
     size: int
     sha256: str
     source: Path
+    held: bytes | None = field(default=None, repr=False, compare=False)
+    """Of a small file: the bytes that were hashed, and that are searched and sent, whatever becomes of `source`."""
 
     @property
     def entry(self) -> FileEntry:
@@ -184,6 +186,9 @@ class Notebook(Resource):
 
     @property
     def text(self) -> str:
-        """Its file's text."""
-        path = next(file.source for file in self.files if file.path == self.settings.code_file)
-        return read_text(path, most_bytes=NOTEBOOK_BYTES)
+        """Its file's text, as it was hashed."""
+        return self.held(self.settings.code_file).decode()
+
+    def held(self, path: str) -> bytes:
+        """The bytes of one of its files as they were hashed: it may be built again while its datasets are sent."""
+        return next(file.held for file in self.files if file.path == path and file.held is not None)

@@ -4,6 +4,7 @@ import pytest
 from scripted import Reply
 
 from kaggle_kit.errors import RemoteError, UsageError
+from kaggle_kit.files import sha256_file
 from kaggle_kit.remote.client import datasets
 from kaggle_kit.remote.client.client import RefusedError
 from kaggle_kit.remote.client.uploads import Sent, Upload, upload_files
@@ -18,7 +19,7 @@ def sent(inside, tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "a.txt").write_text("five5")
     (tmp_path / "sub" / "b.txt").write_text("thr")
-    return upload_files(inside, [Upload(tmp_path / name, name) for name in SIZES])
+    return upload_files(inside, [Upload(tmp_path / name, name, sha256_file(tmp_path / name)) for name in SIZES])
 
 
 def create(client, files, **options):

@@ -4,6 +4,7 @@ import pytest
 from scripted import Reply
 
 from kaggle_kit.errors import RemoteError, UsageError
+from kaggle_kit.files import sha256_file
 from kaggle_kit.remote.client import models
 from kaggle_kit.remote.client.client import RefusedError
 from kaggle_kit.remote.client.uploads import MODEL, Sent, Upload, upload_files
@@ -18,7 +19,9 @@ def sent(inside, tmp_path):
     """A small checkpoint at Kaggle."""
     for name, size in SIZES.items():
         (tmp_path / name).write_bytes(b"x" * size)
-    return upload_files(inside, [Upload(tmp_path / name, name) for name in SIZES], kind=MODEL)
+    return upload_files(
+        inside, [Upload(tmp_path / name, name, sha256_file(tmp_path / name)) for name in SIZES], kind=MODEL
+    )
 
 
 def create(client, files):
@@ -180,7 +183,9 @@ def test_a_later_version_is_said(inside, sent):
 def test_a_failed_version_is_an_error(inside, tmp_path):
     """FAILED ends the waiting, with known causes: a name with @ is one."""
     (tmp_path / "a@b.txt").write_text("x")
-    files = upload_files(inside, [Upload(tmp_path / "a@b.txt", "a@b.txt")], kind=MODEL)
+    files = upload_files(
+        inside, [Upload(tmp_path / "a@b.txt", "a@b.txt", sha256_file(tmp_path / "a@b.txt"))], kind=MODEL
+    )
     with pytest.raises(RemoteError, match=r"FAILED.*names with @"):
         wait(inside, create(inside, files))
 

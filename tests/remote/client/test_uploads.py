@@ -1,16 +1,21 @@
 """Files to Kaggle: whole, once, from where they were cut, and to nobody else."""
 
+import io
 import os
 import stat
 import threading
 import time
+from hashlib import sha256
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scripted import CUT, QUICK, Reply
 
 from kaggle_kit.errors import RemoteError
-from kaggle_kit.files import user_cache
+from kaggle_kit.files import sha256_file, user_cache
+from kaggle_kit.remote.client import uploads
 from kaggle_kit.remote.client.client import Client
 from kaggle_kit.remote.client.credentials import log_in
 from kaggle_kit.remote.client.uploads import Upload, forget, upload_files
@@ -28,7 +33,12 @@ def file(tmp_path):
 
 def send(client, *paths, **options):
     """Send files under their own names."""
-    return upload_files(client, [Upload(path, path.name) for path in paths], **options)
+    return upload_files(client, [whole(path) for path in paths], **options)
+
+
+def whole(path):
+    """A file to send under its own name, as it is now."""
+    return Upload(path, path.name, sha256_file(path) if path.is_file() else "0" * 64)
 
 
 def test_a_file_is_sent_whole(kaggle, inside, file):
@@ -50,7 +60,80 @@ def test_a_changed_file_is_sent_anew(inside, file):
     """Another size, time or hash is another file."""
     first = send(inside, file)
     os.utime(file, ns=(1, 1))
-    assert send(inside, file) != first
+    second = send(inside, file)
+    assert second != first
+    status = file.stat()
+    file.write_bytes(os.urandom(SIZE))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert send(inside, file) != second
+
+
+def test_what_is_sent_is_what_was_checked(kaggle, inside, file):
+    """A file replaced by one of its size and time after it was hashed: refused when it is sent, and not kept as sent.
+
+    Back as it was, it is sent again.
+    """
+    checked, bytes_, status = whole(file), file.read_bytes(), file.stat()
+    file.write_bytes(os.urandom(SIZE))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    for _ in range(2):
+        kaggle.traffic.reset()
+        with pytest.raises(RemoteError, match=r"weights\.bin changed after it was checked.*no version is made"):
+            upload_files(inside, [checked])
+        assert kaggle.traffic.uploaded == SIZE
+    file.write_bytes(bytes_)
+    (sent,) = upload_files(inside, [checked])
+    assert sent.size == SIZE
+
+
+def test_a_file_that_changes_in_its_upload_is_refused_whatever_its_time(inside, file, tmp_path):
+    """Written in place, with its time set back; and replaced by another of its size."""
+    for replaced in (False, True):
+        upload, status, done = whole(file), file.stat(), []
+
+        def change(_path, at, replaced=replaced, status=status, done=done):
+            if at and not done:
+                done.append(at)
+                target = tmp_path / "new" if replaced else file
+                target.write_bytes(b"x" * SIZE)
+                os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+                target.replace(file)
+
+        with pytest.raises(RemoteError, match=r"weights\.bin changed"):
+            upload_files(inside, [upload], progress=change)
+
+
+@pytest.mark.parametrize("name", ["upload-cut", "upload-503", "upload-reply-lost"])
+def test_a_resumed_upload_is_compared_too(kaggle, inside, file, fault, name):
+    """After a cut and in the next run the whole file is compared, not only what was sent last."""
+    checked = Upload(file, file.name, "0" * 64)
+    fault(name)
+    with pytest.raises(RemoteError, match="changed after it was checked"):
+        upload_files(inside, [checked])
+    fault(name)
+    inside.patience = inside.patience.__class__(attempts=1)
+    kaggle.faults.fired.clear()
+    with pytest.raises(RemoteError, match="goes on from there"):
+        upload_files(inside, [checked])
+    if name != "upload-reply-lost":
+        with pytest.raises(RemoteError, match="changed after it was checked"):
+            upload_files(Client(log_in(patience=QUICK), patience=QUICK), [checked])
+
+
+@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=9), st.integers(1, 40), st.integers(1, 40))
+def test_the_hash_of_what_was_sent(data, places, piece, mark):
+    """However often a server has less than was sent: the hash in the end is that of the whole file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uploads, "_MARK_BYTES", mark)
+        patch.setattr(uploads, "_READ_BYTES", piece)
+        sent, stream = uploads._SentHash(), io.BytesIO(data)
+        for place in (*places, 0, len(data)):
+            at = min(place, len(data))
+            sent.move(stream, at)
+            assert (sent.at, stream.tell(), sent.hexdigest()) == (at, at, sha256(data[:at]).hexdigest())
+            sent.add(stream.read(piece))
+        sent.move(stream, len(data))
+    assert sent.hexdigest() == sha256(data).hexdigest()
 
 
 @pytest.mark.parametrize("name", ["upload-cut", "upload-500", "upload-503", "upload-expired", "upload-reply-lost"])
@@ -219,5 +302,5 @@ def test_sessions_are_private(inside, file):
 def test_used_tokens_are_forgotten(inside, file):
     """What a version holds is sent anew for the next one that needs it."""
     first = send(inside, file)
-    forget(inside, [Upload(file, file.name)])
+    forget(inside, [whole(file)])
     assert send(inside, file) != first

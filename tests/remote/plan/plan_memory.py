@@ -1,7 +1,7 @@
 """A Kaggle of plain values, for tests of what a plan decides; and resources of plain values."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -163,6 +163,7 @@ def notebook(folder: Path, *cells: str, kernel: str | None = "python3", **change
     text = notebook_text(*(cells or ("x = 1",)), kernel=kernel)
     settings = NotebookSettings(**vars(SETTINGS) | changed)
     files = sent(folder, answer__ipynb=text.encode(), settings__json=settings.hash().encode())
+    files = tuple(replace(file, held=file.source.read_bytes()) for file in files)
     return Notebook(
         reference="ada/best-answer",
         name="answer",

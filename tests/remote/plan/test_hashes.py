@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaggle_kit.errors import KitError
+from kaggle_kit.remote.plan import hashes
 from kaggle_kit.remote.plan.hashes import digest_of, hash_files, open_cache
 from kaggle_kit.runtime.manifest import FileEntry
 
@@ -20,8 +21,9 @@ def cache(tmp_path):
 
 
 @pytest.fixture
-def old(tmp_path):
-    """A function: a file that was written an hour ago."""
+def old(tmp_path, monkeypatch):
+    """A function: a file of an hour ago. No file's last change can be set back, so every one counts as settled."""
+    monkeypatch.setattr(hashes, "_SETTLED_NS", 0)
 
     def old(name: str, data: bytes):
         path = tmp_path / name
@@ -63,6 +65,18 @@ def test_a_change_of_the_time_alone_hashes_anew(cache, old):
     hash_files({"a": path}, cache=cache)
     with path.open("r+b") as stream:
         stream.write(b"two")
+    [entry] = hash_files({"a": path}, cache=cache)
+    assert entry.sha256 == sha256(b"two").hexdigest()
+
+
+def test_a_change_whose_time_was_set_back_hashes_anew(cache, old):
+    """Other bytes of the same size in the same file, with its old time set again: as `rsync --inplace` leaves it."""
+    path = old("a", b"one")
+    status = path.stat()
+    hash_files({"a": path}, cache=cache)
+    with path.open("r+b") as stream:
+        stream.write(b"two")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     [entry] = hash_files({"a": path}, cache=cache)
     assert entry.sha256 == sha256(b"two").hexdigest()
 
@@ -116,7 +130,7 @@ def test_a_file_that_is_not_there(cache, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"version": 1}', '{"version": 1, "files": {"a": 1}}', '{"version": 2, "files": {}}', "\0"]
+    "text", ["", "{", "[]", '{"version": 1}', '{"version": 1, "files": {"a": 1}}', '{"version": 3, "files": {}}', "\0"]
 )
 def test_a_damaged_cache_is_an_empty_one(text, tmp_path, old):
     """A cache that cannot be read costs time and nothing else."""

@@ -275,11 +275,11 @@ def test_a_part_without_its_folder_is_attached(project):
 def test_a_notebooks_settings(project, edit):
     """The target's session is the default; image and hours are kit.toml's, and change the digest."""
     build = project.root / "build" / "answer"
-    first = notebook_resource(project, "answer", build=build, cache=open_cache())
+    first = notebook_resource(project, "answer", build=build)
     assert (first.settings.session_seconds, first.settings.image_pinning) == (32_400, "original")
     image = f"gcr.io/kaggle-images/python@sha256:{'1' * 64}"
     edit(project.root / "kit.toml", f'image = "{image}"\nsession_hours = 0.5')
-    now = notebook_resource(load_project(project.root), "answer", build=build, cache=open_cache())
+    now = notebook_resource(load_project(project.root), "answer", build=build)
     assert (now.settings.session_seconds, now.settings.docker_image, now.settings.image_pinning) == (1800, image, None)
     assert now.digest != first.digest
     assert now.source == first.source
