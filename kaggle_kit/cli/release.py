@@ -369,6 +369,7 @@ def _submit(
         message=message,
         deadline=deadline if wait else None,
         tell=tell,
+        note=lambda asked: keep_receipt(records, asked),
     )
     if not wait:
         return receipt, 0 if kept else 1

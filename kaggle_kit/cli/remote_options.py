@@ -100,7 +100,7 @@ def plan_of(
     from kaggle_kit.remote.plan.plan import make_plan
     from kaggle_kit.remote.plan.project_resources import merge, notebook_resources
     from kaggle_kit.remote.plan.remote import Remote
-    from kaggle_kit.remote.plan.state import load_state
+    from kaggle_kit.remote.plan.state import load_state, state_age
     from kaggle_kit.wheelhouse.prove import proof_problem
 
     state = load_state(records)
@@ -130,6 +130,7 @@ def plan_of(
         rate=measured_rate(),
         overwrite=options.overwrite,
         accept=options.accept,
+        settled=state_age(records) >= client.patience.settle_s,
     )
     return plan, resources
 
@@ -176,7 +177,13 @@ def pushed_version(project: Project, name: str, *, records: Path, version: int |
 
     notebook = project.notebook(name)
     reference = f"{project.owner}/{notebook.slug}"
-    known = load_state(records).notebooks.get(reference)
+    state = load_state(records)
+    known, asked = state.notebooks.get(reference), state.pending.get(f"notebook {reference}")
+    if version is None and asked is not None:
+        say(
+            f"{reference}: a push was interrupted when it asked for version {asked.version}: kit push {name} finds out "
+            "whether that was made, and goes on"
+        )
     if version is None and known is None:
         raise UsageError(
             f"{name} was not pushed from here: push it with kit push {name}, find it with kit plan {name}, or name a "

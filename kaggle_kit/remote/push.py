@@ -93,7 +93,10 @@ class _Push:
     applied: Applied
 
     def save(self, state: State) -> None:
-        """Note what was made. Where the disk refuses, that is said, and the push goes on: the next plan finds it."""
+        """Note what is asked for, or was made. If the disk refuses, that is said, and the push goes on.
+
+        The next plan finds what was made all the same, if Kaggle says enough of it.
+        """
         self.applied.state = state
         try:
             save_state(self.records, state)
@@ -121,6 +124,7 @@ class _Push:
             raise RemoteError(f"{artifact.key}: {error}") from error
         remember_rate(artifact.size, client.clock() - since)
 
+        self.save(self.applied.state.with_pending(artifact, (step.version or 0) + 1))
         version = self._make(artifact, sent, before=step.version)
         forget(client, uploads, kind=kind)
         self.applied.versions[artifact.key] = version
@@ -173,7 +177,8 @@ class _Push:
                 f"{notebook.name} again for the new build"
             )
         versions = self.applied.versions
-        attached = notebook.settings.datasets
+        attached, inputs = notebook.settings.datasets, self.plan.inputs(notebook)
+        self.save(self.applied.state.with_pending(notebook, (step.version or 0) + 1, inputs))
         made = notebooks.push(
             self.client,
             kernel_metadata(notebook),
@@ -185,7 +190,7 @@ class _Push:
         )
         self.applied.notebooks[notebook.key] = made
         versions[notebook.key] = made.version
-        self.save(self.applied.state.with_notebook(notebook, made.version, self.plan.inputs(notebook)))
+        self.save(self.applied.state.with_notebook(notebook, made.version, inputs))
         self.listener.say(f"{notebook.key}: version {made.version} is pushed and runs: {made.url}")
 
 

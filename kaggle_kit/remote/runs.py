@@ -203,11 +203,13 @@ def submit(
     message: str | None,
     deadline: float | None,
     tell: Callable[[Receipt], None],
+    note: Callable[[Receipt], object] = lambda _: None,
 ) -> Receipt:
     """Submit the submission.csv of the receipt's version, and with a `deadline` wait for its score.
 
     A version that was submitted with this message, or without a `message` with any, is not submitted again, unless
-    Kaggle says ERROR of it. `tell` hears the receipt with each state of the submission, the first before any wait.
+    Kaggle says ERROR of it. `tell` hears the receipt with each state of the submission, the first before any wait;
+    `note` the one that is to be kept before Kaggle is asked to make one, by which a killed run's submission is found.
     Raises UsageError, before anything is asked, where its run had internet; RemoteError where it is not as it was
     asked, its run is not complete, its output holds no submission.csv, no submission is left today, or Kaggle says
     ERROR.
@@ -221,7 +223,7 @@ def submit(
         )
     if not client.settle(lambda: _lists_submission(client, ref, version) or None):
         raise RemoteError(f"notebook {ref} version {version} left no {SUBMISSION}; see its log with kit logs")
-    made = _submitted(client, competition, receipt, message)
+    made = _submitted(client, competition, receipt, message, note)
     receipt = _with_submission(receipt, competition, made)
     tell(receipt)
     if deadline is None:
@@ -236,7 +238,9 @@ def _lists_submission(client: Client, ref: str, version: int) -> bool:
     return any(file.name == SUBMISSION for file in outputs.list_output(client, ref, version))
 
 
-def _submitted(client: Client, competition: str, receipt: Receipt, message: str | None) -> competitions.Submission:
+def _submitted(
+    client: Client, competition: str, receipt: Receipt, message: str | None, note: Callable[[Receipt], object]
+) -> competitions.Submission:
     """The version's submission: the one that the receipt or Kaggle knows, unless it failed, or a new one."""
     ref, version = receipt.notebook, receipt.version
     kept = receipt.submission if receipt.submission.get("competition") == competition else {}
@@ -255,7 +259,16 @@ def _submitted(client: Client, competition: str, receipt: Receipt, message: str 
         file_name=SUBMISSION,
         message=message,
         otherwise=known or f"kit push {receipt.name}",
+        asked=same and kept.get("state") == competitions.ASKED,
+        asking=lambda description: note(_asked(receipt, competition, description)),
     )
+
+
+def _asked(receipt: Receipt, competition: str, description: str) -> Receipt:
+    """The receipt before its version is submitted, with the description by which the submission is known again."""
+    unknown = dict.fromkeys(("ref", "public_score", "private_score", "error"))
+    made = {"competition": competition, "state": competitions.ASKED, "description": description}
+    return replace(receipt, submission=unknown | made)
 
 
 def _with_submission(receipt: Receipt, competition: str, made: competitions.Submission) -> Receipt:

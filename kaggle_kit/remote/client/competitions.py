@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from kaggle_kit.remote.client.client import Client
 
 PENDING, COMPLETE, ERROR, UNKNOWN = "PENDING", "COMPLETE", "ERROR", "UNKNOWN"
+ASKED = "ASKED"
+"""Of a submission that was asked for, before Kaggle's reply: whether it was made is not known."""
 _PAGE = 100
 
 
@@ -52,13 +54,17 @@ def submit_code(
     file_name: str,
     message: str | None,
     otherwise: str = "",
+    asked: bool = False,
+    asking: Callable[[str], object] = lambda _: None,
 ) -> Submission:
     """Submit `file_name` of the output of `kernel` (`owner/slug`) version `version`.
 
     The description becomes `message [owner/slug vN]`. A submission with this very description is not made a second
     time, without a `message` (then `otherwise` is it) none of this version with any: the newest that did not end in
-    ERROR is returned with `found` True. After a lost reply the list is looked at before it is sent again, at most
-    once. Raises UsageError, RefusedError (rules not accepted, run not complete), RemoteError (none is left today).
+    ERROR is returned with `found` True. `asked`: one was asked for before and its reply did not come, so that it is
+    looked for longer. `asking` hears the description before one is made. After a lost reply the list is looked at
+    before it is sent again, at most once. Raises UsageError, RefusedError (rules not accepted, run not complete),
+    RemoteError (none is left today).
     """
     from kagglesdk.competitions.types.competition_api_service import ApiCreateCodeSubmissionRequest
 
@@ -66,7 +72,11 @@ def submit_code(
     if version < 1:
         raise UsageError(f"notebook {kernel}: {version} is no version number; submit a version that ran")
     description = describe(message or otherwise, kernel=kernel, version=version)
-    of_version = [one for one in submissions(client, competition) if one.description.endswith(_mark(kernel, version))]
+
+    def listed() -> list[Submission]:
+        return [one for one in submissions(client, competition) if one.description.endswith(_mark(kernel, version))]
+
+    of_version = (client.settle(lambda: listed() or None) or []) if asked else listed()
     same = [one for one in of_version if one.description == description]
     standing = [one for one in (same[:1] if message else of_version) if one.state != ERROR]
     if standing:
@@ -78,6 +88,7 @@ def submit_code(
     request.kernel_owner, request.kernel_slug, request.kernel_version = notebook.owner, notebook.slug, version
     request.file_name, request.submission_description = file_name, description
     what = f"notebook {kernel} version {version} in {competition}"
+    asking(description)
 
     def send() -> Submission:
         method = client.sdk.competitions.competition_api_client.create_code_submission

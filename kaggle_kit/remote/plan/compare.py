@@ -107,6 +107,9 @@ def _there(
     if known and step.waits and known.version == seen.newest + 1:
         # Kaggle may count a version only when it is done with it.
         return _by_state(replace(step, version=known.version, becomes=known.version), known)
+    if known and step.waits and known.version == seen.version == seen.newest and known.digest != resource.digest:
+        # That version was ready: another is processed, which Kaggle does not count before it is done.
+        return _not_noted(step, seen.newest + 1)
     if known and known.version == seen.newest:
         expected = {path: int(entry.split()[1]) for path, entry in known.files.items()}
         if not step.waits and (fault := _lacks(expected, seen.sizes)):
@@ -137,7 +140,7 @@ def _by_content(
         return replace(step, reason=f"version {seen.newest} on Kaggle is what is here: {how}", adopts=True)
 
     if step.waits and not consent.overwrite:
-        return _undecided(step, seen.newest)
+        return _not_noted(step, seen.newest)
     if same is None and not step.waits and _lacks(here, seen.sizes) is None and len(here) == len(seen.sizes):
         reason = f"version {seen.newest} on Kaggle has the same names and sizes, and no manifest to tell more"
         return _unclear(step, "unknown", reason, consent)
@@ -175,15 +178,21 @@ def _processed_model(step: ModelStep, wanted: int, known: Pushed | None) -> Mode
     """Kaggle is at work on the version that `kit.toml` names: pushed from here, or it must be looked at when ready."""
     if known and known.version == wanted and known.digest == step.resource.digest:
         return replace(step, action="unchanged", reason=f"as version {wanted}", version=wanted, waits=True)
-    return _undecided(replace(step, version=wanted), wanted)
+    return _not_noted(replace(step, version=wanted), wanted)
 
 
-def _undecided(step: Step[A], version: int) -> Step[A]:
+def _not_noted(step: Step[A], version: int) -> Step[A]:
     reason = (
         f"Kaggle still processes version {version}, which was not noted here: an interrupted push, or somebody else"
     )
+    return undecided(step, reason)
+
+
+def undecided(step: Step[R], reason: str) -> Step[R]:
+    """The step of a resource of which it is still to be seen what Kaggle has."""
     next_step = "wait some minutes, then plan again; kit push waits by itself"
-    return replace(_refused(step, reason, next_step, action="unknown"), waits=True, undecided=True)
+    unsaid = replace(step, sends=False, adopts=False, changes=Changes(), problems=())
+    return replace(_refused(unsaid, reason, next_step, action="unknown"), waits=True, undecided=True)
 
 
 def _next_model(step: ModelStep, newest: int, known: Pushed | None, remote: Remote) -> ModelStep:
@@ -320,7 +329,7 @@ def compare_notebook(
     there, newest = source_identity(seen.source), newest_version(seen)
     step = Step(resource=resource, action="unchanged", reason="", version=newest, becomes=newest)
     if known and known.source == there and known.version <= newest:
-        return _unless_failed(_pushed_source(step, known, seen, inputs), remote)
+        return _unless_failed(_pushed_source(step, known, seen, inputs, remote, consent), remote)
     if there == resource.source:
         return _unless_failed(_same_source(step, seen, inputs, consent), remote)
     if known and known.merged and known.merged.source == there and known.merged.version <= newest:
@@ -348,11 +357,37 @@ def _unless_failed(step: NotebookStep, remote: Remote) -> NotebookStep:
 
 
 def _pushed_source(
+    step: NotebookStep,
+    known: PushedNotebook,
+    seen: RemoteNotebook,
+    inputs: tuple[str, ...],
+    remote: Remote,
+    consent: Consent,
+) -> NotebookStep:
+    """Kaggle's source is the pushed one: what is here, its inputs and its settings decide.
+
+    A version that came after the pushed one, of the same source, says nothing of that one; but it may be what is here.
+    """
+    newest = newest_version(seen)
+    if newest == known.version:
+        return _as_pushed(step, known, seen, inputs)
+
+    own = _as_pushed(step, known, remote.notebook(step.resource.reference, known.version) or seen, inputs)
+    if not own.sends:
+        what = f"version {newest} came after version {known.version}, of the same source, and was not pushed from here"
+        word = step.resource.problem(what, f"version {known.version}, which was, is used", warning=True)
+        return replace(own, reason=f"{own.reason}, and so is version {newest}", problems=(*own.problems, word))
+    if known.source == step.resource.source:
+        later = _same_source(step, seen, inputs, consent)
+        return own if later.sends else later
+    return own
+
+
+def _as_pushed(
     step: NotebookStep, known: PushedNotebook, seen: RemoteNotebook, inputs: tuple[str, ...]
 ) -> NotebookStep:
-    """Kaggle's source is the pushed one: what is here, its inputs and its settings decide."""
-    resource, newest = step.resource, newest_version(seen)
-    reasons = []
+    """The pushed version, which Kaggle shows as `seen`, beside what is here."""
+    resource, reasons = step.resource, []
     if known.source != resource.source:
         reasons.append("its source changed")
     elif known.digest != resource.digest:
@@ -361,8 +396,7 @@ def _pushed_source(
     reasons += _unlike(resource.settings, seen)
     if reasons:
         return _sent(step, "new version", "; ".join(reasons))
-    newer = f", and so is version {newest}" if newest > known.version else ""
-    return replace(step, reason=f"as version {known.version}{newer}", becomes=known.version)
+    return replace(step, reason=f"as version {known.version}", becomes=known.version)
 
 
 def _same_source(step: NotebookStep, seen: RemoteNotebook, inputs: tuple[str, ...], consent: Consent) -> NotebookStep:
@@ -373,7 +407,8 @@ def _same_source(step: NotebookStep, seen: RemoteNotebook, inputs: tuple[str, ..
     if theirs == ours or step.resource.reference in consent.accept:
         how = "with these inputs" if theirs == ours else "accepted"
         return replace(step, reason=f"version {seen.version} on Kaggle is of this source, {how}", adopts=True)
-    if versions(theirs).keys() != versions(inputs).keys():
+    told, wanted = versions(theirs), versions(inputs)
+    if told.keys() != wanted.keys() or any(told[name] not in {None, wanted[name]} for name in told):
         return _sent(step, "new version", "it has other inputs on Kaggle")
     reason = f"version {seen.version} on Kaggle is of this source, but Kaggle does not say which versions it was given"
     return _unclear(step, "unknown", reason, consent)
@@ -402,8 +437,6 @@ def _unlike(settings: NotebookSettings, seen: RemoteNotebook) -> list[str]:
 
 def _lost(known: PushedNotebook, seen: RemoteNotebook) -> list[str]:
     """The inputs that the last push named and Kaggle did not attach, or in another version, without a word."""
-    if seen.version != known.version:
-        return []
     theirs = {bare(one): normal(one) for one in (*seen.datasets, *seen.models)}
     reasons = []
     for one in known.inputs:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.remote.plan.compare import AnyStep, Consent, compare_dataset, compare_model, compare_notebook
+from kaggle_kit.remote.plan import pending
+from kaggle_kit.remote.plan.compare import (
+    AnyStep,
+    Consent,
+    compare_dataset,
+    compare_model,
+    compare_notebook,
+    undecided,
+)
 from kaggle_kit.remote.plan.resources import Artifact, Dataset, Model, Notebook, Problem
 
 if TYPE_CHECKING:
@@ -103,17 +111,21 @@ def make_plan(
     rate: float | None = None,
     overwrite: bool = False,
     accept: Collection[str] = (),
+    settled: bool = True,
 ) -> Plan:
     """Compare `resources` (in the order of a push) with the last push and with Kaggle.
 
     `problems` are what `check` found; `login` the account that would push; `overwrite` sends over what differs on
-    Kaggle; `accept` names references whose version on Kaggle is to be taken for what is here. Raises RemoteError where
-    Kaggle does not answer.
+    Kaggle; `accept` names references whose version on Kaggle is to be taken for what is here; `settled` whether the
+    state is so old that Kaggle shows what an interrupted push has made. Raises RemoteError where it does not answer.
     """
     consent = Consent(overwrite=overwrite, accept=frozenset(accept))
     steps: list[AnyStep] = []
     for resource in resources:
-        steps.append(_with_owner(_compare(resource, steps, state, remote, consent), login))
+        outcome = pending.settle(resource, state, remote, settled=settled)
+        state = outcome.state
+        step = _compare(resource, steps, state, remote, consent)
+        steps.append(undecided(step, outcome.open) if outcome.open else _with_owner(step, login))
     everything = {*problems, *(problem for step in steps for problem in step.problems)}
     order = {step.resource.key: at for at, step in enumerate(steps)}
     ranked = sorted(everything, key=lambda problem: (problem.warning, order.get(problem.resource, -1), problem))

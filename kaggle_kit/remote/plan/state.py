@@ -6,11 +6,13 @@ It holds no secret and nothing of a clock: two who push the same content write t
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import time
 from contextlib import contextmanager, suppress
 from hashlib import sha256
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from kaggle_kit.remote.plan.resources import Artifact, Notebook
+    from kaggle_kit.remote.plan.resources import Artifact, Notebook, Resource
 
 STATE = "kit.state.json"
 VERSION = 1
@@ -76,6 +78,8 @@ class State(_Table):
     datasets: dict[str, Pushed] = Field(default_factory=dict)
     models: dict[str, Pushed] = Field(default_factory=dict)
     notebooks: dict[str, PushedNotebook] = Field(default_factory=dict)
+    pending: dict[str, Pushed | PushedNotebook] = Field(default_factory=dict)
+    """By kind and reference: what is being asked for, as it will be noted when it is made."""
 
     def pushed(self, resource: Artifact) -> Pushed | None:
         """What is known of a dataset or a model."""
@@ -83,14 +87,7 @@ class State(_Table):
 
     def with_pushed(self, resource: Artifact, version: int) -> State:
         """The state after `resource` became `version` of its dataset or model."""
-        pushed = Pushed(
-            version=version,
-            digest=resource.digest,
-            size=resource.size,
-            files={file.path: f"{file.sha256} {file.size}" for file in resource.files},
-        )
-        table = "datasets" if resource.kind == "dataset" else "models"
-        return self.model_copy(update={table: getattr(self, table) | {resource.reference: pushed}})
+        return self.with_made(resource, _pushed(resource, version))
 
     def with_merged(self, reference: str, merged: Merged) -> State:
         """The state after the edits of a later version of a notebook that was pushed were brought here."""
@@ -99,13 +96,43 @@ class State(_Table):
 
     def with_notebook(self, resource: Notebook, version: int, inputs: tuple[str, ...]) -> State:
         """The state after the notebook `resource` was pushed with `inputs`."""
-        pushed = PushedNotebook(version=version, digest=resource.digest, source=resource.source, inputs=sorted(inputs))
-        return self.model_copy(update={"notebooks": self.notebooks | {resource.reference: pushed}})
+        return self.with_made(resource, _pushed_notebook(resource, version, inputs))
+
+    def with_made(self, resource: Resource, made: Pushed | PushedNotebook) -> State:
+        """The state that knows what was made of `resource`, which is pending no more."""
+        table = {"dataset": "datasets", "model": "models", "notebook": "notebooks"}[resource.kind]
+        known = self.without_pending(resource)
+        return known.model_copy(update={table: getattr(self, table) | {resource.reference: made}})
+
+    def with_pending(self, resource: Resource, version: int, inputs: tuple[str, ...] = ()) -> State:
+        """The state before `version` of `resource` is asked for; `inputs` are a notebook's."""
+        if resource.kind == "notebook":
+            asked: Pushed | PushedNotebook = _pushed_notebook(cast("Notebook", resource), version, inputs)
+        else:
+            asked = _pushed(cast("Artifact", resource), version)
+        return self.model_copy(update={"pending": self.pending | {resource.key: asked}})
+
+    def without_pending(self, resource: Resource) -> State:
+        """The state in which nothing of `resource` is pending."""
+        rest = {key: asked for key, asked in self.pending.items() if key != resource.key}
+        return self.model_copy(update={"pending": rest})
+
+
+def _pushed(resource: Artifact, version: int) -> Pushed:
+    files = {file.path: f"{file.sha256} {file.size}" for file in resource.files}
+    return Pushed(version=version, digest=resource.digest, size=resource.size, files=files)
+
+
+def _pushed_notebook(resource: Notebook, version: int, inputs: tuple[str, ...]) -> PushedNotebook:
+    return PushedNotebook(version=version, digest=resource.digest, source=resource.source, inputs=sorted(inputs))
 
 
 def dump_state(state: State) -> str:
     """The text of the file: keys sorted, one fact a line, so that two changes meet only where they must."""
-    return json.dumps(state.model_dump(exclude_none=True), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    body = state.model_dump(exclude_none=True)
+    if not state.pending:
+        del body["pending"]
+    return json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def save_state(root: Path, state: State) -> None:
@@ -113,6 +140,14 @@ def save_state(root: Path, state: State) -> None:
     path, text = inside(root, STATE), dump_state(state)
     if not path.is_file() or path.read_bytes() != text.encode():
         write_atomic(path, text)
+
+
+def state_age(root: Path) -> float:
+    """Seconds since the file was written; without a file, since ever."""
+    try:
+        return time.time() - inside(root, STATE).stat().st_mtime
+    except OSError:
+        return math.inf
 
 
 def load_state(root: Path) -> State:

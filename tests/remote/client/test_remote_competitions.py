@@ -71,6 +71,22 @@ def test_an_earlier_failure_may_be_tried_again(script, client):
     assert len(script.calls("ListSubmissions")) == 1
 
 
+def test_a_submission_that_was_asked_for_is_looked_for_longer(script, client):
+    """A killed run's submission that the list shows late is the one; only one that never shows is made."""
+    one = {"ref": 7, "status": "PENDING", "description": "first try [rehearsal/score-it v1]"}
+    script.on("ListSubmissions", {}, {"submissions": [one]})
+    script.on("GetSubmissionLimits", {})
+    script.on("CreateCodeSubmission", {"ref": 8, "message": "ok"})
+    given = {"kernel": REF, "version": 1, "file_name": "submission.csv", "message": "first try"}
+    found = competitions.submit_code(client, "preferences", **given, asked=True)
+    assert (found.ref, found.found, script.calls("CreateCodeSubmission")) == (7, True, [])
+
+    script.on("ListSubmissions", {})
+    described = []
+    made = competitions.submit_code(client, "preferences", **given, asked=True, asking=described.append)
+    assert (made.ref, described) == (8, [one["description"]])
+
+
 @pytest.mark.parametrize(
     "listed", [[], [{"ref": 5, "status": "ERROR", "description": "first try [rehearsal/score-it v1]"}]]
 )

@@ -44,6 +44,7 @@ STATES = st.builds(
     datasets=st.dictionaries(st.text(st.characters(codec="utf-8")), PUSHED),
     models=st.dictionaries(st.just("a/b/c/d"), PUSHED),
     notebooks=st.dictionaries(st.just("a/b"), NOTEBOOK),
+    pending=st.dictionaries(st.sampled_from(["dataset a/b", "notebook a/b"]), PUSHED | NOTEBOOK),
 )
 
 
