@@ -87,9 +87,9 @@ def main() -> int:
     rows = [f"| {kind} | " + " | ".join(str(done[name, kind]) for name in RELEASES) + " |" for kind in kinds]
     table = f"| killed at | {' | '.join(RELEASES)} |\n|---|{'---|' * len(RELEASES)}\n" + "\n".join(rows) + "\n"
     text = (
-        "`kit push --submit` in a process that is killed, then once more; loopback Kaggle, a small project with three "
-        "datasets,\na Kaggle model, a notebook and a submission. Columns: the release that was killed (see the program). "
-        f"{done.total()} kills:\n{len(problems)} releases did not end right with the next push, or had anything twice."
+        "`kit push --submit` in a process that is killed, then once more; loopback Kaggle, a small project with\nthree "
+        "datasets, a Kaggle model, a notebook and a submission. Columns: the release that was killed.\n"
+        f"{done.total()} kills: {len(problems)} releases did not end right with the next push, or had anything twice."
     )
     page = prepare.head("A push that is killed", text, runs="one run") + table + "".join(f"\n- {p}\n" for p in problems)
     write_atomic(prepare.RESULTS / "push_kills.md", page)

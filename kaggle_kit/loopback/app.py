@@ -20,7 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kaggle_kit.loopback import competitions, datasets, kernels, models, service, uploads
 from kaggle_kit.loopback.competitions import data_files, find_competition
-from kaggle_kit.loopback.faults import FILE, LOG_STREAM, Cut, Delay, Drop, Edit, Instead, Lose
+from kaggle_kit.loopback.faults import FILE, LOG_STREAM, Cut, Delay, Drop, Edit, Endless, Instead, Lose, Page
 from kaggle_kit.loopback.protocol import Answer, Json, Refusal, version_asked
 from kaggle_kit.loopback.runs import ended
 from kaggle_kit.loopback.uploads import Hangup, Receivers, read_to_end, take_put
@@ -143,9 +143,19 @@ class Application:
         match fault.effect if fault else None:
             case Instead(answer):
                 return self._struck(fault, _response(answer))
+            case Page(code, text, kind, after=False):
+                return self._struck(fault, Response(text, code, media_type=kind))
+            case Endless():
+                return self._struck(fault, StreamingResponse(self._spaces(), media_type="application/json"))
             case Cut():
                 return self._struck(fault, Hangup())
         return None
+
+    async def _spaces(self) -> AsyncIterator[str]:
+        """A body that is nothing and goes on, for as long as anybody listens."""
+        while not self.closing.is_set():
+            yield " "
+            await asyncio.sleep(_LOG_POLL_SECONDS)
 
     async def put(self, request: Request) -> Response:
         """One PUT of an upload."""
@@ -156,8 +166,11 @@ class Application:
         signature, path = request.path_params["signature"], request.path_params["path"]
         self._service.check_file_url(kind, signature, path)
         self._service.traffic.count(FILE)
-        if instead := self._instead(self._service.faults.candidate(FILE, {})):
+        fault = self._service.faults.candidate(FILE, {})
+        if instead := self._instead(fault):
             return instead
+        if fault and isinstance(fault.effect, Lose):
+            return self._struck(fault, Hangup())
         behind = archive_behind if kind == "archives" else file_behind
         return FileResponse(await run_in_threadpool(behind, self._service, path))
 
@@ -221,20 +234,22 @@ class Application:
         """The answer on its way back, where a fault may change, delay or lose it."""
         if fault is None or answer.status != 200:
             return _response(answer)
+        response: Response | None = None
         match fault.effect:
+            case Page(code, text, kind):
+                response = Response(text, code, media_type=kind)
             case Edit(rewrite):
                 changed = rewrite(answer.body)
-                if changed is not None:
-                    return self._struck(fault, _response(_whole(changed)))
+                response = _response(_whole(changed)) if changed is not None else None
             case Drop(field, reported):
                 listed = {reported: [*answer.body.get(reported, ()), body[field][0]]} if reported else {}
-                return self._struck(fault, _response(Answer(200, answer.body | listed)))
+                response = _response(Answer(200, answer.body | listed))
             case Lose():
-                return self._struck(fault, Hangup())
+                response = Hangup()
             case Delay(seconds):
                 await asyncio.sleep(seconds)
-                return self._struck(fault, _response(answer))
-        return _response(answer)
+                response = _response(answer)
+        return self._struck(fault, response) if response is not None else _response(answer)
 
     def _struck(self, fault: Fault | None, response: Response) -> Response:
         if fault:

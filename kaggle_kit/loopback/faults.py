@@ -29,6 +29,21 @@ class Instead:
 
 
 @dataclass(frozen=True)
+class Page:
+    """This text is answered, which is no answer of the protocol. `after`: the request is carried out all the same."""
+
+    status: int
+    text: str
+    kind: str = "text/html"
+    after: bool = False
+
+
+@dataclass(frozen=True)
+class Endless:
+    """The request is not carried out, and an answer begins that does not end."""
+
+
+@dataclass(frozen=True)
 class Edit:
     """The request is carried out, and its reply is changed on the way."""
 
@@ -67,7 +82,7 @@ class Inside:
     """The service itself goes wrong: its handlers ask for this fault by its name."""
 
 
-Effect = Instead | Edit | Drop | Lose | Cut | Delay | Inside
+Effect = Instead | Page | Endless | Edit | Drop | Lose | Cut | Delay | Inside
 
 
 def setting(**fields: object) -> Edit:

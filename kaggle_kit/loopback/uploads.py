@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from kaggle_kit.loopback.faults import UPLOAD, Cut, Delay, Instead, Lose
+from kaggle_kit.loopback.faults import UPLOAD, Cut, Delay, Instead, Lose, Page
 from kaggle_kit.loopback.protocol import Json, Refusal
 from kaggle_kit.loopback.records import Blob
 
@@ -196,6 +196,9 @@ async def take_put(request: Request, *, service: Service, receivers: Receivers) 
     if isinstance(effect, Instead):
         await _discard(request, service.traffic)
         response: Response = JSONResponse(effect.answer.body, effect.answer.status)
+    elif isinstance(effect, Page) and not effect.after:
+        await _discard(request, service.traffic)
+        response = Response(effect.text, effect.status, media_type=effect.kind)
     elif blob.sha256:
         await _discard(request, service.traffic)
         response = Response(status_code=200)
@@ -263,6 +266,8 @@ def _incomplete(receiver: Receiver) -> Response:
 async def _delivered(effect: Effect | None, response: Response) -> Response:
     if isinstance(effect, Lose):
         return Hangup()
+    if isinstance(effect, Page) and effect.after:
+        return Response(effect.text, effect.status, media_type=effect.kind)
     if isinstance(effect, Delay):
         await asyncio.sleep(effect.seconds)
     return response

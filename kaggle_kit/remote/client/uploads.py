@@ -20,7 +20,7 @@ from kaggle_kit.errors import RemoteError
 from kaggle_kit.files import Stamp, stamp_of
 from kaggle_kit.remote.client.client import saying, whole
 from kaggle_kit.remote.client.upload_records import Session, Sessions
-from kaggle_kit.remote.client.wire import Answer, NoAnswer, no_answer, transfer_session
+from kaggle_kit.remote.client.wire import Answer, NoAnswer, no_answer, read_whole, transfer_session
 from kaggle_kit.retry import Failed, may_pass, retry_after
 
 if TYPE_CHECKING:
@@ -354,9 +354,10 @@ def _request(job: _Job, url: str, headers: dict[str, str], body: _Slice | bytes)
     timeouts = (patience.connect_s, patience.make_s)
     with transfer_session(endpoint) as session:
         proxies = endpoint.transfer_proxies(url)
-        options: dict[str, Any] = {"headers": headers, "timeout": timeouts, "allow_redirects": False}
+        options: dict[str, Any] = {"headers": headers, "timeout": timeouts, "allow_redirects": False, "stream": True}
         try:
             response = session.put(url, data=body, proxies=proxies, **options)
+            read_whole(response, seconds=patience.read_s)
         except requests.exceptions.RequestException as error:
             return no_answer(error, timeouts=timeouts, whom="the upload server")
         try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,10 @@ TIMEOUTS_S = (10.0, 60.0)
 """To connect, and between two pieces of an answer. The official client has none (facts, section 3)."""
 
 _PIECE_BYTES = 1 << 20
+_MOST_BYTES = 256 << 20
+"""Of one answer: a run's log is the largest."""
+_WHOLE_ANSWER = 4
+"""How many times as long as the wait for a piece of an answer the whole of it may take."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +144,44 @@ def _guarded_adapter(wire: Wire) -> Any:
         def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override]
             wire.endpoint.guard(request.url, options.get("proxies"))
             options["timeout"] = getattr(wire.local, "timeouts", TIMEOUTS_S)
-            wire.local.response = super().send(request, **options)
-            return wire.local.response
+            response = super().send(request, **options)
+            if not options.get("stream"):
+                read_whole(response, seconds=_WHOLE_ANSWER * options["timeout"][1])
+            wire.local.response = response
+            return response
 
     return Guarded(max_retries=0)
+
+
+class EndlessError(Exception):
+    """An answer went on for longer, or grew larger, than any that Kaggle gives."""
+
+
+def read_whole(response: requests.Response, *, seconds: float) -> None:
+    """Read an open answer to its end, so that it is at hand; not for ever, and not without bound.
+
+    Raises requests' ReadTimeout, with an EndlessError as its cause, or another of requests' errors.
+    """
+    import requests
+    from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+    ends, pieces, size = time.monotonic() + seconds, [], 0
+    try:
+        while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
+            pieces.append(piece)
+            size += len(piece)
+            if size > _MOST_BYTES or time.monotonic() > ends:
+                response.close()
+                raise requests.exceptions.ReadTimeout(EndlessError())
+    except ReadTimeoutError as error:
+        raise requests.exceptions.ConnectionError(error) from error
+    except (HTTPError, OSError, http.client.HTTPException) as error:
+        if isinstance(error, requests.exceptions.RequestException):
+            raise
+        raise requests.exceptions.ChunkedEncodingError(error) from error
+    # As requests itself keeps what it has read.
+    response._content = b"".join(pieces)  # noqa: SLF001
+    response._content_consumed = True  # noqa: SLF001
 
 
 def fresh_connections(wire: Wire) -> None:
@@ -190,9 +230,12 @@ def no_answer(error: Exception, *, timeouts: tuple[float, float], whom: str) -> 
         return NoAnswer(f"nothing listens at {whom}, or the network is down", sent=False)
     if isinstance(error, requests.exceptions.SSLError):
         return NoAnswer(f"the certificate of {whom} is not accepted here", sent=False, lasting=True)
-    if isinstance(error, requests.exceptions.Timeout):
-        return NoAnswer(f"{whom} did not answer within {timeouts[1]:g} s", sent=True)
-    return NoAnswer(f"the connection to {whom} was cut", sent=True)
+    why = f"the connection to {whom} was cut"
+    if any(isinstance(one, EndlessError) for one in causes):
+        why = f"the answer of {whom} did not come to an end"
+    elif isinstance(error, requests.exceptions.Timeout):
+        why = f"{whom} did not answer within {timeouts[1]:g} s"
+    return NoAnswer(why, sent=True)
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -81,6 +81,14 @@ def has_inputs(page: RemoteNotebook, inputs: list[str] | tuple[str, ...]) -> boo
 
 
 def _artifact(resource: Artifact, asked: Pushed, remote: Remote) -> _Found:
+    number, busy = _version(resource, asked, remote)
+    if number is None and not busy:
+        # A version that becomes ready between the questions for number and state is in neither answer.
+        number, busy = _version(resource, asked, remote)
+    return number, busy
+
+
+def _version(resource: Artifact, asked: Pushed, remote: Remote) -> _Found:
     read: Callable[[str, int, str], bytes | None]
     if isinstance(resource, Dataset):
         dataset, read = remote.dataset(resource.reference), remote.dataset_file

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kaggle_kit.remote.client import datasets, models, notebooks
+from kaggle_kit.remote.client.versions import UNDER_WAY
 from kaggle_kit.remote.references import parse_variation
 
 if TYPE_CHECKING:
@@ -32,7 +33,11 @@ class Remote:
         variation = parse_variation(reference)
         ready = models.read(self._client, variation, files=False)
         newest = models.newest(self._client, variation) if ready is not None else None
-        return replace(ready, status=newest.status) if ready is not None and newest is not None else ready
+        if newest is None or newest.status in UNDER_WAY:
+            return replace(ready, status=newest.status) if ready is not None and newest is not None else ready
+        # It may have become ready between the two questions: the number of before says nothing then.
+        ready = models.read(self._client, variation, files=False)
+        return replace(ready, status=newest.status) if ready is not None else None
 
     def model_file(self, reference: str, version: int, path: str) -> bytes | None:
         """A small file of one version of a variation."""

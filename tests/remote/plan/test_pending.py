@@ -1,5 +1,7 @@
 """What a killed push had asked for is known again by its source or manifest and its inputs, and by nothing less."""
 
+from dataclasses import replace
+
 import pytest
 from plan_memory import Memory, dataset, model, notebook, notebook_text
 
@@ -179,6 +181,18 @@ def test_a_version_that_kaggle_does_not_count_before_it_is_ready(asked, kaggle):
     for known in (state, state.without_pending(now)):
         _, step, _ = planned(now, state=known, kaggle=kaggle)
         assert (step.undecided, step.sends) == (True, False)
+
+
+def test_a_version_that_becomes_ready_between_two_questions(asked, kaggle, monkeypatch):
+    """Kaggle is asked for number and state apart: the old number with the new state is no answer yet."""
+    old, now, state = asked
+    kaggle.put(now, 2)
+    name = "dataset" if now.kind == "dataset" else "model"
+    there, torn = getattr(kaggle, name), replace(getattr(kaggle, name)(now.reference), version=1)
+    answers = iter([torn])
+    monkeypatch.setattr(kaggle, name, lambda reference: next(answers, there(reference)))
+    _, step, _ = planned(now, state=state, kaggle=kaggle)
+    assert (step.action, step.becomes, old.reference) == ("unchanged", 2, now.reference)
 
 
 def test_a_version_that_failed_or_never_came_is_sent(asked, kaggle):

@@ -1,6 +1,7 @@
 """Releases that are killed at a step, or at any moment, and pushed again: what has to be there in the end."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from push_project import (
 from kaggle_kit.loopback.faults import KERNELS, Edit, Fault
 from kaggle_kit.loopback.server import LoopbackKaggle, environment
 from kaggle_kit.loopback.store import check_mark
-from kaggle_kit.retry import REHEARSAL
+from kaggle_kit.retry import REHEARSAL, Patience
 
 PATIENCE = replace(
     REHEARSAL, first_s=0.01, longest_s=0.05, settle_s=0.3, poll_s=0.01, ready_s=30, queue_s=20, score_s=20
@@ -129,10 +130,17 @@ class Killing:
             yield World(case / "project", kaggle, led | {"KIT_CACHE_DIR": str(case / "cache")}, lambda: ("", ""))
             assert kaggle.mistakes == ()
 
-    def push(self, world: World, **kill: str | float) -> Ended:
+    def push(self, world: World, *, patience: Patience = PATIENCE, **kill: str | float) -> Ended:
         """One `kit push both --submit` in a fork, killed or not."""
         words = ("push", "both", "--submit", "--unproved", "--project", str(world.root))
-        return self._forks.run(words, world.environment, PATIENCE, world.root.parent, **kill)  # type: ignore[arg-type]
+        return self._forks.run(words, world.environment, patience, world.root.parent, **kill)  # type: ignore[arg-type]
+
+    def calls(self, release: Release, patience: Patience) -> Counter[str]:
+        """How often a release asks each route when all goes well."""
+        with self.world(release) as world:
+            ended = self.push(world, patience=patience)
+            assert ended.code == 0, ended.text
+            return Counter(world.kaggle.traffic.requests)
 
     def steps(self, release: Release) -> tuple[str, ...]:
         """All that a release comes by when nobody kills it."""
@@ -163,7 +171,7 @@ class Killing:
                 problems.append(f"there is {counts}, not {release.wanted}")
             if not problems:
                 problems.append("" if world.is_released("both") else "what is there is not what is here")
-                problems.append(_sent_twice(world, counts, before, kills=len(kills)))
+                problems.append(sent_twice(world, counts, before, cuts=len(kills)))
             return killed, "; ".join(filter(None, problems))
 
 
@@ -177,11 +185,11 @@ def _copied(begun: Path, case: Path) -> Path:
     return case
 
 
-def _sent_twice(world: World, counts: dict[str, int], before: dict[str, int], *, kills: int) -> str:
-    """Whether more was sent than the new versions hold; of the three files under way at a kill a part may be."""
+def sent_twice(world: World, counts: dict[str, int], before: dict[str, int], *, cuts: int) -> str:
+    """Whether more was sent than the new versions hold; of three files under way at a kill or a cut a part may be."""
     new = {ref: counts[ref] - before.get(ref, 0) for ref in counts if ref not in {KERNEL, "submissions"}}
     size = sum(world.size(ref) * count for ref, count in new.items())
-    sent, slack = world.kaggle.traffic.uploaded, 3 * kills * max((world.size(ref) for ref in new), default=0)
+    sent, slack = world.kaggle.traffic.uploaded, 3 * cuts * max((world.size(ref) for ref in new), default=0)
     return "" if size <= sent <= size + slack else f"{sent} bytes were sent for {size}"
 
 
