@@ -125,7 +125,8 @@ def make_plan(
         outcome = pending.settle(resource, state, remote, settled=settled)
         state = outcome.state
         step = _compare(resource, steps, state, remote, consent)
-        steps.append(undecided(step, outcome.open) if outcome.open else _with_owner(step, login))
+        unclear = outcome.open or ("" if settled else _late(step, state))
+        steps.append(undecided(step, unclear) if unclear else _with_owner(step, login))
     everything = {*problems, *(problem for step in steps for problem in step.problems)}
     order = {step.resource.key: at for at, step in enumerate(steps)}
     ranked = sorted(everything, key=lambda problem: (problem.warning, order.get(problem.resource, -1), problem))
@@ -142,6 +143,16 @@ def _compare(resource: Resource, steps: list[AnyStep], state: State, remote: Rem
             known, inputs = state.notebooks.get(resource.reference), pinned(resource, steps)
             return compare_notebook(resource, known=known, inputs=inputs, remote=remote, consent=consent)
     raise TypeError(f"{resource.key} is of no kind that can be pushed")
+
+
+def _late(step: AnyStep, state: State) -> str:
+    """What Kaggle should show by the state, and does not, in words; "" where it shows that."""
+    resource = step.resource
+    notebook = state.notebooks.get(resource.reference) if isinstance(resource, Notebook) else None
+    known = state.pushed(resource) if isinstance(resource, Artifact) else notebook
+    if known is None or known.version <= (step.version or 0):
+        return ""
+    return f"version {known.version} was made a moment ago, and Kaggle does not show it yet"
 
 
 def pinned(notebook: Notebook, steps: Iterable[AnyStep]) -> tuple[str, ...]:

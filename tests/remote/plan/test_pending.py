@@ -83,6 +83,19 @@ def test_a_first_version_is_waited_for_too(tmp_path, kaggle):
     assert [step.action for step in plan.steps] == ["create", "create"]
 
 
+def test_what_was_noted_a_moment_ago_is_not_made_again(tmp_path, kaggle):
+    """Kaggle shows an older state of it, or nothing: just after a push that is waited for, later it is gone."""
+    data, book, one = dataset(tmp_path), notebook(tmp_path), model(tmp_path, 1)
+    state = State().with_pushed(data, 2).with_pushed(one, 1).with_notebook(book, 2, TWO)
+    kaggle.put(dataset(tmp_path, a=b"1"), 1)
+    kaggle.put_notebook(book, 1)
+    for resource in (data, one, book):
+        _, step, _ = planned(resource, state=state, kaggle=kaggle, settled=False)
+        assert (step.undecided, step.sends) == (True, False)
+        _, step, _ = planned(resource, state=state, kaggle=kaggle)
+        assert not step.undecided
+
+
 @pytest.mark.parametrize(
     ("there", "action"),
     [

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from forks import Forks
+from kills import Killing
 from push_project import COMPETITION, SETTINGS, TOKEN, World, judge, make_project, run
 
 from kaggle_kit.loopback.server import LoopbackKaggle, unwanted, variables
@@ -23,6 +25,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("push") / "project"
     make_project(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def killing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killing]:
+    """Forks of one process, and the releases that they begin from."""
+    with Forks() as forks:
+        killing = Killing(tmp_path_factory.mktemp("killed"), forks)
+        killing.begin()
+        yield killing
 
 
 @pytest.fixture

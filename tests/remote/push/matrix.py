@@ -8,6 +8,7 @@ from forks import Ended
 from kills import PATIENCE, RELEASES, Killing, Release, sent_twice
 from push_project import TOKEN, World
 
+from kaggle_kit.errors import CredentialsError
 from kaggle_kit.loopback.fault_forms import FORMS, MAKES, READS, TRANSFERS, Form, form_fault
 
 QUICK = replace(PATIENCE, read_s=0.3, make_s=0.3, ready_s=8, queue_s=8, score_s=8)
@@ -85,7 +86,7 @@ def _of_the_first(first: Ended, form: Form, world: World, release: Release) -> I
         yield f"success is told while something else is there: {first.text}"
     if first.code and form.passes:
         yield f"a fault that passes ended the push with {first.code}: {first.text}"
-    if first.code not in {0, 1}:
+    if first.code not in ({0, 1, CredentialsError.exit_code} if form.name == "401" else {0, 1}):
         yield f"the exit code is {first.code}: {first.text}"
     said = first.text.lower()
     if first.code and not (SUBJECT.search(said) and NEXT_STEP.search(said) and form.word.lower() in said):

@@ -6,20 +6,10 @@ Which boundaries there are a whole push says itself; all of them, and kills at r
 import random
 
 import pytest
-from forks import Forks
-from kills import MADE, RELEASES, Killing, is_boundary
+from kills import MADE, RELEASES, is_boundary
 
 SAMPLED = 4
 """Of the other boundaries of each release, so many are tried here."""
-
-
-@pytest.fixture(scope="session")
-def killing(tmp_path_factory):
-    """Forks of one process, and the releases that they begin from."""
-    with Forks() as forks:
-        killing = Killing(tmp_path_factory.mktemp("killed"), forks)
-        killing.begin()
-        yield killing
 
 
 @pytest.mark.parametrize("name", RELEASES)
