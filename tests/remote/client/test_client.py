@@ -1,6 +1,7 @@
 """One call: repeated where that is safe, sent once where it is not, and its failure said plainly."""
 
 from contextlib import suppress
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
@@ -8,7 +9,8 @@ import requests
 from scripted import CUT, TOKEN, Reply
 
 from kaggle_kit.errors import CredentialsError, RemoteError
-from kaggle_kit.remote.client import competitions, datasets, models, notebooks, outputs
+from kaggle_kit.loopback.faults import DATASETS, Endless, Fault
+from kaggle_kit.remote.client import competitions, datasets, models, notebooks, outputs, wire
 from kaggle_kit.remote.client.client import Client, LostReplyError, RefusedError, call_name, enum_name
 from kaggle_kit.remote.client.datasets import read_file
 from kaggle_kit.remote.references import parse
@@ -48,6 +50,26 @@ def test_proxies_are_looked_up_once_for_each_server(script, client, monkeypatch)
     assert settings("http://127.0.0.1:1/", {}, True, None, None)["stream"] is True
     assert settings("http://127.0.0.1:1/", {}, None, None, None)["proxies"].get("http") is None
     assert servers == ["localhost", "127.0.0.1"]
+
+
+@pytest.mark.parametrize("make", [False, True])
+def test_an_answer_without_end_is_no_answer(kaggle, inside, make, monkeypatch):
+    """A body that goes on for ever is let go, and told as such; a call that makes something may have made it."""
+    monkeypatch.setattr(wire, "_WHOLE_ANSWER", 0)
+    inside.patience = replace(inside.patience, attempts=2)
+    kaggle.faults.add(Fault("endless", "no end", DATASETS + "*", Endless(), times=9))
+    with pytest.raises(LostReplyError if make else RemoteError, match="did not come to an end"):
+        ask(inside, make=make)
+
+
+def test_a_larger_answer_than_kaggle_gives_is_no_answer(script, client, monkeypatch):
+    """No more of it is read than any answer has."""
+    monkeypatch.setattr(wire, "_MOST_BYTES", 1000)
+    script.on("GetDatasetStatus", {"status": "READY", "more": "x" * 1000}, {"status": "READY"})
+    assert ask(client) == {"status": "READY"}
+    script.on("GetDatasetStatus", {"status": "READY", "more": "x" * 1000})
+    with pytest.raises(RemoteError, match="did not come to an end"):
+        ask(client)
 
 
 def test_a_read_gives_up(script, client):
