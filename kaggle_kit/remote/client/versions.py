@@ -61,6 +61,11 @@ class Version:
     status: str = ""
 
     @property
+    def newest(self) -> int:
+        """The highest version number that is to be seen, ready or not."""
+        return self.version or 0
+
+    @property
     def sizes(self) -> dict[str, int]:
         """The bytes of each file by its path."""
         return {file.name: file.size for file in self.files}
@@ -129,6 +134,8 @@ def _state(seen: Version | None, version: int, *, what: str, foreign: bool) -> s
     """Where a version is, in words: READY only for that version itself. Raises RemoteError where it never will be."""
     if seen is None:
         return "not there yet"
+    if seen.status in FAILED and seen.version == version < seen.newest:
+        return READY  # it is the current one: the state is that of a later version
     if seen.status in FAILED:
         raise RemoteError(
             f"{what} version {version}: Kaggle says {seen.status}. See {seen.url}; names with @ and broken archives "

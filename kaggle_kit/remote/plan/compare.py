@@ -102,7 +102,7 @@ def _there(
     """The step for a dataset that Kaggle has."""
     step = Step(resource=resource, action="unchanged", reason="", version=seen.newest, becomes=seen.newest)
     if seen.status in FAILED:
-        return _sent(step, "broken", f"Kaggle could not process version {seen.newest}")
+        return _failed(step, seen, known)
     step = replace(step, waits=seen.status != READY, problems=_public(resource, seen))
     if known and step.waits and known.version == seen.newest + 1:
         # Kaggle may count a version only when it is done with it.
@@ -116,6 +116,16 @@ def _there(
             return _sent(step, "broken", f"version {seen.newest} on Kaggle {fault}")
         return _by_state(step, known)
     return _by_content(step, known, seen, remote, consent)
+
+
+def _failed(step: DatasetStep, seen: RemoteDataset, known: Pushed | None) -> DatasetStep:
+    """Kaggle says that the newest version failed: that says nothing of an earlier one that is still current."""
+    if known is None or known.version != seen.version or known.version == seen.newest:
+        return _sent(step, "broken", f"Kaggle could not process version {seen.newest}")
+    what = f"version {seen.newest}, which was not pushed from here, failed"
+    word = step.resource.problem(what, f"version {known.version}, which was, is what Kaggle has", warning=True)
+    problems = (*_public(step.resource, seen), word)
+    return _by_state(replace(step, becomes=known.version, problems=problems), known)
 
 
 def _by_state(step: DatasetStep, known: Pushed) -> DatasetStep:

@@ -234,6 +234,17 @@ def test_an_unknown_state_is_said(script, client):
         wait(client, 1, seconds=0.05)
 
 
+def test_a_later_version_that_fails_is_not_the_one_that_is_waited_for(inside, sent, fault):
+    """Kaggle's state of a dataset is the newest version's; one before it that is current is ready."""
+    create(inside, sent)
+    wait(inside, 1)
+    fault("dataset-fails")
+    datasets.add_version(inside, REF, files=sent, notes="somebody", before=1)
+    while datasets.status(inside, REF) != "FAILED":
+        pass
+    assert wait(inside, 1).version == 1
+
+
 def test_a_failed_version_is_an_error(inside, sent, fault):
     """FAILED ends the waiting, with known causes."""
     fault("dataset-fails")

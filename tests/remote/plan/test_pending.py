@@ -221,6 +221,21 @@ def test_a_version_that_failed_or_never_came_is_sent(asked, kaggle):
         assert (step.action, step.becomes) == ("broken", 3)
 
 
+def test_a_later_version_that_failed_says_nothing_of_the_pushed_one(tmp_path, kaggle):
+    """Kaggle's one state of a dataset is the newest version's: what was pushed is there, and is not sent again.
+
+    A changed file is, as the version after both.
+    """
+    one = dataset(tmp_path, a=b"1")
+    state = State().with_pushed(one, 1)
+    kaggle.put(one, 1, status="FAILED", notes=((1, ""), (2, "")))
+    plan, step, _ = planned(one, state=state, kaggle=kaggle)
+    assert (step.action, step.becomes, step.sends, step.waits) == ("unchanged", 1, False, False)
+    assert "version 2, which was not pushed from here, failed" in plan.warnings[0].what
+    _, step, _ = planned(dataset(tmp_path, a=b"22"), state=state, kaggle=kaggle)
+    assert (step.action, step.becomes) == ("new version", 3)
+
+
 def test_somebody_elses_version_of_a_dataset_is_not_taken(tmp_path, kaggle):
     """The number is right and the manifest another: refused as before."""
     asked = dataset(tmp_path, a=b"22")
