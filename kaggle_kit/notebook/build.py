@@ -37,8 +37,8 @@ METADATA = "kernel-metadata.json"
 PACKAGES = "pylock.toml"
 """The lock that a notebook with internet was given in place of the kit's own, kept: the notebook is made of it."""
 
-_LIMIT = "time_limit_hours"
-"""The parameter by which the offline frame reckons its deadline."""
+_LIMIT, _MARGIN = "time_limit_hours", "margin_minutes"
+"""The parameters by which the offline frame reckons its deadline."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +140,12 @@ def _check_session(
 ) -> None:
     """Raise ProjectError if Kaggle would end the session before the time that the notebook's cells go by is over."""
     own, hours = project.notebook(name).session_hours, values.get(_LIMIT)
+    used = any(_LIMIT in cell.text for cell in cells if not {"parameters", "injected-parameters"} & {*cell.tags})
+    _check_margin(project, name, values, used=used)
     session = own or target.session_seconds / 3600
     if own is None and target.accelerator is None:
         return  # none of Kaggle's machines with a GPU: who runs the notebook there decides how long
 
-    used = any(_LIMIT in cell.text for cell in cells if not {"parameters", "injected-parameters"} & {*cell.tags})
     if not used or not isinstance(hours, int | float) or hours <= session:
         return
 
@@ -153,6 +154,20 @@ def _check_session(
         f"{project.root / CONFIG}: {given} is {session:g} hours, and the notebook's {_LIMIT} is {hours:g}: Kaggle "
         f"would end the run with an error; set notebooks.{name}.parameters.{_LIMIT} (or -p) to {session:g} at "
         f"most, or {'raise' if own else 'give the notebook'} session_hours"
+    )
+
+
+def _check_margin(project: Project, name: str, values: Mapping[str, Value], *, used: bool) -> None:
+    """Raise ProjectError if the time that the notebook's parameters give for scoring is none."""
+    hours, minutes = values.get(_LIMIT), values.get(_MARGIN)
+    if not used or not isinstance(hours, int | float) or not isinstance(minutes, int | float):
+        return
+    if minutes >= 0 and hours * 60 > minutes:
+        return
+    raise ProjectError(
+        f"{project.root / CONFIG}: notebooks.{name}: {_LIMIT} = {hours:g} ({hours * 60:g} minutes) less {_MARGIN} = "
+        f"{minutes:g} {'leaves no time to score a row' if minutes >= 0 else 'ends after the limit'}; set a {_MARGIN} "
+        f"from 0 to less than the limit, in the source, in kit.toml or with -p"
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from kaggle_kit.errors import RunError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.runtime.events import WorkerError, count, number, optional, text, texts
-from kaggle_kit.runtime.rows import read_records
+from kaggle_kit.runtime.rows import read_ids, row_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PLAIN = "plain"
 SWAPPED = "swapped"
+REFUSED, DIED_OVER = "the engine refused it", "the engine died over it"
+"""How the problem of a row begins that the engine had."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS configuration (hash TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rows (
@@ -309,8 +311,7 @@ class JournalWriter:
 
     @cached_property
     def _ids(self) -> frozenset[str]:
-        records = read_records(self.job.test, columns=[self.job.id_column])
-        return frozenset(record[self.job.id_column] or "" for record in records)
+        return frozenset(row_keys(read_ids(self.job.test, self.job.id_column)))
 
     def known(self, path: Path) -> None:
         """Write what a worker's life begins with, as the file `path`."""

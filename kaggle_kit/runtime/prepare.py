@@ -196,8 +196,9 @@ def _rows(job: Job) -> Iterator[Row]:
     """The rows of this worker's share."""
     fields = tuple(job.task.fields)
     rows = read_rows(job.test, id_column=job.id_column, fields=fields, row_format=job.task.row_format)
+    unasked = frozenset(job.unasked)
     number, workers = job.share
-    return islice(rows, number, None, workers)
+    return islice((row for row in rows if row.id not in unasked), number, None, workers)
 
 
 def settle(row: Row, task: Task) -> Entry | None:

@@ -171,6 +171,8 @@ def _prepare_scoring(
     name, target = built.name, built.target
     given = check_scoring(project, built, data=options.data, solution=options.solution)
     competition = cut_competition(given.competition, rows=options.rows, out=scratch / "data")
+    for note in competition.match.notes:
+        listener.say(f"note: {note}")
     wheelhouse = ready_wheelhouse(target, project=project.root, progress=listener.fetching)
     if wheelhouse.note:
         listener.say(wheelhouse.note)

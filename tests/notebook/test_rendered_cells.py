@@ -189,6 +189,25 @@ def test_a_sample_with_other_columns(kaggle):
     assert "sample_submission.csv has the columns ['first', 'third'], the prior has ['first', 'second']" in done.stderr
 
 
+def test_a_sample_with_other_columns_in_the_hidden_run(kaggle):
+    """Nobody can change anything there: what Kaggle itself would take stands."""
+    text = "id,first,third\n1,0.5,0.5\n"
+    (kaggle.sources["data"] / "sample_submission.csv").write_text(text)
+    done = kaggle.run(until="fallback", hidden=True)
+    assert done.returncode == 0
+    assert kaggle.submission() == [line.split(",") for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("row_id", [b"caf\xe9", b"\xff\xfe", b"7", b'"a, b"'])
+def test_an_id_of_any_bytes_stands_in_the_fallback(kaggle, row_id):
+    """An id that is no UTF-8, or stands twice, is handed in as it is."""
+    (kaggle.sources["data"] / "sample_submission.csv").write_bytes(b"id,first,second\n7,0,0\n%s,0,0\n" % row_id)
+    done = kaggle.run(until="fallback")
+    assert done.returncode == 0, done.stderr
+    lines = (kaggle.root / "working" / "submission.csv").read_bytes().splitlines()
+    assert [line.rsplit(b",", 2)[0] for line in lines] == [b"id", b"7", row_id]
+
+
 def test_a_sample_with_a_byte_order_mark(kaggle):
     """A byte order mark is no part of the first column's name."""
     (kaggle.sources["data"] / "sample_submission.csv").write_text(SAMPLE, encoding="utf-8-sig")
