@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import __version__
 from kaggle_kit.errors import ProjectError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.notebook.render import render
-from kaggle_kit.notebook.source import Cell, Source, read_source
+from kaggle_kit.notebook.source import Cell, Source, paired_magics, parse_source, read_source
 from kaggle_kit.project.config import CONFIG
 from kaggle_kit.runtime.checkpoint import read_checkpoint
 from kaggle_kit.runtime.engines import is_vllm
 from kaggle_kit.runtime.kernels import obstacle
-from kaggle_kit.runtime.manifest import MANIFEST, Manifest, dump_manifest, file_entry, kit_part_reference, read_manifest
+from kaggle_kit.runtime.manifest import (
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    dump_manifest,
+    file_entry,
+    kit_part_reference,
+    read_manifest,
+)
 from kaggle_kit.runtime.permitted import check_options
 from kaggle_kit.suggest import did_you_mean
 from kaggle_kit.targets import load_target
@@ -27,6 +34,7 @@ from kaggle_kit.wheelhouse.lock import dump_lock, read_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from kaggle_kit.notebook.parameters import Value
     from kaggle_kit.project import Notebook, Project
@@ -56,6 +64,20 @@ class Build:
         """The notebook's file."""
         return self.folder / f"{self.name}.ipynb"
 
+    @property
+    def values(self) -> dict[str, Value]:
+        """The parameters' values, overrides included."""
+        return self.source.defaults | dict(self.parameters)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What builds, and will most likely not do what was meant; further lines of a text say what to do."""
+        remedy = "this magic or command of Jupyter is only a comment here: write it in Python, or take it out"
+        warnings = [f"{self.source.path}, {line}\n{remedy}" for line in paired_magics(self.source)]
+        if problem := time_problem(self.values):
+            warnings.append(f"{self.name}: {problem}")
+        return warnings
+
     def literals(self) -> dict[str, Any]:
         """The plain values that the author's cells assign, overridden parameters included."""
         return self.source.literals() | dict(self.parameters)
@@ -70,17 +92,47 @@ def build(
     out: Path | None = None,
     gate: Callable[[Target], None] | None = None,
     packages: Lock | None = None,
-    source_file: Path | None = None,
 ) -> Build:
     """Render the notebook `name` for `target` into `out` (`build/NAME` of the project by default).
 
     `assignments` are `name=value` texts that override parameters; `gate` may raise to refuse the target, and is asked
     only where the target's wheels are used. `packages`: the lock that a notebook with internet installs from, by
-    default the kit's own for the target. `source_file` is read in place of the notebook's own. Raises KitError before
-    anything is written.
+    default the kit's own for the target. Raises KitError before anything is written.
     """
+    rendered = render_build(project, name, target=target, assignments=assignments, packages=packages)
+    if gate is not None and not project.notebook(name).internet:
+        gate(target)
+
+    folder = out or project.place("build", name)
+    (folder / PACKAGES).unlink(missing_ok=True)
+    for file, content in rendered.files.items():
+        write_atomic(folder / file, content)
+    return Build(name, folder, target, rendered.source, rendered.overrides)
+
+
+@dataclass(frozen=True)
+class RenderedBuild:
+    """A build that stands nowhere yet: its files by name, the manifest last."""
+
+    source: Source
+    overrides: Mapping[str, Value]
+    files: Mapping[str, bytes]
+    manifest: Manifest
+
+
+def render_build(
+    project: Project,
+    name: str,
+    *,
+    target: Target,
+    assignments: Sequence[str] = (),
+    packages: Lock | None = None,
+    text: str | None = None,
+) -> RenderedBuild:
+    """What `build` would write; nothing is. `text` is taken for the text of the notebook's source."""
     notebook = project.notebook(name)
-    source = read_source(source_file or project.source(name))
+    path = project.source(name)
+    source = read_source(path) if text is None else parse_source(text, path)
     overrides = source.overrides(project, name, assignments)
 
     wheelhouse = _wheelhouse(project, target)
@@ -113,16 +165,21 @@ def build(
         },
     )
     _check_session(project, name, target, cells, source.defaults | overrides)
-    if gate is not None and not notebook.internet:
-        gate(target)
-
-    folder = out or project.place("build", name)
-    write_atomic(folder / f"{name}.ipynb", _notebook_text(cells))
     metadata = _metadata(project, name, notebook, target, wheelhouse)
-    write_atomic(folder / METADATA, json.dumps(metadata, indent=2, ensure_ascii=False) + "\n")
+    texts = {
+        f"{name}.ipynb": _notebook_text(cells),
+        METADATA: json.dumps(metadata, indent=2, ensure_ascii=False) + "\n",
+    }
+    if packages and notebook.internet:
+        texts[PACKAGES] = dump_lock(packages)
+    files = {file: content.encode() for file, content in texts.items()}
+    entries = tuple(
+        FileEntry(file, hashlib.sha256(content).hexdigest(), len(content)) for file, content in files.items()
+    )
+    # The wheel's hash is of the one that goes with this build.
     extra = {"target": target.name, "kit": __version__, "assignments": list(assignments), "kit_wheel": kit_wheel}
-    _write_manifest(folder, name, extra, packages if notebook.internet else None)
-    return Build(name, folder, target, source, overrides)
+    manifest = Manifest("build", name, entries, extra)
+    return RenderedBuild(source, overrides, files | {MANIFEST: dump_manifest(manifest).encode()}, manifest)
 
 
 def _wheelhouse(project: Project, target: Target) -> str:
@@ -140,12 +197,11 @@ def _check_session(
 ) -> None:
     """Raise ProjectError if Kaggle would end the session before the time that the notebook's cells go by is over."""
     own, hours = project.notebook(name).session_hours, values.get(_LIMIT)
-    used = any(_LIMIT in cell.text for cell in cells if not {"parameters", "injected-parameters"} & {*cell.tags})
-    _check_margin(project, name, values, used=used)
     session = own or target.session_seconds / 3600
     if own is None and target.accelerator is None:
         return  # none of Kaggle's machines with a GPU: who runs the notebook there decides how long
 
+    used = any(_LIMIT in cell.text for cell in cells if not {"parameters", "injected-parameters"} & {*cell.tags})
     if not used or not isinstance(hours, int | float) or hours <= session:
         return
 
@@ -157,18 +213,16 @@ def _check_session(
     )
 
 
-def _check_margin(project: Project, name: str, values: Mapping[str, Value], *, used: bool) -> None:
-    """Raise ProjectError if the time that the notebook's parameters give for scoring is none."""
+def time_problem(values: Mapping[str, Value]) -> str | None:
+    """Why the parameters leave no time to score a row, or more than the session has; None if they leave some."""
     hours, minutes = values.get(_LIMIT), values.get(_MARGIN)
-    if not used or not isinstance(hours, int | float) or not isinstance(minutes, int | float):
-        return
-    if minutes >= 0 and hours * 60 > minutes:
-        return
-    raise ProjectError(
-        f"{project.root / CONFIG}: notebooks.{name}: {_LIMIT} = {hours:g} ({hours * 60:g} minutes) less {_MARGIN} = "
-        f"{minutes:g} {'leaves no time to score a row' if minutes >= 0 else 'ends after the limit'}; set a {_MARGIN} "
-        f"from 0 to less than the limit, in the source, in kit.toml or with -p"
-    )
+    if not isinstance(hours, int | float) or not isinstance(minutes, int | float):
+        return None
+    given = f"{_LIMIT} = {hours:g} ({hours * 60:g} minutes) less {_MARGIN} = {minutes:g}"
+    remedy = f"set a {_MARGIN} from 0 to less than the limit, in the source, in kit.toml or with -p"
+    if minutes < 0:
+        return f"{given} ends after the limit\n{remedy}"
+    return None if hours * 60 > minutes else f"{given} leaves no time to score a row\n{remedy}"
 
 
 def _check_kernel(project: Project, name: str, target: Target) -> None:
@@ -277,23 +331,8 @@ def stale(project: Project, name: str, folder: Path) -> str | None:
             return f"{folder / PACKAGES} is not the lock that the notebook beside it was built with"
         packages = read_lock(folder / PACKAGES)
 
-    with tempfile.TemporaryDirectory() as scratch:
-        build(project, name, target=target, assignments=assignments, out=Path(scratch), packages=packages)
-        now = read_manifest(Path(scratch) / MANIFEST)
-
+    now = render_build(project, name, target=target, assignments=assignments, packages=packages).manifest
     if now.extra != manifest.extra:
         return f"{folder} was built by another version of kit"
     changed = [entry.path for entry in now.files if before.get(entry.path) != entry]
     return f"{folder / changed[0]} is older than its sources" if changed else None
-
-
-def _write_manifest(folder: Path, name: str, extra: dict[str, Any], packages: Lock | None) -> None:
-    """The build's manifest, and the lock that it was given; `kit_wheel` is the hash of the wheel that goes with it."""
-    names = [f"{name}.ipynb", METADATA]
-    (folder / PACKAGES).unlink(missing_ok=True)
-    if packages:
-        write_atomic(folder / PACKAGES, dump_lock(packages))
-        names.append(PACKAGES)
-
-    files = tuple(file_entry(folder / file, folder) for file in names)
-    write_atomic(folder / MANIFEST, dump_manifest(Manifest("build", name, files, extra)))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 from kaggle_kit.errors import KitError
 from kaggle_kit.notebook.cells import INJECTED, NotebookCell, moved_cells
-from kaggle_kit.notebook.source import Cell, Segment, SourceText, changed_segment, new_segment, plain, reads_as
+from kaggle_kit.notebook.cut import Segment, SourceText, changed_segment, new_segment, reads_as
+from kaggle_kit.notebook.source import Cell, plain
 from kaggle_kit.project.git import run_git
 from kaggle_kit.suggest import some
 

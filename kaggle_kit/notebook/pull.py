@@ -7,15 +7,14 @@ sides is merged where the lines differ. Lines that both sides changed, and cells
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import KitError, OutsideError, SourceError
 from kaggle_kit.files import write_atomic
-from kaggle_kit.notebook.build import build
+from kaggle_kit.notebook.build import render_build
 from kaggle_kit.notebook.cells import INJECTED, NotebookCell, match_cells, read_cells
+from kaggle_kit.notebook.cut import cut_source
 from kaggle_kit.notebook.merge import Change, Conflict, Merge, Sides, merge, text_diff
 from kaggle_kit.notebook.parameters import (
     Overrides,
@@ -25,13 +24,14 @@ from kaggle_kit.notebook.parameters import (
     parameter_edits,
     parse_parameters,
 )
-from kaggle_kit.notebook.source import SOURCE_BYTES, cut_source
+from kaggle_kit.notebook.source import SOURCE_BYTES
 from kaggle_kit.outside import read_text
 from kaggle_kit.places import inside
 from kaggle_kit.project.config import CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from kaggle_kit.project import Project
     from kaggle_kit.targets import Target
@@ -230,18 +230,10 @@ def apply(result: Pull, *, root: Path, clean_only: bool = False) -> tuple[Path, 
 
 def _rebuilder(project: Project, name: str, *, target: Target, assignments: Sequence[str] = ()) -> Callable[[str], str]:
     """A function from a source's text to the text of the notebook that `kit build` makes of it; KitErrors pass."""
-    notebook = project.notebook(name)
 
     def rebuild(text: str) -> str:
-        with tempfile.TemporaryDirectory(prefix="kit-pull-") as folder:
-            path = Path(folder) / Path(notebook.source).name
-            path.write_bytes(text.encode())
-            out = Path(folder) / "build"
-            try:
-                done = build(project, name, target=target, assignments=assignments, out=out, source_file=path)
-            except KitError as error:
-                raise type(error)(str(error).replace(str(path), notebook.source)) from error
-            return done.notebook.read_text(encoding="utf-8")
+        rendered = render_build(project, name, target=target, assignments=assignments, text=text)
+        return rendered.files[f"{name}.ipynb"].decode()
 
     return rebuild
 

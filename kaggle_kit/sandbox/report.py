@@ -15,6 +15,7 @@ from kaggle_kit.errors import KitError, UsageError
 from kaggle_kit.evaluation.metrics import Solution, log_loss
 from kaggle_kit.evaluation.run_files import SUBMISSION_BYTES
 from kaggle_kit.files import fresh_folder, write_atomic
+from kaggle_kit.notebook.build import time_problem
 from kaggle_kit.outside import read_text
 from kaggle_kit.runtime.progress import duration
 from kaggle_kit.runtime.record import (
@@ -292,10 +293,11 @@ def _rows_left(built: Build, worker: Workers, rows: Rows | None) -> str | None:
 def _time_given(built: Build, rows: Rows | None) -> str:
     """How many rows that were, and which time the notebook's own parameters gave; nothing where it is not known."""
     late = rows.unanswered.get(LATE) if rows else None
-    values = built.source.defaults | dict(built.parameters)
-    limit, margin = (values.get(name) for name in ("time_limit_hours", "margin_minutes"))
+    limit, margin = (built.values.get(name) for name in ("time_limit_hours", "margin_minutes"))
     if not late or not isinstance(limit, int | float) or not isinstance(margin, int | float):
         return ""
+    if problem := time_problem(built.values):
+        return f": {late:,} were left: {problem.replace(chr(10), '; ')}"
     return (
         f": {late:,} were left when scoring had to end, {duration(limit * 3600 - margin * 60)} after the start "
         f"(time_limit_hours {limit:g} less margin_minutes {margin:g})"

@@ -10,7 +10,8 @@ import jupytext
 import pytest
 
 from kaggle_kit.errors import SourceError
-from kaggle_kit.notebook.source import cut_source, parse_cells, read_source
+from kaggle_kit.notebook.cut import cut_source
+from kaggle_kit.notebook.source import parse_cells, read_source
 
 ROOT = Path(__file__).parents[2]
 LMSYS = ROOT / "notebooks_src" / "lmsys.py"
