@@ -1,5 +1,6 @@
 """Files that are either the old one or the new one, never half of one; and their hashes."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kaggle_kit.child import child_environment
+from kaggle_kit.errors import UsageError
 
 _CHUNK_BYTES = 1 << 20
 _OWN_CACHE = (
@@ -25,30 +27,69 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     Raises OSError (ENOSPC on a full disk); `path` then still holds what it held before.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with naming(path), os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors of the system within are about `path`: a write that finds its disk full does not say which."""
+    """Errors of the system within are about `path`: a write that finds its disk full does not say which.
+
+    Nor does anybody know the temporary file beside it.
+    """
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None or (Path(error.filename).parent == path.absolute().parent and error.filename2 is None):
             error.filename = str(path)
+        elif error.filename2 is not None:  # a renaming names both
+            error.filename, error.filename2 = str(path), None
         raise
+
+
+_DISK_REFUSES = {
+    errno.ENOSPC: "is full",
+    errno.EDQUOT: "has no room left for this user (a quota)",
+    errno.EROFS: "is for reading alone",
+}
+
+
+def refusal(error: OSError, place: Path | None = None) -> str:
+    """What the system refused, and where: at `place`, else where the error says. Of a disk that takes nothing, which.
+
+    A disk is named by where it is mounted.
+    """
+    named = place or error.filename or os.environ.get("PWD", "the working folder")
+    text = f"{named}: {error.strerror or error}"
+    if error.errno not in _DISK_REFUSES or isinstance(named, int):
+        return text
+    disk = mount_of(Path(os.fsdecode(named)))
+    what = _DISK_REFUSES[error.errno]
+    with suppress(OSError):
+        room = os.statvfs(disk)
+        if error.errno == errno.ENOSPC and room.f_bavail and room.f_files and not room.f_favail:
+            what = "has room, and no number left for another file (inodes)"
+    return f"{text}: the disk mounted at {disk} {what}"
+
+
+def mount_of(path: Path) -> Path:
+    """Where the disk is mounted that `path` is on, or would be."""
+    place = Path(os.path.realpath(path))
+    while place != place.parent and not (place.exists() and place.is_mount()):
+        place = place.parent
+    return place
 
 
 @contextmanager
@@ -147,6 +188,19 @@ def user_cache() -> Path:
     return own_folder(folder, what="the cache folder", remedy=_OWN_CACHE)
 
 
+def readable_cache() -> Path | None:
+    """The same for whoever can do without; None where there is none, and none can be made.
+
+    A question is answered on a full disk, and by a user who has no home.
+    """
+    try:
+        return user_cache()
+    except UsageError as error:
+        if isinstance(error.__cause__, OSError | RuntimeError):
+            return None
+        raise
+
+
 def user_config() -> Path:
     """The folder for what this user has decided; it need not be there.
 
@@ -159,4 +213,19 @@ def _user_folder(chosen: str, *, base: str, default: str) -> Path:
     """The folder that the variable `chosen` names, else kit's own in the one that `base` names, or below the home."""
     if folder := os.environ.get(chosen):
         return Path(folder)
-    return Path(os.environ.get(base) or Path.home() / default) / "kaggle-kit"
+    if folder := os.environ.get(base):
+        return Path(folder) / "kaggle-kit"
+    try:
+        return Path.home() / default / "kaggle-kit"
+    except RuntimeError as error:
+        raise UsageError(
+            f"this user has no home folder, in which kit keeps its files: set HOME to a folder of yours, or {chosen}"
+        ) from error
+
+
+def home_folder() -> Path:
+    """The user's home; where neither HOME nor the system's list of users names one, what systems call no home."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/nonexistent")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 
 import click
@@ -117,12 +116,13 @@ def _system_error(error: OSError) -> int:
     """Say what the system refused: a full disk and missing rights are the user's to mend, not a crash of kit."""
     if isinstance(error, BrokenPipeError):
         return 1
-    full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG}
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ENAMETOOLONG}
     wrong_place = isinstance(error, FileNotFoundError | FileExistsError | IsADirectoryError | NotADirectoryError)
     if not (full or wrong_place or isinstance(error, PermissionError)):
         raise error
-    place = error.filename or os.environ.get("PWD", "the working folder")
-    say_error(f"{place}: {error.strerror}")
+    from kaggle_kit.files import refusal
+
+    say_error(refusal(error))
     return 1
 
 

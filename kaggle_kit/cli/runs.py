@@ -262,6 +262,7 @@ def _line(receipt: Receipt, *, several: bool) -> tuple[str, ...]:
 
 def keep_receipt(records: Path, receipt: Receipt) -> Path | None:
     """Write the receipt; None, with a warning, if the disk refuses: what it reports is done at Kaggle all the same."""
+    from kaggle_kit.files import refusal
     from kaggle_kit.remote.receipt import save_receipt
 
     try:
@@ -269,7 +270,7 @@ def keep_receipt(records: Path, receipt: Receipt) -> Path | None:
     except OSError as error:
         say(
             f"warning: the receipt of {receipt.name} version {receipt.version} could not be written "
-            f"({error.filename}: {error.strerror}); make room, and kit status {receipt.name} brings it up to date"
+            f"({refusal(error)}); make room, and kit status {receipt.name} brings it up to date"
         )
         return None
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError, OutsideError, RemoteError, UsageError
-from kaggle_kit.files import sha256_file, write_atomic
+from kaggle_kit.files import refusal, sha256_file, write_atomic
 from kaggle_kit.outside import read_json
 from kaggle_kit.remote.client import competitions, notebooks, outputs
 from kaggle_kit.remote.diagnosis import Finding, decode, read_log
@@ -105,7 +105,7 @@ def fetch(
         try:
             write_atomic(log, mask(read_log(raw).text))
         except OSError as error:
-            missing.append(f"the log: {error.filename}: {error.strerror}")
+            missing.append(f"the log: {refusal(error)}")
 
     wanted = patterns if tuple(patterns) != ("*",) or names else ()
     brought = outputs.output(client, ref, version, folder, patterns=wanted, progress=progress)

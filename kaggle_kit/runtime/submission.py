@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import DataError, RunError
-from kaggle_kit.files import write_atomic
+from kaggle_kit.files import refusal, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -115,5 +115,5 @@ def put_submission(path: Path, text: str, sample: Sample) -> None:
     except OSError as error:
         stands = "the submission that stood there is kept" if path.exists() else "NO submission stands"
         raise RunError(
-            f"{path} cannot be written: {error.strerror}; {stands}; write less into {path.parent}"
+            f"{path} cannot be written: {refusal(error, path)}; {stands}; write less into {path.parent}"
         ) from error

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import CredentialsError, RemoteError
+from kaggle_kit.files import refusal
 from kaggle_kit.remote.client.client import entries
 from kaggle_kit.remote.client.downloads import fetch_file
 from kaggle_kit.remote.client.notebooks import label, place, status, what
@@ -118,7 +119,7 @@ def _bring(client: Client, file: OutputFile, folder: Path, *, whose: str, progre
     except RemoteError as error:
         return str(error)
     except OSError as error:
-        return f"{error.filename or folder}: {error.strerror or error}"
+        return refusal(error, None if error.filename else folder)
 
 
 def _pages(client: Client, ref: str, version: int) -> Iterator[dict[str, Any]]:
