@@ -52,9 +52,8 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None or (Path(error.filename).parent == path.absolute().parent and error.filename2 is None):
-            error.filename = str(path)
-        elif error.filename2 is not None:  # a renaming names both
+        beside = error.filename is None or Path(error.filename).parent == path.absolute().parent
+        if beside or error.filename2 is not None:  # a renaming names both
             error.filename, error.filename2 = str(path), None
         raise
 
@@ -71,17 +70,33 @@ def refusal(error: OSError, place: Path | None = None) -> str:
 
     A disk is named by where it is mounted.
     """
-    named = place or error.filename or os.environ.get("PWD", "the working folder")
-    text = f"{named}: {error.strerror or error}"
-    if error.errno not in _DISK_REFUSES or isinstance(named, int):
+    named = place or error.filename
+    if error.errno not in _DISK_REFUSES:
+        return f"{named or os.environ.get('PWD', 'the working folder')}: {error.strerror or error}"
+    text = f"{named}: {error.strerror}" if named else str(error.strerror)
+    given = Path(os.fsdecode(named)).absolute() if named and not isinstance(named, int) else None
+    if given and (given.is_char_device() or given.is_fifo()):
         return text
-    disk = mount_of(Path(os.fsdecode(named)))
+    disk = mount_of(given) if given and (given.exists() or given.parent.is_dir()) else _full_disk()
+    if disk is None:
+        return text
     what = _DISK_REFUSES[error.errno]
     with suppress(OSError):
         room = os.statvfs(disk)
         if error.errno == errno.ENOSPC and room.f_bavail and room.f_files and not room.f_favail:
             what = "has room, and no number left for another file (inodes)"
     return f"{text}: the disk mounted at {disk} {what}"
+
+
+def _full_disk() -> Path | None:
+    """The disk without room among those that kit writes to, where an error says of none that it is that."""
+    for folder in (Path.cwd(), Path(os.environ.get("TMPDIR", "/tmp")), home_folder()):  # noqa: S108  nothing is written there
+        with suppress(OSError):
+            disk = mount_of(folder)
+            room = os.statvfs(disk)
+            if not room.f_bavail or (room.f_files and not room.f_favail):
+                return disk
+    return None
 
 
 def mount_of(path: Path) -> Path:

@@ -1,6 +1,8 @@
 """Files are the old one or the new one; hashes; the cache folder."""
 
+import errno
 import hashlib
+import os
 import resource
 import stat
 import time
@@ -9,7 +11,18 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit import errors
-from kaggle_kit.files import link_or_copy, remove_aside, sha256_file, user_cache, write_atomic
+from kaggle_kit.errors import UsageError
+from kaggle_kit.files import (
+    home_folder,
+    link_or_copy,
+    mount_of,
+    readable_cache,
+    refusal,
+    remove_aside,
+    sha256_file,
+    user_cache,
+    write_atomic,
+)
 
 
 def test_text_is_written_as_utf8_and_makes_its_folder(tmp_path):
@@ -122,3 +135,43 @@ def test_what_is_missing_is_removed_already(tmp_path):
     """No error, and nothing is left of the attempt."""
     remove_aside(tmp_path / "missing")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refusal_names_the_place_and_its_disk(tmp_path):
+    """Of a disk that takes nothing it says where that is mounted; of another refusal the place alone."""
+    full = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "a" / "b"))
+    mount = mount_of(tmp_path)
+    assert os.path.ismount(mount)
+    assert refusal(full).startswith(f"{tmp_path}/a/b: No space left on device")
+    (tmp_path / "a").mkdir()
+    assert refusal(full).endswith(f": the disk mounted at {mount} is full")
+    for number, words in ((errno.EDQUOT, "no room left for this user"), (errno.EROFS, "is for reading alone")):
+        assert words in refusal(OSError(number, "x", str(tmp_path)))
+    assert refusal(OSError(errno.EACCES, "no", str(tmp_path))) == f"{tmp_path}: no"
+    assert refusal(OSError(errno.ENOSPC, "full", "/dev/full")) == "/dev/full: full"
+
+
+def test_a_refused_write_names_the_file_that_was_meant(tmp_path):
+    """Not the temporary one beside it, which nobody knows."""
+    (tmp_path / "out").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_atomic(tmp_path / "out", "x")
+    assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / "out"), None)
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomic(Path("/proc/nothing"), "x")
+    assert caught.value.filename == "/proc/nothing"
+
+
+def test_a_user_without_a_home_is_told(monkeypatch):
+    """What needs a folder says which variable names one; what can do without goes on."""
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("KIT_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(UsageError, match="set HOME to a folder of yours, or KIT_CACHE_DIR"):
+        user_cache()
+    assert readable_cache() is None
+    assert not home_folder().exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 
 import click
@@ -80,8 +81,18 @@ for command in (
 
 def main() -> None:
     """The entry point of the command `kit`."""
+    _hold_streams()
     guard()
     sys.exit(run(sys.argv[1:]))
+
+
+def _hold_streams() -> None:
+    """Where a standard stream was closed, put nothing in its place: else the next file would get its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def run(arguments: list[str]) -> int:
