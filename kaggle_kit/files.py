@@ -4,9 +4,11 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -108,22 +110,109 @@ def mount_of(path: Path) -> Path:
 
 
 @contextmanager
-def fresh_folder(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder` that takes its place if all went well, and is removed if not."""
+def fresh_folder(folder: Path, *, placed: Callable[[Path], None] | None = None) -> Iterator[Path]:
+    """A new folder beside `folder` that takes its place if all went well, and is removed if not.
+
+    With `placed`, which hears where it stands at the end, what another process has put there meanwhile is left alone:
+    the new folder then gets a number. What a process that was killed left beside `folder` is cleared away.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    _clear_leftovers(folder)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.{os.getpid()}-", suffix=_NEW, dir=folder.parent))
+    old = fresh.with_name(fresh.name.removesuffix(_NEW) + _OLD)
+    held = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)
+    before = os.open(folder, os.O_RDONLY | os.O_DIRECTORY) if folder.is_dir() else None
     try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield fresh
         fresh.chmod(0o755)
-        old = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.replace(old)
-        fresh.replace(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        if placed:
+            placed(_put_beside(fresh, folder, old, before=before))
+        else:
+            _put_over(fresh, folder, old)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
+    finally:
+        for descriptor in (held, before):
+            if descriptor is not None:
+                os.close(descriptor)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+_NEW, _OLD = ".new", ".old"
+_SETTLED_S = 5.0
+"""What is younger than this may be at its beginning: nobody calls it a leftover."""
+
+
+def _put_over(fresh: Path, folder: Path, old: Path) -> None:
+    """Put `fresh` at `folder`, whatever stands there; that moves to `old`."""
+    while True:
+        with suppress(FileNotFoundError):
+            folder.replace(old)
+        try:
+            fresh.replace(folder)
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                if os.path.lexists(old):
+                    old.replace(folder)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            return
+
+
+_TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
+
+
+def _put_beside(fresh: Path, folder: Path, old: Path, *, before: int | None) -> Path:
+    """Put `fresh` at `folder` if there is still what was opened as `before`, else beside it; where it stands now."""
+    if before is not None:
+        # Of several that would take its place one has it; the others see then that it is gone.
+        fcntl.flock(before, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(folder.stat(), os.fstat(before)):
+                folder.replace(old)
+    for number in range(1, 1000):
+        place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        try:
+            return fresh.replace(place)
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                if os.path.lexists(old):
+                    old.replace(folder)
+                raise
+    raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Clear away what killed processes left beside `folder`; what stood there before goes back to its place."""
+    leftover = re.compile(rf"\.{re.escape(folder.name)}\.([0-9]+)-\w+(\.new|\.old)")
+    for entry in folder.parent.iterdir():
+        found = leftover.fullmatch(entry.name)
+        if not found or Path(f"/proc/{found[1]}").exists() or not _is_left(entry):
+            continue
+        with suppress(OSError):
+            if found[2] == _OLD and not os.path.lexists(folder):
+                entry.replace(folder)
+        shutil.rmtree(entry, ignore_errors=True)
+
+
+def _is_left(entry: Path) -> bool:
+    """Whether nobody holds a folder, of this machine or of another container on it."""
+    try:
+        descriptor = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        if time.time() - os.fstat(descriptor).st_mtime < _SETTLED_S:
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -60,9 +60,21 @@ def dryrun(
     project = open_project(project_folder)
     target, options = load_target(target_name, project=project.root), Options(**given)
     folder = out or project.place("runs", name)
+    places: list[Path] = []
     with _Screen(quiet=as_json) as screen, fetch_progress() as fetching:
         listener = Listener(say=screen.say, line=screen.line, fetching=fetching)
-        report = dry_run(project, name, target=target, options=options, out=folder.absolute(), listener=listener)
+        report = dry_run(
+            project,
+            name,
+            target=target,
+            options=options,
+            out=folder.absolute(),
+            listener=listener,
+            placed=places.append,
+        )
+    if places != [folder.absolute()]:
+        folder = places[0]
+        say(f"another dry run has ended meanwhile and its files are where these were to be: these are in {folder}")
     if as_json:
         show_json(report.to_json() | {"out": str(folder)}, sort_keys=True)
     else:

@@ -36,7 +36,7 @@ from kaggle_kit.runtime.submission import Sample, check_submission
 from kaggle_kit.sandbox.execute import cell_names, cell_started, failed_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from kaggle_kit.notebook.build import Build
@@ -361,12 +361,15 @@ def _refuse_foreign(out: Path) -> None:
 
 
 @contextmanager
-def swapped_in(out: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `out` if all went well, and is removed if not."""
+def swapped_in(out: Path, *, placed: Callable[[Path], None]) -> Iterator[Path]:
+    """A new folder that takes the place of `out` if all went well, and is removed if not.
+
+    `placed` hears where it stands then: beside `out`, with a number, if another run has ended there meanwhile.
+    """
     _refuse_foreign(out)
     had_parent = out.parent.exists()
     try:
-        with fresh_folder(out) as fresh:
+        with fresh_folder(out, placed=placed) as fresh:
             yield fresh
     except BaseException:
         if not had_parent:
