@@ -78,6 +78,8 @@ def pull(name: str, take: bool, clean_only: bool, records: Path | None, project_
         assignments=[str(one) for one in assignments] if isinstance(assignments, list) else [],
     )
     edited = source_identity(newest.source) != source_identity(pushed.source)
+    for note in result.notes:
+        say(f"note: {note}")
     if result.unchanged:
         known = _known(name, edited=edited, take=take, before=earlier is not None)
         say(f"{name}: version {newest.version} on Kaggle {known}")

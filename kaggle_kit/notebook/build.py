@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kaggle_kit import __version__
 from kaggle_kit.errors import ProjectError
 from kaggle_kit.files import write_atomic
+from kaggle_kit.notebook.paired import pairing_problem
 from kaggle_kit.notebook.render import render
 from kaggle_kit.notebook.source import Cell, Source, paired_magics, parse_source, read_source
 from kaggle_kit.project.config import CONFIG
@@ -74,6 +75,14 @@ class Build:
         """What builds, and will most likely not do what was meant; further lines of a text say what to do."""
         remedy = "this magic or command of Jupyter is only a comment here: write it in Python, or take it out"
         warnings = [f"{self.source.path}, {line}\n{remedy}" for line in paired_magics(self.source)]
+        if unnamed := [cell for cell in self.source.cells if cell.unnamed]:
+            warnings.append(
+                f"{self.source.path}: {len(unnamed)} cells have no name and are called after their text, such as "
+                f"{unnamed[0].name} ({unnamed[0].text.strip()[:40]!r})\n"
+                f'a cell keeps its identity by a name: # %% name="some-name", in Jupyter "name" in its metadata'
+            )
+        if problem := pairing_problem(self.source):
+            warnings.append(problem)
         if problem := time_problem(self.values):
             warnings.append(f"{self.name}: {problem}")
         return warnings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import tokenize
 from dataclasses import dataclass, replace
@@ -74,7 +75,7 @@ def cut_source(text: str, *, where: str) -> SourceText:
     if "\r" in unix:
         raise SourceError(f"{where}: a line ends on a lone carriage return; save the file with one kind of line ends")
 
-    cells = parse_cells(unix, where=where)
+    cells = parse_cells(unix, where=where, unnamed=True)
     lines = text.split("\n")
     places = _marker_lines(unix, where)
     if len(places) != len(cells):
@@ -90,14 +91,15 @@ def cut_source(text: str, *, where: str) -> SourceText:
 def reads_as(text: str, cells: Sequence[Cell]) -> bool:
     """Whether a whole source is read as these cells: an open ``` of one markdown cell may swallow those after it."""
     try:
-        read = parse_cells(text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n"), where="the source")
+        unix = text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n")
+        read = parse_cells(unix, where="the source", unnamed=True)
     except SourceError:
         return False
     return [_plain(cell) for cell in read] == [_plain(cell) for cell in cells]
 
 
 def _plain(cell: Cell) -> Cell:
-    return replace(cell, text=plain(cell.text))
+    return replace(cell, text=plain(cell.text), name="" if cell.unnamed else cell.name)
 
 
 def _marker_lines(text: str, where: str) -> list[int]:
@@ -114,14 +116,50 @@ def _marker_lines(text: str, where: str) -> list[int]:
 
 
 def changed_segment(segment: Segment, *, kind: str, text: str, newline: str) -> Segment | str:
-    """The segment with another text, its marker line and the blank lines after it kept; or why it cannot be."""
+    """The segment with another text, its marker line and the blank lines after it kept; or why it cannot be.
+
+    A cell that had its name from its text gets it in writing: it is the same cell still.
+    """
     first, _, rest = segment.raw.partition("\n")
-    cell = replace(segment.cell, kind=kind, text=text)
+    cell = replace(segment.cell, kind=kind, text=text, unnamed=False)
     marker = first.removesuffix("\r") if kind == segment.cell.kind else marker_line(cell)
+    if segment.cell.unnamed and kind == segment.cell.kind:
+        marker = _with_option(marker, "name", json.dumps(cell.name))
     gap = rest[len(rest.rstrip("\r\n")) :]
     ending = gap if rest.strip() else newline + gap
     quoted = kind == segment.cell.kind == "markdown" and rest.lstrip().startswith('"""')
     return _written(cell, marker, ending, newline, quoted=quoted)
+
+
+def marked_segment(
+    segment: Segment, *, tags: tuple[str, ...], metadata: tuple[tuple[str, str], ...], newline: str
+) -> Segment | str:
+    """The segment with other tags and metadata in its marker line, all else kept; or why it cannot be."""
+    first, end, rest = segment.raw.partition("\n")
+    marker = first.removesuffix("\r")
+    before, after = dict(segment.cell.metadata), dict(metadata)
+    if tags != segment.cell.tags:
+        marker = _with_option(marker, "tags", json.dumps(list(tags)) if tags else None)
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            marker = _with_option(marker, key, after.get(key))
+
+    cell = replace(segment.cell, tags=tags, metadata=tuple(sorted(metadata)))
+    ending = newline if end else ""
+    if reads_as(f"{marker}{ending}{rest}", [cell]):
+        return Segment(cell, f"{marker}{ending}{rest}", touched=True)
+    return "its metadata cannot be written in the line that begins it"
+
+
+def _with_option(marker: str, key: str, value: str | None) -> str:
+    """A marker line in which an option has another value (JSON), or is gone."""
+    if found := re.search(rf"\s+{re.escape(key)}=", marker):
+        try:
+            _, stop = json.JSONDecoder().raw_decode(marker, found.end())
+        except ValueError:
+            stop = next((place for place in range(found.end(), len(marker)) if marker[place].isspace()), len(marker))
+        marker = marker[: found.start()] + marker[stop:]
+    return marker if value is None else f"{marker.rstrip()} {key}={value}"
 
 
 def new_segment(cell: Cell, *, newline: str) -> Segment | str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
 import sys
@@ -20,12 +21,12 @@ from kaggle_kit.notebook.parameters import (
     parse_assignments,
     parse_parameters,
 )
-from kaggle_kit.outside import BYTE_ORDER_MARK, read_text
+from kaggle_kit.outside import BYTE_ORDER_MARK, read_json, read_text
 from kaggle_kit.places import CONFIG
 from kaggle_kit.runtime.job import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
     from pathlib import Path
 
     from kaggle_kit.project import Project
@@ -59,13 +60,17 @@ _LINE_ENDS = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its name, its kind ("code" or "markdown"), its text, its tags and its other metadata (key, JSON)."""
+    """One cell: its name, its kind ("code" or "markdown"), its text, its tags and its other metadata (key, JSON).
+
+    `unnamed`: the file gives it no name, and this one is made of its text.
+    """
 
     name: str
     kind: str
     text: str
     tags: tuple[str, ...] = ()
     metadata: tuple[tuple[str, str], ...] = ()
+    unnamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,11 +141,13 @@ def parse_python(text: str, *, joined: bool = False) -> ast.Module:
 
 
 def read_source(path: Path) -> Source:
-    """Read a py:percent file.
+    """Read a py:percent file, or a notebook as one.
 
-    Raises SourceError if it is not valid Python, a cell has no name or the name of another, or the
-    parameters cell is not one of typed, literal defaults.
+    Raises SourceError if it is not valid Python, a cell has the name of another, or the parameters cell is not one of
+    typed, literal defaults.
     """
+    if path.suffix == NOTEBOOK:
+        return parse_source(notebook_text(path), path)
     try:
         text = read_text(path, most_bytes=SOURCE_BYTES, follow=True)
     except OutsideError as error:
@@ -161,7 +168,7 @@ def parse_source(text: str, path: Path) -> Source:
         hint = "; a line that Jupyter alone understands has no place in a source" if magic else ""
         raise SourceError(f"{where}: the source is not valid Python: {message}{hint}") from error
 
-    cells = parse_cells(text, where=str(path))
+    cells = parse_cells(text, where=str(path), unnamed=True)
     _check_cells(cells, path)
     _check_names(cells, path)
     tagged = [cell for cell in cells if "parameters" in cell.tags]
@@ -231,9 +238,10 @@ def percent(cell: Cell) -> str:
 def marker_line(cell: Cell) -> str:
     """The line that begins a cell."""
     markdown = " [markdown]" if cell.kind == "markdown" else ""
+    name = "" if cell.unnamed else f' name="{cell.name}"'
     tags = f" tags={json.dumps(list(cell.tags))}" if cell.tags else ""
     others = "".join(f" {key}={value}" for key, value in cell.metadata)
-    return f'# %%{markdown} name="{cell.name}"{tags}{others}'
+    return f"# %%{markdown}{name}{tags}{others}"
 
 
 def cell_body(cell: Cell) -> str:
@@ -249,8 +257,12 @@ def _for_notebooks(cell: Cell) -> bool:
     return any("ipynb" in kind and "py" not in kind for kind in kinds)
 
 
-def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
-    """The cells of a py:percent text. Raises SourceError for a cell without a name, or two of one name."""
+def parse_cells(text: str, *, where: str, unnamed: bool = False) -> tuple[Cell, ...]:
+    """The cells of a py:percent text.
+
+    Raises SourceError for two cells of one name, and for one without a name unless `unnamed` ones are expected, which
+    Jupyter makes.
+    """
     if sum(1 for _ in _MARKERS.finditer(text)) > _MOST_CELLS:
         raise SourceError(f"{where}: more than {_MOST_CELLS:,} cells; a notebook of so many is not read")
     spare = (sign for sign in range(0xE000, 0xF900) if chr(sign) not in text)
@@ -263,7 +275,9 @@ def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
     for number, node in enumerate(
         _read_percent(_INDENTED.sub(rf"\1{chr(marker)}", text.translate(hidden)), where), start=1
     ):
-        name = node.metadata.get("name")
+        name, anonymous = node.metadata.get("name"), unnamed and "name" not in node.metadata
+        if anonymous:
+            name = _name_of_text(node, cells)
         first = node.source.strip().splitlines()[0][:60] if node.source.strip() else "(empty)"
         if name is None:
             raise SourceError(f'{where}: cell {number} ({first}) has no name; begin it with: # %% name="some-name"')
@@ -277,8 +291,16 @@ def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
         if node.cell_type not in ("code", "markdown"):
             raise SourceError(f"{where}: cell {name!r} is of the kind {node.cell_type!r}; use code or markdown")
         tags = tuple(node.metadata.get("tags", ()))
-        cells[name] = Cell(name, node.cell_type, node.source.translate(shown), tags, _others(node.metadata))
+        others = _others(node.metadata)
+        cells[name] = Cell(name, node.cell_type, node.source.translate(shown), tags, others, anonymous)
     return tuple(cells.values())
+
+
+def _name_of_text(node: Any, taken: Container[str]) -> str:
+    """A name for a cell that has none: the same as long as its text is."""
+    name = "unnamed-" + hashlib.sha256(f"{node.cell_type}\n{plain(node.source)}".encode()).hexdigest()[:8]
+    again = (name, *(f"{name}-{number}" for number in range(2, _MOST_CELLS + 2)))
+    return next(each for each in again if each not in taken)
 
 
 def _others(metadata: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -315,6 +337,22 @@ def _read_percent(text: str, where: str) -> tuple[Any, ...]:
         ) from error
 
 
+def percent_text(nodes: Sequence[Mapping[str, Any]]) -> str:
+    """A notebook's cells (JSON) as Jupytext writes them into a paired source: magics as comments, no outputs."""
+    from nbformat import v4
+
+    cells = []
+    for node in nodes:
+        lines, metadata = node.get("source", ""), node.get("metadata")
+        text = "".join(map(str, lines)) if isinstance(lines, list) else str(lines)
+        make = {"markdown": v4.new_markdown_cell, "raw": v4.new_raw_cell}.get(
+            str(node.get("cell_type")), v4.new_code_cell
+        )
+        tags = metadata.get("tags") if isinstance(metadata, dict) else None
+        cells.append(make(text, metadata={"tags": list(map(str, tags))} if isinstance(tags, list) and tags else {}))
+    return str(_jupytext().writes(v4.new_notebook(cells=cells), fmt="py:percent"))
+
+
 @lru_cache(maxsize=32)
 def _nodes(text: str) -> tuple[Any, ...]:
     """The notebook cells of a py:percent text, its comments as they are: else `# copy this` would be a magic.
@@ -328,8 +366,79 @@ def _nodes(text: str) -> tuple[Any, ...]:
     if not head.source.strip() or _HEAD.fullmatch(head.source.strip()):
         return tuple(cells)
 
-    del head.metadata["name"]
+    head.metadata["name"] = None  # no marker begins it: nothing can name it
     return (head, *cells)
+
+
+NOTEBOOK = ".ipynb"
+_NOTEBOOK_BYTES = 64 << 20
+"""Of a notebook with its outputs; of its text a source may have SOURCE_BYTES."""
+OF_ONE_RUN = frozenset(
+    (
+        *("execution", "papermill", "trusted", "ExecuteTime", "scrolled", "collapsed", "outputId", "executionInfo"),
+        *("_uuid", "_cell_guid", "id", "colab", "vscode", "pycharm"),
+    )
+)
+"""A cell's metadata that programs write by themselves, of one run or one editor."""
+
+
+def notebook_text(path: Path) -> str:
+    """A notebook's cells as a py:percent text, without outputs. Raises SourceError if a source could not hold them."""
+    try:
+        body = read_json(path, most_bytes=_NOTEBOOK_BYTES, follow=True)
+    except OutsideError as error:
+        raise SourceError(f"the source {error}") from error
+    nodes = body.get("cells") if isinstance(body, dict) else None
+    if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
+        raise SourceError(f"{path} is no notebook of the present format: it has no cells; save it in Jupyter again")
+    language = _kernel_language(body)
+    if language not in ("", "python"):
+        raise SourceError(f"{path} is a notebook in {language}; a source is Python")
+
+    cells = [_notebook_cell(node, number, path) for number, node in enumerate(nodes, start=1)]
+    text = "\n".join(percent(cell) for cell in cells)
+    if len(text) > SOURCE_BYTES:
+        raise SourceError(f"{path} has more text than a source may have ({SOURCE_BYTES:,} letters)")
+    read = parse_cells(text, where=str(path), unnamed=True)
+    for number, cell in enumerate(cells, start=1):
+        same = read[number - 1] if number <= len(read) else None
+        if same is None or (same.kind, plain(same.text), same.tags, same.metadata) != (
+            *(cell.kind, plain(cell.text), cell.tags, cell.metadata),
+        ):
+            raise SourceError(
+                f"{path}: cell {number} cannot stand in a source as it is: look for a line like # %% in it, an open "
+                f"```, or metadata with odd names"
+            )
+    return text
+
+
+def _kernel_language(body: Mapping[str, Any]) -> str:
+    """The language that a notebook says it is in, in lower case; empty where it says none."""
+    metadata = body.get("metadata")
+    for name, key in (("kernelspec", "language"), ("language_info", "name")):
+        part = metadata.get(name) if isinstance(metadata, dict) else None
+        if isinstance(part, dict) and isinstance(part.get(key), str):
+            return str(part[key]).lower()
+    return ""
+
+
+def _notebook_cell(node: Mapping[str, Any], number: int, path: Path) -> Cell:
+    lines, metadata = node.get("source", ""), node.get("metadata")
+    if node.get("attachments"):
+        raise SourceError(
+            f"{path}: cell {number} holds pictures, and a source holds text alone: put them into a dataset, or link to "
+            f"their addresses"
+        )
+    metadata = metadata if isinstance(metadata, dict) else {}
+    name, tags = metadata.get("name"), metadata.get("tags")
+    return Cell(
+        str(name or ""),
+        str(node.get("cell_type", "code")),
+        plain("".join(map(str, lines)) if isinstance(lines, list) else str(lines)),
+        tuple(map(str, tags)) if isinstance(tags, list) else (),
+        _others({key: value for key, value in metadata.items() if key not in OF_ONE_RUN}),
+        unnamed=not name,
+    )
 
 
 def literal_task(source: Source, values: Mapping[str, Any]) -> Task | None:

@@ -237,7 +237,17 @@ class Project(_Table):
 
     def source(self, name: str) -> Path:
         """The source of the notebook `name`. Raises as `path` does."""
-        return self.path(self.notebook(name).source, key=f"notebooks.{name}.source")
+        relative = self.notebook(name).source
+        try:
+            return self.path(relative, key=f"notebooks.{name}.source")
+        except ProjectError as error:
+            beside = (self.root / relative).with_suffix(".ipynb")
+            if (self.root / relative).exists() or ".." in beside.parts or not beside.is_file():
+                raise
+            raise ProjectError(
+                f"{error}; {beside} is there: name it in {CONFIG}, or convert it with: "
+                f"jupytext --to py:percent {beside}"
+            ) from error
 
     def model_folder(self, name: str) -> Path:
         """The folder of the model `name` of kit.toml. Raises as `path` does."""
