@@ -59,6 +59,8 @@ class Build:
     target: Target
     source: Source
     parameters: Mapping[str, Value]
+    root: Path | None = None
+    """The project's folder."""
 
     @property
     def notebook(self) -> Path:
@@ -81,7 +83,7 @@ class Build:
                 f"{unnamed[0].name} ({unnamed[0].text.strip()[:40]!r})\n"
                 f'a cell keeps its identity by a name: # %% name="some-name", in Jupyter "name" in its metadata'
             )
-        if problem := pairing_problem(self.source):
+        if problem := pairing_problem(self.source, root=self.root or self.source.path.parent):
             warnings.append(problem)
         if problem := time_problem(self.values):
             warnings.append(f"{self.name}: {problem}")
@@ -116,7 +118,7 @@ def build(
     (folder / PACKAGES).unlink(missing_ok=True)
     for file, content in rendered.files.items():
         write_atomic(folder / file, content)
-    return Build(name, folder, target, rendered.source, rendered.overrides)
+    return Build(name, folder, target, rendered.source, rendered.overrides, project.root)
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,16 @@ _FORMATS = re.compile(r"^#\s+formats:\s*[\"']?([^\n\"']{1,300})", re.MULTILINE)
 _SHOWN = 60
 
 
-def pairing_problem(source: Source) -> str | None:
+def pairing_problem(source: Source, *, root: Path) -> str | None:
     """What differs between a source and a notebook paired with it; None if nothing does.
+
+    A notebook that is not in the project's folder `root`, or that a link leads out of it, is not looked at.
 
     Contents decide; times are only said. A further line of the text says what to do.
     """
     if source.path.suffix == NOTEBOOK:
         return None
-    for notebook in _notebooks(source.path):
+    for notebook in _notebooks(source.path, root.resolve()):
         try:
             theirs = _cells(notebook)
         except (OutsideError, SourceError) as error:
@@ -45,7 +47,7 @@ def pairing_problem(source: Source) -> str | None:
     return None
 
 
-def _notebooks(path: Path) -> Iterator[Path]:
+def _notebooks(path: Path, root: Path) -> Iterator[Path]:
     """The notebooks that are there of those that the source may be paired with."""
     text = read_text(path, most_bytes=SOURCE_BYTES, follow=True)
     beside = path.with_suffix(NOTEBOOK)
@@ -57,7 +59,7 @@ def _notebooks(path: Path) -> Iterator[Path]:
             parts = PurePosixPath(folder).parts
             if folder and form.split(":")[0] == "ipynb" and ".." not in parts and not folder.startswith("/"):
                 places[path.parent.parent / folder / beside.name] = None
-    return (place for place in places if place.is_file())
+    return (place for place in places if place.resolve().is_relative_to(root) and place.is_file())
 
 
 def _cells(notebook: Path) -> list[tuple[str, str]]:

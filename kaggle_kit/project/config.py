@@ -241,8 +241,9 @@ class Project(_Table):
         try:
             return self.path(relative, key=f"notebooks.{name}.source")
         except ProjectError as error:
-            beside = (self.root / relative).with_suffix(".ipynb")
-            if (self.root / relative).exists() or ".." in beside.parts or not beside.is_file():
+            source = inside(self.root, relative)
+            beside = inside(self.root, source.with_suffix(".ipynb"))
+            if source.exists() or not beside.is_file():
                 raise
             raise ProjectError(
                 f"{error}; {beside} is there: name it in {CONFIG}, or convert it with: "

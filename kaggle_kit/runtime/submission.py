@@ -114,6 +114,5 @@ def put_submission(path: Path, text: str, sample: Sample) -> None:
         write_atomic(path, text)
     except OSError as error:
         stands = "the submission that stood there is kept" if path.exists() else "NO submission stands"
-        raise RunError(
-            f"{path} cannot be written: {refusal(error, path)}; {stands}; write less into {path.parent}"
-        ) from error
+        reason = refusal(error, path).removeprefix(f"{path}: ")
+        raise RunError(f"{path} cannot be written: {reason}; {stands}; write less into {path.parent}") from error

@@ -9,7 +9,7 @@ import sys
 import jupytext
 import pytest
 
-from kaggle_kit.errors import SourceError
+from kaggle_kit.errors import ProjectError, SourceError
 from kaggle_kit.notebook.build import build
 from kaggle_kit.notebook.pull import pull_notebook
 from kaggle_kit.notebook.source import read_source
@@ -124,7 +124,7 @@ def test_a_notebook_alone_is_named_where_the_python_file_is_missing(place):
     """With the two ways to go on."""
     (place / SOURCE).unlink()
     with pytest.raises(
-        SourceError, match=r"answer\.ipynb is there: name it in kit\.toml, or convert it with: jupytext"
+        ProjectError, match=r"answer\.ipynb is there: name it in kit\.toml, or convert it with: jupytext"
     ):
         built(place)
 
@@ -212,6 +212,19 @@ def test_paired_magics_do_not_differ(place):
     path.write_text(path.read_text() + '\n# %% name="extra"\n# !ls\nz = 9\n')
     notebook(place, lambda body: body["cells"].append({"cell_type": "code", "metadata": {}, "source": "!ls\nz = 9"}))
     assert [warning for warning in built(place).warnings if "the notebook beside" in warning] == []
+
+
+def test_a_notebook_out_of_the_project_is_not_looked_at(place):
+    """A link leads to one that differs: nothing of it is read, or shown."""
+    beside = (place / SOURCE).with_suffix(".ipynb")
+    notebook(place, lambda body: body["cells"].pop())
+    beside.rename(place.parent / "other.ipynb")
+    beside.symlink_to(place.parent / "other.ipynb")
+    assert built(place).warnings == []
+    beside.unlink()
+    (place.parent / "other.ipynb").rename(place / "notebooks_src" / "other.ipynb")
+    beside.symlink_to("other.ipynb")
+    assert "the notebook beside" in built(place).warnings[0]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"cells": [{"source": {}}]}', '{"cells": 3}'])
