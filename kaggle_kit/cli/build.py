@@ -34,6 +34,9 @@ def build(
     Without a NAME, every notebook of the project. The same inputs give the same bytes. A target whose wheelhouse
     was not proved (kit wheels prove) is refused, unless you say --unproved.
 
+    What builds, and will most likely not do what was meant, is a warning: magics that are comments in a source, cells
+    without a name, a paired notebook with other cells, a margin that leaves no time to score.
+
     \b
     Examples:
       kit build

@@ -41,7 +41,9 @@ def dryrun(
 
     Builds the notebook for the local target, lays out /kaggle with the wheelhouse, the model and the data,
     closes the network, executes it with papermill, and reports: rows, seconds, speed, memory, log loss. A notebook
-    with internet, which makes a model, finds its packages in a folder, and the report is of the model.
+    with internet, which makes a model, finds its packages in a folder, and the report is of the model. Rows without an
+    answer are counted by their reason. Where another dry run has ended at the same place meanwhile, this one's files
+    stand beside it, as NAME-2.
 
     \b
     Examples:
