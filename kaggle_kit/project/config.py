@@ -237,12 +237,12 @@ class Project(_Table):
 
     def source(self, name: str) -> Path:
         """The source of the notebook `name`. Raises as `path` does."""
-        relative = self.notebook(name).source
+        relative, key = self.notebook(name).source, f"notebooks.{name}.source"
         try:
-            return self.path(relative, key=f"notebooks.{name}.source")
+            return self.path(relative, key=key)
         except ProjectError as error:
-            source = inside(self.root, relative)
-            beside = inside(self.root, source.with_suffix(".ipynb"))
+            source = inside(self.root, relative, key=key)
+            beside = inside(self.root, source.with_suffix(".ipynb"), key=key)
             if source.exists() or not beside.is_file():
                 raise
             raise ProjectError(
