@@ -160,7 +160,15 @@ def output(
     with open_client() as client:
         state = notebooks.status(client, reference, number)
         folder = out or _run_folder(place, name, number, notebook=reference)
-        fetched = fetch(client, reference, number, folder, ended=state.ended, patterns=patterns or ("*",))
+        fetched = fetch(
+            client,
+            reference,
+            number,
+            folder,
+            ended=state.ended,
+            complete=state.complete,
+            patterns=patterns or ("*",),
+        )
     for file in (fetched.log, *fetched.files):
         if file.is_file():
             show(f"{file}  {file.stat().st_size:,} bytes")
@@ -285,7 +293,7 @@ def bring(receipt: Receipt, state: RunState, *, client: Client, records: Path) -
 
     receipt = with_run(receipt, state)
     folder = _run_folder(records, receipt.name, receipt.version, notebook=receipt.notebook)
-    fetched = fetch(client, receipt.notebook, receipt.version, folder, ended=state.ended)
+    fetched = fetch(client, receipt.notebook, receipt.version, folder, ended=state.ended, complete=state.complete)
     receipt = replace(receipt, output=output_facts(fetched))
     kept = keep_receipt(records, receipt)
     say(f"log and output: {fetched.folder}")

@@ -32,7 +32,8 @@ _LONGEST_SAYING = 400
 _MOST_PAGES = 500
 _MOST_DIGITS = 18
 _ADVICE = {
-    403: "Check owner and name; the account may not see it, or rules or a phone number are still to be confirmed",
+    403: "Check owner and name: it may not exist, or the account may not see or change it; or rules or a phone number "
+    "are still to be confirmed",
     404: "Check owner and name",
     409: "Another change of it is under way, or the name is taken: run `kit plan`, then try again",
     413: "It is larger than Kaggle takes: split it",
@@ -139,10 +140,6 @@ class Client:
 
         return self.persist(attempt)
 
-    def find(self, method: Callable[[Any], Any], request: Any, *, what: str) -> dict[str, Any] | None:
-        """As `read`, but None where Kaggle says 404: it surely does not exist. No other answer means absence."""
-        return _unless_absent(lambda: self.read(method, request, what=what))
-
     def pages(
         self, method: Callable[[Any], Any], request: Any, *, what: str, size: int = 200
     ) -> Iterator[dict[str, Any]]:
@@ -156,10 +153,6 @@ class Client:
                 return
             request.page_token = token
         raise RemoteError(f"{call_name(method)} for {what}: Kaggle's list does not end. Look at its page on Kaggle")
-
-    def find_pages(self, method: Callable[[Any], Any], request: Any, *, what: str) -> list[dict[str, Any]] | None:
-        """As `pages`, but None where Kaggle says 404."""
-        return _unless_absent(lambda: list(self.pages(method, request, what=what)))
 
     def make(self, method: Callable[[Any], Any], request: Any, *, what: str) -> dict[str, Any]:
         """The reply to a call that makes something: sent once, but for refusals that surely made nothing.
@@ -276,15 +269,6 @@ class Client:
         return saying(answer.body, self.login.redact)
 
 
-def _unless_absent(ask: Callable[[], T]) -> T | None:
-    try:
-        return ask()
-    except RefusedError as error:
-        if error.status == 404:
-            return None
-        raise
-
-
 def filled(request: R, **fields: Any) -> R:
     """A request, or a part of one, with these fields set."""
     for name, value in fields.items():
@@ -302,6 +286,7 @@ def saying(body: Any, redact: Callable[[str], str]) -> str:
     if not isinstance(body, dict):
         return ""
     texts = [body.get(name) for name in ("error", "errorMessage", "message", "errorDescription")]
+    texts = [text.get("message") or text if isinstance(text, dict) else text for text in texts]
     # Before it is cut: half of a token would not be known for one.
     said = next((redact(" ".join(str(one).split())) for one in texts if one and isinstance(one, str | dict)), "")
     if len(said) > _LONGEST_SAYING:
@@ -342,8 +327,10 @@ def enum_name(value: Any, *, prefix: str = "") -> str:
 
 
 def _status(answer: Answer) -> int:
-    """The HTTP status, or the error code that stands in a body under status 200."""
-    code = answer.body.get("code") if isinstance(answer.body, dict) else None
+    """The HTTP status, or the error code that stands in a body under status 200, by itself or in its `error`."""
+    body = answer.body if isinstance(answer.body, dict) else {}
+    inner = body.get("error")
+    code = body.get("code") or (inner.get("code") if isinstance(inner, dict) else None)
     if answer.status < 300 and isinstance(code, int) and 400 <= code < 600:
         return code
     return answer.status

@@ -11,12 +11,13 @@ import json
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kaggle_kit.errors import CredentialsError, RemoteError
+from kaggle_kit.remote.client.absence import is_own, unless_absent
 from kaggle_kit.remote.client.client import entries
 from kaggle_kit.remote.client.downloads import fetch_file
-from kaggle_kit.remote.client.notebooks import label, place, status, what
+from kaggle_kit.remote.client.notebooks import label, part, place, status, what
 from kaggle_kit.remote.client.wire import no_answer
 from kaggle_kit.remote.diagnosis import log_seconds
 from kaggle_kit.remote.references import parse_pair
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, int], None]
 
+T = TypeVar("T")
 _END = "END_OF_LOG"
 
 
@@ -42,6 +44,13 @@ class OutputFile:
 
     name: str
     url: str = field(repr=False)
+
+
+def settled(client: Client, ref: str, version: int, ask: Callable[[Client, str, int], T]) -> T:
+    """What `ask` (`list_output`, `log`) gives of a run that has ended; for a while Kaggle may have nothing yet."""
+    sought = part(ref, version)
+    there = client.settle(lambda: unless_absent(client, lambda: ask(client, ref, version), sought) or None)
+    return there or ask(client, ref, version)
 
 
 def list_output(client: Client, ref: str, version: int) -> tuple[OutputFile, ...]:
@@ -220,7 +229,7 @@ def _connection(client: Client, ref: str, version: int, joint: _Joint) -> Iterat
         with client.wire.get(path, timeouts=timeouts, headers=headers) as response:
             if response.status_code != 200:
                 joint.why = f"Kaggle answered {response.status_code}"
-                _refuse(response.status_code, ref, version)
+                _refuse(response.status_code, ref, version, own=is_own(client, parse_pair(ref).owner))
                 return
             opened = True
             events = "event-stream" in (response.headers.get("Content-Type") or "").lower()
@@ -233,11 +242,11 @@ def _connection(client: Client, ref: str, version: int, joint: _Joint) -> Iterat
         joint.quiet = opened and "did not answer" in missing.why
 
 
-def _refuse(code: int, ref: str, version: int) -> None:
+def _refuse(code: int, ref: str, version: int, *, own: bool) -> None:
     if code == 401:
         raise CredentialsError(f"the log of {what(ref, version)}: Kaggle does not accept the login. Log in again")
-    # A log that is not there may only have no line yet.
-    if not (may_pass(code) or code == 404):
+    # A log that is not there, or not shown, may only have no line yet.
+    if not (may_pass(code) or code == 404 or (code == 403 and own)):
         raise RemoteError(
             f"the log of {what(ref, version)}: Kaggle answered {code}. "
             "Check owner and name, and that it is yours to see"

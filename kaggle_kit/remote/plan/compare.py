@@ -8,8 +8,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from kaggle_kit.project.config import CONFIG
-from kaggle_kit.remote.client.notebooks import accelerator_of, newest_version, source_identity
-from kaggle_kit.remote.client.versions import DELETED, FAILED, READY, UNDER_WAY
+from kaggle_kit.remote.client.machines import is_accelerator, same_accelerator
+from kaggle_kit.remote.client.notebooks import newest_version, source_identity
+from kaggle_kit.remote.client.versions import DELETED, FAILED, NOT_SHOWN, READY, UNDER_WAY, compare_files
 from kaggle_kit.remote.plan.resources import Dataset, Model, Notebook, Problem, Resource
 from kaggle_kit.remote.references import bare, normal, versions
 from kaggle_kit.runtime.manifest import MANIFEST
@@ -103,7 +104,9 @@ def _there(
     step = Step(resource=resource, action="unchanged", reason="", version=seen.newest, becomes=seen.newest)
     if seen.status in FAILED:
         return _sent(step, "broken", f"Kaggle could not process version {seen.newest}")
-    step = replace(step, waits=seen.status != READY, problems=_public(resource, seen))
+    # If Kaggle does not show a state, what it calls the current version is ready.
+    current = seen.status == NOT_SHOWN and seen.version == seen.newest
+    step = replace(step, waits=seen.status != READY and not current, problems=_public(resource, seen))
     if known and step.waits and known.version == seen.newest + 1:
         # Kaggle may count a version only when it is done with it.
         return _by_state(replace(step, version=known.version, becomes=known.version), known)
@@ -239,16 +242,9 @@ def _told(changes: Changes) -> str:
     return "; ".join(f"{what}: {some(paths, 1)}" for what, paths in parts if paths) or "its content is another"
 
 
-def _lacks(expected: Mapping[str, int], seen: Mapping[str, int]) -> str | None:
-    """The first file that Kaggle does not have as it was sent. Kaggle may list paths, or names alone."""
-    alone = {path.rsplit("/", 1)[-1]: size for path, size in seen.items()}
-    for path, size in sorted(expected.items()):
-        size_there = seen.get(path, alone.get(path.rsplit("/", 1)[-1]))
-        if size_there is None:
-            return f"lacks {path}"
-        if size_there != size:
-            return f"has {path} with {size_there:,} bytes instead of {size:,}"
-    return None
+def _lacks(expected: Mapping[str, int], seen: Mapping[str, int | None]) -> str | None:
+    """What of the files that were sent Kaggle does not have as they were, in words; None where nothing."""
+    return compare_files(seen, expected).lacking.replace("does not list", "lacks", 1) or None
 
 
 def _unclear(step: Step[R], action: Action, reason: str, consent: Consent) -> Step[R]:
@@ -384,13 +380,11 @@ def _unlike(settings: NotebookSettings, seen: RemoteNotebook) -> list[str]:
     reasons = []
     if seen.internet is not None and seen.internet != settings.internet:
         reasons.append(f"internet is {'on' if seen.internet else 'off'} on Kaggle")
-    ran, asked = seen.accelerator, accelerator_of(settings.accelerator)
-    if ran is not None and ran != asked:
-        none = "a machine without a GPU"
-        reasons.append(f"Kaggle ran it on {ran or none}, not on {asked or none}")
-    private = seen.private is not False
-    if private != settings.private:
-        reasons.append(f"it is {'private' if private else 'public'} on Kaggle")
+    if same_accelerator(settings.accelerator, seen) is False:
+        ran, asked = (_machine(shape) for shape in (seen.machine_shape, settings.accelerator))
+        reasons.append(f"Kaggle ran it on {ran}, not on {asked}")
+    if seen.private is not None and seen.private != settings.private:
+        reasons.append(f"it is {'private' if seen.private else 'public'} on Kaggle")
     for what, theirs, ours in (
         ("competitions", seen.competitions, settings.competitions),
         ("notebooks", seen.kernels, settings.kernels),
@@ -398,6 +392,10 @@ def _unlike(settings: NotebookSettings, seen: RemoteNotebook) -> list[str]:
         if sorted(map(normal, theirs)) != sorted(map(normal, ours)):
             reasons.append(f"its {what} on Kaggle are {', '.join(sorted(theirs)) or 'none'}")
     return reasons
+
+
+def _machine(shape: str | None) -> str:
+    return str(shape) if is_accelerator(shape) else "a machine without a GPU"
 
 
 def _lost(known: PushedNotebook, seen: RemoteNotebook) -> list[str]:
