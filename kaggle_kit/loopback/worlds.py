@@ -125,7 +125,7 @@ def find_world(name: str) -> World:
     """The world of this name. Raises UsageError, which names a near one."""
     if name not in WORLDS:
         near = did_you_mean(name, WORLDS)
-        raise UsageError(f"no world is called {name!r}{near}; `kit rehearse --worlds` lists them")
+        raise UsageError(f"no world is called {name!r}{near}; `kit rehearse --help` lists them")
     return WORLDS[name]
 
 

@@ -136,7 +136,7 @@ class Client:
                 if answer.lasting:
                     raise failed.error
                 return failed
-            return self._failed(answer, subject) if may_pass(_status(answer)) else self._accept(answer, subject)
+            return self._failed(answer, subject) if may_pass(status_of(answer)) else self._accept(answer, subject)
 
         return self.persist(attempt)
 
@@ -174,7 +174,7 @@ class Client:
                 if answer.lasting:
                     raise failed.error
                 return failed
-            if _status(answer) in NOTHING_DONE:
+            if status_of(answer) in NOTHING_DONE:
                 return self._failed(answer, subject)
             return self._accept_made(answer, subject)
 
@@ -231,11 +231,11 @@ class Client:
         try:
             self._accept(answer, subject)
         except RemoteError as error:
-            return Failed(f"{subject}: Kaggle answered {_status(answer)}", error, retry_after(answer.headers))
+            return Failed(f"{subject}: Kaggle answered {status_of(answer)}", error, retry_after(answer.headers))
         raise AssertionError("what may pass is no good answer")
 
     def _accept_made(self, answer: Answer, subject: str) -> dict[str, Any]:
-        status = _status(answer)
+        status = status_of(answer)
         if may_pass(status):
             raise LostReplyError(
                 f"{subject}: Kaggle answered {status}{self._said(answer)}; it may have been made all the same"
@@ -248,7 +248,7 @@ class Client:
 
     def _accept(self, answer: Answer, subject: str) -> dict[str, Any]:
         """The body of a good answer; the right error for any other."""
-        status = _status(answer)
+        status = status_of(answer)
         said = self._said(answer)
         if status == 401:
             raise CredentialsError(
@@ -326,7 +326,7 @@ def enum_name(value: Any, *, prefix: str = "") -> str:
     return spaced.upper().removeprefix(prefix)
 
 
-def _status(answer: Answer) -> int:
+def status_of(answer: Answer) -> int:
     """The HTTP status, or the error code that stands in a body under status 200, by itself or in its `error`."""
     body = answer.body if isinstance(answer.body, dict) else {}
     inner = body.get("error")

@@ -9,8 +9,8 @@ from urllib.parse import urljoin, urlsplit
 from kaggle_kit.errors import CredentialsError, RemoteError
 from kaggle_kit.files import naming
 from kaggle_kit.remote.client.absence import unless_absent
-from kaggle_kit.remote.client.client import RefusedError, whole
-from kaggle_kit.remote.client.wire import no_answer, transfer_session
+from kaggle_kit.remote.client.client import RefusedError, status_of, whole
+from kaggle_kit.remote.client.wire import answer_of, no_answer, transfer_session
 from kaggle_kit.retry import Failed, may_pass
 
 if TYPE_CHECKING:
@@ -88,14 +88,15 @@ def _read_small(client: Client, call: str, asked: dict[str, Any], what: str) -> 
     timeouts = (client.patience.connect_s, client.patience.read_s)
     try:
         with client.wire.post(call, asked, timeouts=timeouts) as reply:
-            if may_pass(reply.status_code):
-                return failed(f"Kaggle answered {reply.status_code}")
             address = reply.headers.get("Location") if reply.is_redirect else None
+            status = reply.status_code if address else status_of(answer_of(reply))
+            if may_pass(status):
+                return failed(f"Kaggle answered {status}")
         if address is None:
-            why = f"{what} cannot be read: Kaggle answered {reply.status_code}"
-            if reply.status_code == 401:
+            why = f"{what} cannot be read: Kaggle answered {status}"
+            if status == 401:
                 raise CredentialsError(f"{why}. Log in again with `kaggle auth login`")
-            raise RefusedError(f"{why}. Check owner and name", status=reply.status_code, said="")
+            raise RefusedError(f"{why}. Check owner and name", status=status, said="")
         with transfer_session(client.login.endpoint) as session, _open(client, session, address, what) as response:
             if response.status_code == 404:
                 return None

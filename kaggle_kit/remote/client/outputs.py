@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kaggle_kit.errors import CredentialsError, RemoteError
-from kaggle_kit.remote.client.absence import is_own, unless_absent
-from kaggle_kit.remote.client.client import entries
+from kaggle_kit.remote.client.absence import find_pages, is_own, unless_absent
+from kaggle_kit.remote.client.client import RefusedError, entries
 from kaggle_kit.remote.client.downloads import fetch_file
 from kaggle_kit.remote.client.notebooks import label, part, place, status, what
 from kaggle_kit.remote.client.wire import no_answer
@@ -130,12 +130,17 @@ def _bring(client: Client, file: OutputFile, folder: Path, *, whose: str, progre
         return f"{error.filename or folder}: {error.strerror or error}"
 
 
-def _pages(client: Client, ref: str, version: int) -> Iterator[dict[str, Any]]:
+def _pages(client: Client, ref: str, version: int) -> list[dict[str, Any]]:
+    """The pages about a run's output. Raises RefusedError (404) where Kaggle shows no such run."""
     from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
 
     method = client.sdk.kernels.kernels_api_client.list_kernel_session_output
     request = place(ApiListKernelSessionOutputRequest(), ref, version)
-    return client.pages(method, request, what=what(ref, version))
+    pages = find_pages(client, method, request, part(ref, version))
+    if pages is None:
+        why = f"{what(ref, version)}: Kaggle shows no such run. Check name and version; a new one may take a moment"
+        raise RefusedError(why, status=404, said="")
+    return pages
 
 
 def _matches(name: str, pattern: str) -> bool:

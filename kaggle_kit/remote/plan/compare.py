@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from kaggle_kit.project.config import CONFIG
 from kaggle_kit.remote.client.machines import is_accelerator, same_accelerator
-from kaggle_kit.remote.client.notebooks import newest_version, source_identity
+from kaggle_kit.remote.client.notebooks import newest_version, page_of, source_identity
 from kaggle_kit.remote.client.versions import DELETED, FAILED, NOT_SHOWN, READY, UNDER_WAY, compare_files
 from kaggle_kit.remote.plan.resources import Dataset, Model, Notebook, Problem, Resource
 from kaggle_kit.remote.references import bare, normal, versions
@@ -316,7 +316,7 @@ def compare_notebook(
     there, newest = source_identity(seen.source), newest_version(seen)
     step = Step(resource=resource, action="unchanged", reason="", version=newest, becomes=newest)
     if known and known.source == there and known.version <= newest:
-        return _unless_failed(_pushed_source(step, known, seen, inputs), remote)
+        return _unless_failed(_pushed_source(step, known, seen, inputs, remote, consent), remote)
     if there == resource.source:
         return _unless_failed(_same_source(step, seen, inputs, consent), remote)
     if known and known.merged and known.merged.source == there and known.merged.version <= newest:
@@ -344,7 +344,12 @@ def _unless_failed(step: NotebookStep, remote: Remote) -> NotebookStep:
 
 
 def _pushed_source(
-    step: NotebookStep, known: PushedNotebook, seen: RemoteNotebook, inputs: tuple[str, ...]
+    step: NotebookStep,
+    known: PushedNotebook,
+    seen: RemoteNotebook,
+    inputs: tuple[str, ...],
+    remote: Remote,
+    consent: Consent,
 ) -> NotebookStep:
     """Kaggle's source is the pushed one: what is here, its inputs and its settings decide."""
     resource, newest = step.resource, newest_version(seen)
@@ -353,9 +358,16 @@ def _pushed_source(
         reasons.append("its source changed")
     elif known.digest != resource.digest:
         reasons.append("its settings changed")
-    reasons += _moved(known.inputs, inputs) or _lost(known, seen)
-    reasons += _unlike(resource.settings, seen)
-    if reasons:
+    reasons += _moved(known.inputs, inputs)
+    lost = [] if reasons else _lost(known, seen)
+    unlike = _unlike(resource.settings, seen)
+    if (lost or unlike) and not (reasons or consent.overwrite) and _is_second(known, seen, resource.settings, remote):
+        return _refused(
+            step,
+            f"{'; '.join(lost + unlike)}: so it was with version {known.version - 1} already, and so another would be",
+            f"see {page_of(resource.reference)}, and change what is asked; or try once more with --overwrite",
+        )
+    if reasons := [*reasons, *lost, *unlike]:
         return _sent(step, "new version", "; ".join(reasons))
     newer = f", and so is version {newest}" if newest > known.version else ""
     return replace(step, reason=f"as version {known.version}{newer}", becomes=known.version)
@@ -363,7 +375,7 @@ def _pushed_source(
 
 def _same_source(step: NotebookStep, seen: RemoteNotebook, inputs: tuple[str, ...], consent: Consent) -> NotebookStep:
     """Kaggle has this very source in a version that the state does not know: its inputs tell the rest."""
-    theirs, ours = (sorted(map(normal, names)) for names in ((*seen.datasets, *seen.models), inputs))
+    theirs, ours = _attached(seen), sorted(map(normal, inputs))
     if reasons := _unlike(step.resource.settings, seen):
         return _sent(step, "new version", "; ".join(reasons))
     if theirs == ours or step.resource.reference in consent.accept:
@@ -412,6 +424,24 @@ def _lost(known: PushedNotebook, seen: RemoteNotebook) -> list[str]:
         elif attached not in {name, normal(one)}:
             reasons.append(f"Kaggle attached {attached}, not {one}")
     return reasons
+
+
+def _is_second(known: PushedNotebook, seen: RemoteNotebook, settings: NotebookSettings, remote: Remote) -> bool:
+    """Whether the version before the pushed one was of the same source, and came out as that did, not as asked.
+
+    Who may see a notebook is not a version's: it was changed since, and a push sets it right.
+    """
+    changed = seen.private is not None and seen.private != settings.private
+    if known.version < 2 or seen.version != known.version or changed:
+        return False
+    earlier = remote.earlier_notebook(seen.ref, known.version - 1)
+    if earlier is None or source_identity(earlier.source) != known.source:
+        return False
+    return _attached(earlier) == _attached(seen) and _unlike(settings, earlier) == _unlike(settings, seen)
+
+
+def _attached(seen: RemoteNotebook) -> list[str]:
+    return sorted(map(normal, (*seen.datasets, *seen.models)))
 
 
 def _moved(before: list[str], now: tuple[str, ...]) -> list[str]:

@@ -45,6 +45,10 @@ class Remote:
             notebooks.newest_version(there)
         return there
 
+    def earlier_notebook(self, reference: str, version: int) -> notebooks.RemoteNotebook | None:
+        """The notebook owner/slug as it was in an earlier version."""
+        return notebooks.read(self._client, reference, version=version, fresh=True)
+
     def failed(self, reference: str, version: int) -> str | None:
         """How the run of one version of a notebook failed, in a word; None where it did not, or goes on."""
         state = notebooks.status(self._client, reference, version)

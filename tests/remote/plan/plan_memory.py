@@ -36,6 +36,10 @@ class Memory:
         """One notebook."""
         return self.notebooks.get(reference)
 
+    def earlier_notebook(self, reference, version):
+        """One notebook, in an earlier version."""
+        return self.notebooks.get(f"{reference}/{version}")
+
     def failed(self, reference, version):
         """How a run failed."""
         return self.failures.get((reference, version))

@@ -413,6 +413,46 @@ def test_an_input_in_another_version_is_attached_again(tmp_path, kaggle):
     assert only(one, book, state=state, kaggle=kaggle).action == "unchanged"
 
 
+@pytest.mark.parametrize(
+    "told",
+    [{"datasets": ("ada/small-model/7",)}, {"datasets": ()}, {"accelerator": ""}, {"internet": True}],
+    ids=["another version", "not attached", "another machine", "internet"],
+)
+def test_what_came_out_wrong_twice_is_not_tried_a_third_time(tmp_path, kaggle, told):
+    """One more version is made, and then none: Kaggle does not take what is asked. --overwrite tries once more."""
+    one, book = dataset(tmp_path), notebook(tmp_path)
+    state = pushed(kaggle, one, book).with_notebook(book, 2, ("ada/small-model/1",))
+    kaggle.put_notebook(book, 2, **told)
+    kaggle.notebooks[f"{book.reference}/1"] = kaggle.notebooks[book.reference]
+    step = only(one, book, state=state, kaggle=kaggle)
+    assert (step.action, step.sends) == ("refused", False)
+    assert "so it was with version 1 already" in step.problems[0].what
+    assert only(one, book, state=state, kaggle=kaggle, overwrite=True).sends
+
+    good = dict.fromkeys(told) | {"datasets": ("ada/small-model/1",)}
+    kaggle.put_notebook(book, 1, **good)
+    kaggle.notebooks[f"{book.reference}/1"] = kaggle.notebooks[book.reference]
+    kaggle.put_notebook(book, 2, **told)
+    assert only(one, book, state=state, kaggle=kaggle).action == "new version"
+
+
+def test_a_notebook_made_public_in_the_browser_is_made_private_again(tmp_path, kaggle):
+    """Privacy is the page's and no version's: that an earlier version shows it too says nothing."""
+    one, book = dataset(tmp_path), notebook(tmp_path)
+    state = pushed(kaggle, one, book).with_notebook(book, 2, ("ada/small-model/1",))
+    kaggle.put_notebook(book, 2, private=False)
+    kaggle.notebooks[f"{book.reference}/1"] = kaggle.notebooks[book.reference]
+    assert only(one, book, state=state, kaggle=kaggle).action == "new version"
+
+
+def test_a_privacy_that_kaggle_leaves_out_is_no_difference(tmp_path, kaggle):
+    """A field that is missing says nothing, whichever was asked."""
+    one, book = dataset(tmp_path), notebook(tmp_path)
+    state = pushed(kaggle, one, book)
+    kaggle.put_notebook(book, 1, private=None)
+    assert only(one, book, state=state, kaggle=kaggle).action == "unchanged"
+
+
 def test_a_competition_that_kaggle_dropped_is_attached_again(tmp_path, kaggle):
     """The same for the competition, whether or not the state knows the version."""
     one, book = dataset(tmp_path), notebook(tmp_path)
