@@ -12,7 +12,7 @@ from kaggle_kit.remote.client.client import entries, filled, whole
 from kaggle_kit.suggest import some
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from kaggle_kit.remote.client.absence import Sought
     from kaggle_kit.remote.client.client import Client
@@ -42,6 +42,11 @@ class RemoteFile:
     size: int | None
 
 
+def sizes_of(files: Iterable[RemoteFile]) -> dict[str, int | None]:
+    """The bytes of each file by its path, None where Kaggle does not say."""
+    return {file.name: file.size for file in files}
+
+
 class Page(Protocol):
     """Something that Kaggle has."""
 
@@ -68,7 +73,7 @@ class Version:
     @property
     def sizes(self) -> dict[str, int | None]:
         """The bytes of each file by its path, None where Kaggle does not say."""
-        return {file.name: file.size for file in self.files}
+        return sizes_of(self.files)
 
 
 Seen = TypeVar("Seen", bound=Version)

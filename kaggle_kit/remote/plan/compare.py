@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from kaggle_kit.project.config import CONFIG
 from kaggle_kit.remote.client.machines import is_accelerator, same_accelerator
 from kaggle_kit.remote.client.notebooks import newest_version, page_of, source_identity
-from kaggle_kit.remote.client.versions import DELETED, FAILED, NOT_SHOWN, READY, UNDER_WAY, compare_files
+from kaggle_kit.remote.client.versions import DELETED, FAILED, NOT_SHOWN, READY, UNDER_WAY, compare_files, sizes_of
 from kaggle_kit.remote.plan.resources import Dataset, Model, Notebook, Problem, Resource
 from kaggle_kit.remote.references import bare, normal, versions
 from kaggle_kit.runtime.manifest import MANIFEST
@@ -65,6 +66,8 @@ class Step(Generic[R_co]):
     """What Kaggle has was found to be what is here, and the state does not say so yet."""
     changes: Changes = field(default_factory=Changes)
     problems: tuple[Problem, ...] = ()
+    listed: Mapping[str, int | None] = field(default_factory=dict)
+    """Of what is attached and has no manifest: bytes by path, as Kaggle lists them."""
 
     @property
     def send_bytes(self) -> int:
@@ -164,7 +167,9 @@ def compare_model(resource: Model, *, known: Pushed | None, remote: Remote, cons
     if not resource.sent and wanted > newest:
         return _refused(step, f"Kaggle has no version {wanted}", "name one that exists", action="missing")
     if not resource.sent:
-        return _found_by_manifest(replace(step, action="attached", reason="used as Kaggle has it"), remote.model_file)
+        step = replace(step, action="attached", reason="used as Kaggle has it")
+        listed = partial(remote.model_files, resource.reference, wanted)
+        return _found(step, remote.model_file, lambda: sizes_of(listed() or ()))
     if seen and seen.status in UNDER_WAY and wanted == newest + 1:
         return _processed_model(step, wanted, known)
     if wanted > newest + 1:
@@ -280,11 +285,13 @@ def _attached_dataset(resource: Dataset, seen: RemoteDataset | None, remote: Rem
         what = "Kaggle has no such dataset, or not for you" if seen is None else f"Kaggle says {seen.status}"
         return _refused(step, what, f"correct the reference in {CONFIG}", action="missing")
     step = replace(step, version=seen.newest, becomes=seen.newest, waits=seen.status != READY)
-    return _found_by_manifest(step, remote.dataset_file)
+    return _found(step, remote.dataset_file, lambda: seen.sizes)
 
 
-def _found_by_manifest(step: Step[A], read: Callable[[str, int, str], bytes | None]) -> Step[A]:
-    """A model must carry the manifest by which notebooks find it."""
+def _found(
+    step: Step[A], read: Callable[[str, int, str], bytes | None], listed: Callable[[], Mapping[str, int | None]]
+) -> Step[A]:
+    """A model must carry the manifest by which notebooks find it, or be another's, which they find by its reference."""
     model = step.resource.model
     if model is None or step.becomes is None:
         return step
@@ -295,8 +302,25 @@ def _found_by_manifest(step: Step[A], read: Callable[[str, int, str], bytes | No
             return step
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
+    if step.resource.by_reference:
+        return _found_by_reference(step, listed())
     what = f"version {step.becomes} has no manifest.json of a model {model!r}, by which the notebook finds it"
     return _refused(step, what, f"push a copy of your own: name it in models.{model} of {CONFIG}")
+
+
+def _found_by_reference(step: Step[A], listed: Mapping[str, int | None]) -> Step[A]:
+    """A public model as its owner has made it; Kaggle's list of its files says what it is."""
+    version, size = step.becomes, sum(size or 0 for size in listed.values())
+    step = replace(step, listed=dict(sorted(listed.items())))
+    if not listed:
+        what = f"Kaggle does not list the files of version {version}, so whether it is a model could not be checked"
+        unknown = step.resource.problem(what, "see its page", warning=True)
+        return replace(step, problems=(*step.problems, unknown))
+    if not any(path.rpartition("/")[2] == "config.json" for path in listed):
+        what = f"version {version} holds no config.json: {some(sorted(listed))}"
+        return _refused(step, what, f"name a model that an engine loads in {CONFIG}", action="missing")
+    reason = f"{step.reason}, {len(listed)} files, {size:,} bytes; without kit's manifest it is found by its reference"
+    return replace(step, reason=reason)
 
 
 def compare_notebook(

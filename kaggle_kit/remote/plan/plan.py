@@ -178,6 +178,7 @@ def _step_json(step: AnyStep, seconds: float | None) -> dict[str, Any]:
         **{name: getattr(resource, name) for name in ("kind", "reference", "name", "digest")},
         **{name: getattr(step, name) for name in actions},
         **asdict(step.changes),
+        "listed": dict(step.listed),
         "files": len(resource.files),
         "bytes": resource.size,
         "seconds": seconds,

@@ -164,7 +164,7 @@ def _filled(resource: _Files, contents: Contents, places: tuple[Origin, ...]) ->
 def _attached(project: Project, resource: _Files) -> _Files:
     """What is used as Kaggle has it. Of the owner's own datasets this is worth a word."""
     if not _is_own(project, resource):
-        return replace(resource, sent=False)
+        return replace(resource, sent=False, by_reference=resource.model is not None)
     what = "nothing here makes it, so what Kaggle has is used as it is"
     missing = resource.problem(what, "for a wheelhouse, fetch and prove it here to push it", warning=True)
     return replace(resource, sent=False, problems=(missing,))
