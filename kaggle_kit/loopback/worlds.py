@@ -250,6 +250,21 @@ def _rewritten(reply: Json) -> Json:
     return {**reply, "blob": blob}
 
 
+def _without_metadata(reply: Json) -> Json:
+    """A notebook's source with its cells alone."""
+    blob = dict(reply["blob"])
+    try:
+        body = json.loads(blob["source"])
+        blob["source"] = json.dumps({name: body[name] for name in ("cells", "nbformat", "nbformat_minor")})
+    except (ValueError, KeyError, TypeError):
+        return reply
+    return {**reply, "blob": blob}
+
+
+def _number_as_text(_: str, value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _nothing(reply: Json) -> Json:
     return {**reply, "files": [], "log": ""}
 
@@ -332,6 +347,12 @@ _LIST = (
     World("source-rewritten", "a notebook's source comes back in other JSON: lists of lines, ids, Kaggle's metadata",
           f"{_CLIENT} joins sources and clears outputs; pulled notebooks hold metadata.kaggle", "2026-10",
           replies=((KERNELS + "GetKernel", _rewritten),)),
+    World("kernel-left-out", "a notebook's source comes back without its metadata, the kernel's name among them",
+          "one report of a push that drops metadata.kernelspec, not confirmed", "2026-10",
+          replies=((KERNELS + "GetKernel", _without_metadata),)),
+    World("numbers-as-text", "whole numbers are texts, as protocol buffers write those of 64 bits in JSON",
+          "the documentation of protocol buffers (JSON mapping of int64); sizes and scores of Kaggle's replies",
+          "2026-11", replies=((ANY_CALL, lambda reply: _within(reply, _number_as_text)),)),
     World("status-denied", "the state of a dataset is never shown, not even to its owner, and its page is",
           "a log of GetDatasetStatus: Permission 'datasets.get' was denied, beside a dataset that is there",
           "2026-09-06", replies=((DATASETS + "GetDatasetStatus", lambda _: _denied("datasets.get")),)),

@@ -296,8 +296,8 @@ def saying(body: Any, redact: Callable[[str], str]) -> str:
 
 def number(reply: dict[str, Any], name: str, *, call: str, what: str, advice: str) -> int:
     """A positive whole number that a reply must hold. Raises RemoteError where it is missing, zero or no number."""
-    value = reply.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    value = whole(reply.get(name))
+    if value < 1:
         raise RemoteError(f"{call} for {what}: Kaggle's answer holds no {name}. {advice}")
     return value
 

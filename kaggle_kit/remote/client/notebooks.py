@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.client.absence import Sought, find, own_notebook
-from kaggle_kit.remote.client.client import LostReplyError, RefusedError, entries, enum_name, number
+from kaggle_kit.remote.client.client import LostReplyError, RefusedError, entries, enum_name, number, whole
 from kaggle_kit.remote.references import bare, parse, parse_pair, split_version, without_prefix
 from kaggle_kit.runtime.record import COMPLETE, ENDED, GOING_ON
 from kaggle_kit.secrets import mask
@@ -29,6 +29,7 @@ _INVALID = {
     "invalidModelSources": "model",
     "invalidTags": "tag",
 }
+_PYTHON = "python3"
 _SOURCES = {"datasets": "dataset", "kernels": "kernel", "competitions": "competition", "models": "model"}
 
 
@@ -110,10 +111,9 @@ def read(client: Client, ref: str, *, version: int | None = None, fresh: bool = 
     facts, blob = reply.get("metadata"), reply.get("blob")
     if not isinstance(facts, dict) or not isinstance(blob, dict):
         raise RemoteError(f"GetKernel for {what(ref, version)}: the answer holds no notebook. Run the command again")
-    current = facts.get("currentVersionNumber")
     return RemoteNotebook(
         ref=ref,
-        version=current if isinstance(current, int) and current > 0 else None,
+        version=whole(facts.get("currentVersionNumber")) or None,
         title=str(facts.get("title") or ""),
         source=str(blob.get("source") or ""),
         language=facts.get("language") or blob.get("language"),
@@ -217,12 +217,13 @@ def status(client: Client, ref: str, version: int) -> RunState:
 def source_identity(text: str) -> str:
     """What two texts of the same notebook share: the SHA-256 of its kernel's name and of kind and text of each cell.
 
-    Outputs, ids, metadata, line ends and the form of the JSON do not count: Kaggle and its client rewrite them. A text
+    A text without a kernel's name, as one report has it of Kaggle's own copy, counts as Python's. Outputs, ids,
+    metadata, line ends and the form of the JSON do not count: Kaggle and its client rewrite them. A text
     that is no notebook stands for itself.
     """
     try:
         cells = [[cell["cell_type"], _cell_text(cell.get("source", ""))] for cell in json.loads(text)["cells"]]
-        content: object = [kernel_name(text), cells]
+        content: object = [kernel_name(text) or _PYTHON, cells]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         content = _cell_text(text)
     return sha256(json.dumps(content).encode()).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NotRequired, Protocol, TypedDict, TypeVar
+from urllib.parse import unquote
 
 from kaggle_kit.errors import RemoteError
 from kaggle_kit.remote.client.absence import find_pages
@@ -202,7 +203,7 @@ def refuse_unexpected(found: Seen | None, before: int, *, what: str) -> Seen:
 
 def whole_number(value: Any) -> int | None:
     """A version's number in a reply, None where it holds none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    return whole(value) or None
 
 
 def list_files(
@@ -253,6 +254,7 @@ def compare_files(there: Mapping[str, int | None], sent: Mapping[str, int]) -> C
 
     Kaggle lists paths, or the names alone of what lies in folders, or only what lies in none.
     """
+    there = _as_sent(there, sent)
     nested = {path for path in sent if "/" in path}
     own_names = {_name(path) for path in nested} - sent.keys()
     flat = bool(nested and there) and not any("/" in path for path in there)
@@ -277,6 +279,23 @@ def compare_files(there: Mapping[str, int | None], sent: Mapping[str, int]) -> C
         untold=" and ".join(untold),
         unlisted=flat and not alone,
     )
+
+
+def _as_sent(there: Mapping[str, int | None], sent: Mapping[str, int]) -> Mapping[str, int | None]:
+    """Kaggle's list with its paths as they were sent, if they are that in another spelling, all in the same one."""
+    tops = {path.partition("/")[0] for path in there}
+    top = f"{tops.pop()}/" if len(tops) == 1 else ""
+    spellings: tuple[Callable[[str], str], ...] = (
+        lambda path: path,
+        lambda path: path.replace("\\", "/"),
+        unquote,
+        lambda path: path.removeprefix(top),
+    )
+    for spell in spellings:
+        spelt = {spell(path): size for path, size in there.items()}
+        if len(spelt) == len(there) and spelt.keys() <= sent.keys():
+            return spelt
+    return there
 
 
 def _lacking(there: Mapping[str, int | None], sent: Mapping[str, int]) -> str:

@@ -70,6 +70,24 @@ def test_two_files_of_one_name_are_one_line():
     assert compare_files({"m.json": 3, "x.bin": 9}, sent).difference == ""
 
 
+SPELT = {
+    "in a folder of all": lambda path: f"small-model/{path}",
+    "with a slash": lambda path: path.replace("/", "\\"),
+    "escaped": lambda path: path.replace("/", "%2F").replace(".", "%2E"),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELT)
+def test_paths_in_another_spelling_are_the_same_files(spelling):
+    """All of them in the same one; sizes are compared, and what is missing is found."""
+    spell = SPELT[spelling]
+    there = {spell(path): size for path, size in SENT.items()}
+    assert compare_files(there, SENT).difference == ""
+    assert "31 bytes" in compare_files(there | {spell("wheels/two.whl"): 31}, SENT).lacking
+    lost = {path: size for path, size in there.items() if path != spell("README.md")}
+    assert compare_files(lost, SENT).lacking == "does not list README.md"
+
+
 def test_an_empty_list_is_no_list_of_the_top():
     """A version whose files are not listed yet has not got them."""
     assert "does not list" in compare_files({}, SENT).lacking
