@@ -340,7 +340,8 @@ def compare_notebook(
     there, newest = source_identity(seen.source), newest_version(seen)
     step = Step(resource=resource, action="unchanged", reason="", version=newest, becomes=newest)
     if known and known.source == there and known.version <= newest:
-        return _unless_failed(_pushed_source(step, known, seen, inputs, remote, consent), remote)
+        planned = _unless_failed(_pushed_source(step, known, seen, inputs), remote)
+        return planned if consent.overwrite else _unless_repeated(planned, known, seen, inputs, remote)
     if there == resource.source:
         return _unless_failed(_same_source(step, seen, inputs, consent), remote)
     if known and known.merged and known.merged.source == there and known.merged.version <= newest:
@@ -368,12 +369,7 @@ def _unless_failed(step: NotebookStep, remote: Remote) -> NotebookStep:
 
 
 def _pushed_source(
-    step: NotebookStep,
-    known: PushedNotebook,
-    seen: RemoteNotebook,
-    inputs: tuple[str, ...],
-    remote: Remote,
-    consent: Consent,
+    step: NotebookStep, known: PushedNotebook, seen: RemoteNotebook, inputs: tuple[str, ...]
 ) -> NotebookStep:
     """Kaggle's source is the pushed one: what is here, its inputs and its settings decide."""
     resource, newest = step.resource, newest_version(seen)
@@ -382,16 +378,9 @@ def _pushed_source(
         reasons.append("its source changed")
     elif known.digest != resource.digest:
         reasons.append("its settings changed")
-    reasons += _moved(known.inputs, inputs)
-    lost = [] if reasons else _lost(known, seen)
-    unlike = _unlike(resource.settings, seen)
-    if (lost or unlike) and not (reasons or consent.overwrite) and _is_second(known, seen, resource.settings, remote):
-        return _refused(
-            step,
-            f"{'; '.join(lost + unlike)}: so it was with version {known.version - 1} already, and so another would be",
-            f"see {page_of(resource.reference)}, and change what is asked; or try once more with --overwrite",
-        )
-    if reasons := [*reasons, *lost, *unlike]:
+    reasons += _moved(known.inputs, inputs) or _lost(known, seen)
+    reasons += _unlike(resource.settings, seen)
+    if reasons:
         return _sent(step, "new version", "; ".join(reasons))
     newer = f", and so is version {newest}" if newest > known.version else ""
     return replace(step, reason=f"as version {known.version}{newer}", becomes=known.version)
@@ -450,6 +439,22 @@ def _lost(known: PushedNotebook, seen: RemoteNotebook) -> list[str]:
     return reasons
 
 
+def _unless_repeated(
+    step: NotebookStep, known: PushedNotebook, seen: RemoteNotebook, inputs: tuple[str, ...], remote: Remote
+) -> NotebookStep:
+    """No third version of what came out twice as it was not asked: each costs a run, and would be as those are."""
+    resource = step.resource
+    here = known.source != resource.source or known.digest != resource.digest or _moved(known.inputs, inputs)
+    wrong = [] if here or not step.sends else [*_lost(known, seen), *_unlike(resource.settings, seen)]
+    if not wrong or not _is_second(known, seen, resource.settings, remote):
+        return step
+    return _refused(
+        replace(step, sends=False, becomes=step.version),
+        f"{'; '.join(wrong)}: so it was with version {known.version - 1} already, and so another would be",
+        f"see {page_of(resource.reference)}, and change what is asked; or try once more with --overwrite",
+    )
+
+
 def _is_second(known: PushedNotebook, seen: RemoteNotebook, settings: NotebookSettings, remote: Remote) -> bool:
     """Whether the version before the pushed one was of the same source, and came out as that did, not as asked.
 
@@ -458,7 +463,7 @@ def _is_second(known: PushedNotebook, seen: RemoteNotebook, settings: NotebookSe
     changed = seen.private is not None and seen.private != settings.private
     if known.version < 2 or seen.version != known.version or changed:
         return False
-    earlier = remote.earlier_notebook(seen.ref, known.version - 1)
+    earlier = remote.notebook(seen.ref, known.version - 1)
     if earlier is None or source_identity(earlier.source) != known.source:
         return False
     return _attached(earlier) == _attached(seen) and _unlike(settings, earlier) == _unlike(settings, seen)

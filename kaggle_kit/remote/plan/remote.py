@@ -43,16 +43,12 @@ class Remote:
         """A small file of one version of a variation."""
         return models.read_file(self._client, parse_variation(reference), version, path)
 
-    def notebook(self, reference: str) -> notebooks.RemoteNotebook | None:
-        """The notebook owner/slug in its newest version, which Kaggle must name."""
-        there = notebooks.read(self._client, reference)
+    def notebook(self, reference: str, version: int | None = None) -> notebooks.RemoteNotebook | None:
+        """The notebook owner/slug in its newest version, which Kaggle must name, or in another one."""
+        there = notebooks.read(self._client, reference, version=version)
         if there is not None:
             notebooks.newest_version(there)
         return there
-
-    def earlier_notebook(self, reference: str, version: int) -> notebooks.RemoteNotebook | None:
-        """The notebook owner/slug as it was in an earlier version."""
-        return notebooks.read(self._client, reference, version=version, fresh=True)
 
     def failed(self, reference: str, version: int) -> str | None:
         """How the run of one version of a notebook failed, in a word; None where it did not, or goes on."""

@@ -467,8 +467,8 @@ def test_what_came_out_wrong_twice_is_not_tried_a_third_time(tmp_path, kaggle, t
     """One more version is made, and then none: Kaggle does not take what is asked. --overwrite tries once more."""
     one, book = dataset(tmp_path), notebook(tmp_path)
     state = pushed(kaggle, one, book).with_notebook(book, 2, ("ada/small-model/1",))
+    kaggle.put_notebook(book, 1, **told)
     kaggle.put_notebook(book, 2, **told)
-    kaggle.notebooks[f"{book.reference}/1"] = kaggle.notebooks[book.reference]
     step = only(one, book, state=state, kaggle=kaggle)
     assert (step.action, step.sends) == ("refused", False)
     assert "so it was with version 1 already" in step.problems[0].what
@@ -476,7 +476,6 @@ def test_what_came_out_wrong_twice_is_not_tried_a_third_time(tmp_path, kaggle, t
 
     good = dict.fromkeys(told) | {"datasets": ("ada/small-model/1",)}
     kaggle.put_notebook(book, 1, **good)
-    kaggle.notebooks[f"{book.reference}/1"] = kaggle.notebooks[book.reference]
     kaggle.put_notebook(book, 2, **told)
     assert only(one, book, state=state, kaggle=kaggle).action == "new version"
 
@@ -485,8 +484,8 @@ def test_a_notebook_made_public_in_the_browser_is_made_private_again(tmp_path, k
     """Privacy is the page's and no version's: that an earlier version shows it too says nothing."""
     one, book = dataset(tmp_path), notebook(tmp_path)
     state = pushed(kaggle, one, book).with_notebook(book, 2, ("ada/small-model/1",))
+    kaggle.put_notebook(book, 1, private=False)
     kaggle.put_notebook(book, 2, private=False)
-    kaggle.notebooks[f"{book.reference}/1"] = kaggle.notebooks[book.reference]
     assert only(one, book, state=state, kaggle=kaggle).action == "new version"
 
 
