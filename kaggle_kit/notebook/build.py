@@ -166,6 +166,7 @@ def render_build(
             "wheelhouse": target.name,
             "model": notebook.model,
             "ensemble": [list(pair) for pair in notebook.ensemble.items()],
+            "references": _references(project, notebook),
             "engine": notebook.engine,
             "engine_options": options,
             "worker_environment": target.worker_environment,
@@ -191,6 +192,13 @@ def render_build(
     extra = {"target": target.name, "kit": __version__, "assignments": list(assignments), "kit_wheel": kit_wheel}
     manifest = Manifest("build", name, entries, extra)
     return RenderedBuild(source, overrides, files | {MANIFEST: dump_manifest(manifest).encode()}, manifest)
+
+
+def _references(project: Project, notebook: Notebook) -> dict[str, str]:
+    """The notebook's models of other owners, which need not have kit's manifest: name → the reference on Kaggle."""
+    places = {name: project.models[name] for name in notebook.model_names}
+    named = {name: table.kaggle_model or table.place for name, table in places.items()}
+    return {name: place for name, place in named.items() if place.split("/")[0].lower() != project.owner.lower()}
 
 
 def _wheelhouse(project: Project, target: Target) -> str:
