@@ -10,13 +10,12 @@ from kaggle_kit.model.folder import Problem, by_check, warning
 from kaggle_kit.model.headers import shorten
 from kaggle_kit.model.packing import MOST_COMPARED
 from kaggle_kit.outside import shown
-from kaggle_kit.runtime.architecture import EMBEDDINGS, HEAD, Architecture
+from kaggle_kit.runtime.architecture import EMBEDDINGS, HEAD, SCORE, Architecture
 from kaggle_kit.runtime.checkpoint import code_named
-from kaggle_kit.runtime.engine_facts import architecture_obstacle, engine_facts, method_obstacle
+from kaggle_kit.runtime.engine_facts import architecture_obstacle, engine_facts, head_obstacle, method_obstacle
 from kaggle_kit.runtime.engine_plan import (
     dtype_obstacle,
     engine_dtype,
-    head_obstacle,
     length_obstacle,
     method_dtype_obstacle,
 )
@@ -72,7 +71,8 @@ def check_completeness(
         # Each layer that is too few, too many or packed would be reported again, tensor by tensor.
         return problems
     if architecture.family is None:
-        return [*problems, *by_check("architecture", _evenness(tensors))]
+        head = _score_head(architecture, tensors)
+        return [*problems, *head, *by_check("architecture", _evenness(tensors))]
 
     missing: list[str] = []
     different: list[str] = []
@@ -116,7 +116,9 @@ def _expected(architecture: Architecture) -> Iterator[tuple[str, tuple[int, ...]
         for name, length in architecture.layer_vectors():
             yield f"model.layers.{layer}.{name}", (length,)
     yield "model.norm.weight", (hidden,)
-    if not architecture.tied:
+    if architecture.score_head:
+        yield SCORE, (len(architecture.score_head.classes), hidden)
+    elif not architecture.tied:
         yield HEAD, (architecture.vocabulary, hidden)
 
 
@@ -237,9 +239,32 @@ def _evenness(tensors: Mapping[str, Tensor]) -> list[Problem]:
     return problems
 
 
+_HEADS = (SCORE, "classifier.weight", "classifier.out_proj.weight", "classification_head.out_proj.weight")
+"""The last matrix of a head for classes, as most classes of transformers call it."""
+
+
+def _score_head(architecture: Architecture, tensors: Mapping[str, Tensor]) -> list[Problem]:
+    """Whether an architecture that kit does not know in detail has a head of as many classes as config.json names."""
+    if architecture.score_head is None:
+        return []
+    classes = len(architecture.score_head.classes)
+    name = next((name for name in _HEADS if name in tensors), None)
+    if name is None:
+        what = f"hold no head that kit knows ({shorten(list(_HEADS))})"
+        return [warning(_WEIGHTS, what, "see that the head was trained and saved", check="tensors")]
+    if tensors[name].shape[0] == classes:
+        return []
+    what = f"names {classes} classes, and {name} is {_by(tensors[name].shape)}"
+    return [Problem(_CONFIG, what, _RESAVE, check="shapes")]
+
+
 def _unknown(architecture: Architecture, tensors: Mapping[str, Tensor], known: set[str]) -> list[Problem]:
     problems = []
     unused = [name for name in tensors if name not in known and not name.endswith(_HARMLESS)]
+    if architecture.score_head and HEAD in unused:
+        unused.remove(HEAD)
+        what = f"hold {HEAD}, and {architecture.name} answers by {SCORE}: engines refuse or pass over it"
+        problems.append(warning(_WEIGHTS, what, "delete that tensor"))
     if architecture.tied and HEAD in unused:
         unused.remove(HEAD)
         what = f"hold {HEAD}, and config.json ties the head to the embeddings: engines pass over it"
@@ -279,7 +304,7 @@ def check_engine(
     """What the target's engine and cards refuse of the architecture, and of the method that packs its weights."""
     facts, capability = engine_facts(target.engine_version), target.capability
     wanted = target.engine_options.get("dtype", "auto")
-    headless = head_obstacle(architecture, target.engine_version)
+    headless = head_obstacle(facts, architecture.name, architecture.model_type, architecture.score_head)
     built = None
     if headless is None:
         built = architecture_obstacle(
@@ -383,11 +408,13 @@ def check_length(architecture: Architecture, *, longest: int | None) -> list[Pro
         return [warning(_CONFIG, what, "add the number that the model was trained for")]
     if longest is not None and (reason := length_obstacle(architecture, longest)):
         what = f"is too short for the notebook: {reason}"
-        return [Problem(_CONFIG, what, f"set token_budget to {architecture.most_tokens - 1} or less")]
+        most = architecture.most_tokens - architecture.answer_tokens
+        return [Problem(_CONFIG, what, f"set token_budget to {most} or less")]
     return []
 
 
 def check_head(architecture: Architecture, version: tuple[int, int, int]) -> list[Problem]:
-    """Whether there is an LM head: kit reads the labels' probabilities from it."""
-    obstacle = head_obstacle(architecture, version)
+    """Whether there is a head of tokens or of classes: kit reads the labels' probabilities from it."""
+    facts = engine_facts(version)
+    obstacle = head_obstacle(facts, architecture.name, architecture.model_type, architecture.score_head)
     return [Problem(_CONFIG, f"cannot be used: {obstacle.what}", obstacle.step)] if obstacle else []
