@@ -20,6 +20,7 @@ from kaggle_kit.runtime.engine import (
 )
 from kaggle_kit.runtime.packing_methods import read_quantisation
 from kaggle_kit.runtime.quantisation import Quantisation, packing_table, quant_method
+from kaggle_kit.runtime.score_head import read_score_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -117,6 +118,7 @@ class TransformersHead(_Transformers):
 
     def __init__(self, model: Path, *, label_ids: Sequence[int], longest: int, options: Mapping[str, Any]) -> None:
         """Load `model` for prompts of at most `longest` tokens, as `TransformersEngine` does."""
+        self._head = read_score_head(read_config(model))
         super().__init__(model, label_ids=label_ids, longest=longest, options=options)
         self._padding = self._model.config.get_text_config().pad_token_id
         if self._padding is None:
@@ -127,6 +129,7 @@ class TransformersHead(_Transformers):
         import torch
 
         # Padding stands on the right: an encoder looks at the first place, a decoder at the last that is no padding.
+        prompts = [self._head.seen(prompt) if self._head else prompt for prompt in prompts]
         longest, device = max(map(len, prompts)), self._model.device
         pads = [longest - len(prompt) for prompt in prompts]
         rows = [[*prompt, *[self._padding] * pad] for pad, prompt in zip(pads, prompts, strict=True)]
