@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 _LAYER = re.compile(r"((?:.*\.)?(?:layers?|h|blocks)\.)([0-9]{1,5})\.(.+)")
 _OTHER_PART = re.compile(
     r"(^|[._])(visual|vision|vit|siglip|clip|image|img|audio|speech|whisper|talker|token2wav|code2wav|tts|sam|qformer"
-    r"|perceiver|resampler|projector|connector|aligner|adapter|mtp|encoder)([._]|\d)"
+    r"|perceiver|resampler|projector|connector|aligner|adapter|mtp)([._]|\d)"
 )
 """Words in the names of layers that are not the language model's."""
+_ENCODER = "encoder."
 _HARMLESS = ("rotary_emb.inv_freq", "masked_bias", "k_scale", "v_scale")
 """Endings of tensors that older saves hold and engines pass over."""
 _EXPERT_AXES = 3
@@ -126,13 +127,16 @@ def text_layers(names: Iterable[str]) -> list[tuple[int, str]]:
     """The number of the layer and the name below it of each tensor of the language model's layers.
 
     Images, speech and the prediction of further tokens have layers of their own, which config.json counts elsewhere.
-    Of several stacks of layers that are left the one with most layers is the language model's.
+    Of several stacks of layers that are left the one with most layers is the language model's; an encoder is one only
+    if there is nothing else, as in BERT.
     """
     stacks: dict[str, list[tuple[int, str]]] = {}
+    encoders: dict[str, list[tuple[int, str]]] = {}
     for name in names:
-        if (match := _LAYER.fullmatch(name)) and not _OTHER_PART.search(match[1]):
-            stacks.setdefault(match[1], []).append((int(match[2]), match[3]))
-    return max(stacks.values(), key=lambda stack: len({number for number, _ in stack}), default=[])
+        if (match := _LAYER.fullmatch(name)) and not _OTHER_PART.search(match[1].replace(_ENCODER, "")):
+            kept = encoders if _ENCODER in match[1] else stacks
+            kept.setdefault(match[1], []).append((int(match[2]), match[3]))
+    return max((stacks or encoders).values(), key=lambda stack: len({number for number, _ in stack}), default=[])
 
 
 def _layer_count(architecture: Architecture, tensors: Mapping[str, Tensor]) -> list[Problem]:
@@ -292,7 +296,10 @@ def check_dtype(target: Target, architecture: Architecture, dtypes: AbstractSet[
         )
         step = "score a few rows there and compare them with a reference before trusting it"
         problems.append(warning(_WEIGHTS, what, step))
-    if {"F32", "F64"} & dtypes and engine != "float32" and not packed:
+    by_transformers = architecture.score_head and not engine_facts(target.engine_version).scorer(
+        architecture.name, architecture.model_type
+    )
+    if {"F32", "F64"} & dtypes and engine != "float32" and not packed and not by_transformers:
         what = f"hold 32-bit numbers, twice what the engine keeps ({engine})"
         problems.append(warning(_WEIGHTS, what, f"save the model in {engine}: half the upload, the same scores"))
     return problems

@@ -64,7 +64,7 @@ def test_a_notebook_scores_by_a_trained_head(workshop):
     _cut_head(model)
     inspected = workshop.kit("model", "inspect", str(model), "--write", "--notebook", "lmsys", "--target", "local-cpu")
     assert inspected.code == 0, inspected.out + inspected.err
-    assert "answers with a class of its own head: 0: tie, 1: A and 2: B" in inspected.out
+    assert "answers with a class of its own head: 0: tie, 1: A, 2: B" in inspected.out
     found = workshop.dryrun("--rows", "100")
     assert found.code == 0, found.out + found.err
     classes = _submission(workshop.results / "submission.csv")
