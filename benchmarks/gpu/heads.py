@@ -11,18 +11,18 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import alone
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 TOKENS = (35, 36, 462)
 KINDS = ("llama", "qwen2", "gemma2", "gemma3_text", "bert", "modernbert", "deberta-v2")
-OPTIONS: dict[str, Any] = {"max_num_seqs": 16, "enforce_eager": True, "gpu_memory_utilization": 0.3}
+OPTIONS: dict[str, Any] = {"max_num_seqs": 16, "enforce_eager": True, "gpu_memory_utilization": 0.2}
 
 
 def main() -> None:
@@ -77,11 +77,7 @@ def big(plain: Path, headed: Path, layers: int) -> None:
 
 def asked(job: dict[str, Any]) -> dict[str, Any]:
     """One question in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, __file__, "ask", json.dumps(job)], capture_output=True, text=True, check=False
-    )
-    told = [json.loads(line.removeprefix("FOUND ")) for line in done.stdout.splitlines() if line.startswith("FOUND ")]
-    found: dict[str, Any] = told[0] if told else {"failed": (done.stdout + done.stderr)[-1500:]}
+    found, _ = alone.ask(__file__, job, seconds=100)
     print(json.dumps({"asked": job.get("kind", job.get("model")), **found}), flush=True)
     return found
 
@@ -102,8 +98,7 @@ def ask(job: dict[str, Any]) -> None:
         )
         answers = [[math.exp(value) for value in row.log_probabilities] for row in score_all(engine, prompts)]
         found = {"engine": engine.name, "answers": answers}
-    print(f"FOUND {json.dumps(found)}", flush=True)
-    os._exit(0)
+    alone.answer(found)
 
 
 def small(kind: str, folder: Path, heads: Any) -> dict[str, Any]:

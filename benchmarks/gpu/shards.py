@@ -13,11 +13,12 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import alone
 
 HERE = Path(__file__).parent
 OPTIONS: dict[str, Any] = {
@@ -36,7 +37,7 @@ _TOOK = re.compile(r"Loading weights took ([0-9.]+) seconds")
 
 def main() -> None:
     """Make the models, start each in its ways, print a table and write `shards.json`."""
-    if sys.argv[1:2] == ["start"]:
+    if sys.argv[1:2] == ["ask"]:
         start(json.loads(sys.argv[2]))
         return
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -92,20 +93,9 @@ def evict(folder: Path) -> None:
 
 def asked(job: dict[str, Any], form: str, what: str) -> dict[str, Any]:
     """One start in a process of its own."""
-    begun = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, __file__, "start", json.dumps(job)], capture_output=True, text=True, check=False
-    )
-    text = done.stdout + done.stderr
-    told = [json.loads(line.removeprefix("FOUND ")) for line in done.stdout.splitlines() if line.startswith("FOUND ")]
+    found, text = alone.ask(__file__, job)
     loads = [float(seconds) for seconds in _TOOK.findall(text)]
-    result = {
-        "form": form,
-        "start": what,
-        "seconds": round(time.monotonic() - begun, 1),
-        "weights": max(loads, default=None),
-        **(told[0] if told else {"failed": text[-1500:]}),
-    }
+    result = {"form": form, "start": what, "weights": max(loads, default=None), **found}
     print(json.dumps(result), flush=True)
     return result
 
@@ -127,9 +117,7 @@ def start(job: dict[str, Any]) -> None:
         for path in Path(job["model"]).iterdir():
             if path.suffix != ".safetensors" and "index" not in path.name:
                 (folder / path.name).write_bytes(path.read_bytes())
-    print(f"FOUND {json.dumps({'engine': round(took, 1), 'answer': answer})}", flush=True)
-    sys.stdout.flush()
-    os._exit(0)
+    alone.answer({"engine": round(took, 1), "answer": answer})
 
 
 if __name__ == "__main__":

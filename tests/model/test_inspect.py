@@ -98,7 +98,9 @@ def test_a_model_in_shards_has_no_problem(model):
 
 def test_a_gptq_model_is_counted_and_checked(tmp_path):
     """GPTQ packs along the inputs, and has its own parts."""
-    config = YI_34B | {"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True}}
+    config = YI_34B | {
+        "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True, "desc_act": False}
+    }
     folder = big_awq(tmp_path / "gptq", config | {"num_hidden_layers": 2}, shards=1)
     file = folder / "model-00001-of-00001.safetensors"
     header, _ = read_file_head(file)
@@ -156,7 +158,12 @@ def test_a_compressed_tensors_model_is_counted_and_checked(tmp_path):
         "weights": {"num_bits": 4, "type": "int", "group_size": 128, "symmetric": False},
         "input_activations": None,
     }
-    packing = {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}, "ignore": ["lm_head"]}
+    packing = {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "config_groups": {"group_0": group},
+        "ignore": ["lm_head"],
+    }
     folder = big_awq(tmp_path / "ct", YI_34B | {"quantization_config": packing, "num_hidden_layers": 2}, shards=1)
     file = folder / "model-00001-of-00001.safetensors"
     header, _ = read_file_head(file)

@@ -256,18 +256,23 @@ def test_facts_come_from_the_checkpoint():
     ("told", "method"),
     [
         (None, None),
-        ({"quant_method": "fp8"}, None),
-        ({"quant_method": "gptq", "bits": 8, "group_size": 128}, None),
+        ({"quant_method": "fp8", "activation_scheme": "dynamic"}, None),
+        ({"quant_method": "gptq", "bits": 8, "group_size": 128, "desc_act": False, "sym": True}, None),
         ({"quant_method": "awq", "w_bit": 4, "group_size": 128, "zero_point": True}, "awq"),
         (
             {
                 "quant_method": "compressed-tensors",
+                "format": "pack-quantized",
                 "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 128}}},
             },
             "compressed-tensors",
         ),
         (
-            {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8}}}},
+            {
+                "quant_method": "compressed-tensors",
+                "format": "pack-quantized",
+                "config_groups": {"group_0": {"weights": {"num_bits": 8}}},
+            },
             None,
         ),
     ],
