@@ -95,7 +95,11 @@ FORMS: dict[str, Form] = {
         Form("400", status(400, "invalid argument"), _CALLS, word="400"),
         Form("401", status(401, "unauthenticated"), _CALLS, word="log in"),
         Form("403", status(403, "permission denied"), _CALLS, word="403"),
-        Form("404", status(404, "not found"), _ALL, word="404"),
+        Form(
+            "404",
+            status(404, "not found"),
+            _ALL,
+        ),
         Form("409", status(409, "aborted"), _CALLS, word="409"),
         Form("408", status(408, "timeout"), _CALLS, passes=True),
         Form("429", status(429, "too many requests"), _ALL, passes=True),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from kaggle_kit.project.config import CONFIG
-from kaggle_kit.remote.client.notebooks import accelerator_of, newest_version, source_identity
-from kaggle_kit.remote.client.versions import DELETED, FAILED, READY, UNDER_WAY
+from kaggle_kit.remote.client.versions import DELETED, FAILED, NOT_SHOWN, READY, UNDER_WAY, compare_files, sizes_of
 from kaggle_kit.remote.plan.resources import Dataset, Model, Notebook, Problem, Resource
-from kaggle_kit.remote.references import bare, normal, versions
 from kaggle_kit.runtime.manifest import MANIFEST
 from kaggle_kit.suggest import some
 
@@ -19,10 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from kaggle_kit.remote.client.datasets import Dataset as RemoteDataset
-    from kaggle_kit.remote.client.notebooks import RemoteNotebook
     from kaggle_kit.remote.plan.remote import Remote
-    from kaggle_kit.remote.plan.resources import Artifact, NotebookSettings
-    from kaggle_kit.remote.plan.state import Pushed, PushedNotebook
+    from kaggle_kit.remote.plan.resources import Artifact
+    from kaggle_kit.remote.plan.state import Pushed
 
 Action = Literal[
     "create", "new version", "unchanged", "changed remotely", "unknown", "broken", "attached", "missing", "refused"
@@ -64,6 +62,8 @@ class Step(Generic[R_co]):
     """What Kaggle has was found to be what is here, and the state does not say so yet."""
     changes: Changes = field(default_factory=Changes)
     problems: tuple[Problem, ...] = ()
+    listed: Mapping[str, int | None] = field(default_factory=dict)
+    """Of what is attached and has no manifest: bytes by path, as Kaggle lists them."""
 
     @property
     def send_bytes(self) -> int:
@@ -103,7 +103,9 @@ def _there(
     step = Step(resource=resource, action="unchanged", reason="", version=seen.newest, becomes=seen.newest)
     if seen.status in FAILED:
         return _failed(step, seen, known)
-    step = replace(step, waits=seen.status != READY, problems=_public(resource, seen))
+    # If Kaggle does not show a state, what it calls the current version is ready.
+    current = seen.status == NOT_SHOWN and seen.version == seen.newest
+    step = replace(step, waits=seen.status != READY and not current, problems=_public(resource, seen))
     if known and step.waits and known.version == seen.newest + 1:
         # Kaggle may count a version only when it is done with it.
         return _by_state(replace(step, version=known.version, becomes=known.version), known)
@@ -113,7 +115,7 @@ def _there(
     if known and known.version == seen.newest:
         expected = {path: int(entry.split()[1]) for path, entry in known.files.items()}
         if not step.waits and (fault := _lacks(expected, seen.sizes)):
-            return _sent(step, "broken", f"version {seen.newest} on Kaggle {fault}")
+            return sending(step, "broken", f"version {seen.newest} on Kaggle {fault}")
         return _by_state(step, known)
     return _by_content(step, known, seen, remote, consent)
 
@@ -121,7 +123,7 @@ def _there(
 def _failed(step: DatasetStep, seen: RemoteDataset, known: Pushed | None) -> DatasetStep:
     """Kaggle says that the newest version failed: that says nothing of an earlier one that is still current."""
     if known is None or known.version != seen.version or known.version == seen.newest:
-        return _sent(step, "broken", f"Kaggle could not process version {seen.newest}")
+        return sending(step, "broken", f"Kaggle could not process version {seen.newest}")
     what = f"version {seen.newest}, which was not pushed from here, failed"
     word = step.resource.problem(what, f"version {known.version}, which was, is what Kaggle has", warning=True)
     problems = (*_public(step.resource, seen), word)
@@ -133,7 +135,7 @@ def _by_state(step: DatasetStep, known: Pushed) -> DatasetStep:
     if known.digest == step.resource.digest:
         return replace(step, reason=f"as version {known.version}")
     changes = changes_since(known, step.resource)
-    return _sent(replace(step, changes=changes), "new version", _told(changes))
+    return sending(replace(step, changes=changes), "new version", _told(changes))
 
 
 def _by_content(
@@ -144,7 +146,7 @@ def _by_content(
     here = resource.sizes
     same = proved_same(resource, seen.newest, remote.dataset_file)
     if same and not step.waits and (fault := _lacks(here, seen.sizes)):
-        return _sent(step, "broken", f"version {seen.newest} on Kaggle {fault}")
+        return sending(step, "broken", f"version {seen.newest} on Kaggle {fault}")
     if same or (same is None and resource.reference in consent.accept):
         how = "its manifest says so" if same else "accepted"
         return replace(step, reason=f"version {seen.newest} on Kaggle is what is here: {how}", adopts=True)
@@ -153,7 +155,7 @@ def _by_content(
         return _not_noted(step, seen.newest)
     if same is None and not step.waits and _lacks(here, seen.sizes) is None and len(here) == len(seen.sizes):
         reason = f"version {seen.newest} on Kaggle has the same names and sizes, and no manifest to tell more"
-        return _unclear(step, "unknown", reason, consent)
+        return unclear(step, "unknown", reason, consent)
 
     if known is None:
         reason = f"version {seen.newest} on Kaggle was not pushed from here, and holds something else"
@@ -163,7 +165,7 @@ def _by_content(
         reason = f"Kaggle has version {seen.newest}, the last push made {known.version}: was it deleted and made anew?"
     if known:
         step = replace(step, changes=changes_since(known, resource))
-    return _unclear(step, "changed remotely", reason, consent)
+    return unclear(step, "changed remotely", reason, consent)
 
 
 def compare_model(resource: Model, *, known: Pushed | None, remote: Remote, consent: Consent) -> ModelStep:
@@ -172,13 +174,15 @@ def compare_model(resource: Model, *, known: Pushed | None, remote: Remote, cons
     newest, wanted = (seen and seen.version) or 0, resource.version
     step = Step(resource=resource, action="refused", reason="", version=newest or None, becomes=wanted)
     if not resource.sent and wanted > newest:
-        return _refused(step, f"Kaggle has no version {wanted}", "name one that exists", action="missing")
+        return refused(step, f"Kaggle has no version {wanted}", "name one that exists", action="missing")
     if not resource.sent:
-        return _found_by_manifest(replace(step, action="attached", reason="used as Kaggle has it"), remote.model_file)
+        step = replace(step, action="attached", reason="used as Kaggle has it")
+        listed = partial(remote.model_files, resource.reference, wanted)
+        return _found(step, remote.model_file, lambda: sizes_of(listed() or ()))
     if seen and seen.status in UNDER_WAY and wanted == newest + 1:
         return _processed_model(step, wanted, known)
     if wanted > newest + 1:
-        return _refused(step, f"Kaggle's newest is version {newest}", f"write /{newest + 1} in {CONFIG}")
+        return refused(step, f"Kaggle's newest is version {newest}", f"write /{newest + 1} in {CONFIG}")
     if wanted <= newest:
         return _existing_model(step, wanted, newest, known, remote, consent)
     return _next_model(step, newest, known, remote)
@@ -202,19 +206,19 @@ def undecided(step: Step[R], reason: str) -> Step[R]:
     """The step of a resource of which it is still to be seen what Kaggle has."""
     next_step = "wait some minutes, then plan again; kit push waits by itself"
     unsaid = replace(step, sends=False, adopts=False, changes=Changes(), problems=())
-    return replace(_refused(unsaid, reason, next_step, action="unknown"), waits=True, undecided=True)
+    return replace(refused(unsaid, reason, next_step, action="unknown"), waits=True, undecided=True)
 
 
 def _next_model(step: ModelStep, newest: int, known: Pushed | None, remote: Remote) -> ModelStep:
     """`kit.toml` names the version that is to be made: what is here must not be in the newest already."""
     resource = step.resource
     if newest == 0 and resource.licence is None:
-        return _refused(step, "a new model needs a licence", f"add licence to models.{resource.name} in {CONFIG}")
+        return refused(step, "a new model needs a licence", f"add licence to models.{resource.name} in {CONFIG}")
     if newest == 0:
         return replace(step, action="create", reason="not on Kaggle yet", sends=True)
     by_state = known.digest == resource.digest if known and known.version == newest else None
     if by_state or (by_state is None and proved_same(resource, newest, remote.model_file)):
-        return _refused(step, f"version {newest} holds what is here", f"write /{newest} in {CONFIG}")
+        return refused(step, f"version {newest} holds what is here", f"write /{newest} in {CONFIG}")
     changes = changes_since(known, resource) if known else Changes()
     return replace(step, action="new version", reason=_told(changes), sends=True, changes=changes)
 
@@ -230,8 +234,8 @@ def _existing_model(
         return replace(step, action="unchanged", reason=f"as version {wanted}", adopts=by_state is None)
     if same is None:
         reason = f"version {wanted} on Kaggle has no manifest to tell whether it is what is here"
-        return _unclear(step, "unknown", reason, replace(consent, overwrite=False))
-    return _refused(step, f"version {wanted} on Kaggle holds something else", f"write /{newest + 1} in {CONFIG}")
+        return unclear(step, "unknown", reason, replace(consent, overwrite=False))
+    return refused(step, f"version {wanted} on Kaggle holds something else", f"write /{newest + 1} in {CONFIG}")
 
 
 def proved_same(resource: Artifact, version: int, read: Callable[[str, int, str], bytes | None]) -> bool | None:
@@ -258,33 +262,28 @@ def _told(changes: Changes) -> str:
     return "; ".join(f"{what}: {some(paths, 1)}" for what, paths in parts if paths) or "its content is another"
 
 
-def _lacks(expected: Mapping[str, int], seen: Mapping[str, int]) -> str | None:
-    """The first file that Kaggle does not have as it was sent. Kaggle may list paths, or names alone."""
-    alone = {path.rsplit("/", 1)[-1]: size for path, size in seen.items()}
-    for path, size in sorted(expected.items()):
-        size_there = seen.get(path, alone.get(path.rsplit("/", 1)[-1]))
-        if size_there is None:
-            return f"lacks {path}"
-        if size_there != size:
-            return f"has {path} with {size_there:,} bytes instead of {size:,}"
-    return None
+def _lacks(expected: Mapping[str, int], seen: Mapping[str, int | None]) -> str | None:
+    """What of the files that were sent Kaggle does not have as they were, in words; None where nothing."""
+    return compare_files(seen, expected).lacking.replace("does not list", "lacks", 1) or None
 
 
-def _unclear(step: Step[R], action: Action, reason: str, consent: Consent) -> Step[R]:
+def unclear(step: Step[R], action: Action, reason: str, consent: Consent) -> Step[R]:
     """Kaggle holds something that was not pushed from here: it is sent over with consent only."""
     if consent.overwrite:
-        return _sent(step, action, f"{reason}; it is sent over")
+        return sending(step, action, f"{reason}; it is sent over")
     accept = f"take it as yours with --accept {step.resource.reference}, or " if action == "unknown" else ""
     pull = f"bring it back with kit pull {step.resource.name}, or " if step.resource.kind == "notebook" else ""
     over = "send yours over it with --overwrite" if step.resource.kind != "model" else "name another version"
-    return _refused(step, reason, f"{accept}{pull}{over}", action=action)
+    return refused(step, reason, f"{accept}{pull}{over}", action=action)
 
 
-def _sent(step: Step[R], action: Action, reason: str) -> Step[R]:
+def sending(step: Step[R], action: Action, reason: str) -> Step[R]:
+    """The step that sends what is here as the version after Kaggle's newest."""
     return replace(step, action=action, reason=reason, sends=True, becomes=(step.version or 0) + 1)
 
 
-def _refused(step: Step[R], reason: str, next_step: str, *, action: Action = "refused") -> Step[R]:
+def refused(step: Step[R], reason: str, next_step: str, *, action: Action = "refused") -> Step[R]:
+    """The step that sends nothing, with why and what to do."""
     problem = step.resource.problem(reason, next_step)
     return replace(step, action=action, reason=reason, problems=(*step.problems, problem))
 
@@ -301,13 +300,15 @@ def _attached_dataset(resource: Dataset, seen: RemoteDataset | None, remote: Rem
     step = Step(resource=resource, action="attached", reason="used as Kaggle has it")
     if seen is None or seen.status in FAILED:
         what = "Kaggle has no such dataset, or not for you" if seen is None else f"Kaggle says {seen.status}"
-        return _refused(step, what, f"correct the reference in {CONFIG}", action="missing")
+        return refused(step, what, f"correct the reference in {CONFIG}", action="missing")
     step = replace(step, version=seen.newest, becomes=seen.newest, waits=seen.status != READY)
-    return _found_by_manifest(step, remote.dataset_file)
+    return _found(step, remote.dataset_file, lambda: seen.sizes)
 
 
-def _found_by_manifest(step: Step[A], read: Callable[[str, int, str], bytes | None]) -> Step[A]:
-    """A model must carry the manifest by which notebooks find it."""
+def _found(
+    step: Step[A], read: Callable[[str, int, str], bytes | None], listed: Callable[[], Mapping[str, int | None]]
+) -> Step[A]:
+    """A model must carry the manifest by which notebooks find it, or be another's, which they find by its reference."""
     model = step.resource.model
     if model is None or step.becomes is None:
         return step
@@ -318,152 +319,22 @@ def _found_by_manifest(step: Step[A], read: Callable[[str, int, str], bytes | No
             return step
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
+    if step.resource.by_reference:
+        return _found_by_reference(step, listed())
     what = f"version {step.becomes} has no manifest.json of a model {model!r}, by which the notebook finds it"
-    return _refused(step, what, f"push a copy of your own: name it in models.{model} of {CONFIG}")
+    return refused(step, what, f"push a copy of your own: name it in models.{model} of {CONFIG}")
 
 
-def compare_notebook(
-    resource: Notebook,
-    *,
-    known: PushedNotebook | None,
-    inputs: tuple[str, ...],
-    remote: Remote,
-    consent: Consent,
-) -> NotebookStep:
-    """The step for a notebook whose inputs will be `inputs` (references with versions, sorted). Raises RemoteError."""
-    seen = remote.notebook(resource.reference)
-    if seen is None:
-        gone = f"version {known.version} was pushed and is gone from Kaggle" if known else "not on Kaggle yet"
-        return Step(resource=resource, action="create", reason=gone, becomes=1, sends=True)
-
-    there, newest = source_identity(seen.source), newest_version(seen)
-    step = Step(resource=resource, action="unchanged", reason="", version=newest, becomes=newest)
-    if known and known.source == there and known.version <= newest:
-        return _unless_failed(_pushed_source(step, known, seen, inputs, remote, consent), remote)
-    if there == resource.source:
-        return _unless_failed(_same_source(step, seen, inputs, consent), remote)
-    if known and known.merged and known.merged.source == there and known.merged.version <= newest:
-        reason = f"the edits of version {known.merged.version} on Kaggle were brought here"
-        return _sent(step, "new version", reason)
-
-    if known is None:
-        reason = f"version {newest} on Kaggle was not pushed from here, and its source is another"
-    elif known.version < newest:
-        reason = f"its source was changed on Kaggle (version {newest}, the last push made {known.version})"
-    else:
-        reason = f"its source on Kaggle (version {newest}) is not what the last push sent"
-    return _unclear(step, "changed remotely", reason, consent)
-
-
-def _unless_failed(step: NotebookStep, remote: Remote) -> NotebookStep:
-    """A version whose run failed is of no use to anybody: the same content is pushed again, and runs again."""
-    if step.action != "unchanged" or step.becomes is None:
-        return step
-    state = remote.failed(step.resource.reference, step.becomes)
-    if state is None:
-        return step
-    reason = f"the run of version {step.becomes} ended with {state.lower().replace('_', ' ')}"
-    return _sent(replace(step, adopts=False), "new version", reason)
-
-
-def _pushed_source(
-    step: NotebookStep,
-    known: PushedNotebook,
-    seen: RemoteNotebook,
-    inputs: tuple[str, ...],
-    remote: Remote,
-    consent: Consent,
-) -> NotebookStep:
-    """Kaggle's source is the pushed one: what is here, its inputs and its settings decide.
-
-    A version that came after the pushed one, of the same source, says nothing of that one; but it may be what is here.
-    """
-    newest = newest_version(seen)
-    if newest == known.version:
-        return _as_pushed(step, known, seen, inputs)
-
-    own = _as_pushed(step, known, remote.notebook(step.resource.reference, known.version) or seen, inputs)
-    if not own.sends:
-        what = f"version {newest} came after version {known.version}, of the same source, and was not pushed from here"
-        word = step.resource.problem(what, f"version {known.version}, which was, is used", warning=True)
-        return replace(own, reason=f"{own.reason}, and so is version {newest}", problems=(*own.problems, word))
-    if known.source == step.resource.source:
-        later = _same_source(step, seen, inputs, consent)
-        return own if later.sends else later
-    return own
-
-
-def _as_pushed(
-    step: NotebookStep, known: PushedNotebook, seen: RemoteNotebook, inputs: tuple[str, ...]
-) -> NotebookStep:
-    """The pushed version, which Kaggle shows as `seen`, beside what is here."""
-    resource, reasons = step.resource, []
-    if known.source != resource.source:
-        reasons.append("its source changed")
-    elif known.digest != resource.digest:
-        reasons.append("its settings changed")
-    reasons += _moved(known.inputs, inputs) or _lost(known, seen)
-    reasons += _unlike(resource.settings, seen)
-    if reasons:
-        return _sent(step, "new version", "; ".join(reasons))
-    return replace(step, reason=f"as version {known.version}", becomes=known.version)
-
-
-def _same_source(step: NotebookStep, seen: RemoteNotebook, inputs: tuple[str, ...], consent: Consent) -> NotebookStep:
-    """Kaggle has this very source in a version that the state does not know: its inputs tell the rest."""
-    theirs, ours = (sorted(map(normal, names)) for names in ((*seen.datasets, *seen.models), inputs))
-    if reasons := _unlike(step.resource.settings, seen):
-        return _sent(step, "new version", "; ".join(reasons))
-    if theirs == ours or step.resource.reference in consent.accept:
-        how = "with these inputs" if theirs == ours else "accepted"
-        return replace(step, reason=f"version {seen.version} on Kaggle is of this source, {how}", adopts=True)
-    told, wanted = versions(theirs), versions(inputs)
-    if told.keys() != wanted.keys() or any(told[name] not in {None, wanted[name]} for name in told):
-        return _sent(step, "new version", "it has other inputs on Kaggle")
-    reason = f"version {seen.version} on Kaggle is of this source, but Kaggle does not say which versions it was given"
-    return _unclear(step, "unknown", reason, consent)
-
-
-def _unlike(settings: NotebookSettings, seen: RemoteNotebook) -> list[str]:
-    """What of the settings differs on Kaggle."""
-    reasons = []
-    if seen.internet is not None and seen.internet != settings.internet:
-        reasons.append(f"internet is {'on' if seen.internet else 'off'} on Kaggle")
-    ran, asked = seen.accelerator, accelerator_of(settings.accelerator)
-    if ran is not None and ran != asked:
-        none = "a machine without a GPU"
-        reasons.append(f"Kaggle ran it on {ran or none}, not on {asked or none}")
-    private = seen.private is not False
-    if private != settings.private:
-        reasons.append(f"it is {'private' if private else 'public'} on Kaggle")
-    for what, theirs, ours in (
-        ("competitions", seen.competitions, settings.competitions),
-        ("notebooks", seen.kernels, settings.kernels),
-    ):
-        if sorted(map(normal, theirs)) != sorted(map(normal, ours)):
-            reasons.append(f"its {what} on Kaggle are {', '.join(sorted(theirs)) or 'none'}")
-    return reasons
-
-
-def _lost(known: PushedNotebook, seen: RemoteNotebook) -> list[str]:
-    """The inputs that the last push named and Kaggle did not attach, or in another version, without a word."""
-    theirs = {bare(one): normal(one) for one in (*seen.datasets, *seen.models)}
-    reasons = []
-    for one in known.inputs:
-        name = bare(one)
-        attached = theirs.get(name)
-        if attached is None:
-            reasons.append(f"Kaggle did not attach {name}")
-        elif attached not in {name, normal(one)}:
-            reasons.append(f"Kaggle attached {attached}, not {one}")
-    return reasons
-
-
-def _moved(before: list[str], now: tuple[str, ...]) -> list[str]:
-    """Which inputs are others than at the last push."""
-    was, will = versions(before), versions(now)
-    both = was.keys() & will
-    reasons = [f"{name} is version {will[name]}, was {was[name]}" for name in both if was[name] != will[name]]
-    reasons += [f"{name} is new" for name in will.keys() - was]
-    reasons += [f"{name} is no longer used" for name in was.keys() - will]
-    return sorted(reasons)
+def _found_by_reference(step: Step[A], listed: Mapping[str, int | None]) -> Step[A]:
+    """A public model as its owner has made it; Kaggle's list of its files says what it is."""
+    version, size = step.becomes, sum(size or 0 for size in listed.values())
+    step = replace(step, listed=dict(sorted(listed.items())))
+    if not listed:
+        what = f"Kaggle does not list the files of version {version}, so whether it is a model could not be checked"
+        unknown = step.resource.problem(what, "see its page", warning=True)
+        return replace(step, problems=(*step.problems, unknown))
+    if not any(path.rpartition("/")[2] == "config.json" for path in listed):
+        what = f"version {version} holds no config.json: {some(sorted(listed))}"
+        return refused(step, what, f"name a model that an engine loads in {CONFIG}", action="missing")
+    reason = f"{step.reason}, {len(listed)} files, {size:,} bytes; without kit's manifest it is found by its reference"
+    return replace(step, reason=reason)

@@ -11,9 +11,9 @@ from kaggle_kit.remote.plan.compare import (
     Consent,
     compare_dataset,
     compare_model,
-    compare_notebook,
     undecided,
 )
+from kaggle_kit.remote.plan.compare_notebook import compare_notebook
 from kaggle_kit.remote.plan.resources import Artifact, Dataset, Model, Notebook, Problem
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _with_owner(step: AnyStep, login: str | None) -> AnyStep:
     Datasets and models may be an organisation's, and all three be shared with others; Kaggle alone knows.
     """
     resource = step.resource
-    if login is None or not step.sends or resource.owner == login:
+    if login is None or not step.sends or resource.owner.lower() == login.lower():
         return step
     made = isinstance(resource, Notebook) and step.action == "create"
     own = f"set owner = {login!r} in kit.toml, or log in as {resource.owner}"
@@ -201,6 +201,7 @@ def _step_json(step: AnyStep, seconds: float | None) -> dict[str, Any]:
         **{name: getattr(resource, name) for name in ("kind", "reference", "name", "digest")},
         **{name: getattr(step, name) for name in actions},
         **asdict(step.changes),
+        "listed": dict(step.listed),
         "files": len(resource.files),
         "bytes": resource.size,
         "seconds": seconds,

@@ -11,6 +11,7 @@ from kaggle_kit.remote.references import parse_variation
 
 if TYPE_CHECKING:
     from kaggle_kit.remote.client.client import Client
+    from kaggle_kit.remote.client.versions import RemoteFile
 
 
 class Remote:
@@ -38,6 +39,10 @@ class Remote:
         # It may have become ready between the two questions: the number of before says nothing then.
         ready = models.read(self._client, variation, files=False)
         return replace(ready, status=newest.status) if ready is not None else None
+
+    def model_files(self, reference: str, version: int) -> tuple[RemoteFile, ...] | None:
+        """The files of one version of a variation; None where Kaggle does not list them."""
+        return models.list_files(self._client, parse_variation(reference), version)
 
     def model_file(self, reference: str, version: int, path: str) -> bytes | None:
         """A small file of one version of a variation."""

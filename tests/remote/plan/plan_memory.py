@@ -24,6 +24,7 @@ class Memory:
     pages: dict[tuple[str, int], RemoteNotebook] = field(default_factory=dict)
     files: dict[tuple[str, int, str], bytes] = field(default_factory=dict)
     failures: dict[tuple[str, int], str] = field(default_factory=dict)
+    listed: dict[tuple[str, int], tuple[RemoteFile, ...]] = field(default_factory=dict)
 
     def dataset(self, reference):
         """One dataset."""
@@ -50,6 +51,10 @@ class Memory:
         return self.files.get((reference, version, path))
 
     model_file = dataset_file
+
+    def model_files(self, reference, version):
+        """The files of one version."""
+        return self.listed.get((reference, version))
 
     def put(self, resource: Artifact, version: int, **changed) -> None:
         """Make Kaggle hold `resource` as `version`, manifest included."""
