@@ -74,7 +74,7 @@ def apply(plan: Plan, *, client: Client, records: Path, notes: str, listener: Li
 
     # Only now: one is processed while the next is sent.
     for artifact in waiting:
-        push.wait(artifact)
+        push.wait_or_doubt(artifact)
     for step in plan.steps:
         if isinstance(step.resource, Notebook) and step.sends:
             push.push_notebook(step, step.resource)
@@ -168,6 +168,19 @@ class _Push:
             models.wait_ready(client, reference, version=version, files=files, deadline=deadline, tell=say)
         else:
             datasets.wait_ready(client, artifact.reference, version=version, files=files, deadline=deadline, tell=say)
+
+    def wait_or_doubt(self, artifact: Artifact) -> None:
+        """As `wait`; if Kaggle does not show a version of this push as it was sent, it is noted as asked for only."""
+        try:
+            self.wait(artifact)
+        except RemoteError:
+            self._doubt(artifact)
+            raise
+
+    def _doubt(self, artifact: Artifact) -> None:
+        step, version = self.plan.step(artifact.key), self.applied.versions.get(artifact.key)
+        if step is not None and step.sends and version:
+            self.save(self.applied.state.with_doubt(artifact, version, before=self.plan.state.pushed(artifact)))
 
     def push_notebook(self, step: AnyStep, notebook: Notebook) -> None:
         """Save and run a version of the notebook, as it was checked, with exactly the versions that it needs."""

@@ -112,6 +112,13 @@ class State(_Table):
             asked = _pushed(cast("Artifact", resource), version)
         return self.model_copy(update={"pending": self.pending | {resource.key: asked}})
 
+    def with_doubt(self, resource: Artifact, version: int, *, before: Pushed | None) -> State:
+        """The state before `version` of `resource` was noted: `before` is known of it, and the version is pending."""
+        table = "datasets" if resource.kind == "dataset" else "models"
+        rest = {name: pushed for name, pushed in getattr(self, table).items() if name != resource.reference}
+        known = rest | ({resource.reference: before} if before else {})
+        return self.model_copy(update={table: known}).with_pending(resource, version)
+
     def without_pending(self, resource: Resource) -> State:
         """The state in which nothing of `resource` is pending."""
         rest = {key: asked for key, asked in self.pending.items() if key != resource.key}

@@ -48,6 +48,7 @@ class Forks:
         """End it."""
         self._process.stdin.close()
         self._process.wait()
+        self._process.stdout.close()
 
     def run(
         self,
