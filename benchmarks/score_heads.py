@@ -79,8 +79,10 @@ def main() -> None:
     if given.write:
         text = PAGE.read_text(encoding="utf-8")
         head, _, rest = text.partition(f"{MARK}\n")
-        after = rest.partition("\n\n")[2]
-        PAGE.write_text("\n".join([head + MARK, *lines, "", after]), encoding="utf-8")
+        kept = rest.splitlines(keepends=True)
+        while kept and kept[0].startswith("|"):
+            del kept[0]
+        PAGE.write_text("\n".join([head + MARK, *lines, ""]) + "".join(kept), encoding="utf-8")
     print("\n".join(lines))
 
 
