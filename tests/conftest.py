@@ -7,15 +7,20 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import CodeType, SimpleNamespace
+from typing import Any
 
 import jinja2
+import psutil
 import pytest
 from hypothesis import settings
 
+from kaggle_kit.errors import ModelError
 from kaggle_kit.notebook import render, template_child
+from kaggle_kit.runtime import guard, guard_program
 
 # The same examples in every run, however slow the machine: a test that fails now fails again. With
 # --hypothesis-profile explore they are others each time.
@@ -28,6 +33,32 @@ settings.load_profile("kit")
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 PROJECTS = Path(__file__).parent / "projects"
+MEMORY = Path("/dev/shm")  # noqa: S108
+NEEDED = 4 << 30
+"""Bytes of memory that must be free before tests write there; they leave far less."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--in-memory`: the thousands of small files that tests write are never on a disk."""
+    parser.addoption("--in-memory", action="store_true", help="write into memory, if it has room")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose where tests write; the processes that run side by side write below it."""
+    if config.option.in_memory and not config.option.basetemp and in_memory():
+        config.option.basetemp = tempfile.mkdtemp(prefix="kit-tests-", dir=MEMORY)
+        config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
+
+
+def in_memory(needed: int = NEEDED) -> bool:
+    """Whether files can be kept in memory here, so many bytes of them, and programs run from there."""
+    try:
+        place = os.statvfs(MEMORY)
+    except OSError:
+        return False
+    free = min(place.f_bavail * place.f_frsize, psutil.virtual_memory().available)
+    return free > needed and os.access(MEMORY, os.W_OK) and not place.f_flag & os.ST_NOEXEC
 
 
 class _Briefly:
@@ -72,6 +103,13 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.fixture
+def disk() -> Iterator[Path]:
+    """A new folder that is never in memory: seals have a /dev/shm of their own."""
+    with tempfile.TemporaryDirectory(prefix="kit-tests-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
 def minimal(tmp_path: Path) -> Path:
     """A copy of `projects/minimal`: one notebook, a model as a dataset, another as a Kaggle Model."""
     return Path(shutil.copytree(PROJECTS / "minimal", tmp_path / "minimal"))
@@ -102,6 +140,32 @@ def filled_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(jinja2.Environment, "compile", _compile_once)
     monkeypatch.setattr(render, "subprocess", SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired))
+
+
+class _GuardHere(guard.Guard):
+    """A guard that works in this process."""
+
+    def __init__(self, model: Path, *, limits: guard.Limits | None = None) -> None:
+        self._model, self._limits, self._work = model, limits, guard_program._Work()
+
+    def close(self) -> None:
+        """There is no process to end."""
+
+    def ask(self, what: str, body: Mapping[str, Any], **_: object) -> tuple[Any, bytes]:
+        reply, blob = guard_program._answer(self._work, json.loads(json.dumps({"do": what, **body})))
+        if kind := reply.get("error"):
+            raise guard._ERRORS.get(kind, ModelError)(reply["text"])
+        return json.loads(json.dumps(reply["value"])), blob
+
+
+@pytest.fixture
+def guarded_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokenizers and chat templates are read in this process: what comes after is tested without a Python for each.
+
+    That they are read in one of their own, and what bounds it, is in runtime/test_guard.py.
+    """
+    for module in ("runtime.guard", "runtime.prepare", "model.inspect"):
+        monkeypatch.setattr(f"kaggle_kit.{module}.Guard", _GuardHere)
 
 
 def _paths(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -77,6 +77,7 @@ def test_a_quantisation_with_any_value_is_inspected(tmp_path, key, value):
         _inspect(tmp_path, CONFIG | {"quantization_config": packing})
 
 
+@pytest.mark.usefixtures("guarded_here")
 @_settings
 @given(settings_body=st.dictionaries(st.sampled_from(["bos_token", "eos_token", "auto_map"]), JSON), ids=JSON)
 def test_tokenizer_settings_with_any_value_are_inspected(tmp_path, settings_body, ids):
