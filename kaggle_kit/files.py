@@ -147,6 +147,19 @@ def user_cache() -> Path:
     return own_folder(folder, what="the cache folder", remedy=_OWN_CACHE)
 
 
+def user_scratch() -> Path:
+    """The folder in which dry runs write what nobody keeps, 3 GB each, made where it is missing.
+
+    `$KIT_SCRATCH_DIR`, else one in the user's cache. Raises UsageError where anybody but this user could change it.
+    """
+    from kaggle_kit.owners import own_folder
+
+    if folder := os.environ.get("KIT_SCRATCH_DIR"):
+        remedy = "Name a folder that is yours alone by KIT_SCRATCH_DIR (a new one is made so), or leave it out"
+        return own_folder(Path(folder), what="the folder of dry runs", remedy=remedy)
+    return user_cache() / "dryruns"
+
+
 def user_config() -> Path:
     """The folder for what this user has decided; it need not be there.
 

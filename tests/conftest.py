@@ -14,9 +14,9 @@ from types import CodeType, SimpleNamespace
 from typing import Any
 
 import jinja2
-import psutil
 import pytest
 from hypothesis import settings
+from memory import MEMORY, SCRATCH, has_room
 
 from kaggle_kit.errors import ModelError
 from kaggle_kit.notebook import render, template_child
@@ -33,7 +33,6 @@ settings.load_profile("kit")
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 PROJECTS = Path(__file__).parent / "projects"
-MEMORY = Path("/dev/shm")  # noqa: S108
 NEEDED = 4 << 30
 """Bytes of memory that must be free before tests write there; they leave far less."""
 
@@ -46,19 +45,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Choose where tests write; the processes that run side by side write below it."""
-    if config.option.in_memory and not config.option.basetemp and in_memory():
+    if config.option.in_memory and not config.option.basetemp and has_room(NEEDED):
         config.option.basetemp = tempfile.mkdtemp(prefix="kit-tests-", dir=MEMORY)
         config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
-
-
-def in_memory(needed: int = NEEDED) -> bool:
-    """Whether files can be kept in memory here, so many bytes of them, and programs run from there."""
-    try:
-        place = os.statvfs(MEMORY)
-    except OSError:
-        return False
-    free = min(place.f_bavail * place.f_frsize, psutil.virtual_memory().available)
-    return free > needed and os.access(MEMORY, os.W_OK) and not place.f_flag & os.ST_NOEXEC
 
 
 class _Briefly:
@@ -84,12 +73,12 @@ def _servers_end_at_once() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No variable of kit or Kaggle is set, but for the place of the cache: end-to-end tests use what is there.
+    """No variable of kit or Kaggle is set, but for the places of the cache and of what dry runs write.
 
     What the user has allowed is not seen either.
     """
     for name in list(os.environ):
-        if name.startswith(("KIT_", "KAGGLE_")) and name != "KIT_CACHE_DIR":
+        if name.startswith(("KIT_", "KAGGLE_")) and name not in ("KIT_CACHE_DIR", SCRATCH):
             monkeypatch.delenv(name)
     monkeypatch.setenv("KIT_CONFIG_DIR", str(tmp_path_factory.getbasetemp() / f"no-settings-{os.getpid()}"))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit import errors
-from kaggle_kit.files import link_or_copy, remove_aside, sha256_file, user_cache, write_atomic
+from kaggle_kit.files import link_or_copy, remove_aside, sha256_file, user_cache, user_scratch, write_atomic
 
 
 def test_text_is_written_as_utf8_and_makes_its_folder(tmp_path):
@@ -75,6 +75,21 @@ def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert user_cache() == tmp_path / "someone" / ".cache" / "kaggle-kit"
     assert stat.S_IMODE(user_cache().stat().st_mode) == 0o700
+
+
+def test_dry_runs_write_where_the_user_says(monkeypatch, tmp_path):
+    """KIT_SCRATCH_DIR, a folder of this user alone; without it in the cache."""
+    monkeypatch.setenv("KIT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("KIT_SCRATCH_DIR", raising=False)
+    assert user_scratch() == tmp_path / "cache" / "dryruns"
+    monkeypatch.setenv("KIT_SCRATCH_DIR", str(tmp_path / "new"))
+    assert user_scratch() == tmp_path / "new"
+    assert stat.S_IMODE(user_scratch().stat().st_mode) == 0o700
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    monkeypatch.setenv("KIT_SCRATCH_DIR", str(tmp_path / "open"))
+    with pytest.raises(errors.UsageError, match="KIT_SCRATCH_DIR"):
+        user_scratch()
 
 
 def test_every_error_is_a_kit_error_with_an_exit_code():

@@ -7,14 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from memory import MEMORY, SCRATCH, has_room
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
 KIT = Path(sys.executable).with_name("kit")
@@ -42,6 +44,26 @@ def pytest_collection_modifyitems(items):
         if here in item.path.parents:
             item.add_marker(pytest.mark.end_to_end)
     items.sort(key=place)
+
+
+SCRATCH_BYTES = 14 << 30
+"""Bytes of memory that must be free before sealed runs write there: three at once take three each, an engine two."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scratch() -> Iterator[None]:
+    """What a sealed run writes and nobody keeps, an installed engine above all, lies in memory if that has room.
+
+    On a disk this takes more time than the run itself.
+    """
+    if not has_room(SCRATCH_BYTES):
+        yield
+        return
+    folder = Path(tempfile.mkdtemp(prefix="kit-scratch-", dir=MEMORY))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SCRATCH, str(folder))
+        yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
