@@ -148,16 +148,16 @@ def user_cache() -> Path:
 
 
 def user_scratch() -> Path:
-    """The folder in which dry runs write what nobody keeps, 3 GB each, made where it is missing.
+    """The folder in which dry runs and proofs write what nobody keeps, 3 GB each, made where it is missing.
 
-    `$KIT_SCRATCH_DIR`, else one in the user's cache. Raises UsageError where anybody but this user could change it.
+    `$KIT_SCRATCH_DIR`, else the user's cache. Raises UsageError where anybody but this user could change it.
     """
     from kaggle_kit.owners import own_folder
 
     if folder := os.environ.get("KIT_SCRATCH_DIR"):
         remedy = "Name a folder that is yours alone by KIT_SCRATCH_DIR (a new one is made so), or leave it out"
-        return own_folder(Path(folder), what="the folder of dry runs", remedy=remedy)
-    return user_cache() / "dryruns"
+        return own_folder(Path(folder), what="the folder for scratch", remedy=remedy)
+    return user_cache()
 
 
 def user_config() -> Path:

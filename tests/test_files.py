@@ -77,11 +77,11 @@ def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
     assert stat.S_IMODE(user_cache().stat().st_mode) == 0o700
 
 
-def test_dry_runs_write_where_the_user_says(monkeypatch, tmp_path):
+def test_scratch_is_where_the_user_says(monkeypatch, tmp_path):
     """KIT_SCRATCH_DIR, a folder of this user alone; without it in the cache."""
     monkeypatch.setenv("KIT_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("KIT_SCRATCH_DIR", raising=False)
-    assert user_scratch() == tmp_path / "cache" / "dryruns"
+    assert user_scratch() == tmp_path / "cache"
     monkeypatch.setenv("KIT_SCRATCH_DIR", str(tmp_path / "new"))
     assert user_scratch() == tmp_path / "new"
     assert stat.S_IMODE(user_scratch().stat().st_mode) == 0o700

@@ -133,7 +133,7 @@ def mounts_of(sources: Sequence[tuple[tuple[str, str], Path]], *, style: str = "
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A folder for what the sealed notebook writes, removed whatever happens."""
-    base = user_scratch()
+    base = user_scratch() / "dryruns"
     base.mkdir(parents=True, exist_ok=True)
     for left in base.iterdir():
         if not _is_alive(left):
