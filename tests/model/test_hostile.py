@@ -277,6 +277,7 @@ def test_packed_layers_of_nothing_are_a_problem(tmp_path):
     assert any("hold nothing" in problem.what for problem in inspect_model(folder, tokenizer=False).errors)
 
 
+@pytest.mark.usefixtures("guarded_here")
 @pytest.mark.parametrize("name", ["config.json", WEIGHTS, INDEX, "tokenizer.json", "tokenizer_config.json", MANIFEST])
 @pytest.mark.parametrize("kind", ["pipe", "device", "large", "nested", "folder", "out"])
 def test_a_file_that_is_none_ends_in_an_error(tmp_path, name, kind):
