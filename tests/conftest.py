@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 import pytest
 from hypothesis import settings
-from memory import MEMORY, SCRATCH, has_room
+from memory import SCRATCH, has_room, new_folder
 
 from kaggle_kit.errors import ModelError
 from kaggle_kit.notebook import render, template_child
@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Choose where tests write; the processes that run side by side write below it."""
     if config.option.in_memory and not config.option.basetemp and has_room(NEEDED):
-        config.option.basetemp = tempfile.mkdtemp(prefix="kit-tests-", dir=MEMORY)
+        config.option.basetemp = str(new_folder("kit-tests"))
         config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
 
 

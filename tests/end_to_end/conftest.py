@@ -7,13 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from memory import MEMORY, SCRATCH, has_room
+from memory import SCRATCH, has_room, new_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,8 +23,8 @@ DEMO = ROOT / "tests" / "demo"
 
 
 LONGEST = (
-    *("readme", "quantize", "recovery", "failures", "quantize_int8", "rehearse", "conformance", "bench_notebook"),
-    *("score", "main_job", "quantize_notebook"),
+    *("quantize", "readme", "failures", "recovery", "quantize_notebook", "conformance", "quantize_int8"),
+    *("rehearse_online", "rehearse", "score", "bench_notebook", "eval", "main_job"),
 )
 """The files that take longest, the longest first: processes that run side by side then end together."""
 
@@ -59,7 +58,7 @@ def scratch() -> Iterator[None]:
     if not has_room(SCRATCH_BYTES):
         yield
         return
-    folder = Path(tempfile.mkdtemp(prefix="kit-scratch-", dir=MEMORY))
+    folder = new_folder("kit-scratch")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(SCRATCH, str(folder))
         yield
