@@ -73,7 +73,8 @@ def read_facts(site: Path) -> dict[str, Any]:
         "removed": literal(registry["_PREVIOUSLY_SUPPORTED_MODELS"]),
         "plugins": literal(registry["_OOT_SUPPORTED_MODELS"]) if "_OOT_SUPPORTED_MODELS" in registry else {},
         "model_types": sorted({*dict_keys(types["CONFIG_MAPPING_NAMES"]), *extra_types(transformers), *own_types}),
-        "causal": causal_classes(transformers),
+        "causal": classes(transformers, "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
+        "heads": sorted({*classes(transformers, "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES").values()}),
         "fused": fused(vllm, registry),
         "methods": methods(vllm / "model_executor/layers/quantization"),
         "schemes": schemes(vllm / "model_executor/layers/quantization/compressed_tensors/schemes"),
@@ -152,9 +153,9 @@ def extra_types(transformers: Path) -> list[str]:
     return keys
 
 
-def causal_classes(transformers: Path) -> dict[str, str]:
-    """A configuration's type → the class that generates text with it."""
-    table = assignments(transformers / "models/auto/modeling_auto.py")["MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"]
+def classes(transformers: Path, mapping: str) -> dict[str, str]:
+    """A configuration's type → the class that a mapping of transformers gives it: that which generates text, say."""
+    table = assignments(transformers / "models/auto/modeling_auto.py")[mapping]
     pairs = [node for node in ast.walk(table) if isinstance(node, ast.Tuple) and len(node.elts) == 2]
     return {
         str(literal(pair.elts[0])): str(literal(pair.elts[1]))

@@ -48,7 +48,9 @@ def own_folder(path: Path, *, what: str, remedy: str) -> Path:
         if stat.S_IMODE(status.st_mode) & 0o077:
             path.chmod(stat.S_IMODE(status.st_mode) & ~0o077)
     except OSError as error:
-        raise UsageError(f"{what} {path} cannot be used: {error.strerror}. {remedy}") from error
+        from kaggle_kit.files import refusal
+
+        raise UsageError(f"{what} {path} cannot be used: {refusal(error, path)}. {remedy}") from error
     return path
 
 

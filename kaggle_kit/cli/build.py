@@ -34,6 +34,9 @@ def build(
     Without a NAME, every notebook of the project. The same inputs give the same bytes. A target whose wheelhouse
     was not proved (kit wheels prove) is refused, unless you say --unproved.
 
+    What builds, and will most likely not do what was meant, is a warning: magics that are comments in a source, cells
+    without a name, a paired notebook with other cells, a margin that leaves no time to score.
+
     \b
     Examples:
       kit build
@@ -42,7 +45,6 @@ def build(
     """
     from kaggle_kit.errors import UsageError, WheelhouseError
     from kaggle_kit.notebook.build import build as build_notebook
-    from kaggle_kit.notebook.source import paired_magics
     from kaggle_kit.project.config import CONFIG
     from kaggle_kit.targets import load_target
     from kaggle_kit.wheelhouse.prove import proof_problem
@@ -62,8 +64,6 @@ def build(
     for name, target in chosen.items():
         built = build_notebook(project, name, target=target, assignments=assignments, gate=refuse_unproved)
         show(f"{built.folder}  for {target.name}")
-        for line in paired_magics(built.source):
-            say(
-                f"warning: {built.source.path}, {line}",
-                "  this magic or command of Jupyter is only a comment here: write it in Python, or take it out",
-            )
+        for warning in built.warnings:
+            first, *more = warning.split("\n")
+            say(f"warning: {first}", *(f"  {line}" for line in more))

@@ -41,7 +41,9 @@ def dryrun(
 
     Builds the notebook for the local target, lays out /kaggle with the wheelhouse, the model and the data,
     closes the network, executes it with papermill, and reports: rows, seconds, speed, memory, log loss. A notebook
-    with internet, which makes a model, finds its packages in a folder, and the report is of the model.
+    with internet, which makes a model, finds its packages in a folder, and the report is of the model. Rows without an
+    answer are counted by their reason. Where another dry run has ended at the same place meanwhile, this one's files
+    stand beside it, as NAME-2.
 
     \b
     Examples:
@@ -60,9 +62,21 @@ def dryrun(
     project = open_project(project_folder)
     target, options = load_target(target_name, project=project.root), Options(**given)
     folder = out or project.place("runs", name)
+    places: list[Path] = []
     with _Screen(quiet=as_json) as screen, fetch_progress() as fetching:
         listener = Listener(say=screen.say, line=screen.line, fetching=fetching)
-        report = dry_run(project, name, target=target, options=options, out=folder.absolute(), listener=listener)
+        report = dry_run(
+            project,
+            name,
+            target=target,
+            options=options,
+            out=folder.absolute(),
+            listener=listener,
+            placed=places.append,
+        )
+    if places != [folder.absolute()]:
+        folder = places[0]
+        say(f"another dry run has ended meanwhile and its files are where these were to be: these are in {folder}")
     if as_json:
         show_json(report.to_json() | {"out": str(folder)}, sort_keys=True)
     else:

@@ -81,8 +81,18 @@ for command in (
 
 def main() -> None:
     """The entry point of the command `kit`."""
+    _hold_streams()
     guard()
     sys.exit(run(sys.argv[1:]))
+
+
+def _hold_streams() -> None:
+    """Where a standard stream was closed, put nothing in its place: else the next file would get its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def run(arguments: list[str]) -> int:
@@ -117,12 +127,13 @@ def _system_error(error: OSError) -> int:
     """Say what the system refused: a full disk and missing rights are the user's to mend, not a crash of kit."""
     if isinstance(error, BrokenPipeError):
         return 1
-    full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG}
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ENAMETOOLONG}
     wrong_place = isinstance(error, FileNotFoundError | FileExistsError | IsADirectoryError | NotADirectoryError)
     if not (full or wrong_place or isinstance(error, PermissionError)):
         raise error
-    place = error.filename or os.environ.get("PWD", "the working folder")
-    say_error(f"{place}: {error.strerror}")
+    from kaggle_kit.files import refusal
+
+    say_error(refusal(error))
     return 1
 
 

@@ -174,6 +174,9 @@ def _show_shape(found: Inspection) -> None:
     if len(found.packings) > 1:
         ways = [f"{count} of {_groups(way.bits, way.group_size)}" for way, count in found.packings]
         show(f"packed layers: {'; '.join(ways)}")
+    if shape.score_head:
+        classes = [f"{number}: {name}" for number, name in enumerate(shape.score_head.classes)]
+        show(f"answers with a class of its own head: {some(classes, 8)}")
     longest = f"{shape.most_tokens:,} tokens at most" if shape.most_tokens else "no length told"
     tokens = f", {found.tokenizer.tokens:,} tokens in its vocabulary" if found.tokenizer else ""
     show(f"numbers in {', '.join(found.dtypes)}; {longest}{tokens}")
@@ -195,7 +198,8 @@ def _show_inspection(found: Inspection, target: Target, labels: Labels | None) -
     show(f"  {'files':<17}{len(found.folder.files):>14} files    {found.folder.bytes / _MB:12,.1f} MB")
     if found.tokenizer and found.tokenizer.label_ids:
         words = f" for {', '.join(map(repr, labels.words))}" if labels else ""
-        show(f"label tokens: {', '.join(map(str, found.tokenizer.label_ids))}{words}")
+        what = "label classes" if found.architecture and found.architecture.score_head else "label tokens"
+        show(f"{what}: {', '.join(map(str, found.tokenizer.label_ids))}{words}")
     if found.folder.left_out:
         show(f"not sent: {some(found.folder.left_out, 5)}")
     show()
@@ -259,7 +263,7 @@ def fit_command(path: str, as_json: bool, project_folder: Path | None, **given: 
     if given["kernel"] and kernel_of(checkpoint, target, rates, kernel) != kernel:
         raise UsageError(f"--kernel is for models of 4 bits on a target with cards: {checkpoint.name}, {target.name}")
     most = checkpoint.architecture.most_tokens
-    most_context = most - 1 if most else _USUAL_CONTEXT
+    most_context = most - checkpoint.architecture.answer_tokens if most else _USUAL_CONTEXT
     lengths = _lengths(path, project_folder, given, most_context)
     asked = given["context"] or max(min(_USUAL_CONTEXT, most_context), lengths.longest)
     rows = given["rows"] or (lengths.rows if lengths.rows > 1 else _USUAL_ROWS)

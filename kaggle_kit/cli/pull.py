@@ -30,7 +30,9 @@ def pull(name: str, take: bool, clean_only: bool, records: Path | None, project_
 
     The newest version on Kaggle, the last pushed one and the source here are compared cell by cell, by content.
     Changes of the author's cells become a patch; a cell that changed here too is merged by git. Changes of the
-    template's cells, and of lines that changed here too, are shown as conflicts. Without --apply nothing is written.
+    template's cells, and of lines that changed here too, are shown as conflicts, and so is a cell with which the
+    notebook would not build; --clean-only takes all the others. Tags and hidden input or output come back as well;
+    what a source cannot hold is a note. Without --apply nothing is written.
 
     What no eye sees in the patch is printed as an escape (\\r, \\u202e), into a file too, and told. Such a patch is
     there to be read; --apply writes what was edited.
@@ -78,6 +80,8 @@ def pull(name: str, take: bool, clean_only: bool, records: Path | None, project_
         assignments=[str(one) for one in assignments] if isinstance(assignments, list) else [],
     )
     edited = source_identity(newest.source) != source_identity(pushed.source)
+    for note in result.notes:
+        say(f"note: {note}")
     if result.unchanged:
         known = _known(name, edited=edited, take=take, before=earlier is not None)
         say(f"{name}: version {newest.version} on Kaggle {known}")

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,13 @@ from kaggle_kit.files import user_config
 from kaggle_kit.places import inside_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from kaggle_kit.evaluation.metrics import Solution
     from kaggle_kit.loopback.faults import Fault
     from kaggle_kit.loopback.runs import KernelInput, KernelRun, Runner, RunOutcome
     from kaggle_kit.loopback.server import LoopbackKaggle
+    from kaggle_kit.loopback.worlds import World
     from kaggle_kit.notebook.build import Build
     from kaggle_kit.project import Project
     from kaggle_kit.sandbox.seal import Seal
@@ -43,7 +45,19 @@ def _list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> No
     context.exit()
 
 
-@click.command()
+class _Rehearse(click.Command):
+    """The command, whose help lists the worlds there are."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the worlds below the options."""
+        from kaggle_kit.loopback.worlds import WORLDS
+
+        with formatter.section("Worlds"):
+            formatter.write_dl([(world.name, world.does) for world in WORLDS.values()])
+        super().format_epilog(ctx, formatter)
+
+
+@click.command(cls=_Rehearse)
 @click.argument("name")
 @click.option("--rows", metavar="N", type=click.IntRange(min=1), help="Only the first N rows of the sample.")
 @click.option("--data", metavar="DIR", type=_FOLDER, help="A folder with test.csv and sample_submission.csv.")
@@ -61,25 +75,53 @@ def _list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> No
     callback=_list_faults,
     help="List what can go wrong.",
 )
+@click.option(
+    "--world",
+    "worlds",
+    metavar="WORLD",
+    multiple=True,
+    help="How Kaggle answers (see below), or all; of several, one after the other.",
+)
+@click.option(
+    "--stand-in",
+    is_flag=True,
+    help="Run no notebook: hand in the sample submission. For any target, without its wheels.",
+)
 @click.option("--again", is_flag=True, help="Go on with the Kaggle of the last rehearsal instead of an empty one.")
 @click.option("--out", metavar="DIR", type=_FOLDER, help="Where the rehearsal lies (default: runs/rehearsal-NAME).")
 @run_options
-def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, **given: Any) -> int:
+def rehearse(
+    name: str,
+    faults: tuple[str, ...],
+    worlds: tuple[str, ...],
+    stand_in: bool,
+    again: bool,
+    out: Path | None,
+    **given: Any,
+) -> int:
     """Rehearse a whole release on this machine: push, ready, run, output, submission, score.
 
     Starts a Kaggle of its own on 127.0.0.1, and pushes to it with kit push and the official client, as to the real
     one. The pushed notebook runs in the sealed /kaggle with the inputs that were attached. Nothing leaves the machine.
     A notebook with internet, which makes a model, ends with its model here, and finds its packages in a folder.
 
+    Kaggle's answers are known in several forms. With --world this Kaggle answers in one of them; a release must come to
+    the same end in all. With --stand-in nothing is run, so that every world takes some seconds.
+
     \b
     Examples:
       kit rehearse lmsys
+      kit rehearse lmsys --world absence-403
+      kit rehearse lmsys --world all --stand-in
       kit rehearse lmsys --rows 20 --again
       kit rehearse lmsys -p token_budget=384 --fault push-reply-lost --again
 
-    Exit code 0 where the release went through to its score, or to a whole model.
+    Exit code 0 where the release went through to its score, or to a whole model; in a world in which it cannot, where
+    it said so.
     """
+    from kaggle_kit.errors import UsageError
     from kaggle_kit.loopback.faults import find_fault
+    from kaggle_kit.loopback.worlds import find_worlds
     from kaggle_kit.sandbox.dryrun import chosen_seal
     from kaggle_kit.targets import load_target
 
@@ -90,18 +132,55 @@ def rehearse(name: str, faults: tuple[str, ...], again: bool, out: Path | None, 
     if again and out is None:
         inside_whole(project.root, folder)
     asked = [find_fault(fault) for fault in faults]
-    seal = chosen_seal(given["seal_name"], say)
+    chosen = find_worlds(worlds or ("plain",))
+    if stand_in and project.notebook(name).internet:
+        raise UsageError(f"--stand-in is of notebooks that are handed in; {name} makes a model")
+    runner = _stand_in if stand_in else _sealed_runner(project, target, chosen_seal(given["seal_name"], say))
+
     _make_folder(folder, again=again)
-    data, solution = _prepare(project, name, target, folder, given)
-    with _kaggle(project, data, solution, _sealed_runner(project, target, seal), folder, asked) as kaggle:
-        code = _push(project, name, kaggle, folder)
-        for fault in asked:
-            times = kaggle.faults.fired[fault.name]
-            struck = f"struck {times} of {fault.times} times" if times else "never came to strike"
-            say(f"fault {fault.name}: {struck}")
-        if kaggle.mistakes:
-            raise kaggle.mistakes[0]
-    return _end(folder, name, code, online=project.notebook(name).internet)
+    data, solution = _prepare(project, name, target, folder, given, stand_in=stand_in)
+    release = _Release(project, name, data, solution, runner, builds=folder / "build")
+    if len(chosen) == 1:
+        return release.rehearse(folder, chosen[0], asked)
+
+    codes = {}
+    for world in chosen:
+        say(f"world {world.name}: {world.does}")
+        codes[world.name] = release.rehearse(folder / "worlds" / world.name, world, asked)
+    for world_name, code in codes.items():
+        show(f"{world_name:<28}{'as it must' if code == 0 else 'NOT as it must: see above'}")
+    return max(codes.values())
+
+
+@dataclass(frozen=True)
+class _Release:
+    """What is rehearsed: a built notebook, its data, and what runs it."""
+
+    project: Project
+    name: str
+    data: Path
+    solution: Solution | None
+    runner: Runner
+    builds: Path
+
+    def rehearse(self, folder: Path, world: World, faults: Sequence[Fault]) -> int:
+        """One rehearsal in `folder`, and its exit code: 0 if it ended as `world` says that it must."""
+        for part in ("kaggle", "home", "tmp"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        with _kaggle(self, folder, world, faults) as kaggle:
+            code = _push(self.project, self.name, kaggle, folder, builds=self.builds)
+            for fault in faults:
+                times = kaggle.faults.fired[fault.name]
+                struck = f"struck {times} of {fault.times} times" if times else "never came to strike"
+                say(f"fault {fault.name}: {struck}")
+            if kaggle.mistakes:
+                raise kaggle.mistakes[0]
+        code = _end(folder, self.name, code, online=self.project.notebook(self.name).internet)
+        if world.ends:
+            return code
+        if code == 1:
+            show(f"world {world.name}: no release can come to its end there, and this one said so")
+        return 0 if code == 1 else 1
 
 
 def _make_folder(folder: Path, *, again: bool) -> None:
@@ -118,7 +197,7 @@ def _make_folder(folder: Path, *, again: bool) -> None:
 
 
 def _prepare(
-    project: Project, name: str, target: Target, folder: Path, given: dict[str, Any]
+    project: Project, name: str, target: Target, folder: Path, given: dict[str, Any], *, stand_in: bool = False
 ) -> tuple[Path, Solution | None]:
     """Build the notebook, lay out the wheelhouse's parts that it attaches, check the data.
 
@@ -127,10 +206,11 @@ def _prepare(
     from kaggle_kit.cli.wheels import fetch_progress
     from kaggle_kit.notebook.build import build
     from kaggle_kit.sandbox.dryrun import quantizer_packages, refuse_cards
-    from kaggle_kit.wheelhouse.dataset import make_kit_part, ready_parts
+    from kaggle_kit.wheelhouse.dataset import make_kit_part, make_stand_in, ready_parts
     from kaggle_kit.wheelhouse.folder import ready_wheelhouse
 
-    refuse_cards(target, "a rehearsal")
+    if not stand_in:
+        refuse_cards(target, "a rehearsal")
     online = project.notebook(name).internet
     built = build(
         project,
@@ -146,6 +226,9 @@ def _prepare(
         make_kit_part(target.name, reference=reference, out=parts)
         return data, None
     data, solution = _competition(project, built, folder, given)
+    if stand_in:
+        make_stand_in(target.name, reference=reference, out=parts)
+        return data, solution
     with fetch_progress() as fetching:
         wheelhouse = ready_wheelhouse(target, project=project.root, progress=fetching)
     ready_parts(wheelhouse.folder, reference=reference, out=parts)
@@ -205,6 +288,17 @@ def _sealed_runner(project: Project, target: Target, seal: Seal) -> Runner:
     return run
 
 
+def _stand_in(asked: KernelRun) -> RunOutcome:
+    """What stands for a notebook's run: the competition's sample is its submission."""
+    from kaggle_kit.loopback.runs import RunOutcome
+    from kaggle_kit.sandbox.preflight import SAMPLE
+
+    asked.say("a stand-in for the run: no cell is run, and the sample is handed in")
+    (competition,) = (given.folder for given in asked.inputs if given.kind == "competition")
+    shutil.copyfile(competition / SAMPLE, asked.out / "submission.csv")
+    return RunOutcome("COMPLETE")
+
+
 def _mounted(given: KernelInput) -> tuple[tuple[str, str], Path]:
     reference = f"{given.reference}/{given.version}" if given.kind == "model" else given.reference
     return (_GROUPS[given.kind], reference), given.folder
@@ -222,27 +316,31 @@ def _shown_too(log: Callable[[str], None]) -> Callable[[str], None]:
     return say_line
 
 
-def _kaggle(
-    project: Project, data: Path, solution: Solution | None, runner: Runner, folder: Path, faults: list[Fault]
-) -> LoopbackKaggle:
-    """The Kaggle of this rehearsal, which knows the competition, and the project's owner as its user."""
+def _kaggle(release: _Release, folder: Path, world: World, faults: Sequence[Fault]) -> LoopbackKaggle:
+    """The Kaggle of a rehearsal, which knows the competition, and the project's owner as its user."""
     from kaggle_kit.errors import RemoteError
     from kaggle_kit.evaluation.metrics import log_loss
     from kaggle_kit.loopback.server import LoopbackKaggle
     from kaggle_kit.loopback.service import Settings
 
     def judge(_: str, submission: Path) -> float:
-        if solution is None:
+        if release.solution is None:
             raise RemoteError("a notebook that ran with internet was handed in")
-        return log_loss(submission, solution)
+        return log_loss(submission, release.solution)
 
-    settings = Settings(username=project.owner)
-    kaggle = LoopbackKaggle(folder / "kaggle", runner=runner, judge=judge, settings=settings, faults=faults)
-    kaggle.add_competition(project.competition, data)
+    kaggle = LoopbackKaggle(
+        folder / "kaggle",
+        runner=release.runner,
+        judge=judge,
+        settings=Settings(username=release.project.owner),
+        faults=faults,
+        worlds=(world,),
+    )
+    kaggle.add_competition(release.project.competition, release.data)
     return kaggle
 
 
-def _push(project: Project, name: str, kaggle: LoopbackKaggle, folder: Path) -> int:
+def _push(project: Project, name: str, kaggle: LoopbackKaggle, folder: Path, *, builds: Path) -> int:
     """`kit push NAME --submit` in a process of its own, which can reach this Kaggle and nothing else.
 
     What ran with internet is not handed in: there it is `--wait`.
@@ -251,7 +349,7 @@ def _push(project: Project, name: str, kaggle: LoopbackKaggle, folder: Path) -> 
 
     end = "--wait" if project.notebook(name).internet else "--submit"
     command = [sys.executable, "-P", "-m", "kaggle_kit.cli.main", "push", name, end, "--unproved"]
-    command += ["--project", str(project.root), "--records", str(folder), "--builds", str(folder / "build")]
+    command += ["--project", str(project.root), "--records", str(folder), "--builds", str(builds)]
     command += [TRUST_OPTION] if project.trusted else []
     say(f"a Kaggle for {project.owner} at {kaggle.url}")
     around = kaggle.environment(folder / "home", folder / "tmp") | {"KIT_CONFIG_DIR": str(user_config().absolute())}

@@ -210,6 +210,8 @@ def _read_back(
         say(f"receipt: {path}")
     else:
         applied.noted = False
+    for unchecked in receipt.unchecked:
+        say(f"{notebook.key} version {receipt.version}: could not be checked: {unchecked}")
     for check in receipt.differing:
         say(f"{notebook.key} version {version}: {check.what} is {check.found!r} on Kaggle, asked was {check.asked!r}")
     if receipt.differing:

@@ -54,8 +54,8 @@ def report(run: Path, out: Path | None, **given: Any) -> None:
     from kaggle_kit.evaluation.report_page import report_page
 
     loaded, default = load_run(run, Given(**given))
-    _write(out or default, report_page(loaded))
     show(loaded.outcome)
+    _write(out or default, report_page(loaded))
 
 
 @click.command()
@@ -79,10 +79,10 @@ def compare(first: Path, second: Path, out: Path | None, **given: Any) -> None:
 
     one, other = (load_run(named, Given(**given))[0] for named in (first, second))
     page = compare_page(one, other)
-    _write(out or Path(f"compare-{_stem(first)}-{_stem(second)}.html"), page)
     difference = difference_if_any(one.predictions, other.predictions)
     for name, less in (difference.figures if difference else {}).items():
         show(f"{name:<12}{less.signed}")
+    _write(out or Path(f"compare-{_stem(first)}-{_stem(second)}.html"), page)
 
 
 def _stem(path: Path) -> str:

@@ -81,7 +81,7 @@ def logs(name: str, follow: bool, version: int | None, records: Path | None, pro
       kit logs lmsys
       kit logs lmsys --follow
 
-    Exit code 1 where the run has failed, or is complete and has no log.
+    Exit code 1 where the run has failed, or there is no log and it is not under way.
     """
     from kaggle_kit.remote.client import notebooks, outputs
     from kaggle_kit.remote.diagnosis import decode, read_log
@@ -93,13 +93,14 @@ def logs(name: str, follow: bool, version: int | None, records: Path | None, pro
     with open_client() as client:
         shown = follow and _follow(project, name, number, client=client, records=place)
         raw = outputs.log(client, reference, number)
-        if not shown:
+        if raw and not shown:
             show_log(mask(read_log(raw).text).rstrip("\n"))
         state = notebooks.status(client, reference, number)
 
-    if state.complete and not raw and not shown:
-        say(f"{reference} version {number}: the run is complete, and Kaggle has no log of it (yet)")
-        return 1
+    if not raw and not shown:
+        say(f"{reference} version {number}: the run is {state.words}, and Kaggle has no log of it (yet)")
+        if state.complete or state.state == notebooks.UNKNOWN:
+            return 1
     if not state.ended or state.complete:
         return 0
     for finding in decode(raw, failure_message=state.failure or "")[:3]:
@@ -160,7 +161,15 @@ def output(
     with open_client() as client:
         state = notebooks.status(client, reference, number)
         folder = out or _run_folder(place, name, number, notebook=reference)
-        fetched = fetch(client, reference, number, folder, ended=state.ended, patterns=patterns or ("*",))
+        fetched = fetch(
+            client,
+            reference,
+            number,
+            folder,
+            ended=state.ended,
+            complete=state.complete,
+            patterns=patterns or ("*",),
+        )
     for file in (fetched.log, *fetched.files):
         if file.is_file():
             show(f"{file}  {file.stat().st_size:,} bytes")
@@ -262,6 +271,7 @@ def _line(receipt: Receipt, *, several: bool) -> tuple[str, ...]:
 
 def keep_receipt(records: Path, receipt: Receipt) -> Path | None:
     """Write the receipt; None, with a warning, if the disk refuses: what it reports is done at Kaggle all the same."""
+    from kaggle_kit.files import refusal
     from kaggle_kit.remote.receipt import save_receipt
 
     try:
@@ -269,7 +279,7 @@ def keep_receipt(records: Path, receipt: Receipt) -> Path | None:
     except OSError as error:
         say(
             f"warning: the receipt of {receipt.name} version {receipt.version} could not be written "
-            f"({error.filename}: {error.strerror}); make room, and kit status {receipt.name} brings it up to date"
+            f"({refusal(error)}); make room, and kit status {receipt.name} brings it up to date"
         )
         return None
 
@@ -285,8 +295,9 @@ def bring(receipt: Receipt, state: RunState, *, client: Client, records: Path) -
 
     receipt = with_run(receipt, state)
     folder = _run_folder(records, receipt.name, receipt.version, notebook=receipt.notebook)
-    fetched = fetch(client, receipt.notebook, receipt.version, folder, ended=state.ended)
-    receipt = replace(receipt, output=output_facts(fetched))
+    fetched = fetch(client, receipt.notebook, receipt.version, folder, ended=state.ended, complete=state.complete)
+    # What was listed once and is not any more was there all the same.
+    receipt = replace(receipt, output=output_facts(fetched) or receipt.output)
     kept = keep_receipt(records, receipt)
     say(f"log and output: {fetched.folder}")
     whole = _show_whole(fetched, state) and _show_models(fetched, wanted=receipt.makes_model and state.complete)

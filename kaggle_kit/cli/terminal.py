@@ -13,9 +13,11 @@ What moves or is laid out on a terminal, tables, bars and a line that waits, get
 
 from __future__ import annotations
 
+import io
 import json
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO, cast
 
 from kaggle_kit.visible import one_line, visible, without_colours
@@ -91,8 +93,14 @@ class Encodable:
 
     def write(self, text: str) -> int:
         """Write `text`; returns its length."""
-        self.stream.write(_encodable(text, self.stream))
+        with _named(self.stream):
+            self.stream.write(_encodable(text, self.stream))
         return len(text)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with _named(self.stream):
+            self.stream.flush()
 
     def writelines(self, lines: Any) -> None:
         """Write texts, one after the other."""
@@ -133,8 +141,24 @@ def _encodable(text: str, stream: TextIO) -> str:
 
 def _write(stream: TextIO | None, text: str) -> None:
     if stream is not None:
-        stream.write(_encodable(text, stream))
-        stream.flush()
+        with _named(stream):
+            stream.write(_encodable(text, stream))
+            stream.flush()
+
+
+@contextmanager
+def _named(stream: TextIO) -> Iterator[None]:
+    """What the system refuses within is said of the file or device that the stream leads to."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            name = "standard error" if getattr(stream, "name", "") == "<stderr>" else "standard output"
+            with suppress(OSError, ValueError, AttributeError):
+                target = str(Path(f"/proc/self/fd/{stream.fileno()}").readlink())
+                name = target if target.startswith("/") else name
+            error.filename = name
+        raise
 
 
 def on_terminal() -> bool:
@@ -237,7 +261,7 @@ def _console(stream: Any, *, width: int | None = None) -> Console:
     """A console whose own styles pass to the terminal, and which reads no style out of a text."""
     from rich.console import Console
 
-    file: Any = Encodable(innermost(stream))
+    file: Any = io.StringIO() if stream is None else Encodable(innermost(stream))
     return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
 
 

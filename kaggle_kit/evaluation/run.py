@@ -153,7 +153,7 @@ def read_run(folder: Path, context: RunContext) -> Run:
 
     head = _dry_run(folder, report, record) if report else _pushed_run(folder, push, record, checks)
     failed = head.good is not True
-    kept = dict.fromkeys((*(report.notes if report else ()), *record.prompt_notes))
+    kept = dict.fromkeys((*(report.notes if report else ()), *record.prompt_notes, *record.row_notes))
     notes = (*kept, *context.notes, record.unread_text)
     return replace(
         head,
@@ -273,6 +273,7 @@ def _folder_figures(
 ) -> list[Figure]:
     rows, score = record.rows, push.submission.public_score
     figures: list[Figure] = [("rows", f"{rows.total:,}", str(rows))] if rows else []
+    figures += [("no answer", f"{number:,}", why) for why, number in (rows.unanswered if rows else {}).items()]
     if assessment is not None:
         figures.append(_loss_figure(assessment))
     elif report and report.log_loss is not None:

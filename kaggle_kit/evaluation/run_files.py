@@ -318,7 +318,7 @@ def submission_checks(
     """What can be said of a submission; `rows` are the run's own counts, `sample` is what was asked for."""
     if table is None:
         return [SubmissionCheck(SUBMISSION, False, "there is none, or it is no table")]
-    checks = [_row_check(table, rows), _id_check(table), _range_check(table), _sum_check(table)]
+    checks = [_row_check(table, rows), _id_check(table, sample), _range_check(table), _sum_check(table)]
     if sample is not None:
         checks.append(_sample_check(table, sample))
     if rows is not None:
@@ -337,10 +337,13 @@ def _row_check(table: SubmissionTable, rows: Rows | None) -> SubmissionCheck:
     return SubmissionCheck("rows", len(table.ids) == rows.total > 0, f"{said} of {rows.total:,}")
 
 
-def _id_check(table: SubmissionTable) -> SubmissionCheck:
+def _id_check(table: SubmissionTable, sample: Sample | None) -> SubmissionCheck:
     repeated = len(table.ids) - len(set(table.ids))
-    said = "all different" if not repeated else f"{repeated:,} stand more than once"
-    return SubmissionCheck("ids", not repeated, said)
+    if not repeated:
+        return SubmissionCheck("ids", True, "all different")
+    asked = sample is not None and table.ids == sample.ids
+    said = f"{repeated:,} stand more than once" + (", as in the sample" if asked else "")
+    return SubmissionCheck("ids", asked, said)
 
 
 def _range_check(table: SubmissionTable) -> SubmissionCheck:

@@ -8,7 +8,6 @@ import os
 import shutil
 import stat
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from kaggle_kit.runtime.journal import SWAPPED, Entry
 from kaggle_kit.runtime.launch import launch_plain
 from kaggle_kit.runtime.prompts import clean
 from kaggle_kit.runtime.record import count_rows
+from kaggle_kit.runtime.rows import row_keys
 from kaggle_kit.runtime.supervisor import read_entries, run_job
 
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ class Scoring:
 class Scored:
     """What the worker said of a table's rows.
 
-    `ids` are the rows' (in the column `id_column`, if the table has it), in the table's order; `plain` and `swapped`
-    hold each pass's entries by id; `stages` the seconds that each part took, `seconds` all of it; `seal` its name and
+    `names` are the rows' ids (in the column `id_column`, if the table has it), in the table's order, and `ids` their
+    keys, no two alike; `plain` and `swapped` hold each pass's entries by key;
+    `stages` the seconds that each part took, `seconds` all of it; `seal` its name and
     what it left open. `test` is the CSV that the worker read, until the state folder is removed.
     """
 
@@ -71,6 +72,7 @@ class Scored:
     seconds: float
     stages: Mapping[str, float]
     seal: Mapping[str, Any] = field(default_factory=dict)
+    names: Sequence[str] = ()
 
     @cached_property
     def counts(self) -> Counts:
@@ -126,8 +128,12 @@ def score_records(
     """
     # The worker has another working folder.
     state, model = state.absolute(), scoring.model.absolute()
-    name, ids = _ids(records, id_column, source)
+    name, names = _ids(records, id_column, source)
+    ids = row_keys(names)
     columns = _checked_columns(records, scoring.task, source)
+    if changed := [(one, key) for one, key in zip(names, ids, strict=True) if one != key]:
+        text = f"{len(changed):,} rows have the {name} of a row before them, such as {changed[0][0]!r}: each is scored"
+        on_event({"event": "note", "text": f"{text}; name another column with --id if one tells them apart"})
     _own_folder(state)
     numbered = [{**record, name: row_id} for record, row_id in zip(records, ids, strict=True)]
     text = dump_csv(numbered, columns=[name, *columns])
@@ -160,7 +166,7 @@ def score_records(
     swapped = read_entries(job, workers=plan.replicas, pass_name=SWAPPED) if scoring.swapped else {}
     seconds = round(time.monotonic() - since, 3)
     seal = {"name": scoring.seal, "open": list(scoring.unsealed)}
-    return Scored(test, name, ids, plain, swapped, seconds, outcome.stages, seal)
+    return Scored(test, name, ids, plain, swapped, seconds, outcome.stages, seal, names)
 
 
 def _own_folder(state: Path) -> None:
@@ -180,24 +186,26 @@ def _ids(records: Sequence[Mapping[str, Any]], id_column: str | None, source: Pa
     """The id column's name and each row's id."""
     if not records:
         raise DataError(f"{source} has no rows")
-    if id_column is not None and id_column not in records[0]:
-        raise DataError(f"{source} has no column {id_column!r}; it has: {', '.join(map(str, records[0]))}")
-    name = id_column or ("id" if "id" in records[0] else None)
-    ids = (
-        [clean(str(record.get(name))) for record in records]
-        if name
-        else [str(number) for number in range(len(records))]
-    )
-    if len(set(ids)) < len(ids):
-        repeated = Counter(ids).most_common(1)[0][0]
-        raise DataError(f"{source} has two rows with the {name} {repeated!r}; name another column with --id")
-    return name or ROW, ids
+    columns = _columns(records)
+    if id_column is not None and id_column not in columns:
+        raise DataError(f"{source} has no column {id_column!r}; it has: {', '.join(columns)}")
+    name = id_column or ("id" if "id" in columns else None)
+    if name is None:
+        return ROW, [str(number) for number in range(len(records))]
+    cells = (record.get(name) for record in records)
+    return name, ["" if cell is None else clean(str(cell)) for cell in cells]
+
+
+def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, None]:
+    """The names of a table's columns; a line of JSON may lack some of them."""
+    return dict.fromkeys(str(name) for record in records for name in record)
 
 
 def _checked_columns(records: Sequence[Mapping[str, Any]], task: Task, source: Path) -> list[str]:
+    columns = _columns(records)
     for name in task.fields:
-        if name not in records[0]:
-            raise DataError(f"{source} has no column {name!r}; it has: {', '.join(map(str, records[0]))}")
+        if name not in columns:
+            raise DataError(f"{source} has no column {name!r}; it has: {', '.join(columns)}")
     return list(task.fields)
 
 
@@ -207,7 +215,7 @@ def _results(scored: Scored, scoring: Scoring) -> list[dict[str, Any]]:
     calibration = read_calibration(scoring.model, columns=list(task.labels))
     final = answers(task, scored.plain, scored.swapped, calibration=calibration)
     lines = []
-    for row_id in scored.ids:
+    for name, row_id in zip(scored.names, scored.ids, strict=True):
         entry = scored.plain.get(row_id, Entry(row_id, problem="not scored"))
         values = final.get(row_id)
         shares = (
@@ -217,7 +225,7 @@ def _results(scored: Scored, scoring: Scoring) -> list[dict[str, Any]]:
         )
         lines.append(
             {
-                scored.id_column: row_id,
+                scored.id_column: name,
                 **shares,
                 "label_mass": entry.mass,
                 "tokens": entry.tokens,

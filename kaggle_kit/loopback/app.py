@@ -135,7 +135,10 @@ class Application:
         fault = self._service.faults.candidate(route, body)
         if instead := self._instead(fault):
             return instead
+        if busy := self._service.worlds.instead(route):
+            return _response(busy)
         answer = await run_in_threadpool(self._answered, route, _without_dropped(fault, body))
+        answer = self._service.worlds.told(route, body, answer)
         return await self._delivered(fault, body, answer)
 
     def _instead(self, fault: Fault | None) -> Response | None:

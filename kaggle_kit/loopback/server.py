@@ -20,6 +20,7 @@ from kaggle_kit.loopback.records import Competition, Dataset, Model, Variation, 
 from kaggle_kit.loopback.runs import Runner, Runs, files_below
 from kaggle_kit.loopback.service import Judge, Service, Settings
 from kaggle_kit.loopback.store import Store, check_mark
+from kaggle_kit.loopback.worlds import ActiveWorlds
 from kaggle_kit.owners import own_folder
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from kaggle_kit.loopback.faults import Fault
     from kaggle_kit.loopback.versions import Versioned
+    from kaggle_kit.loopback.worlds import World
 
 _START_SECONDS = 20.0
 _OWN_FOLDER = "What it holds is run and handed out: choose a folder that is yours alone, or a new one"
@@ -75,9 +77,9 @@ class LoopbackKaggle:
     """A Kaggle for rehearsals. Use it as a context manager, or call `start` and `stop`.
 
     `folder` holds all that it remembers; another server on the same folder goes on. `runner` runs pushed notebooks,
-    `judge` scores submissions. `port` 0 takes any free one. `keep_bytes=False` keeps only hashes and sizes of uploads.
-    `folder` is closed to other users. Raises RemoteError if another server uses it, UsageError where somebody else
-    could change it, or where it holds what no server of this user has made.
+    `judge` scores submissions. It answers as each of `worlds` does. `port` 0 takes any free one. `keep_bytes=False`
+    keeps only hashes and sizes of uploads. `folder` is closed to other users. Raises RemoteError if another server uses
+    it, UsageError where somebody else could change it, or where it holds what no server of this user has made.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class LoopbackKaggle:
         judge: Judge,
         settings: Settings | None = None,
         faults: Iterable[Fault] = (),
+        worlds: Iterable[World] = (),
         port: int = 0,
         keep_bytes: bool = True,
     ) -> None:
@@ -98,7 +101,8 @@ class LoopbackKaggle:
         self.faults = ActiveFaults(faults)
         self._store = Store(folder, keep_bytes=keep_bytes)
         runs = Runs(self._store, self.faults, runner, queued_polls=self.settings.queued_polls)
-        self._service = Service(self._store, self.settings, self.faults, runs, judge)
+        told = ActiveWorlds(tuple(worlds))
+        self._service = Service(self._store, self.settings, self.faults, runs, judge, told)
         self.traffic = self._service.traffic
 
         self._port = port

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from kaggle_kit.loopback.protocol import Answer, Json, Refusal, owner_of
+from kaggle_kit.loopback.worlds import ActiveWorlds
 
 if TYPE_CHECKING:
     from kaggle_kit.loopback.faults import ActiveFaults
@@ -97,6 +98,7 @@ class Service:
     faults: ActiveFaults
     runs: Runs
     judge: Judge
+    worlds: ActiveWorlds = field(default_factory=ActiveWorlds)
     traffic: Traffic = field(default_factory=Traffic)
     url: str = field(default="")
     _key: bytes = field(default_factory=partial(secrets.token_bytes, 32), repr=False)

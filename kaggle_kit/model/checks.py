@@ -10,13 +10,12 @@ from kaggle_kit.model.folder import Problem, by_check, warning
 from kaggle_kit.model.headers import shorten
 from kaggle_kit.model.packing import MOST_COMPARED
 from kaggle_kit.outside import shown
-from kaggle_kit.runtime.architecture import EMBEDDINGS, HEAD, Architecture
+from kaggle_kit.runtime.architecture import EMBEDDINGS, HEAD, SCORE, Architecture
 from kaggle_kit.runtime.checkpoint import code_named
-from kaggle_kit.runtime.engine_facts import architecture_obstacle, engine_facts, method_obstacle
+from kaggle_kit.runtime.engine_facts import architecture_obstacle, engine_facts, head_obstacle, method_obstacle
 from kaggle_kit.runtime.engine_plan import (
     dtype_obstacle,
     engine_dtype,
-    head_obstacle,
     length_obstacle,
     method_dtype_obstacle,
 )
@@ -38,9 +37,10 @@ if TYPE_CHECKING:
 _LAYER = re.compile(r"((?:.*\.)?(?:layers?|h|blocks)\.)([0-9]{1,5})\.(.+)")
 _OTHER_PART = re.compile(
     r"(^|[._])(visual|vision|vit|siglip|clip|image|img|audio|speech|whisper|talker|token2wav|code2wav|tts|sam|qformer"
-    r"|perceiver|resampler|projector|connector|aligner|adapter|mtp|encoder)([._]|\d)"
+    r"|perceiver|resampler|projector|connector|aligner|adapter|mtp)([._]|\d)"
 )
 """Words in the names of layers that are not the language model's."""
+_ENCODER = "encoder."
 _HARMLESS = ("rotary_emb.inv_freq", "masked_bias", "k_scale", "v_scale")
 """Endings of tensors that older saves hold and engines pass over."""
 _EXPERT_AXES = 3
@@ -72,7 +72,8 @@ def check_completeness(
         # Each layer that is too few, too many or packed would be reported again, tensor by tensor.
         return problems
     if architecture.family is None:
-        return [*problems, *by_check("architecture", _evenness(tensors))]
+        head = _score_head(architecture, tensors)
+        return [*problems, *head, *by_check("architecture", _evenness(tensors))]
 
     missing: list[str] = []
     different: list[str] = []
@@ -116,7 +117,9 @@ def _expected(architecture: Architecture) -> Iterator[tuple[str, tuple[int, ...]
         for name, length in architecture.layer_vectors():
             yield f"model.layers.{layer}.{name}", (length,)
     yield "model.norm.weight", (hidden,)
-    if not architecture.tied:
+    if architecture.score_head:
+        yield SCORE, (len(architecture.score_head.classes), hidden)
+    elif not architecture.tied:
         yield HEAD, (architecture.vocabulary, hidden)
 
 
@@ -124,13 +127,16 @@ def text_layers(names: Iterable[str]) -> list[tuple[int, str]]:
     """The number of the layer and the name below it of each tensor of the language model's layers.
 
     Images, speech and the prediction of further tokens have layers of their own, which config.json counts elsewhere.
-    Of several stacks of layers that are left the one with most layers is the language model's.
+    Of several stacks of layers that are left the one with most layers is the language model's; an encoder is one only
+    if there is nothing else, as in BERT.
     """
     stacks: dict[str, list[tuple[int, str]]] = {}
+    encoders: dict[str, list[tuple[int, str]]] = {}
     for name in names:
-        if (match := _LAYER.fullmatch(name)) and not _OTHER_PART.search(match[1]):
-            stacks.setdefault(match[1], []).append((int(match[2]), match[3]))
-    return max(stacks.values(), key=lambda stack: len({number for number, _ in stack}), default=[])
+        if (match := _LAYER.fullmatch(name)) and not _OTHER_PART.search(match[1].replace(_ENCODER, "")):
+            kept = encoders if _ENCODER in match[1] else stacks
+            kept.setdefault(match[1], []).append((int(match[2]), match[3]))
+    return max((stacks or encoders).values(), key=lambda stack: len({number for number, _ in stack}), default=[])
 
 
 def _layer_count(architecture: Architecture, tensors: Mapping[str, Tensor]) -> list[Problem]:
@@ -237,9 +243,32 @@ def _evenness(tensors: Mapping[str, Tensor]) -> list[Problem]:
     return problems
 
 
+_HEADS = (SCORE, "classifier.weight", "classifier.out_proj.weight", "classification_head.out_proj.weight")
+"""The last matrix of a head for classes, as most classes of transformers call it."""
+
+
+def _score_head(architecture: Architecture, tensors: Mapping[str, Tensor]) -> list[Problem]:
+    """Whether an architecture that kit does not know in detail has a head of as many classes as config.json names."""
+    if architecture.score_head is None:
+        return []
+    classes = len(architecture.score_head.classes)
+    name = next((name for name in _HEADS if name in tensors), None)
+    if name is None:
+        what = f"hold no head that kit knows ({shorten(list(_HEADS))})"
+        return [warning(_WEIGHTS, what, "see that the head was trained and saved", check="tensors")]
+    if tensors[name].shape[0] == classes:
+        return []
+    what = f"names {classes} classes, and {name} is {_by(tensors[name].shape)}"
+    return [Problem(_CONFIG, what, _RESAVE, check="shapes")]
+
+
 def _unknown(architecture: Architecture, tensors: Mapping[str, Tensor], known: set[str]) -> list[Problem]:
     problems = []
     unused = [name for name in tensors if name not in known and not name.endswith(_HARMLESS)]
+    if architecture.score_head and HEAD in unused:
+        unused.remove(HEAD)
+        what = f"hold {HEAD}, and {architecture.name} answers by {SCORE}: engines refuse or pass over it"
+        problems.append(warning(_WEIGHTS, what, "delete that tensor"))
     if architecture.tied and HEAD in unused:
         unused.remove(HEAD)
         what = f"hold {HEAD}, and config.json ties the head to the embeddings: engines pass over it"
@@ -267,7 +296,10 @@ def check_dtype(target: Target, architecture: Architecture, dtypes: AbstractSet[
         )
         step = "score a few rows there and compare them with a reference before trusting it"
         problems.append(warning(_WEIGHTS, what, step))
-    if {"F32", "F64"} & dtypes and engine != "float32" and not packed:
+    by_transformers = architecture.score_head and not engine_facts(target.engine_version).scorer(
+        architecture.name, architecture.model_type
+    )
+    if {"F32", "F64"} & dtypes and engine != "float32" and not packed and not by_transformers:
         what = f"hold 32-bit numbers, twice what the engine keeps ({engine})"
         problems.append(warning(_WEIGHTS, what, f"save the model in {engine}: half the upload, the same scores"))
     return problems
@@ -279,7 +311,7 @@ def check_engine(
     """What the target's engine and cards refuse of the architecture, and of the method that packs its weights."""
     facts, capability = engine_facts(target.engine_version), target.capability
     wanted = target.engine_options.get("dtype", "auto")
-    headless = head_obstacle(architecture, target.engine_version)
+    headless = head_obstacle(facts, architecture.name, architecture.model_type, architecture.score_head)
     built = None
     if headless is None:
         built = architecture_obstacle(
@@ -383,11 +415,13 @@ def check_length(architecture: Architecture, *, longest: int | None) -> list[Pro
         return [warning(_CONFIG, what, "add the number that the model was trained for")]
     if longest is not None and (reason := length_obstacle(architecture, longest)):
         what = f"is too short for the notebook: {reason}"
-        return [Problem(_CONFIG, what, f"set token_budget to {architecture.most_tokens - 1} or less")]
+        most = architecture.most_tokens - architecture.answer_tokens
+        return [Problem(_CONFIG, what, f"set token_budget to {most} or less")]
     return []
 
 
 def check_head(architecture: Architecture, version: tuple[int, int, int]) -> list[Problem]:
-    """Whether there is an LM head: kit reads the labels' probabilities from it."""
-    obstacle = head_obstacle(architecture, version)
+    """Whether there is a head of tokens or of classes: kit reads the labels' probabilities from it."""
+    facts = engine_facts(version)
+    obstacle = head_obstacle(facts, architecture.name, architecture.model_type, architecture.score_head)
     return [Problem(_CONFIG, f"cannot be used: {obstacle.what}", obstacle.step)] if obstacle else []

@@ -9,8 +9,9 @@ from kaggle_kit.errors import UsageError
 from kaggle_kit.model.memory import Layout, layouts, padded_layout
 from kaggle_kit.model.speed import START_SECONDS, Speed, kernel_of, link_of, speed_of, tokens_in, total_seconds
 from kaggle_kit.runtime.architecture import FAMILIES, Architecture
+from kaggle_kit.runtime.card_memory import padded_for
 from kaggle_kit.runtime.checkpoint import Checkpoint
-from kaggle_kit.runtime.engine_plan import card_obstacle, length_obstacle, padded_for
+from kaggle_kit.runtime.engine_plan import card_obstacle, length_obstacle
 from kaggle_kit.runtime.quantisation import Quantisation
 from kaggle_kit.suggest import did_you_mean
 

@@ -104,6 +104,7 @@ class Inspection:
             "model_type": shape and shape.model_type,
             "layers": shape and shape.layers,
             "vocabulary": shape and shape.vocabulary,
+            "classes": list(shape.score_head.classes) if shape and shape.score_head else None,
             "most_tokens": shape and shape.most_tokens,
             "parameters": self.tally.parameters,
             "dtypes": list(self.dtypes),
@@ -194,7 +195,9 @@ def inspect_model(
     facts = None
     if tokenizer:
         rows = architecture.vocabulary if architecture else None
-        facts, tokenizer_problems = check_tokenizer(folder, config, rows=rows, labels=labels, guard=guard)
+        facts, tokenizer_problems = check_tokenizer(
+            folder, config, rows=rows, labels=labels, head=architecture and architecture.score_head, guard=guard
+        )
         problems += by_check("special-tokens", tokenizer_problems)
     recorded, manifest_problems = _recorded(folder)
     if manifest:

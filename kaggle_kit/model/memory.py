@@ -1,6 +1,6 @@
 """Whether a model fits a target's cards: what each must hold, in each layout, and how long and wide it may go.
 
-The parts are `runtime.engine_plan.card_memory`'s, by which the notebook chooses its engine arguments too.
+The parts are `runtime.card_memory.card_memory`'s, by which the notebook chooses its engine arguments too.
 """
 
 from __future__ import annotations
@@ -11,16 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import UsageError
+from kaggle_kit.runtime.card_memory import CardMemory, card_memory, padded_for, split_obstacle
 from kaggle_kit.runtime.engine_plan import (
     BATCHES,
     Card,
-    CardMemory,
-    card_memory,
     memory_share,
-    padded_for,
     sequences_of,
     share_option,
-    split_obstacle,
     whole_option,
 )
 
@@ -152,7 +149,7 @@ def _layout(
     fixed = parts.weights + parts.activations + parts.logits + parts.inside
     per_token = model.kv_bytes_on_card(parallel)
     longest = math.floor((room - fixed) / per_token) - batch - 1
-    most = model.most_tokens - 1 if model.most_tokens else longest
+    most = model.most_tokens - model.answer_tokens if model.most_tokens else longest
     per_batch_token = per_token + parts.activations / batch
     widest = math.floor((room - parts.total) / per_batch_token) + batch
     block = BLOCK if target.gpus else CPU_BLOCK
@@ -188,7 +185,8 @@ def _stage(checkpoint: Checkpoint, stages: int) -> Checkpoint:
         return checkpoint
     model = checkpoint.architecture
     in_layers = checkpoint.weight_bytes - checkpoint.end_bytes
-    end = checkpoint.end_bytes if model.tied else checkpoint.end_bytes / 2
+    one_end = model.tied or model.score_head is not None
+    end = checkpoint.end_bytes if one_end else checkpoint.end_bytes / 2
     share = math.ceil(model.layers / stages)
     weights = math.ceil(in_layers * share / model.layers + end)
     return replace(checkpoint, architecture=model.part(share), weight_bytes=weights)

@@ -234,8 +234,9 @@ def _refuse_classifier(path: Path, content: _Content, config: Mapping[str, Any],
         return
     told = " and ".join(filter(None, (f"task_type {task}" if task in _CLASSIFIERS else "", shorten(heads))))
     raise ModelError(
-        f"the adapter {path} answers by a head of its own ({told}), and kit reads the labels from the LM head: that is "
-        f"the reason, not the base. Train it with task_type CAUSAL_LM, to say the label after the prompt"
+        f"the adapter {path} answers by a head of its own ({told}), and kit merges those for an LM head alone: that is "
+        f"the reason, not the base. Merge it into the base's ...ForSequenceClassification form (peft's "
+        f"merge_and_unload) and save the model, which kit scores by its head; or train it with task_type CAUSAL_LM"
     )
 
 

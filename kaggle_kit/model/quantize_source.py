@@ -13,8 +13,8 @@ from kaggle_kit.errors import ModelError
 from kaggle_kit.files import write_atomic
 from kaggle_kit.model.inspect import Inspection, inspect_model
 from kaggle_kit.model.padding import Padding, refuse_unknown_layers
+from kaggle_kit.runtime.card_memory import INT8_STEP, split_obstacle
 from kaggle_kit.runtime.checkpoint import read_config
-from kaggle_kit.runtime.engine_plan import INT8_STEP, split_obstacle
 from kaggle_kit.runtime.machine import find_cards
 from kaggle_kit.runtime.quantisation import Quantisation
 
@@ -41,6 +41,11 @@ def sound_source(path: Path, *, tokenizer: bool = True) -> Inspection:
     if source.quantisation is not None or source.packed:
         method = source.quantisation.method if source.quantisation else "4-bit"
         raise ModelError(f"{path} is quantised already ({method}); name the model in full precision")
+    if source.architecture and source.architecture.score_head:
+        raise ModelError(
+            f"{path} answers with a head of classes ({source.architecture.name}), and the quantisers load models with "
+            f"an LM head alone; score it in full precision, or train the head over a quantised model"
+        )
     return source
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kaggle_kit.model.folder import Folder
     from kaggle_kit.runtime.guard import Guard
     from kaggle_kit.runtime.job import Task
+    from kaggle_kit.runtime.score_head import ScoreHead
 
 _SLOW = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "spiece.model")
 _FEW = 0.9
@@ -27,12 +28,13 @@ _FEW = 0.9
 _USUAL_END = "\n"
 _LONGEST_WORD = 1000
 _LISTED = 3
+_CONFIG = "config.json"
 _AGAIN = "save it again with the newest tokenizers, or download it again"
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What the model will be asked to say, and the text right before it."""
+    """What the model will be asked to say (or its classes), and the text right before it."""
 
     words: Sequence[str]
     prompt: str = _USUAL_END
@@ -47,16 +49,25 @@ class Labels:
 
 @dataclass(frozen=True)
 class TokenizerFacts:
-    """Tokens of the vocabulary, added ones included, and the label tokens if labels were given."""
+    """Tokens of the vocabulary, added ones included, and the label tokens (or classes) if labels were given."""
 
     tokens: int
     label_ids: tuple[int, ...] = ()
 
 
 def check_tokenizer(
-    folder: Folder, config: Mapping[str, Any], *, rows: int | None, labels: Labels | None, guard: Guard | None = None
+    folder: Folder,
+    config: Mapping[str, Any],
+    *,
+    rows: int | None,
+    labels: Labels | None,
+    head: ScoreHead | None = None,
+    guard: Guard | None = None,
 ) -> tuple[TokenizerFacts | None, list[Problem]]:
-    """Read the tokenizer, behind a `guard`, and compare it with the embeddings' `rows` (their vocabulary)."""
+    """Read the tokenizer, behind a `guard`, and compare it with the embeddings' `rows` (their vocabulary).
+
+    The labels of a model with a classification `head` of its own are its classes.
+    """
     problems: list[Problem] = []
     settings = _settings(folder, problems)
     words = _end_words(settings)
@@ -72,8 +83,8 @@ def check_tokenizer(
 
     ids: tuple[int, ...] = ()
     if labels is not None:
-        ids = _label_ids(folder, labels, tokenizer, rows, problems)
-        if rows is not None and any(token >= rows for token in ids):
+        ids = _label_ids(folder, labels, head, tokenizer, rows, problems)
+        if head is None and rows is not None and any(token >= rows for token in ids):
             what = f"has label tokens {ids} without a row"
             problems.append(Problem(TOKENIZER, what, "choose other labels", check="labels"))
     if labels is None or labels.task is None:
@@ -83,10 +94,20 @@ def check_tokenizer(
 
 
 def _label_ids(
-    folder: Folder, labels: Labels, tokenizer: GuardedTokenizer, rows: int | None, problems: list[Problem]
+    folder: Folder,
+    labels: Labels,
+    head: ScoreHead | None,
+    tokenizer: GuardedTokenizer,
+    rows: int | None,
+    problems: list[Problem],
 ) -> tuple[int, ...]:
-    """The labels' tokens; none, and a problem, if they cannot be told. The notebook's own prompt is looked at too."""
+    """The labels' tokens, or classes of the `head`; none, and a problem, if they cannot be told.
+
+    The notebook's own prompt is looked at too.
+    """
     try:
+        if labels.task is None and head:
+            return head.class_numbers(labels.words)
         if labels.task is None:
             return label_tokens(list(labels.words), prompt=labels.prompt, tokenizer=tokenizer)
         notes: list[str] = []
@@ -103,7 +124,8 @@ def _label_ids(
     except AnswerPlaceError as error:
         problems.append(Problem(SETTINGS, error.what, error.step, check="answer-place"))
     except LabelError as error:
-        problems.append(Problem(TOKENIZER, str(error), "choose labels that are one token each", check="labels"))
+        file, step = (_CONFIG, "write its classes") if head else (TOKENIZER, "choose labels that are one token each")
+        problems.append(Problem(file, str(error), step, check="labels"))
     except ModelError as error:
         what, _, step = str(error).rpartition("; ")
         problems.append(Problem(TOKENIZER, what or step, step if what else _AGAIN, check="tokenizer"))

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import __version__
 from kaggle_kit.errors import ProjectError
 from kaggle_kit.files import write_atomic
+from kaggle_kit.notebook.paired import pairing_problem
 from kaggle_kit.notebook.render import render
-from kaggle_kit.notebook.source import Cell, Source, read_source
+from kaggle_kit.notebook.source import Cell, Source, paired_magics, parse_source, read_source
 from kaggle_kit.project.config import CONFIG
 from kaggle_kit.runtime.checkpoint import read_checkpoint
 from kaggle_kit.runtime.engines import is_vllm
 from kaggle_kit.runtime.kernels import obstacle
-from kaggle_kit.runtime.manifest import MANIFEST, Manifest, dump_manifest, file_entry, kit_part_reference, read_manifest
+from kaggle_kit.runtime.manifest import (
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    dump_manifest,
+    file_entry,
+    kit_part_reference,
+    read_manifest,
+)
 from kaggle_kit.runtime.permitted import check_options
 from kaggle_kit.suggest import did_you_mean
 from kaggle_kit.targets import load_target
@@ -27,6 +35,7 @@ from kaggle_kit.wheelhouse.lock import dump_lock, read_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from kaggle_kit.notebook.parameters import Value
     from kaggle_kit.project import Notebook, Project
@@ -37,8 +46,8 @@ METADATA = "kernel-metadata.json"
 PACKAGES = "pylock.toml"
 """The lock that a notebook with internet was given in place of the kit's own, kept: the notebook is made of it."""
 
-_LIMIT = "time_limit_hours"
-"""The parameter by which the offline frame reckons its deadline."""
+_LIMIT, _MARGIN = "time_limit_hours", "margin_minutes"
+"""The parameters by which the offline frame reckons its deadline."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +59,35 @@ class Build:
     target: Target
     source: Source
     parameters: Mapping[str, Value]
+    root: Path | None = None
+    """The project's folder."""
 
     @property
     def notebook(self) -> Path:
         """The notebook's file."""
         return self.folder / f"{self.name}.ipynb"
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """The parameters' values, overrides included."""
+        return self.source.defaults | dict(self.parameters)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What builds, and will most likely not do what was meant; further lines of a text say what to do."""
+        remedy = "this magic or command of Jupyter is only a comment here: write it in Python, or take it out"
+        warnings = [f"{self.source.path}, {line}\n{remedy}" for line in paired_magics(self.source)]
+        if unnamed := [cell for cell in self.source.cells if cell.unnamed]:
+            warnings.append(
+                f"{self.source.path}: {len(unnamed)} cells have no name and are called after their text, such as "
+                f"{unnamed[0].name} ({unnamed[0].text.strip()[:40]!r})\n"
+                f'a cell keeps its identity by a name: # %% name="some-name", in Jupyter "name" in its metadata'
+            )
+        if problem := pairing_problem(self.source, root=self.root or self.source.path.parent):
+            warnings.append(problem)
+        if problem := time_problem(self.values):
+            warnings.append(f"{self.name}: {problem}")
+        return warnings
 
     def literals(self) -> dict[str, Any]:
         """The plain values that the author's cells assign, overridden parameters included."""
@@ -70,17 +103,47 @@ def build(
     out: Path | None = None,
     gate: Callable[[Target], None] | None = None,
     packages: Lock | None = None,
-    source_file: Path | None = None,
 ) -> Build:
     """Render the notebook `name` for `target` into `out` (`build/NAME` of the project by default).
 
     `assignments` are `name=value` texts that override parameters; `gate` may raise to refuse the target, and is asked
     only where the target's wheels are used. `packages`: the lock that a notebook with internet installs from, by
-    default the kit's own for the target. `source_file` is read in place of the notebook's own. Raises KitError before
-    anything is written.
+    default the kit's own for the target. Raises KitError before anything is written.
     """
+    rendered = render_build(project, name, target=target, assignments=assignments, packages=packages)
+    if gate is not None and not project.notebook(name).internet:
+        gate(target)
+
+    folder = out or project.place("build", name)
+    (folder / PACKAGES).unlink(missing_ok=True)
+    for file, content in rendered.files.items():
+        write_atomic(folder / file, content)
+    return Build(name, folder, target, rendered.source, rendered.overrides, project.root)
+
+
+@dataclass(frozen=True)
+class RenderedBuild:
+    """A build that stands nowhere yet: its files by name, the manifest last."""
+
+    source: Source
+    overrides: Mapping[str, Value]
+    files: Mapping[str, bytes]
+    manifest: Manifest
+
+
+def render_build(
+    project: Project,
+    name: str,
+    *,
+    target: Target,
+    assignments: Sequence[str] = (),
+    packages: Lock | None = None,
+    text: str | None = None,
+) -> RenderedBuild:
+    """What `build` would write; nothing is. `text` is taken for the text of the notebook's source."""
     notebook = project.notebook(name)
-    source = read_source(source_file or project.source(name))
+    path = project.source(name)
+    source = read_source(path) if text is None else parse_source(text, path)
     overrides = source.overrides(project, name, assignments)
 
     wheelhouse = _wheelhouse(project, target)
@@ -103,6 +166,7 @@ def build(
             "wheelhouse": target.name,
             "model": notebook.model,
             "ensemble": [list(pair) for pair in notebook.ensemble.items()],
+            "references": _references(project, notebook),
             "engine": notebook.engine,
             "engine_options": options,
             "worker_environment": target.worker_environment,
@@ -113,16 +177,28 @@ def build(
         },
     )
     _check_session(project, name, target, cells, source.defaults | overrides)
-    if gate is not None and not notebook.internet:
-        gate(target)
-
-    folder = out or project.place("build", name)
-    write_atomic(folder / f"{name}.ipynb", _notebook_text(cells))
     metadata = _metadata(project, name, notebook, target, wheelhouse)
-    write_atomic(folder / METADATA, json.dumps(metadata, indent=2, ensure_ascii=False) + "\n")
+    texts = {
+        f"{name}.ipynb": _notebook_text(cells),
+        METADATA: json.dumps(metadata, indent=2, ensure_ascii=False) + "\n",
+    }
+    if packages and notebook.internet:
+        texts[PACKAGES] = dump_lock(packages)
+    files = {file: content.encode() for file, content in texts.items()}
+    entries = tuple(
+        FileEntry(file, hashlib.sha256(content).hexdigest(), len(content)) for file, content in files.items()
+    )
+    # The wheel's hash is of the one that goes with this build.
     extra = {"target": target.name, "kit": __version__, "assignments": list(assignments), "kit_wheel": kit_wheel}
-    _write_manifest(folder, name, extra, packages if notebook.internet else None)
-    return Build(name, folder, target, source, overrides)
+    manifest = Manifest("build", name, entries, extra)
+    return RenderedBuild(source, overrides, files | {MANIFEST: dump_manifest(manifest).encode()}, manifest)
+
+
+def _references(project: Project, notebook: Notebook) -> dict[str, str]:
+    """The notebook's models of other owners, which need not have kit's manifest: name → the reference on Kaggle."""
+    places = {name: project.models[name] for name in notebook.model_names}
+    named = {name: table.kaggle_model or table.place for name, table in places.items()}
+    return {name: place for name, place in named.items() if place.split("/")[0].lower() != project.owner.lower()}
 
 
 def _wheelhouse(project: Project, target: Target) -> str:
@@ -154,6 +230,18 @@ def _check_session(
         f"would end the run with an error; set notebooks.{name}.parameters.{_LIMIT} (or -p) to {session:g} at "
         f"most, or {'raise' if own else 'give the notebook'} session_hours"
     )
+
+
+def time_problem(values: Mapping[str, Value]) -> str | None:
+    """Why the parameters leave no time to score a row, or more than the session has; None if they leave some."""
+    hours, minutes = values.get(_LIMIT), values.get(_MARGIN)
+    if not isinstance(hours, int | float) or not isinstance(minutes, int | float):
+        return None
+    given = f"{_LIMIT} = {hours:g} ({hours * 60:g} minutes) less {_MARGIN} = {minutes:g}"
+    remedy = f"set a {_MARGIN} from 0 to less than the limit, in the source, in kit.toml or with -p"
+    if minutes < 0:
+        return f"{given} ends after the limit\n{remedy}"
+    return None if hours * 60 > minutes else f"{given} leaves no time to score a row\n{remedy}"
 
 
 def _check_kernel(project: Project, name: str, target: Target) -> None:
@@ -262,23 +350,8 @@ def stale(project: Project, name: str, folder: Path) -> str | None:
             return f"{folder / PACKAGES} is not the lock that the notebook beside it was built with"
         packages = read_lock(folder / PACKAGES)
 
-    with tempfile.TemporaryDirectory() as scratch:
-        build(project, name, target=target, assignments=assignments, out=Path(scratch), packages=packages)
-        now = read_manifest(Path(scratch) / MANIFEST)
-
+    now = render_build(project, name, target=target, assignments=assignments, packages=packages).manifest
     if now.extra != manifest.extra:
         return f"{folder} was built by another version of kit"
     changed = [entry.path for entry in now.files if before.get(entry.path) != entry]
     return f"{folder / changed[0]} is older than its sources" if changed else None
-
-
-def _write_manifest(folder: Path, name: str, extra: dict[str, Any], packages: Lock | None) -> None:
-    """The build's manifest, and the lock that it was given; `kit_wheel` is the hash of the wheel that goes with it."""
-    names = [f"{name}.ipynb", METADATA]
-    (folder / PACKAGES).unlink(missing_ok=True)
-    if packages:
-        write_atomic(folder / PACKAGES, dump_lock(packages))
-        names.append(PACKAGES)
-
-    files = tuple(file_entry(folder / file, folder) for file in names)
-    write_atomic(folder / MANIFEST, dump_manifest(Manifest("build", name, files, extra)))

@@ -18,8 +18,8 @@ INJECTED = "injected-parameters"
 _ALIKE = 0.6
 """Below this share of equal text two cells are two cells, not one that was edited."""
 _LONG = 4000
-_KEPT = ("_kg_hide-input", "_kg_hide-output", "jupyter")
-"""Metadata by which Kaggle and Jupyter fold a cell; the rest is of one run, or of one editor."""
+FOLDING = ("_kg_hide-input", "_kg_hide-output", "jupyter")
+"""Metadata by which Kaggle and Jupyter fold a cell."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class NotebookCell:
     text: str
     tags: tuple[str, ...] = ()
     metadata: tuple[tuple[str, str], ...] = ()
-    """What a source keeps of the rest: each key with its value as JSON."""
+    """The rest, each key with its value as JSON."""
     attachments: tuple[str, ...] = ()
     """The names of pictures that were pasted into it."""
 
@@ -61,7 +61,11 @@ def _cell(cell: dict[str, Any]) -> NotebookCell:
         kind=str(cell.get("cell_type", "code")),
         text=plain("".join(map(str, source)) if isinstance(source, list) else str(source)),
         tags=tuple(map(str, tags)) if isinstance(tags, list) else (),
-        metadata=tuple((key, json.dumps(metadata[key], sort_keys=True)) for key in _KEPT if key in metadata),
+        metadata=tuple(
+            (str(key), json.dumps(value, sort_keys=True))
+            for key, value in sorted(metadata.items())
+            if key not in ("name", "tags")
+        ),
         attachments=tuple(sorted(map(str, attachments))) if isinstance(attachments, dict) else (),
     )
 

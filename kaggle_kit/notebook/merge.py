@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kaggle_kit.errors import KitError
-from kaggle_kit.notebook.cells import INJECTED, NotebookCell, moved_cells
-from kaggle_kit.notebook.source import Cell, Segment, SourceText, changed_segment, new_segment, plain, reads_as
+from kaggle_kit.notebook.cells import FOLDING, INJECTED, NotebookCell, moved_cells
+from kaggle_kit.notebook.cut import Segment, SourceText, changed_segment, marked_segment, new_segment, reads_as
+from kaggle_kit.notebook.source import OF_ONE_RUN, Cell, plain
 from kaggle_kit.project.git import run_git
 from kaggle_kit.suggest import some
 
@@ -34,10 +35,11 @@ _BY_HAND = "edit the source by hand, then `kit build` and push"
 
 @dataclass(frozen=True)
 class Change:
-    """A clean change of an author's cell; "merged": it was changed in the source too, in other lines."""
+    """A clean change of an author's cell; "merged": it was changed in the source too, in other lines; "metadata": its
+    tags, or how it is folded."""
 
     name: str
-    kind: Literal["changed", "merged", "added", "removed", "moved"]
+    kind: Literal["changed", "merged", "added", "removed", "moved", "metadata"]
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ class Merge:
     changes: list[Change] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
     taken: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     _here: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -211,7 +214,10 @@ class Merge:
         if after.attachments:
             self._refuse(before, after, f"it holds pictures ({some(after.attachments)})", _PICTURE)
             return
-        if role == "injected" or _content(before) == _content(after):
+        if role == "injected":
+            return
+        if _content(before) == _content(after):
+            self._mark(n, before)
             return
 
         if role == "frame":
@@ -250,6 +256,41 @@ class Merge:
         self.segments[before.name] = new
         self.changes.append(Change(before.name, "changed" if untouched else "merged"))
         self.taken[before.name] = n
+        self._mark(n, before)
+
+    def _mark(self, n: int, before: NotebookCell) -> None:
+        """Tags and metadata of a cell that were changed in the browser."""
+        after, segment = self.sides.theirs[n], self.segments.get(before.name)
+        changed = _changed_metadata(before, after)
+        added, gone = _changed_tags(before, after)
+        if not changed and not added and not gone:
+            return
+        if self.sides.role(self.sides.base.index(before)) == "frame" or segment is None:
+            named = some(sorted([*changed, *(["tags"] if added or gone else [])]))
+            self.notes.append(f"cell {before.name}: {named} changed in the browser; the template keeps its own")
+            return
+
+        here, base = dict(segment.cell.metadata), dict(before.metadata)
+        for key, value in changed.items():
+            if here.get(key) == value:
+                continue
+            if here.get(key) != base.get(key):
+                reason = f"its metadata {key} were changed in the browser and in the source"
+                self.conflicts.append(Conflict(before.name, reason, _BY_HAND))
+                return
+            here = {name: own for name, own in here.items() if name != key} | ({key: value} if value else {})
+        tags = tuple(tag for tag in segment.cell.tags if tag not in gone)
+        tags += tuple(tag for tag in added if tag not in tags)
+        metadata = tuple(sorted(here.items()))
+        if (tags, metadata) == (segment.cell.tags, tuple(sorted(segment.cell.metadata))):
+            return
+        new = marked_segment(segment, tags=tags, metadata=metadata, newline=self.sides.ours.newline)
+        if isinstance(new, str):
+            self.conflicts.append(Conflict(before.name, new, _BY_HAND))
+            return
+        self.segments[before.name] = new
+        if before.name not in self.taken:
+            self.changes.append(Change(before.name, "metadata"))
 
     def _remove(self, place: int) -> None:
         """A cell that is gone in the browser."""
@@ -313,7 +354,8 @@ class Merge:
             return
 
         tags = tuple(tag for tag in cell.tags if tag not in ("parameters", INJECTED))
-        new = new_segment(Cell(name, cell.kind, cell.text, tags, cell.metadata), newline=self.sides.ours.newline)
+        folding = tuple(item for item in cell.metadata if item[0] in FOLDING)
+        new = new_segment(Cell(name, cell.kind, cell.text, tags, folding), newline=self.sides.ours.newline)
         if isinstance(new, str):
             self._refuse(nothing, cell, new, _BY_HAND)
             return
@@ -357,6 +399,31 @@ class Merge:
         if here is not None:
             diff += text_diff(_lines(before.text), _lines(here), before=f"{name} pushed", after=f"{name} here")
         self.conflicts.append(Conflict(name, reason, advice, diff))
+
+
+def _changed_metadata(before: NotebookCell, after: NotebookCell) -> dict[str, str | None]:
+    """What the browser did to the metadata that a source keeps: by key the new value as JSON, None where it is gone.
+
+    Kaggle and Jupyter add others by themselves. Where the name is gone all of them are: by a program, not by an author.
+    """
+    old, new = dict(before.metadata), dict(after.metadata)
+    keys = {*old, *(key for key in new if key in FOLDING)} - OF_ONE_RUN
+    changed = {key: new.get(key) for key in sorted(keys) if old.get(key) != new.get(key)}
+    if before.name and not after.name:
+        return {key: value for key, value in changed.items() if value is not None}
+    return changed
+
+
+def _changed_tags(before: NotebookCell, after: NotebookCell) -> tuple[list[str], list[str]]:
+    """The tags that are new, and those that are gone; but not those by which kit and Jupytext know a cell."""
+    if before.name and not after.name:
+        return [], []
+
+    def free(tags: Sequence[str], others: Sequence[str]) -> list[str]:
+        own = ("parameters", INJECTED)
+        return [tag for tag in tags if tag not in others and tag not in own and not tag.startswith("active-")]
+
+    return free(after.tags, before.tags), free(before.tags, after.tags)
 
 
 def _content(cell: Cell | NotebookCell) -> tuple[str, str]:

@@ -7,15 +7,15 @@ sides is merged where the lines differ. Lines that both sides changed, and cells
 
 from __future__ import annotations
 
-import tempfile
+import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import KitError, OutsideError, SourceError
 from kaggle_kit.files import write_atomic
-from kaggle_kit.notebook.build import build
+from kaggle_kit.notebook.build import render_build
 from kaggle_kit.notebook.cells import INJECTED, NotebookCell, match_cells, read_cells
+from kaggle_kit.notebook.cut import cut_source
 from kaggle_kit.notebook.merge import Change, Conflict, Merge, Sides, merge, text_diff
 from kaggle_kit.notebook.parameters import (
     Overrides,
@@ -25,17 +25,21 @@ from kaggle_kit.notebook.parameters import (
     parameter_edits,
     parse_parameters,
 )
-from kaggle_kit.notebook.source import SOURCE_BYTES, cut_source
+from kaggle_kit.notebook.source import NOTEBOOK, SOURCE_BYTES
 from kaggle_kit.outside import read_text
 from kaggle_kit.places import inside
 from kaggle_kit.project.config import CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from kaggle_kit.project import Project
     from kaggle_kit.targets import Target
 
+_MOST_TRIED = 40
+"""Cells that are tried one by one where the notebook would not build with all of them."""
+_LONGEST_SHOWN = 60
 __all__ = ["Change", "Conflict", "Pull", "apply", "pull", "pull_notebook"]
 
 
@@ -45,6 +49,7 @@ class Pull:
     `kit.toml` in `config_before` and `config_after`.
 
     `path`: the source's place below the project, with `/`. `broken`: why the notebook would no longer build; else "".
+    `notes`: what else was changed in the browser, and stays there.
     """
 
     path: str
@@ -56,6 +61,7 @@ class Pull:
     config_before: str = ""
     config_after: str = ""
     broken: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def unchanged(self) -> bool:
@@ -115,7 +121,30 @@ def pull(
         config_before=overrides.text or "",
         config_after=config,
         broken=broken,
+        notes=(*merged.notes, *_notebook_notes(pushed, pulled)),
     )
+
+
+_OF_PROGRAMS = frozenset(("language_info", "papermill", "widgets", "toc", "varInspector", "jupytext"))
+"""A notebook's metadata that programs write by themselves."""
+
+
+def _notebook_notes(pushed: str, pulled: str) -> list[str]:
+    """What was changed of the metadata of the whole notebook, which a source does not hold."""
+    before, after = (json.loads(text).get("metadata") for text in (pushed, pulled))
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return []
+    changed = [key for key in before if key in after and before[key] != after[key] and key not in _OF_PROGRAMS]
+    return [
+        f"the notebook's metadata {key} were changed in the browser ({_shown(before[key])} -> {_shown(after[key])}): a "
+        f"source does not hold them; what kit.toml says of accelerator and internet goes with the next push"
+        for key in changed
+    ]
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]} …"
 
 
 def _rebuilt(rebuild: Callable[[str], str] | None, source: str) -> tuple[tuple[NotebookCell, ...], str]:
@@ -142,9 +171,9 @@ def _checked(sides: Sides, merged: Merge, rebuild: Callable[[str], str]) -> tupl
         removed = frozenset(change.name for change in merged.changes if change.kind == "removed")
         if broken:
             # The template may place one of them by its name: other changes are not lost for that.
-            others = merge(sides, refused=merged.refused, kept=merged.kept | removed)
+            others = merge(sides, refused=merged.refused, kept=merged.kept | removed) if removed else merged
             if not removed or not others.changes:
-                return merged, broken
+                return _without_the_broken(sides, merged, broken, rebuild)
             merged = others
             continue
         wrong = merged.wrong(now)
@@ -152,6 +181,22 @@ def _checked(sides: Sides, merged: Merge, rebuild: Callable[[str], str]) -> tupl
             return merged, ""
         merged = merge(sides, refused={**merged.refused, **wrong}, kept=merged.kept)
     return merged, "the source and the template do not give the notebook that was edited"
+
+
+def _without_the_broken(sides: Sides, merged: Merge, broken: str, rebuild: Callable[[str], str]) -> tuple[Merge, str]:
+    """The merge without the cells for which it would not build, if it builds without them and something is left."""
+    places = sorted(set(merged.taken.values()) - set(merged.refused))
+    if len(places) < 2:
+        return merged, broken
+    left = dict.fromkeys(places, f"the notebook would not build with it: {broken}")
+    for n in places[:_MOST_TRIED]:
+        without = {place: why for place, why in left.items() if place != n}
+        tried = merge(sides, refused={**merged.refused, **without}, kept=merged.kept)
+        if not _rebuilt(rebuild, tried.text)[1]:
+            left = without
+    result = merge(sides, refused={**merged.refused, **left}, kept=merged.kept)
+    now, still = _rebuilt(rebuild, result.text)
+    return (merged, broken) if still or result.wrong(now) or not result.changes else (result, "")
 
 
 def _parameters(sides: Sides, merged: Merge, overrides: Overrides) -> tuple[list[ParameterEdit], tuple[Conflict, ...]]:
@@ -230,18 +275,10 @@ def apply(result: Pull, *, root: Path, clean_only: bool = False) -> tuple[Path, 
 
 def _rebuilder(project: Project, name: str, *, target: Target, assignments: Sequence[str] = ()) -> Callable[[str], str]:
     """A function from a source's text to the text of the notebook that `kit build` makes of it; KitErrors pass."""
-    notebook = project.notebook(name)
 
     def rebuild(text: str) -> str:
-        with tempfile.TemporaryDirectory(prefix="kit-pull-") as folder:
-            path = Path(folder) / Path(notebook.source).name
-            path.write_bytes(text.encode())
-            out = Path(folder) / "build"
-            try:
-                done = build(project, name, target=target, assignments=assignments, out=out, source_file=path)
-            except KitError as error:
-                raise type(error)(str(error).replace(str(path), notebook.source)) from error
-            return done.notebook.read_text(encoding="utf-8")
+        rendered = render_build(project, name, target=target, assignments=assignments, text=text)
+        return rendered.files[f"{name}.ipynb"].decode()
 
     return rebuild
 
@@ -261,6 +298,11 @@ def pull_notebook(
     """
     notebook = project.notebook(name)
     source = project.source(name)
+    if source.suffix == NOTEBOOK:
+        raise SourceError(
+            f"{source} is a notebook, and what comes back from the browser is merged into Python: convert it once with "
+            f"jupytext --to py:percent {source}, name the .py in kit.toml, and pull again"
+        )
     return pull(
         pulled=pulled,
         pushed=pushed,

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,8 @@ def _filled_in(
 
 
 def _with_parameters(cell: Cell, parameters: Mapping[str, Any]) -> str:
-    """A cell in py:percent form; after the parameters' own, those that are overridden."""
+    """A cell in py:percent form, its name in writing; after the parameters' own, those that are overridden."""
+    cell = replace(cell, unnamed=False)
     if "parameters" not in cell.tags or not parameters:
         return percent(cell)
     lines = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())

@@ -1,20 +1,15 @@
-"""A notebook's source: a py:percent file of named cells, one of them tagged `parameters`.
-
-It is read as cells; and it is cut at its cells, so that one cell can change while every other byte stays.
-"""
+"""A notebook's source: a py:percent file of named cells, one of them tagged `parameters`."""
 
 from __future__ import annotations
 
 import ast
-import io
+import hashlib
 import json
 import re
 import sys
-import tokenize
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import DataError, OutsideError, SourceError
@@ -26,12 +21,12 @@ from kaggle_kit.notebook.parameters import (
     parse_assignments,
     parse_parameters,
 )
-from kaggle_kit.outside import BYTE_ORDER_MARK, read_text
+from kaggle_kit.outside import BYTE_ORDER_MARK, read_json, read_text
 from kaggle_kit.places import CONFIG
 from kaggle_kit.runtime.job import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
     from pathlib import Path
 
     from kaggle_kit.project import Project
@@ -43,7 +38,6 @@ NEEDED = ("labels", "prior", "fields", "template")
 OPTIONAL = ("row_format", "swap", "rules", "chat", "chat_variables", "chat_system", "chat_date", "answer_prefix")
 """The parts of a task, by the names that a source gives them."""
 _MARKERS = re.compile(r"^[ \t]*#[ \t]*%%", re.MULTILINE)
-_MARKER = re.compile(r"#\s*%%(%*\s|$)")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 """Cell names become cell ids, of which nbformat takes 64 characters."""
 _HEAD = re.compile(r"(#!.*\n?)?(#.*coding[:=].*\n?)?(#\s*---\s*\n(#.*\n)*?#\s*---)?")
@@ -66,13 +60,17 @@ _LINE_ENDS = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its name, its kind ("code" or "markdown"), its text, its tags and its other metadata (key, JSON)."""
+    """One cell: its name, its kind ("code" or "markdown"), its text, its tags and its other metadata (key, JSON).
+
+    `unnamed`: the file gives it no name, and this one is made of its text.
+    """
 
     name: str
     kind: str
     text: str
     tags: tuple[str, ...] = ()
     metadata: tuple[tuple[str, str], ...] = ()
+    unnamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,16 +141,22 @@ def parse_python(text: str, *, joined: bool = False) -> ast.Module:
 
 
 def read_source(path: Path) -> Source:
-    """Read a py:percent file.
+    """Read a py:percent file, or a notebook as one.
 
-    Raises SourceError if it is not valid Python, a cell has no name or the name of another, or the
-    parameters cell is not one of typed, literal defaults.
+    Raises SourceError if it is not valid Python, a cell has the name of another, or the parameters cell is not one of
+    typed, literal defaults.
     """
+    if path.suffix == NOTEBOOK:
+        return parse_source(notebook_text(path), path)
     try:
         text = read_text(path, most_bytes=SOURCE_BYTES, follow=True)
     except OutsideError as error:
         raise SourceError(f"the source {error}") from error
+    return parse_source(text, path)
 
+
+def parse_source(text: str, path: Path) -> Source:
+    """The source of this text, which stands at `path` or will. Raises SourceError as `read_source` does."""
     text = text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n").replace("\r", "\n")
     try:
         parse_python(text)
@@ -164,7 +168,7 @@ def read_source(path: Path) -> Source:
         hint = "; a line that Jupyter alone understands has no place in a source" if magic else ""
         raise SourceError(f"{where}: the source is not valid Python: {message}{hint}") from error
 
-    cells = parse_cells(text, where=str(path))
+    cells = parse_cells(text, where=str(path), unnamed=True)
     _check_cells(cells, path)
     _check_names(cells, path)
     tagged = [cell for cell in cells if "parameters" in cell.tags]
@@ -228,17 +232,19 @@ def plain(text: str) -> str:
 
 def percent(cell: Cell) -> str:
     """A cell in py:percent form."""
-    return "\n".join([_marker(cell), _body(cell), ""])
+    return "\n".join([marker_line(cell), cell_body(cell), ""])
 
 
-def _marker(cell: Cell) -> str:
+def marker_line(cell: Cell) -> str:
+    """The line that begins a cell."""
     markdown = " [markdown]" if cell.kind == "markdown" else ""
+    name = "" if cell.unnamed else f' name="{cell.name}"'
     tags = f" tags={json.dumps(list(cell.tags))}" if cell.tags else ""
     others = "".join(f" {key}={value}" for key, value in cell.metadata)
-    return f'# %%{markdown} name="{cell.name}"{tags}{others}'
+    return f"# %%{markdown}{name}{tags}{others}"
 
 
-def _body(cell: Cell) -> str:
+def cell_body(cell: Cell) -> str:
     """The text as it stands in a file: that of markdown, and of code for notebooks alone, as comments."""
     if cell.kind != "markdown" and not _for_notebooks(cell):
         return cell.text
@@ -251,8 +257,12 @@ def _for_notebooks(cell: Cell) -> bool:
     return any("ipynb" in kind and "py" not in kind for kind in kinds)
 
 
-def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
-    """The cells of a py:percent text. Raises SourceError for a cell without a name, or two of one name."""
+def parse_cells(text: str, *, where: str, unnamed: bool = False) -> tuple[Cell, ...]:
+    """The cells of a py:percent text.
+
+    Raises SourceError for two cells of one name, and for one without a name unless `unnamed` ones are expected, which
+    Jupyter makes.
+    """
     if sum(1 for _ in _MARKERS.finditer(text)) > _MOST_CELLS:
         raise SourceError(f"{where}: more than {_MOST_CELLS:,} cells; a notebook of so many is not read")
     spare = (sign for sign in range(0xE000, 0xF900) if chr(sign) not in text)
@@ -265,7 +275,9 @@ def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
     for number, node in enumerate(
         _read_percent(_INDENTED.sub(rf"\1{chr(marker)}", text.translate(hidden)), where), start=1
     ):
-        name = node.metadata.get("name")
+        name, anonymous = node.metadata.get("name"), unnamed and "name" not in node.metadata
+        if anonymous:
+            name = _name_of_text(node, cells)
         first = node.source.strip().splitlines()[0][:60] if node.source.strip() else "(empty)"
         if name is None:
             raise SourceError(f'{where}: cell {number} ({first}) has no name; begin it with: # %% name="some-name"')
@@ -279,8 +291,16 @@ def parse_cells(text: str, *, where: str) -> tuple[Cell, ...]:
         if node.cell_type not in ("code", "markdown"):
             raise SourceError(f"{where}: cell {name!r} is of the kind {node.cell_type!r}; use code or markdown")
         tags = tuple(node.metadata.get("tags", ()))
-        cells[name] = Cell(name, node.cell_type, node.source.translate(shown), tags, _others(node.metadata))
+        others = _others(node.metadata)
+        cells[name] = Cell(name, node.cell_type, node.source.translate(shown), tags, others, anonymous)
     return tuple(cells.values())
+
+
+def _name_of_text(node: Any, taken: Container[str]) -> str:
+    """A name for a cell that has none: the same as long as its text is."""
+    name = "unnamed-" + hashlib.sha256(f"{node.cell_type}\n{plain(node.source)}".encode()).hexdigest()[:8]
+    again = (name, *(f"{name}-{number}" for number in range(2, _MOST_CELLS + 2)))
+    return next(each for each in again if each not in taken)
 
 
 def _others(metadata: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -317,6 +337,22 @@ def _read_percent(text: str, where: str) -> tuple[Any, ...]:
         ) from error
 
 
+def percent_text(nodes: Sequence[Mapping[str, Any]]) -> str:
+    """A notebook's cells (JSON) as Jupytext writes them into a paired source: magics as comments, no outputs."""
+    from nbformat import v4
+
+    cells = []
+    for node in nodes:
+        lines, metadata = node.get("source", ""), node.get("metadata")
+        text = "".join(map(str, lines)) if isinstance(lines, list) else str(lines)
+        make = {"markdown": v4.new_markdown_cell, "raw": v4.new_raw_cell}.get(
+            str(node.get("cell_type")), v4.new_code_cell
+        )
+        tags = metadata.get("tags") if isinstance(metadata, dict) else None
+        cells.append(make(text, metadata={"tags": list(map(str, tags))} if isinstance(tags, list) and tags else {}))
+    return str(_jupytext().writes(v4.new_notebook(cells=cells), fmt="py:percent"))
+
+
 @lru_cache(maxsize=32)
 def _nodes(text: str) -> tuple[Any, ...]:
     """The notebook cells of a py:percent text, its comments as they are: else `# copy this` would be a magic.
@@ -330,136 +366,79 @@ def _nodes(text: str) -> tuple[Any, ...]:
     if not head.source.strip() or _HEAD.fullmatch(head.source.strip()):
         return tuple(cells)
 
-    del head.metadata["name"]
+    head.metadata["name"] = None  # no marker begins it: nothing can name it
     return (head, *cells)
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A cell's part of the text: from its marker line to the next marker. `touched`: not as it stands in the file."""
-
-    cell: Cell
-    raw: str
-    touched: bool = False
-
-
-@dataclass(frozen=True)
-class SourceText:
-    """A whole source: what stands before the first cell, and the cells; `newline` is the file's own line end."""
-
-    head: str
-    segments: tuple[Segment, ...]
-    newline: str
-
-    @property
-    def names(self) -> list[str]:
-        """The cells' names in the file's order."""
-        return [segment.cell.name for segment in self.segments]
-
-    def joined(self, segments: Sequence[Segment]) -> str:
-        """The text with these segments; between two cells that did not follow each other stands a blank line."""
-        text = self.head
-        following = dict(pairwise(self.names))
-        names = set(self.names)
-
-        for number, segment in enumerate(segments):
-            last = number == len(segments) - 1
-            after = None if last else segments[number + 1].cell.name
-            together = segment.cell.name in names and following.get(segment.cell.name) == after
-            if not segment.touched and together:
-                text += segment.raw
-            else:
-                text += self._spaced(segment.raw, last=last, together=together)
-        return text
-
-    def _spaced(self, raw: str, *, last: bool, together: bool) -> str:
-        body = raw.rstrip("\r\n")
-        gap = raw[len(body) :]
-        if together and (gap.count("\n") or last):
-            return raw
-        return body + self.newline * (1 if last else max(2, gap.count("\n")))
+NOTEBOOK = ".ipynb"
+_NOTEBOOK_BYTES = 64 << 20
+"""Of a notebook with its outputs; of its text a source may have SOURCE_BYTES."""
+OF_ONE_RUN = frozenset(
+    (
+        *("execution", "papermill", "trusted", "ExecuteTime", "scrolled", "collapsed", "outputId", "executionInfo"),
+        *("_uuid", "_cell_guid", "id", "colab", "vscode", "pycharm"),
+    )
+)
+"""A cell's metadata that programs write by themselves, of one run or one editor."""
 
 
-def cut_source(text: str, *, where: str) -> SourceText:
-    """Cut a source's text at its cells. Raises SourceError if it is no valid source, or mixes line ends."""
-    mark = BYTE_ORDER_MARK if text.startswith(BYTE_ORDER_MARK) else ""
-    text = text.removeprefix(mark)
-    newline = "\r\n" if "\r\n" in text else "\n"
-    unix = text.replace("\r\n", "\n")
-    if "\r" in unix:
-        raise SourceError(f"{where}: a line ends on a lone carriage return; save the file with one kind of line ends")
-
-    cells = parse_cells(unix, where=where)
-    lines = text.split("\n")
-    places = _marker_lines(unix, where)
-    if len(places) != len(cells):
-        raise SourceError(f"{where}: {len(places)} cell markers, but {len(cells)} cells; write each as # %% name=…")
-
-    keep = [f"{line}\n" for line in lines[:-1]] + lines[-1:]
-    bounds = pairwise([*places, len(lines)])
-    segments = [Segment(cell, "".join(keep[start:end])) for cell, (start, end) in zip(cells, bounds, strict=True)]
-    head = "".join(keep[: places[0]]) if places else text
-    return SourceText(mark + head, tuple(segments), newline)
-
-
-def reads_as(text: str, cells: Sequence[Cell]) -> bool:
-    """Whether a whole source is read as these cells: an open ``` of one markdown cell may swallow those after it."""
+def notebook_text(path: Path) -> str:
+    """A notebook's cells as a py:percent text, without outputs. Raises SourceError if a source could not hold them."""
     try:
-        read = parse_cells(text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n"), where="the source")
-    except SourceError:
-        return False
-    return [_plain(cell) for cell in read] == [_plain(cell) for cell in cells]
+        body = read_json(path, most_bytes=_NOTEBOOK_BYTES, follow=True)
+    except OutsideError as error:
+        raise SourceError(f"the source {error}") from error
+    nodes = body.get("cells") if isinstance(body, dict) else None
+    if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
+        raise SourceError(f"{path} is no notebook of the present format: it has no cells; save it in Jupyter again")
+    language = _kernel_language(body)
+    if language not in ("", "python"):
+        raise SourceError(f"{path} is a notebook in {language}; a source is Python")
+
+    cells = [_notebook_cell(node, number, path) for number, node in enumerate(nodes, start=1)]
+    text = "\n".join(percent(cell) for cell in cells)
+    if len(text) > SOURCE_BYTES:
+        raise SourceError(f"{path} has more text than a source may have ({SOURCE_BYTES:,} letters)")
+    read = parse_cells(text, where=str(path), unnamed=True)
+    for number, cell in enumerate(cells, start=1):
+        same = read[number - 1] if number <= len(read) else None
+        if same is None or (same.kind, plain(same.text), same.tags, same.metadata) != (
+            *(cell.kind, plain(cell.text), cell.tags, cell.metadata),
+        ):
+            raise SourceError(
+                f"{path}: cell {number} cannot stand in a source as it is: look for a line like # %% in it, an open "
+                f"```, or metadata with odd names"
+            )
+    return text
 
 
-def _plain(cell: Cell) -> Cell:
-    return replace(cell, text=plain(cell.text))
+def _kernel_language(body: Mapping[str, Any]) -> str:
+    """The language that a notebook says it is in, in lower case; empty where it says none."""
+    metadata = body.get("metadata")
+    for name, key in (("kernelspec", "language"), ("language_info", "name")):
+        part = metadata.get(name) if isinstance(metadata, dict) else None
+        if isinstance(part, dict) and isinstance(part.get(key), str):
+            return str(part[key]).lower()
+    return ""
 
 
-def _marker_lines(text: str, where: str) -> list[int]:
-    """The lines (from 0) with a cell marker; a line inside of a text is not counted."""
-    try:
-        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
-    except (tokenize.TokenError, SyntaxError) as error:
-        raise SourceError(f"{where}: the source is not valid Python: {error}") from error
-    return [
-        token.start[0] - 1
-        for token in tokens
-        if token.type == tokenize.COMMENT and token.start[1] == 0 and _MARKER.match(token.string)
-    ]
-
-
-def changed_segment(segment: Segment, *, kind: str, text: str, newline: str) -> Segment | str:
-    """The segment with another text, its marker line and the blank lines after it kept; or why it cannot be."""
-    first, _, rest = segment.raw.partition("\n")
-    cell = replace(segment.cell, kind=kind, text=text)
-    marker = first.removesuffix("\r") if kind == segment.cell.kind else _marker(cell)
-    gap = rest[len(rest.rstrip("\r\n")) :]
-    ending = gap if rest.strip() else newline + gap
-    quoted = kind == segment.cell.kind == "markdown" and rest.lstrip().startswith('"""')
-    return _written(cell, marker, ending, newline, quoted=quoted)
-
-
-def new_segment(cell: Cell, *, newline: str) -> Segment | str:
-    """A segment for a new cell; or why there can be none."""
-    return _written(cell, _marker(cell), newline * 2, newline)
-
-
-def _written(cell: Cell, marker: str, ending: str, newline: str, *, quoted: bool = False) -> Segment | str:
-    if cell.kind not in ("code", "markdown"):
-        return f"it is of the kind {cell.kind!r}; a source has code and markdown"
-    if cell.kind == "code":
-        try:
-            parse_python(cell.text)
-        except (SyntaxError, ValueError) as error:
-            line = (getattr(error, "text", None) or "").strip()
-            return f"it is not plain Python ({line or error}); magics and cells in progress stay in the browser"
-
-    bodies = [f'"""\n{cell.text}\n"""'] if quoted else []
-    for body in [*bodies, _body(cell)]:
-        lines = [marker, *body.split("\n")] if body else [marker]
-        if reads_as("\n".join(lines) + "\n", [cell]):
-            return Segment(cell, newline.join(lines) + ending, touched=True)
-    return "it cannot be written in a py:percent source: a line of it reads as a cell marker there"
+def _notebook_cell(node: Mapping[str, Any], number: int, path: Path) -> Cell:
+    lines, metadata = node.get("source", ""), node.get("metadata")
+    if node.get("attachments"):
+        raise SourceError(
+            f"{path}: cell {number} holds pictures, and a source holds text alone: put them into a dataset, or link to "
+            f"their addresses"
+        )
+    metadata = metadata if isinstance(metadata, dict) else {}
+    name, tags = metadata.get("name"), metadata.get("tags")
+    return Cell(
+        str(name or ""),
+        str(node.get("cell_type", "code")),
+        plain("".join(map(str, lines)) if isinstance(lines, list) else str(lines)),
+        tuple(map(str, tags)) if isinstance(tags, list) else (),
+        _others({key: value for key, value in metadata.items() if key not in OF_ONE_RUN}),
+        unnamed=not name,
+    )
 
 
 def literal_task(source: Source, values: Mapping[str, Any]) -> Task | None:

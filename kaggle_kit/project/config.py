@@ -237,7 +237,18 @@ class Project(_Table):
 
     def source(self, name: str) -> Path:
         """The source of the notebook `name`. Raises as `path` does."""
-        return self.path(self.notebook(name).source, key=f"notebooks.{name}.source")
+        relative, key = self.notebook(name).source, f"notebooks.{name}.source"
+        try:
+            return self.path(relative, key=key)
+        except ProjectError as error:
+            source = inside(self.root, relative, key=key)
+            beside = inside(self.root, source.with_suffix(".ipynb"), key=key)
+            if source.exists() or not beside.is_file():
+                raise
+            raise ProjectError(
+                f"{error}; {beside} is there: name it in {CONFIG}, or convert it with: "
+                f"jupytext --to py:percent {beside}"
+            ) from error
 
     def model_folder(self, name: str) -> Path:
         """The folder of the model `name` of kit.toml. Raises as `path` does."""

@@ -16,8 +16,9 @@ from kaggle_kit.files import write_atomic
 from kaggle_kit.outside import read_json
 from kaggle_kit.places import inside
 from kaggle_kit.remote.client import notebooks
+from kaggle_kit.remote.client.machines import same_accelerator
 from kaggle_kit.remote.client.notebooks import source_identity
-from kaggle_kit.remote.references import bare, normal, parse, versions
+from kaggle_kit.remote.references import bare, parse, versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,16 +36,27 @@ _NOTEBOOK = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that was asked, and what Kaggle says of it: `found` None where it says nothing."""
+    """One thing that was asked, and what Kaggle says of it: `found` None where it says nothing.
+
+    `note`: what of it Kaggle does not say, in words, where it says the rest.
+    """
 
     what: str
     asked: Any
     found: Any
+    note: str = ""
 
     @property
     def agrees(self) -> bool:
         """Whether Kaggle says what was asked; where it says nothing, nothing is known."""
         return self.found is None or self.found == self.asked
+
+    @property
+    def unchecked(self) -> str:
+        """What of it could not be checked, and why; empty where all of it was."""
+        if self.found is None:
+            return f"{self.what} ({self.note or 'Kaggle does not say'})"
+        return f"{self.what} ({self.note})" if self.note else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +87,11 @@ class Receipt:
     def differing(self) -> tuple[Check, ...]:
         """What Kaggle has otherwise than it was asked."""
         return tuple(check for check in self.checks if not check.agrees)
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """What Kaggle does not say whether it has it as it was asked."""
+        return tuple(check.unchecked for check in self.checks if check.unchecked)
 
     @property
     def online(self) -> bool:
@@ -110,7 +127,7 @@ def read_back(
     """
     made, settings = applied.notebooks.get(resource.key), resource.settings
     url = made.url if made else notebooks.page_of(resource.reference)
-    found = client.settle(lambda: notebooks.read(client, resource.reference, version=version))
+    found = client.settle(lambda: notebooks.read(client, resource.reference, version=version, fresh=True))
     if found is None:
         raise RemoteError(
             f"notebook {resource.reference} version {version} was pushed, but Kaggle does not show it yet: "
@@ -123,7 +140,7 @@ def read_back(
     checks = (
         Check(what="source", asked=resource.source, found=source_identity(found.source)),
         Check(what="internet", asked=settings.internet, found=found.internet),
-        Check(what="accelerator", asked=settings.accelerator or "", found=_machine(found.machine_shape, settings.gpu)),
+        _machine(settings.accelerator, found),
         Check(what="private", asked=settings.private, found=found.private),
         _sources("datasets", pinned, found.datasets),
         _sources("models", settings.models, found.models),
@@ -146,19 +163,29 @@ def read_back(
     )
 
 
-def _machine(shape: str | None, gpu: bool) -> str | None:
-    """The accelerator that Kaggle names. A CPU session's has several names, or none."""
-    if shape is None or gpu:
-        return shape
-    return notebooks.accelerator_of(shape)
+def _machine(asked: str | None, seen: notebooks.RemoteNotebook) -> Check:
+    """The accelerator that was asked for beside the one that Kaggle names, whatever its word for the same one."""
+    same = same_accelerator(asked, seen)
+    shown = seen.machine_shape or ""
+    found = None if same is None else (asked or "") if same else shown
+    note = f"Kaggle says {shown!r}" if same is None and shown else ""
+    return Check(what="accelerator", asked=asked or "", found=found, note=note)
 
 
 def _sources(what: str, asked: Iterable[str], there: Iterable[str]) -> Check:
     """The sources that were asked beside those on Kaggle, in their normal form; without versions if it gives none."""
-    found = sorted(map(normal, there))
-    versioned = {name for name, version in versions(found).items() if version is not None}
-    wanted = sorted(normal(one) if bare(one) in versioned else bare(one) for one in asked)
-    return Check(what=what, asked=wanted, found=found)
+    wanted, found = versions(asked), versions(there)
+    untold = [name for name, version in wanted.items() if version is not None and found.get(name, 0) is None]
+    return Check(
+        what=what,
+        asked=sorted(_source(name, None if name in untold else wanted[name]) for name in wanted),
+        found=sorted(_source(name, version if wanted.get(name, version) else None) for name, version in found.items()),
+        note=f"Kaggle does not say in which version it attached {', '.join(untold)}" if untold else "",
+    )
+
+
+def _source(name: str, version: int | None) -> str:
+    return name if version is None else f"{name}/{version}"
 
 
 def _input(plan: Plan, applied: Applied, reference: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """How Kaggle names a dataset, a notebook, and a model's variation: one type for all spellings, with or without version.
 
 `owner/slug`, `owner/slug/3`, `owner/slug/versions/3`, `owner/model/framework/variation`, and the same with a version;
-the first word of an address on the site (`datasets/`, `code/`) does not count.
+the site and the first word of its address there (`datasets/`, `code/`) do not count.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _PREFIXES = ("datasets/", "code/", "competitions/", "models/", "c/")
+_SITE = re.compile(r"(?:https?://)?(?:www\.)?kaggle\.com/")
 _FRAMEWORK = "MODEL_FRAMEWORK_"
 _NUMBER = re.compile(r"[0-9]{0,9}[1-9][0-9]{0,9}")
 _WORD = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -81,14 +82,14 @@ def parse_variation(text: str) -> Reference:
 
 
 def split_version(text: str) -> tuple[str, int | None]:
-    """The normal form without version, and the version or None; a text that is no reference stays as it is.
+    """The normal form without version, and the version or None; of a text of one word, as a competition's, that word.
 
     Kaggle shows owners with capitals and frameworks as its pages write them; neither tells two things apart.
     """
     try:
-        found = parse(text)
+        found = parse(text.removeprefix("/"))
     except UsageError:
-        return text, None
+        return without_prefix(text).lower(), None
     framework = _letters(found.framework)
     known = Reference(found.owner.lower(), found.slug.lower(), framework, found.variation.lower())
     return str(known), found.version
@@ -111,8 +112,9 @@ def versions(references: Iterable[str]) -> dict[str, int | None]:
 
 
 def without_prefix(text: str) -> str:
-    """A reference without the word with which its address on the site begins."""
-    return next((text.removeprefix(one) for one in _PREFIXES if text.startswith(one)), text)
+    """A reference without the site, and without the word with which its address there begins."""
+    path = _SITE.sub("", text, count=1) if _SITE.match(text) else text
+    return next((path.removeprefix(one) for one in _PREFIXES if path.startswith(one)), path)
 
 
 def framework_value(name: str) -> Any:

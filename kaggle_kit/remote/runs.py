@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import KitError, OutsideError, RemoteError, UsageError
-from kaggle_kit.files import sha256_file, write_atomic
+from kaggle_kit.files import refusal, sha256_file, write_atomic
 from kaggle_kit.outside import read_json
 from kaggle_kit.remote.client import competitions, notebooks, outputs
 from kaggle_kit.remote.diagnosis import Finding, decode, read_log
@@ -85,27 +86,28 @@ def fetch(
     folder: Path,
     *,
     ended: bool,
+    complete: bool = False,
     patterns: Sequence[str] = ("*",),
     progress: Progress | None = None,
 ) -> Fetched:
     """Bring the log and the output's files that match `patterns` into `folder`.
 
-    A run that left nothing gives an empty log and no files; of one that has `ended` they are looked for a while, since
-    Kaggle may not be done with keeping them. A log that is here stays where Kaggle has none any more. What does not
-    come is in `missing`. Raises RemoteError where Kaggle lists neither log nor files.
+    A run that left nothing gives an empty log and no files. Of one that has `ended` the log is looked for for a while,
+    of one that is `complete` the files too, since Kaggle may not be done with keeping them. A log that is here stays
+    where Kaggle has none any more. What does not come is in `missing`. Raises RemoteError where Kaggle lists neither
+    log nor files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    raw = outputs.log(client, ref, version)
-    if ended and not raw:
-        raw = client.settle(lambda: outputs.log(client, ref, version) or None) or ""
-    names = {part for file in outputs.list_output(client, ref, version) for part in PurePosixPath(file.name).parts[:1]}
+    raw = outputs.settled(client, ref, version, outputs.log) if ended else outputs.log(client, ref, version)
+    listing = partial(outputs.settled, ask=outputs.list_output) if complete else outputs.list_output
+    names = {part for file in listing(client, ref, version) for part in PurePosixPath(file.name).parts[:1]}
     log = folder / _log_name(names)
     missing = []
     if raw or not log.is_file():
         try:
             write_atomic(log, mask(read_log(raw).text))
         except OSError as error:
-            missing.append(f"the log: {error.filename}: {error.strerror}")
+            missing.append(f"the log: {refusal(error)}")
 
     wanted = patterns if tuple(patterns) != ("*",) or names else ()
     brought = outputs.output(client, ref, version, folder, patterns=wanted, progress=progress)
@@ -219,7 +221,7 @@ def submit(
         raise RemoteError(
             f"notebook {ref} version {version} cannot be handed in: its run is {state.state}; see kit status"
         )
-    if not client.settle(lambda: _lists_submission(client, ref, version) or None):
+    if not outputs.settled(client, ref, version, _lists_submission):
         raise RemoteError(f"notebook {ref} version {version} left no {SUBMISSION}; see its log with kit logs")
     made = _submitted(client, competition, receipt, message)
     receipt = _with_submission(receipt, competition, made)

@@ -17,6 +17,7 @@ from kaggle_kit.errors import ModelError
 from kaggle_kit.outside import shown
 from kaggle_kit.runtime.layer_kinds import WITHOUT_ATTENTION, read_layers
 from kaggle_kit.runtime.model_types import settings, text_part
+from kaggle_kit.runtime.score_head import SUFFIX, ScoreHead, read_score_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +26,8 @@ _TWO_NORMS = ("input_layernorm", "post_attention_layernorm")
 _FOUR_NORMS = (*_TWO_NORMS, "pre_feedforward_layernorm", "post_feedforward_layernorm")
 EMBEDDINGS = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
+SCORE = "score.weight"
+"""The head for classes that transformers gives its decoders."""
 _MOST = {
     "num_hidden_layers": 10_000,
     "hidden_size": 1_000_000,
@@ -133,6 +136,8 @@ class Architecture:
     """Of a mixture's layer, and inputs of an expert's last matrix; 0 if it is none."""
     later_layers: int = 0
     """Layers after the last one that predict further tokens, which no engine needs."""
+    score_head: ScoreHead | None = None
+    """The head for classes that it answers with; None if it says tokens."""
 
     def layer_matrices(self) -> Iterator[Matrix]:
         """The linear layers of one decoder layer, named below `model.layers.N.`."""
@@ -159,6 +164,18 @@ class Architecture:
         if known.head_norms:
             yield "self_attn.q_norm.weight", self.head_dim
             yield "self_attn.k_norm.weight", self.head_dim
+
+    @property
+    def answer_tokens(self) -> int:
+        """Tokens that it needs after a prompt for its answer: none, if its head answers with a class."""
+        return 0 if self.score_head else 1
+
+    @property
+    def head_numbers(self) -> int:
+        """Numbers of the head's matrix."""
+        if self.score_head:
+            return len(self.score_head.classes) * self.hidden
+        return 0 if self.tied else padded(self.vocabulary) * self.hidden
 
     @property
     def layer_parameters(self) -> int:
@@ -199,7 +216,7 @@ class Architecture:
     @property
     def end_bytes(self) -> int:
         """What embeddings, head and last norm weigh in an engine's memory, at two bytes a number."""
-        return (padded(self.vocabulary) * (1 if self.tied else 2) + 1) * self.hidden * 2
+        return ((padded(self.vocabulary) + 1) * self.hidden + self.head_numbers) * 2
 
     def attention_flops(self, tokens: float) -> float:
         """FLOP of causal attention over one prompt of so many tokens.
@@ -225,8 +242,8 @@ class Architecture:
         """All numbers of the model, as its makers count them."""
         vectors = self.layers * sum(length for _, length in self.layer_vectors()) + self.hidden
         biases = self.layers * sum(matrix.outputs for matrix in self.layer_matrices() if matrix.bias)
-        ends = self.vocabulary * self.hidden * (1 if self.tied else 2)
-        return self.layer_parameters + vectors + biases + ends
+        head = self.head_numbers if self.score_head or self.tied else self.vocabulary * self.hidden
+        return self.layer_parameters + vectors + biases + self.vocabulary * self.hidden + head
 
 
 def padded(vocabulary: int) -> int:
@@ -279,7 +296,7 @@ def read_architecture(config: Mapping[str, Any], *, stored: Iterable[str] = ()) 
 
     layers, hidden = whole_number(text, "num_hidden_layers"), whole_number(text, "hidden_size")
     heads = whole_number(text, "num_attention_heads", 1 if text_kind in WITHOUT_ATTENTION else None)
-    family = FAMILIES.get(names[0]) if part is config else None
+    family = FAMILIES.get(_generating(names[0], text_kind)) if part is config else None
     tied = next((table["tie_word_embeddings"] for table in (part, config) if "tie_word_embeddings" in table), None)
     tied = text.get("tie_word_embeddings") if tied is None else tied
     window = text.get("sliding_window") if text.get("use_sliding_window", True) else None
@@ -316,7 +333,15 @@ def read_architecture(config: Mapping[str, Any], *, stored: Iterable[str] = ()) 
         kept_numbers=kept.kept_numbers,
         latent=kept.latent,
         state_bytes=kept.state_bytes,
+        score_head=read_score_head(config),
     )
+
+
+def _generating(name: str, kind: str) -> str:
+    """The class that says tokens, of an architecture that may have a head for classes in its place."""
+    if not name.endswith(SUFFIX):
+        return name
+    return next((known for known, family in FAMILIES.items() if family.model_type == kind), name)
 
 
 def _intermediate(text: Mapping[str, Any], hidden: int, expert: int) -> int:

@@ -187,14 +187,15 @@ def stored_types(model: Path) -> Iterator[str]:
         yield from {str(entry.get("dtype")) for entry in entries if isinstance(entry, dict)}
 
 
-def most_tokens(model: Path) -> int | None:
-    """The longest text that the model reads, in tokens, its answer included; None if config.json gives no length.
+def read_lengths(model: Path) -> tuple[int | None, int]:
+    """The longest text that the model reads, in tokens, its answer included, and the tokens of that answer.
 
-    Raises ModelError if config.json cannot be read.
+    The first is None if config.json gives no length. Raises ModelError if config.json cannot be read.
     """
     config = read_config(model)
     with _named(model):
-        return read_architecture(config).most_tokens
+        architecture = read_architecture(config)
+    return architecture.most_tokens, architecture.answer_tokens
 
 
 @contextmanager

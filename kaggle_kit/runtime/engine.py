@@ -83,8 +83,22 @@ def renormalise(raw: Sequence[float], *, with_mass: bool) -> LabelScores:
     return LabelScores(scores, mass, (LOW_MASS,) if mass < LEAST_MASS else ())
 
 
+def class_scores(logits: Sequence[float], classes: Sequence[int]) -> LabelScores:
+    """The answer of a classification head: its `logits`, one a class, at the `classes` that are labels.
+
+    The mass is the softmax's over these classes. Raises RunError if a logit is missing or not a finite number.
+    """
+    if max(classes) >= len(logits):
+        raise RunError(f"the engine gave {len(logits)} logits, and the label's class is number {max(classes)}")
+    if not all(math.isfinite(value) for value in logits):
+        raise RunError(f"the engine gave the logits {list(logits[:20])}: not all are finite")
+    top = max(logits)
+    total = top + math.log(sum(math.exp(value - top) for value in logits))
+    return renormalise([logits[number] - total for number in classes], with_mass=True)
+
+
 def check_labels(label_ids: Sequence[int]) -> None:
-    """Raise UsageError if `label_ids` are not two or more distinct tokens."""
+    """Raise UsageError if `label_ids` are not two or more distinct tokens (or classes)."""
     if len(label_ids) < 2 or len(set(label_ids)) < len(label_ids) or min(label_ids) < 0:
         raise UsageError(f"label_ids = {list(label_ids)}: an engine needs two or more distinct tokens")
 

@@ -14,11 +14,14 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from kaggle_kit.runtime.score_head import SUFFIX
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from importlib.resources.abc import Traversable
 
     from kaggle_kit.runtime.quantisation import Quantisation
+    from kaggle_kit.runtime.score_head import ScoreHead
 
 _LONGEST = 100
 """Of a name that is compared with others: the time grows with the square of its length."""
@@ -42,6 +45,11 @@ _CPU_BITS = 4
 """Of the weights that the engine's kernel for a CPU reads (kernels/linear/mixed_precision/cpu.py)."""
 _THIS_CARD_ALONE = {"W4A8Fp8": 90}
 """Forms that one generation of cards runs (compressed_tensors.py, `_is_fp8_w4a8_sm90`)."""
+_CAUSAL = "ForCausalLM"
+_WITH_HEAD = (_CAUSAL, "ForConditionalGeneration", "LMHeadModel")
+"""Endings of architectures that answer with words."""
+_HEADLESS = ("Model", "Classification", "MaskedLM", "QuestionAnswering")
+"""How the classes end that transformers gives other heads, or none."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,8 @@ class EngineFacts:
 
     `text`, `multimodal` and `other` (embedding, classification …) are architectures with code of the engine's own;
     `wrapped` are classes of transformers that it wraps. `removed` → the last version that had it, `plugins` → where its
-    code is now. `model_types` are those whose config.json it reads, `causal` a type's class. `fused`: architecture →
+    code is now. `model_types` are those whose config.json it reads, `causal` a type's class, `heads` the classes with a
+    head for classes that transformers has. `fused`: architecture →
     the engine's layer → the checkpoint's layers that it joins. `schemes` are compressed-tensors' forms → the least
     capability times ten, `cpu_kernels` the kinds of matrix kernels that it has for a CPU. `needs`: architecture → the
     package that its code imports, if it is not the engine's own. `answers`: architecture → form of the weights → the
@@ -87,6 +96,7 @@ class EngineFacts:
     plugins: Mapping[str, str]
     model_types: frozenset[str]
     causal: Mapping[str, str]
+    heads: frozenset[str]
     fused: Mapping[str, Mapping[str, list[str]]]
     methods: Mapping[str, Method]
     schemes: Mapping[str, int]
@@ -107,6 +117,22 @@ class EngineFacts:
         """Whether it makes text with this architecture, by code of its own or by wrapping that of transformers."""
         return any(architecture in names for names in (self.text, self.multimodal, self.wrapped))
 
+    def scorer(self, architecture: str, model_type: str) -> str | None:
+        """The class by which the engine reads the classification head of an `architecture`; None if it has no code.
+
+        It is one of its own, or made of its class that generates with this type. What it could wrap of transformers is
+        left to transformers: DistilBERT it takes at first, and does not load (0.32).
+        """
+        if architecture in self.other:
+            return architecture
+        causal = self.causal.get(model_type, "")
+        return f"{causal.removesuffix(_CAUSAL)}{SUFFIX}" if causal.endswith(_CAUSAL) and causal in self.text else None
+
+    def generator(self, architecture: str, model_type: str) -> str:
+        """The class whose code reads the layers of an `architecture`, whatever its head is."""
+        made = architecture.endswith(SUFFIX) and architecture not in self.other
+        return self.causal.get(model_type, architecture) if made else architecture
+
     def method(self, name: str | None) -> Method | None:
         """The method that config.json calls `name`; None if the engine has none of that name."""
         return self.methods.get(_ALIASES.get(name or "", name or ""))
@@ -121,7 +147,8 @@ class EngineFacts:
 
     def fused_layers(self, architecture: str) -> dict[str, str]:
         """A layer's last name → that of the engine's layer which holds it, for those that the engine joins."""
-        joined = self.fused.get(architecture, {})
+        name = architecture.removesuffix(SUFFIX) + _CAUSAL if architecture.endswith(SUFFIX) else architecture
+        joined = self.fused.get(name, {})
         return {part: whole for whole, parts in joined.items() for part in parts if len(parts) > 1}
 
 
@@ -145,11 +172,32 @@ def _numbers(name: str) -> tuple[int, int, int]:
 def _read(file: Traversable, answers: Traversable) -> EngineFacts:
     body: dict[str, Any] = {"needs": {}, "cpu_refuses": {}, **json.loads(file.read_text(encoding="utf-8"))}
     del body["wraps_any_attention"]
-    for key in ("text", "multimodal", "other", "wrapped", "model_types", "deprecated"):
+    for key in ("text", "multimodal", "other", "wrapped", "model_types", "heads", "deprecated"):
         body[key] = frozenset(body[key])
     body["methods"] = {name: Method(one["least"], tuple(one["dtypes"])) for name, one in body["methods"].items()}
     body["answers"] = json.loads(answers.read_text(encoding="utf-8")) if answers.is_file() else {}
     return EngineFacts(**body)
+
+
+def head_obstacle(facts: EngineFacts, name: str, model_type: str, head: ScoreHead | None) -> Obstacle | None:
+    """Why no probabilities of labels can be read from a model of the architecture `name`; None if they can.
+
+    They are those of tokens, by an LM head, or those of classes, by a classification `head` of the model's own.
+    """
+    if head is not None and head.fault:
+        return Obstacle(f"{name} has a head that gives no probabilities of classes: {head.fault}", "take another model")
+    if head is not None:
+        if not facts.exact or facts.scorer(name, model_type) or name in facts.heads:
+            return None
+        what = f"neither {facts.engine} nor transformers {facts.transformers} reads the head of {name}"
+        return Obstacle(what, "take another model")
+    if facts.generates(name) or name.endswith(_WITH_HEAD):
+        return None
+    if facts.exact and name not in facts.other and not name.endswith(_HEADLESS):
+        # A name that the engine does not know at all: `architecture_obstacle` says so.
+        return None
+    step = f"take the ...ForCausalLM form of the model, or one with a trained head (...{SUFFIX})"
+    return Obstacle(f"{name} has no LM head to read the labels from", step)
 
 
 def architecture_obstacle(
@@ -161,7 +209,9 @@ def architecture_obstacle(
     """
     if not facts.exact:
         return None
-    if not facts.generates(name):
+    if name.endswith(SUFFIX) and (name in facts.heads or facts.scorer(name, model_type)):
+        name = facts.generator(name, model_type)
+    elif not facts.generates(name):
         return _unknown_architecture(facts, name, model_type)
     if model_type not in facts.model_types:
         what = f"the model_type {model_type!r} is not one that {facts.engine} reads (transformers {facts.transformers})"

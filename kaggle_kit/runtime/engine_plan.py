@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import UsageError
 from kaggle_kit.outside import shown
-from kaggle_kit.runtime.engine_facts import Obstacle, architecture_obstacle, engine_facts, method_obstacle
-from kaggle_kit.runtime.engines import is_vllm
+from kaggle_kit.runtime.card_memory import GIB, card_memory, split_obstacle
+from kaggle_kit.runtime.engine_facts import (
+    Obstacle,
+    architecture_obstacle,
+    engine_facts,
+    head_obstacle,
+    method_obstacle,
+)
+from kaggle_kit.runtime.engines import TRANSFORMERS, is_vllm
 from kaggle_kit.runtime.job import Job
 from kaggle_kit.runtime.kernels import KernelChoice, choose_kernel
 
@@ -23,12 +30,9 @@ if TYPE_CHECKING:
     from kaggle_kit.runtime.architecture import Architecture
     from kaggle_kit.runtime.checkpoint import Checkpoint
 
-GIB = 1 << 30
 _CONTEXT = int(0.9 * GIB)
 """What one card needs outside vLLM's share, for the CUDA context and NCCL: an estimate (on two T4, runs are reported
 with shares of 0.90 to 0.95)."""
-_INSIDE = GIB // 2
-"""What vLLM's own share holds besides torch's tensors (kernels, NCCL's buffers): an estimate."""
 _MOST_SHARE = 0.95
 _MOST_OPTION = 1 << 31
 BATCHES = (8192, 4096, 2048)
@@ -36,13 +40,9 @@ BATCHES = (8192, 4096, 2048)
 _NO_HALF = ("gemma2", "gemma3", "gemma3_text", "glm4", "plamo2")
 """Model types that vLLM refuses in float16, since their activations overflow."""
 _BFLOAT16_FROM = (8, 0)
-_HEADLESS = ("Model", "Classification", "MaskedLM", "QuestionAnswering")
-"""How the classes end that transformers gives other heads, or none."""
-INT8_STEP = 16
-"""vLLM's CUTLASS kernels take int8 layers whose inputs and outputs are multiples of this; a slower one takes the others
-(0.32, _custom_ops.py)."""
 _LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
 """Without it vLLM itself refuses a max_model_len beyond what config.json says."""
+_ALLOWED = "allowed "
 _DTYPES = {"half": "float16", "float": "float32"}
 
 
@@ -56,12 +56,16 @@ class Card:
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """Arguments of `vllm.LLM`, variables of the worker, how many engines run side by side, and why."""
+    """Arguments of `vllm.LLM`, variables of the worker, how many engines run side by side, and why.
+
+    `engine` is another than the set-up's, if that one does not read the model.
+    """
 
     options: Mapping[str, Any]
     environment: Mapping[str, str]
     replicas: int
     reasons: tuple[str, ...]
+    engine: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,18 +91,27 @@ class EngineSetup:
         Raises UsageError if the model fits in no way, the engine or the cards refuse it, the prompts are longer than
         it reads, or the cards differ; the text says by how much.
         """
+        if reason := self._left_to_transformers(checkpoint):
+            plan = self.with_engine(TRANSFORMERS).plan(checkpoint, budget, mean_tokens=mean_tokens)
+            allowed = [text for text in plan.reasons if text.startswith(_ALLOWED)]
+            return replace(plan, engine=TRANSFORMERS, reasons=(reason, *allowed))
         draft = _Draft(self)
-        draft.reasons += [f"allowed {allowance}" for allowance in checkpoint.allowed]
+        draft.reasons += [f"{_ALLOWED}{allowance}" for allowance in checkpoint.allowed]
         self._refuse_unbuilt(checkpoint)
         if reason := length_obstacle(checkpoint.architecture, budget):
             if not checkpoint.allows("length"):
                 raise UsageError(f"{reason}; cut them")
             draft.variable(_LONGER, "1", f"{reason}, and its check is allowed")
-        draft.set("max_model_len", budget + 1, "the longest prompt here and the one token of its answer")
-        if whole_option(draft.options, "max_model_len") <= budget:
-            raise UsageError(f"max_model_len = {draft.options['max_model_len']} is given; {budget + 1} are needed")
+        answer = checkpoint.architecture.answer_tokens
+        what = "the longest prompt here and the one token of its answer" if answer else "the longest prompt here"
+        draft.set("max_model_len", budget + answer, what)
+        if whole_option(draft.options, "max_model_len") < budget + answer:
+            raise UsageError(f"max_model_len = {draft.options['max_model_len']} is given; {budget + answer} are needed")
         draft.set("enforce_eager", True, "graphs gain nothing if only prompts are read, and take 55 s to start")
-        draft.set("enable_prefix_caching", True, "prompts share their opening text: 1.15 times as fast on an H200")
+        if self._reads_at_once(checkpoint.architecture):
+            draft.set("enable_prefix_caching", False, "an encoder's numbers of a text depend on what comes after it")
+        else:
+            draft.set("enable_prefix_caching", True, "prompts share their opening text: 1.15 times as fast on an H200")
 
         if self.cards:
             replicas = _plan_cards(draft, checkpoint, budget, mean_tokens or budget)
@@ -114,14 +127,35 @@ class EngineSetup:
 
     def _refuse_unbuilt(self, checkpoint: Checkpoint) -> None:
         """Raise UsageError if the engine does not build the architecture, or builds it without an LM head."""
-        model = checkpoint.architecture
-        if (headless := head_obstacle(model, self.version)) and not checkpoint.allows("head"):
+        model, facts = checkpoint.architecture, engine_facts(self.version)
+        headless = head_obstacle(facts, model.name, model.model_type, model.score_head)
+        if headless and not checkpoint.allows("head"):
             raise UsageError(str(headless))
         if headless or not is_vllm(self.engine) or checkpoint.allows("architecture"):
             return
-        facts = engine_facts(self.version)
         if unbuilt := architecture_obstacle(facts, model.name, model.model_type, cpu=not self.cards):
             raise UsageError(str(unbuilt))
+
+    def _left_to_transformers(self, checkpoint: Checkpoint) -> str | None:
+        """Why transformers scores a model with a head in vLLM's place; None if it does not.
+
+        Raises UsageError if its weights are packed in a way that only vLLM reads.
+        """
+        model, facts = checkpoint.architecture, engine_facts(self.version)
+        if model.score_head is None or not is_vllm(self.engine) or model.name not in facts.heads:
+            return None
+        if facts.scorer(model.name, model.model_type):
+            return None
+        if checkpoint.method not in {None, "awq"}:
+            raise UsageError(
+                f"{facts.engine} does not read the head of {model.name}, and transformers reads no {checkpoint.method} "
+                f"here: take the model in full"
+            )
+        return f"engine = {TRANSFORMERS}: {facts.engine} has no code for {model.name}"
+
+    def _reads_at_once(self, model: Architecture) -> bool:
+        """Whether the model's head is that of an encoder, in which each token sees those after it."""
+        return model.score_head is not None and model.name in engine_facts(self.version).other
 
     def with_engine(self, engine: str) -> EngineSetup:
         """The same for another engine, which does not take the options of a different kind."""
@@ -133,37 +167,24 @@ class EngineSetup:
         A plan's options are vLLM's: another engine gets those alone that were given. Without a plan nothing is chosen:
         such a job is for reading, not for running.
         """
+        engine = (plan and plan.engine) or self.engine
         planned = plan.options if plan else {}
         return Job(
-            engine=self.engine,
+            engine=engine,
             engine_version=self.version,
-            engine_options=planned if is_vllm(self.engine) else self.options,
+            engine_options=planned if is_vllm(engine) else self.with_engine(engine).options,
             environment={**(plan.environment if plan else {}), **(environment or {})},
             **where,
         )
 
 
-_WITH_HEAD = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
-"""Endings of architectures that answer with words."""
-
-
-def head_obstacle(architecture: Architecture, version: tuple[int, int, int]) -> Obstacle | None:
-    """Why the labels' probabilities cannot be read from the model; None if it has an LM head."""
-    name, facts = architecture.name, engine_facts(version)
-    if facts.generates(name) or name.endswith(_WITH_HEAD):
-        return None
-    if facts.exact and name not in facts.other and not name.endswith(_HEADLESS):
-        # A name that the engine does not know at all: `architecture_obstacle` says so.
-        return None
-    return Obstacle(f"{name} has no LM head to read the labels from", "take the ...ForCausalLM form of the model")
-
-
 def length_obstacle(architecture: Architecture, budget: int) -> str | None:
-    """Why prompts of `budget` tokens and the one token of their answer are too long; None if they are not."""
+    """Why prompts of `budget` tokens, and the token of their answer if there is one, are too long; None if not."""
     most = architecture.most_tokens
-    if most is None or budget + 1 <= most:
+    if most is None or budget + architecture.answer_tokens <= most:
         return None
-    return f"prompts of {budget:,} tokens and one answer: the model reads {most:,}"
+    answer = " and one answer" if architecture.answer_tokens else ""
+    return f"prompts of {budget:,} tokens{answer}: the model reads {most:,}"
 
 
 def engine_dtype(architecture: Architecture, capability: tuple[int, int] | None, wanted: object = "auto") -> str:
@@ -231,42 +252,6 @@ def method_dtype_obstacle(
     what = f"vLLM computes {method} in {' or '.join(known.dtypes)}, and would compute in {dtype}"
     old = "bfloat16" in known.dtypes and capability is not None and capability < _BFLOAT16_FROM
     return Obstacle(what, "take another target" if old else f'set dtype = "{known.dtypes[0]}"')
-
-
-@dataclass(frozen=True)
-class CardMemory:
-    """What one card must hold, in bytes; `inside` is what vLLM's share holds besides torch's tensors."""
-
-    weights: float
-    keys: float
-    activations: float
-    logits: float
-    inside: float = _INSIDE
-
-    @property
-    def total(self) -> int:
-        """All of it, rounded up."""
-        return math.ceil(self.weights + self.keys + self.activations + self.logits + self.inside)
-
-
-def card_memory(checkpoint: Checkpoint, *, parallel: int, batch: int, sequences: int, longest: int) -> CardMemory:
-    """What one of `parallel` cards must hold: weights, keys and values, activations, logits. An estimate from above.
-
-    Keys and values: of one step's tokens and one longest prompt, since a prompt that has been read is done.
-    Activations of one step: residual and norm (4 hidden) and the gated MLP (3 intermediate, shared out), two bytes
-    each. Logits: of every sequence, float32, three copies (raw, masked, log-softmax). Weights are shared out evenly;
-    vLLM splits the embeddings too.
-
-    Seen on an H200 with vLLM 0.25.1 for six models of 7B to 72B: what is neither weights nor keys took up to
-    0.45 GiB less than this says, and never more.
-    """
-    model = checkpoint.architecture
-    return CardMemory(
-        weights=checkpoint.weight_bytes / parallel,
-        keys=model.kv_bytes_on_card(parallel) * (batch + longest + 1) + sequences * model.state_bytes / parallel,
-        activations=batch * (4 * model.hidden + 3 * model.active_intermediate / parallel) * 2,
-        logits=sequences * model.vocabulary * 4 * 3,
-    )
 
 
 def whole_option(options: Mapping[str, Any], key: str, default: int | None = None) -> int:
@@ -411,48 +396,6 @@ def _fit(
                 return parallel, batch, sequences, needed
         attempts.append(f"{parallel} a model: {needed / GIB:.1f} GiB a card, {room / GIB:.1f} GiB are there")
     raise UsageError(f"the model does not fit the target's {cards} cards ({'; '.join(attempts)}); take a smaller one")
-
-
-def split_obstacle(checkpoint: Checkpoint, parallel: int) -> str | None:
-    """Why the layers cannot be shared by so many cards; None if they can (vLLM's own checks).
-
-    A card's inputs of a packed layer must be whole groups (vLLM 0.32, quantization/auto_awq.py and
-    compressed_tensors_wNa4.py).
-    """
-    model, group = checkpoint.architecture, checkpoint.kernel_group or 1
-    groups = f" in quantised groups of {group}" if group > 1 else ""
-    if model.heads % parallel:
-        return f"{model.heads} attention heads cannot be shared evenly"
-    if not model.latent and max(model.kv_heads, parallel) % min(model.kv_heads, parallel):
-        return f"{model.kv_heads} key/value heads cannot be shared evenly"
-    queries = model.heads * model.head_dim
-    if model.family and queries % (parallel * group):
-        return f"the attention output's {queries} inputs{groups} cannot be shared evenly"
-    if model.intermediate % (parallel * group):
-        return f"the MLP's {model.intermediate} inputs{groups} cannot be shared evenly"
-    return None
-
-
-def padded_for(checkpoint: Checkpoint, parallel: int) -> Checkpoint | None:
-    """The checkpoint with the least zeros in its MLPs by which `parallel` cards can share them.
-
-    None if they need none, if something else cannot be shared, or if kit does not know the layers.
-    """
-    model = checkpoint.architecture
-    step = parallel * (checkpoint.kernel_group or (INT8_STEP if checkpoint.int8 else 1))
-    wide = replace(model, intermediate=math.ceil(model.intermediate / step) * step)
-    if wide.intermediate == model.intermediate or model.family is None:
-        return None
-
-    zeros = wide.layer_parameters - model.layer_parameters
-    number = (checkpoint.weight_bytes - checkpoint.end_bytes) / model.layer_parameters
-    padded = replace(
-        checkpoint,
-        architecture=wide,
-        weight_bytes=checkpoint.weight_bytes + math.ceil(zeros * number),
-        layer_parameters=checkpoint.layer_parameters + zeros,
-    )
-    return None if split_obstacle(padded, parallel) else padded
 
 
 def _plan_backend(draft: _Draft) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import UsageError
+from kaggle_kit.runtime.checkpoint import read_config
 from kaggle_kit.runtime.engine import check_labels
+from kaggle_kit.runtime.score_head import read_score_head
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -13,9 +15,10 @@ if TYPE_CHECKING:
 
     from kaggle_kit.runtime.engine import Engine
 
-ENGINES = ("vllm", "vllm-classify", "transformers")
+TRANSFORMERS = "transformers"
+ENGINES = ("vllm", "vllm-classify", TRANSFORMERS)
 """`vllm` reads the label tokens' log-probabilities, `vllm-classify` makes a K-way head of their rows of the LM head,
-`transformers` is the slow reference in full precision."""
+`transformers` is the slow reference in full precision. A model with a classification head of its own is read by it."""
 
 
 def is_vllm(kind: str) -> bool:
@@ -28,21 +31,27 @@ def open_engine(
 ) -> Engine:
     """Load the model folder `model` into an engine of `kind` (one of ENGINES), for prompts of at most `longest` tokens.
 
-    `options` are those of vLLM's `LLM`, or of `TransformersEngine`. Raises UsageError for an unknown kind, labels
-    that are not two or more distinct tokens, or a combination that would answer wrongly; EngineMemoryError if the
-    model does not fit; ModelError if the checkpoint cannot be read.
+    `options` are those of vLLM's `LLM`, or of `TransformersEngine`. The `label_ids` are tokens, or classes of the
+    model's own head if it has one. Raises UsageError for an unknown kind, labels that are not two or more distinct
+    ones, or a combination that would answer wrongly; EngineMemoryError if the model does not fit; ModelError if the
+    checkpoint cannot be read.
     """
     check_labels(label_ids)
-    if kind == "vllm":
-        from kaggle_kit.runtime.vllm_engine import VllmEngine
+    if kind not in ENGINES:
+        raise UsageError(f"there is no engine {kind!r}; use one of {', '.join(ENGINES)}")
+    head = read_score_head(read_config(model))
+    if head and kind == "vllm-classify":
+        raise UsageError("the engine vllm-classify makes a head, and the model has one of its own: use the engine vllm")
+    if is_vllm(kind):
+        from kaggle_kit.runtime.vllm_engine import VllmClassifier, VllmEngine, VllmHead
 
-        return VllmEngine(model, label_ids=label_ids, longest=longest, options=options)
-    if kind == "vllm-classify":
-        from kaggle_kit.runtime.vllm_engine import VllmClassifier
-
+        if head:
+            return VllmHead(model, label_ids=label_ids, longest=longest, options=options)
+        if kind == "vllm":
+            return VllmEngine(model, label_ids=label_ids, longest=longest, options=options)
         return VllmClassifier(model, label_ids=label_ids, longest=longest, options=options)
-    if kind == "transformers":
-        from kaggle_kit.runtime.transformers_engine import TransformersEngine
 
-        return TransformersEngine(model, label_ids=label_ids, longest=longest, options=options)
-    raise UsageError(f"there is no engine {kind!r}; use one of {', '.join(ENGINES)}")
+    from kaggle_kit.runtime.transformers_engine import TransformersEngine, TransformersHead
+
+    reader = TransformersHead if head else TransformersEngine
+    return reader(model, label_ids=label_ids, longest=longest, options=options)

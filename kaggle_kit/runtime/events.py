@@ -99,6 +99,7 @@ WORKER: Kinds = {
     "rows": {"total": count, "todo": count, "tokens": count},
     "engine": {"name": text},
     "progress": {"rows": count, "all_rows": count, "tokens": count, "budget": count, "p95": optional(number)},
+    "late": {"rows": count},
     "error": {"message": text},
     "begun": {"ids": whole},
     "answers": {"pass": text, "rows": whole},

@@ -42,6 +42,8 @@ class Job:
     """When scoring must have ended (Unix time, seconds)."""
     swapped: bool = True
     """Whether a swapped pass may follow, if the task has one."""
+    unasked: Sequence[str] = ()
+    """The keys of rows of `test` that nobody asks for: they are not scored."""
     share: tuple[int, int] = (0, 1)
     """This worker's number and how many there are: it does every n-th row of n workers, from that number on."""
 
@@ -65,6 +67,8 @@ class Job:
             "environment": dict(self.environment),
             "share": self.share,
         }
+        if self.unasked:
+            parts["unasked"] = sorted(self.unasked)
         # Never sorted: the order of the labels is the order of the scores.
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -81,7 +85,7 @@ def read_job(path: Path) -> Job:
     """Read what `Job.write` wrote."""
     body = json.loads(path.read_text(encoding="utf-8"))
     paths = {name: Path(body[name]) for name in _PATHS}
-    tuples = {name: tuple(body[name]) for name in ("engine_version", "share")}
+    tuples = {name: tuple(body[name]) for name in ("engine_version", "share", "unasked")}
     return Job(**{**body, **paths, **tuples, "task": Task(**body["task"])})
 
 

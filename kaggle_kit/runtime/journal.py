@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from kaggle_kit.errors import RunError
-from kaggle_kit.files import write_atomic
+from kaggle_kit.files import mount_of, write_atomic
 from kaggle_kit.runtime.events import WorkerError, count, number, optional, text, texts
-from kaggle_kit.runtime.rows import read_records
+from kaggle_kit.runtime.rows import read_ids, row_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PLAIN = "plain"
 SWAPPED = "swapped"
+REFUSED, DIED_OVER = "the engine refused it", "the engine died over it"
+"""How the problem of a row begins that the engine had."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS configuration (hash TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rows (
@@ -105,6 +107,7 @@ class Journal:
 
         Raises RunError if the file cannot be opened or written.
         """
+        self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
@@ -148,7 +151,7 @@ class Journal:
                 self._connection.executemany(_WRITE, lines)
                 self._connection.executemany("DELETE FROM in_flight WHERE id = ?", [line[:1] for line in lines])
         except sqlite3.Error as error:
-            raise RunError(f"the journal cannot be written: {error}") from error
+            raise self._refused(error) from error
 
     def begin(self, row_ids: Iterable[str]) -> None:
         """Note the rows that the engine is about to get: if it dies, one of them may be why.
@@ -157,11 +160,19 @@ class Journal:
         """
         names = list(row_ids)
         alone = int(len(names) == 1)
-        with self._connection:
-            self._connection.executemany(
-                "INSERT INTO in_flight VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET alone = alone + excluded.alone",
-                [(name, alone) for name in names],
-            )
+        try:
+            with self._connection:
+                self._connection.executemany(
+                    "INSERT INTO in_flight VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET alone = alone + excluded.alone",
+                    [(name, alone) for name in names],
+                )
+        except sqlite3.Error as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: sqlite3.Error) -> RunError:
+        """What a user reads of a journal that takes nothing more."""
+        full = f"; the disk mounted at {mount_of(self._path)} takes nothing more" if "full" in str(error) else ""
+        return RunError(f"the journal {self._path} cannot be written: {error}{full}")
 
     def in_flight(self) -> dict[str, int]:
         """The rows that the engine got and that were never written: id → how often it got the row alone."""
@@ -309,8 +320,7 @@ class JournalWriter:
 
     @cached_property
     def _ids(self) -> frozenset[str]:
-        records = read_records(self.job.test, columns=[self.job.id_column])
-        return frozenset(record[self.job.id_column] or "" for record in records)
+        return frozenset(row_keys(read_ids(self.job.test, self.job.id_column)))
 
     def known(self, path: Path) -> None:
         """Write what a worker's life begins with, as the file `path`."""

@@ -62,6 +62,12 @@ def _numbers(method: str, packing: Mapping[str, Any]) -> tuple[int, int | None]:
     return bits, _group(group)
 
 
+def _refuse_missing(packing: Mapping[str, Any], *keys: str) -> None:
+    """Raise ModelError for a key of the table that vLLM looks up without a default (`get_from_keys`)."""
+    if missing := [key for key in keys if key not in packing]:
+        raise ModelError(f"'quantization_config.{missing[0]}' is missing, and vLLM stops without it")
+
+
 def _group(group: Any) -> int | None:
     if type(group) is not int or (group != -1 and not 0 < group <= _MOST_GROUP):
         raise ModelError(
@@ -77,8 +83,7 @@ def _awq(packing: Mapping[str, Any]) -> Quantisation:
         raise ModelError(f"{where}.version' is {shown(version)}: vLLM reads AWQ in the form 'gemm' alone")
     if bits != 4:
         raise ModelError(f"{where}.bits' is {bits}: vLLM reads AWQ of 4 bits alone")
-    if "zero_point" not in packing:
-        raise ModelError(f"{where}.zero_point' is missing, and vLLM stops without it")
+    _refuse_missing(packing, "zero_point")
     parts, zeros = names_of(packing.get("modules_to_not_convert")), bool(packing["zero_point"])
     left = (Rule(None, names=frozenset(parts), parts=parts),) if parts else ()
     return Quantisation(
@@ -98,6 +103,7 @@ def _gptq(packing: Mapping[str, Any]) -> Quantisation:
     if bits not in (4, 8) or not symmetric:
         form = f"{bits} bits, sym = {shown(symmetric)}"
         raise ModelError(f"'quantization_config' says {form}: vLLM reads GPTQ of 4 or 8 bits, symmetric, alone")
+    _refuse_missing(packing, "desc_act", "sym")
     zeros = bool(packing.get("zero_point", not packing.get("sym", False)))
     usual = Packing("gptq", bits, group, zeros)
 
@@ -179,6 +185,7 @@ def _auto_round(packing: Mapping[str, Any]) -> Quantisation | None:
 
 
 def _fp8(packing: Mapping[str, Any]) -> Quantisation:
+    _refuse_missing(packing, "activation_scheme")
     names = names_of(packing.get("ignored_layers")) or names_of(packing.get("modules_to_not_convert"))
     experts = tuple(f"{name}.*" for name in names if "experts" in name)
     block = packing.get("weight_block_size")
@@ -273,7 +280,10 @@ def _scheme(group: Any, format_of_all: Any) -> Packing:
     Raises ModelError for what vLLM refuses.
     """
     parts = group if isinstance(group, dict) else {}
-    weights, format_ = parts.get("weights"), parts.get("format") or format_of_all or "pack-quantized"
+    weights, format_ = parts.get("weights"), parts.get("format") or format_of_all
+    if isinstance(weights, dict) and weights.get("type", "int") == "int" and format_ is None:
+        raise ModelError("'quantization_config.format' is missing, and vLLM finds no form for the layers without it")
+    format_ = format_ or "pack-quantized"
     if not isinstance(weights, dict) or not isinstance(format_, str) or type(weights.get("num_bits", 8)) is not int:
         return UNKNOWN
     inputs = parts.get("input_activations")

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from kaggle_kit.errors import AnswerPlaceError, DataError, KitError, LabelError
 from kaggle_kit.runtime.allowances import read_allowances
 from kaggle_kit.runtime.chat import misplaced, wrap
-from kaggle_kit.runtime.checkpoint import most_tokens
+from kaggle_kit.runtime.checkpoint import read_config, read_lengths
 from kaggle_kit.runtime.guard import Guard, GuardedTokenizer
 from kaggle_kit.runtime.journal import Entry
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 from kaggle_kit.runtime.prompts import Prompt, PromptBuilder, Template, escape_special, parse_template
 from kaggle_kit.runtime.rows import read_rows
+from kaggle_kit.runtime.score_head import read_score_head
 from kaggle_kit.runtime.tokenizer_settings import read_settings, settings_notes
 from kaggle_kit.runtime.tokenizers import TextTokenizer, label_tokens, load_tokenizer
 
@@ -64,6 +65,8 @@ def open_prompt(
 ) -> tuple[Template, TextTokenizer, tuple[int, ...]]:
     """The template, the tokenizer, and the labels' tokens where the model answers: right after the template's end.
 
+    Of a model that answers with a classification head of its own they are the numbers of the labels' classes.
+
     `guarded`: whether the model's tokenizer and chat template run in a process with limits of its own (see
     `runtime.guard`), that of `tokenizer` if one is open for this task; not if this process, a notebook's worker, has no
     other work. `note` hears where the prompt may be another one than in training.
@@ -71,6 +74,8 @@ def open_prompt(
     Raises DataError, LabelError or ModelError if they do not fit together.
     """
     labels = list(task.labels.values())
+    head = read_score_head(read_config(model)) if (model / "config.json").is_file() else None
+    classes = head.class_numbers(labels) if head else ()
     wrapped = None
     if guarded:
         guard = tokenizer.guard if tokenizer else Guard(model)
@@ -83,15 +88,15 @@ def open_prompt(
         opened = load_tokenizer(model, special_tokens=not task.chat)
 
     fields, text = tuple(task.fields), wrapped.text if wrapped else task.template
-    template = parse_template(text + (task.answer_prefix or ""), fields=fields)
+    template = parse_template(text + (task.answer_prefix or ""), fields=fields, says_label=head is None)
     frame = template.fill(dict.fromkeys(fields, ""))
     notes = [*(wrapped.notes if wrapped else ())]
     notes += settings_notes(read_settings(model), opened, prompt=frame, begun=wrapped is not None)
-    place_notes = _check_place(wrapped, task, frame, opened, model) if wrapped else []
+    place_notes = _check_place(wrapped, task, frame, opened, model) if wrapped and not head else []
     for each in (*notes, *place_notes):
         if note:
             note(each)
-    return template, opened, label_tokens(labels, prompt=frame, tokenizer=opened)
+    return template, opened, classes or label_tokens(labels, prompt=frame, tokenizer=opened)
 
 
 def _check_place(wrapped: Wrapped, task: Task, frame: str, tokenizer: TextTokenizer, model: Path) -> list[str]:
@@ -196,8 +201,9 @@ def _rows(job: Job) -> Iterator[Row]:
     """The rows of this worker's share."""
     fields = tuple(job.task.fields)
     rows = read_rows(job.test, id_column=job.id_column, fields=fields, row_format=job.task.row_format)
+    unasked = frozenset(job.unasked)
     number, workers = job.share
-    return islice(rows, number, None, workers)
+    return islice((row for row in rows if row.id not in unasked), number, None, workers)
 
 
 def settle(row: Row, task: Task) -> Entry | None:
@@ -224,10 +230,11 @@ def _rule_of(turns: Mapping[str, tuple[str, ...]], task: Task) -> str | None:
 
 def _check_budget(job: Job) -> None:
     """Raise DataError if a prompt as long as the budget would not leave the model room for its answer."""
-    limit = most_tokens(job.model)
+    limit, answer = read_lengths(job.model)
     allowed = {allowance.check for allowance in read_allowances(job.model)}
-    if limit is not None and job.token_budget >= limit and "length" not in allowed:
+    if limit is not None and job.token_budget + answer > limit and "length" not in allowed:
+        included = ", its answer included" if answer else ""
         raise DataError(
-            f"token_budget = {job.token_budget}, but the model takes {limit} tokens, its answer included; "
-            f"lower token_budget to {limit - 1} or less"
+            f"token_budget = {job.token_budget}, but the model takes {limit} tokens{included}; "
+            f"lower token_budget to {limit - answer} or less"
         )

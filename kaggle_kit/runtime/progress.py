@@ -70,6 +70,8 @@ class ProgressLine:
                     self._write(self._progress(event))
             case "restart":
                 self._write(f"the worker stopped ({event['message']}); starting it again, scored rows are kept")
+            case "late":
+                self._write(f"no time is left for {event['rows']:,} rows")
             case "note":
                 self._write(f"note: {event['text']}")
             case "error":
@@ -100,9 +102,10 @@ class ProgressLine:
 def summary_lines(record: RunRecord) -> list[str]:
     """The table: one line for each figure that the run's record holds."""
     table = [("engine", record.engine or "not started")]
-    names = ("total", "scored", "swapped", "ruled", "copies", "cut", "unreadable", "not_reached", "prior")
+    names = ("total", "scored", "swapped", "ruled", "copies", "cut", "unreadable", "unmatched", "not_reached", "prior")
     if record.rows:
         table += [(f"rows {name.replace('_', ' ')}", f"{getattr(record.rows, name):,}") for name in names]
+        table += [(f"  {number:,} rows", reason) for reason, number in record.rows.unanswered.items()]
     table += [("prompt tokens", f"{record.prompt_tokens:,}"), ("longest prompt", f"{record.longest_prompt:,}")]
     if mass := record.label_mass:
         table.append(("label mass", f"{mass.mean:.4f} on average, {mass.lowest:.4f} at the lowest"))
@@ -111,7 +114,7 @@ def summary_lines(record: RunRecord) -> list[str]:
 
     width = max(len(name) for name, _ in table)
     lines = [f"{name:<{width}}  {value}" for name, value in table]
-    return [*lines, *([record.low_mass] if record.low_mass else [])]
+    return [*lines, *record.row_notes, *([record.low_mass] if record.low_mass else [])]
 
 
 def throughput_plot(points: Sequence[tuple[float, int]]) -> str:

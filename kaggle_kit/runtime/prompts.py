@@ -85,11 +85,11 @@ class Template:
         return "".join(values[piece] if i % 2 else piece for i, piece in enumerate(self.pieces))
 
 
-def parse_template(text: str, *, fields: Sequence[str]) -> Template:
+def parse_template(text: str, *, fields: Sequence[str], says_label: bool = True) -> Template:
     """Split a prompt text at its `{field}` places.
 
-    Raises DataError if a field of the task has no place, or has two. Braces around anything that is
-    not a field of the task are text.
+    Raises DataError if a field of the task has no place, or has two, and if the text ends with one though the model
+    `says_label` after it. Braces around anything that is not a field of the task are text.
     """
     pieces: list[str] = [""]
     end = 0
@@ -101,7 +101,7 @@ def parse_template(text: str, *, fields: Sequence[str]) -> Template:
         end = match.end()
     pieces[-1] += text[end:]
     placed = pieces[1::2]
-    if placed and not pieces[-1]:
+    if says_label and placed and not pieces[-1]:
         raise DataError(
             f"the prompt template ends with {{{placed[-1]}}}: end it with words of its own, such as a line that asks, "
             f"so that a label never joins with a row's last word"

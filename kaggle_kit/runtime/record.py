@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from kaggle_kit.errors import OutsideError
 from kaggle_kit.outside import read_json
+from kaggle_kit.runtime.journal import DIED_OVER, REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -76,7 +77,8 @@ class Workers:
 class Rows:
     """The rows by how they were answered: by the model, by one of the task's rules, or with the prior.
 
-    A row has the prior because it is unreadable (or the engine refused it), or because it was not reached.
+    A row has the prior because it is unreadable (or the engine refused it), because test.csv has no row of its id
+    (`unmatched`), or because it was not reached. `unanswered` counts these rows by reason.
     """
 
     total: int = 0
@@ -87,7 +89,10 @@ class Rows:
     prior: int = 0
     unreadable: int = 0
     unreadable_rows: dict[str, str] = field(default_factory=dict)
+    unmatched: int = 0
+    unmatched_rows: dict[str, str] = field(default_factory=dict)
     not_reached: int = 0
+    unanswered: dict[str, int] = field(default_factory=dict)
     cut: int = 0
     cut_fields: dict[str, int] = field(default_factory=dict)
 
@@ -95,7 +100,7 @@ class Rows:
         """`298 by the model, 298 in both orders, …`; only what there was."""
         names = {"scored": "by the model", "swapped": "in both orders", "cut": "cut", "ruled": "by a rule"}
         names |= {"copies": "copies of another", "prior": "with the prior", "unreadable": "unreadable"}
-        names |= {"not_reached": "not reached"}
+        names |= {"unmatched": "without a row in test.csv", "not_reached": "not reached"}
         return ", ".join(f"{getattr(self, name):,} {said}" for name, said in names.items() if getattr(self, name))
 
 
@@ -187,8 +192,8 @@ class RunRecord:
     was started as it was. `allowed`: by model, the checks that its author allowed, each with what it had found.
     `throughput`: (seconds, prompt tokens done so far). `integrity`: by model, its files. `member_masses`: the label
     mass of each further model of an ensemble. `prompt`: what the source says of the prompt beside its template (chat,
-    its variables, the answer's prefix); `prompt_notes`: where it may be another one than in training. `unread`: what of
-    the file could not be read.
+    its variables, the answer's prefix); `prompt_notes`: where it may be another one than in training. `row_notes`: how
+    the ids of test.csv and of the sample differ. `unread`: what of the file could not be read.
     """
 
     kit: str = ""
@@ -210,6 +215,7 @@ class RunRecord:
     member_masses: dict[str, LabelMass] = field(default_factory=dict)
     prompt: dict[str, str] = field(default_factory=dict)
     prompt_notes: tuple[str, ...] = ()
+    row_notes: tuple[str, ...] = ()
     integrity: dict[str, CheckedModel] = field(default_factory=dict)
     make: MadeModel | None = None
     unread: tuple[str, ...] = ()
@@ -271,8 +277,25 @@ class RunRecord:
         return f"the run's own record does not hold what a notebook writes: {parts}" if parts else ""
 
 
-def count_rows(ids: Sequence[str], plain: Mapping[str, Entry], swapped: Mapping[str, Entry]) -> Counts:
-    """What the entries of both passes say in numbers; `ids` are the sample's."""
+LATE = "no time was left for it"
+NOT_SAID = "it was not reached, and the run does not say why"
+_UNREADABLE = "it cannot be read"
+
+
+def count_rows(
+    keys: Sequence[str | None],
+    plain: Mapping[str, Entry],
+    swapped: Mapping[str, Entry],
+    *,
+    missing: Mapping[str, str] | None = None,
+    unreached: str = NOT_SAID,
+) -> Counts:
+    """What the entries of both passes say in numbers.
+
+    `keys`: for each row of the sample that of its entry, None if test.csv has no such row: `missing` says why, by the
+    row's id. `unreached`: why a row that test.csv has was not scored.
+    """
+    ids = [key for key in keys if key is not None]
     entries = [plain[row_id] for row_id in ids if row_id in plain]
     ruled = [entry for entry in entries if any(flag.startswith("rule:") for flag in entry.flags)]
     scored = [entry for entry in entries if entry.log_probabilities is not None and entry.tokens]
@@ -280,16 +303,24 @@ def count_rows(ids: Sequence[str], plain: Mapping[str, Entry], swapped: Mapping[
     problems = {entry.id: entry.problem for entry in entries if entry.problem is not None}
     cuts = Counter(name for entry in scored for name in entry.cut)
 
+    reasons = Counter(missing.values() if missing else [])
+    reasons.update(_reason(problem) for problem in problems.values())
+    if left := len(ids) - len(entries):
+        reasons[unreached] += left
+
     rows = Rows(
-        total=len(ids),
+        total=len(keys),
         scored=len(scored),
         swapped=len(both),
         ruled=len(ruled),
         copies=sum(any(flag.startswith("copy of") for flag in entry.flags) for entry in scored),
-        prior=len(ids) - len(scored) - len(ruled),
+        prior=len(keys) - len(scored) - len(ruled),
         unreadable=len(problems),
         unreadable_rows=dict(list(problems.items())[:_NAMED_PROBLEMS]),
+        unmatched=len(keys) - len(ids),
+        unmatched_rows=dict(list(missing.items())[:_NAMED_PROBLEMS]) if missing else {},
         not_reached=len(ids) - len(entries),
+        unanswered=dict(reasons),
         cut=sum(bool(entry.cut) for entry in scored),
         cut_fields=dict(sorted(cuts.items())),
     )
@@ -299,6 +330,11 @@ def count_rows(ids: Sequence[str], plain: Mapping[str, Entry], swapped: Mapping[
         longest_prompt=max((entry.tokens for entry in scored), default=0),
         label_mass=mass_of(scored),
     )
+
+
+def _reason(problem: str) -> str:
+    """The kind of a row's problem."""
+    return next((kind for kind in (REFUSED, DIED_OVER) if problem.startswith(kind)), _UNREADABLE)
 
 
 def mass_of(entries: Iterable[Entry]) -> LabelMass | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kaggle_kit.errors import RunError
 from kaggle_kit.runtime.engine import EngineDiedError, score_all
 from kaggle_kit.runtime.governor import Allowance, probe, swap_order
-from kaggle_kit.runtime.journal import PLAIN, SWAPPED, Entry
+from kaggle_kit.runtime.journal import DIED_OVER, PLAIN, REFUSED, SWAPPED, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,7 +88,7 @@ class Scorer:
         in_flight = self.journal.in_flight()
         suspects = [row_id for row_id in shared if row_id in in_flight]
         self.journal.write(
-            Entry(name, len(prompts[name].token_ids), prompts[name].cut, problem="the engine died over it")
+            Entry(name, len(prompts[name].token_ids), prompts[name].cut, problem=DIED_OVER)
             for row_id in suspects
             if in_flight[row_id] >= _TRIES_ALONE
             for name in (row_id, *shared[row_id])
@@ -271,7 +271,7 @@ class Scorer:
     def _halves(self, chunk: Chunk, refusal: Exception) -> list[Entry]:
         if len(chunk) == 1:
             row_id, prompt = chunk[0]
-            return [Entry(row_id, len(prompt.token_ids), prompt.cut, problem=f"the engine refused it: {refusal}")]
+            return [Entry(row_id, len(prompt.token_ids), prompt.cut, problem=f"{REFUSED}: {refusal}")]
         half = len(chunk) // 2
         return self._whole(chunk[:half]) + self._whole(chunk[half:])
 

@@ -22,7 +22,17 @@ from kaggle_kit.runtime.integrity import BackgroundHashes
 from kaggle_kit.runtime.journal import SWAPPED, Entry
 from kaggle_kit.runtime.machine import engine_cards, engine_version
 from kaggle_kit.runtime.progress import ProgressLine, duration, summary_lines, throughput_plot
-from kaggle_kit.runtime.record import SUBMISSION, Installer, RunRecord, Workers, count_rows, mass_of
+from kaggle_kit.runtime.record import (
+    LATE,
+    NOT_SAID,
+    SUBMISSION,
+    Installer,
+    RunRecord,
+    Workers,
+    count_rows,
+    mass_of,
+)
+from kaggle_kit.runtime.rows import match_rows, read_ids
 from kaggle_kit.runtime.submission import Sample, dump_submission, put_submission, read_sample
 from kaggle_kit.runtime.supervisor import read_entries, run_job, show_log
 
@@ -65,20 +75,26 @@ class Session:
     run: RunRecord = field(init=False)
 
     def __post_init__(self) -> None:
-        """Raise DataError where the sample submission does not fit the task, ModelError where no calibration does."""
+        """Raise DataError where the sample submission does not fit the task or test.csv, ModelError where no
+        calibration does."""
         self.sample: Sample = read_sample(self.data / "sample_submission.csv")
         if set(self.sample.columns) != set(self.task.labels):
             raise DataError(
                 f"sample_submission.csv has the columns {list(self.sample.columns)}, "
                 f"labels has {list(self.task.labels)}"
             )
+        test = self.data / "test.csv"
+        self._match = match_rows(self.sample.ids, read_ids(test, self.sample.id_column))
         self.run = RunRecord.from_json(self.record)
+        self._unreached = "scoring did not begin"
+        self._late: dict[int, int] = {}
         self._installed: Installed | None = None
         self._plans: dict[Path, EnginePlan] = {}
         self._submitted = time.monotonic()
         self._hashes = BackgroundHashes(())
         columns = list(self.task.labels)
-        self._note(prompt=self.task.prompt_settings)
+        self._note(prompt=self.task.prompt_settings, row_notes=self._match.notes)
+        sys.stdout.write("".join(f"note: {note}\n" for note in self._match.notes))
         self._calibrations = {model: read_calibration(model, columns=columns) for model, _ in self._members()}
 
     def install(self) -> None:
@@ -153,10 +169,7 @@ class Session:
             line.show(event)
             self._hashes.see(event, model)
             self._tell_hashes()
-            if event["event"] == "engine":
-                self._note(engine=event["name"])
-            if event["event"] == "note":
-                self._note(prompt_notes=tuple(dict.fromkeys((*self.run.prompt_notes, event["text"]))))
+            self._keep(event, model)
             if event["event"] == "progress" and time.monotonic() - self._submitted > _SECONDS_BETWEEN_SUBMISSIONS:
                 self._put_meanwhile()
 
@@ -172,6 +185,8 @@ class Session:
                 on_event=partial(on_event, model),
             )
             self._note_outcome(outcome)
+            if model == self.model:
+                self._unreached = self._why_unreached(outcome)
             self._note(throughput=tuple(line.points))
             if outcome.ended == "failed":
                 show_log(outcome)
@@ -186,7 +201,7 @@ class Session:
         Raises RunError where it would not be valid; the submission that stood there is then kept.
         """
         plain, swapped = self._put()
-        counts = count_rows(self.sample.ids, plain, swapped)
+        counts = count_rows(self._match.keys, plain, swapped, missing=self._match.missing, unreached=self._unreached)
         masses = {model.name: mass_of(self._entries(model)[0].values()) for model, _ in self.ensemble}
         self._note(**vars(counts), member_masses={name: mass for name, mass in masses.items() if mass})
         self._tell_hashes()
@@ -217,7 +232,7 @@ class Session:
         ]
         final = ensemble(members)
         scores = {row_id: dict(zip(columns, map(exp, values), strict=True)) for row_id, values in final.items()}
-        text = dump_submission(self.sample, scores, prior=self.task.prior)
+        text = dump_submission(self.sample, scores, prior=self.task.prior, keys=self._match.keys)
         put_submission(self.working / SUBMISSION, text, self.sample)
         self._submitted = time.monotonic()
         return entries[self.model]
@@ -242,7 +257,24 @@ class Session:
             journal=self.scratch / f"journal-{number}.sqlite",
             token_budget=self.token_budget,
             deadline=self.deadline,
+            unasked=self._match.unasked,
         )
+
+    def _keep(self, event: dict[str, Any], model: Path) -> None:
+        """Keep what a worker says of itself and of its rows."""
+        match event["event"]:
+            case "late" if model == self.model:
+                self._late[event["worker"]] = event["rows"]
+            case "engine":
+                self._note(engine=event["name"])
+            case "note":
+                self._note(prompt_notes=tuple(dict.fromkeys((*self.run.prompt_notes, event["text"]))))
+
+    def _why_unreached(self, outcome: Outcome) -> str:
+        """Why rows of the first model's have no entry, if any has none."""
+        if outcome.ended == "deadline" or any(self._late.values()):
+            return LATE
+        return f"scoring stopped: {outcome.message}" if outcome.ended == "failed" else NOT_SAID
 
     def _note(self, **parts: Any) -> None:
         """Keep parts of the run's record, by the names of its fields."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import DataError, RunError
-from kaggle_kit.files import write_atomic
+from kaggle_kit.files import refusal, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,10 @@ _SUM_TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Sample:
-    """What `sample_submission.csv` asks for: the id column, the label columns, and the ids in their order."""
+    """What `sample_submission.csv` asks for: the id column, the label columns, and the ids in their order.
+
+    An id that stands there twice is asked for twice.
+    """
 
     id_column: str
     columns: tuple[str, ...]
@@ -28,7 +31,7 @@ class Sample:
 
 
 def read_sample(path: Path) -> Sample:
-    """Read `sample_submission.csv`. Raises DataError if it is missing, has no label column or repeats an id."""
+    """Read `sample_submission.csv`. Raises DataError if it is missing or has no label column."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             header, *lines = [line for line in csv.reader(stream) if line]
@@ -40,22 +43,27 @@ def read_sample(path: Path) -> Sample:
         raise DataError(f"{path} has only the columns {header}; it needs an id and the label columns")
     if len(set(header)) < len(header):
         raise DataError(f"{path} names a column twice: {header}")
-    ids = tuple(line[0] for line in lines)
-    if len(set(ids)) < len(ids):
-        repeated = next(name for name in ids if ids.count(name) > 1)
-        raise DataError(f"{path} has two rows with the {header[0]} {repeated!r}; ids must differ")
-    return Sample(header[0], tuple(header[1:]), ids)
+    return Sample(header[0], tuple(header[1:]), tuple(line[0] for line in lines))
 
 
-def dump_submission(sample: Sample, scores: Mapping[str, Mapping[str, float]], *, prior: Mapping[str, float]) -> str:
-    """The text of a submission: for each id of the sample its probabilities by column, else the prior."""
+def dump_submission(
+    sample: Sample,
+    scores: Mapping[str, Mapping[str, float]],
+    *,
+    prior: Mapping[str, float],
+    keys: Sequence[str | None] | None = None,
+) -> str:
+    """The text of a submission: for each row of the sample its probabilities by column, else the prior.
+
+    `keys`: under what `scores` has each of these rows, None for a row that has none; their ids, if not given.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([sample.id_column, *sample.columns])
     # Before Python 3.13 the writer leaves a carriage return unquoted, which no reader takes.
     quoting = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    for row_id in sample.ids:
-        values = scores.get(row_id, prior)
+    for row_id, key in zip(sample.ids, sample.ids if keys is None else keys, strict=True):
+        values = prior if key is None else scores.get(key, prior)
         (quoting if "\r" in row_id else writer).writerow(
             [row_id, *(format(values[column], ".10g") for column in sample.columns)]
         )
@@ -106,6 +114,5 @@ def put_submission(path: Path, text: str, sample: Sample) -> None:
         write_atomic(path, text)
     except OSError as error:
         stands = "the submission that stood there is kept" if path.exists() else "NO submission stands"
-        raise RunError(
-            f"{path} cannot be written: {error.strerror}; {stands}; write less into {path.parent}"
-        ) from error
+        reason = refusal(error, path).removeprefix(f"{path}: ")
+        raise RunError(f"{path} cannot be written: {reason}; {stands}; write less into {path.parent}") from error

@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import ModelError, UsageError
 from kaggle_kit.runtime.checkpoint import read_config
-from kaggle_kit.runtime.engine import LabelScores, check_labels, check_lengths, engine_error, renormalise
+from kaggle_kit.runtime.engine import (
+    LabelScores,
+    check_labels,
+    check_lengths,
+    class_scores,
+    engine_error,
+    renormalise,
+)
 from kaggle_kit.runtime.packing_methods import read_quantisation
 from kaggle_kit.runtime.quantisation import Quantisation, packing_table, quant_method
+from kaggle_kit.runtime.score_head import read_score_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,8 +37,11 @@ _PARTS = ("qweight", "qzeros", "scales")
 _SHIFTS = (0, 16, 4, 20, 8, 24, 12, 28)
 
 
-class TransformersEngine:
-    """A causal language model of `transformers`; all logits of the last place are seen, so the label mass is exact."""
+class _Transformers:
+    """A model of `transformers` and how prompts are shared out into batches."""
+
+    _auto = ""
+    """The class that finds the model's own."""
 
     def __init__(self, model: Path, *, label_ids: Sequence[int], longest: int, options: Mapping[str, Any]) -> None:
         """Load `model` for prompts of at most `longest` tokens.
@@ -48,7 +59,7 @@ class TransformersEngine:
         self._batch_tokens = int(chosen["batch_tokens"])
         self.name = f"transformers {transformers.__version__} ({chosen['dtype']})"
         try:
-            self._model = _load(model, dtype=chosen["dtype"], device=chosen["device"])
+            self._model = _load(self._auto, model, dtype=chosen["dtype"], device=chosen["device"])
         except Exception as error:
             if known := engine_error(error, doing="loading the model"):
                 raise known from error
@@ -63,15 +74,25 @@ class TransformersEngine:
         scores: dict[int, LabelScores] = {}
         for batch in batches([len(prompt) for prompt in prompts], batch_tokens=self._batch_tokens):
             try:
-                rows = self._label_log_probabilities([prompts[place] for place in batch])
+                answers = self._answers([prompts[place] for place in batch])
             except Exception as error:
                 if known := engine_error(error, doing=f"scoring {len(batch)} prompts"):
                     raise known from error
                 raise
-            scores.update(zip(batch, (renormalise(row, with_mass=True) for row in rows), strict=True))
+            scores.update(zip(batch, answers, strict=True))
         return [scores[place] for place in range(len(prompts))]
 
-    def _label_log_probabilities(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+    def _answers(self, prompts: Sequence[Sequence[int]]) -> list[LabelScores]:
+        """The answers to one batch."""
+        raise NotImplementedError
+
+
+class TransformersEngine(_Transformers):
+    """A causal language model of `transformers`; all logits of the last place are seen, so the label mass is exact."""
+
+    _auto = "AutoModelForCausalLM"
+
+    def _answers(self, prompts: Sequence[Sequence[int]]) -> list[LabelScores]:
         import torch
 
         longest = max(map(len, prompts))
@@ -87,8 +108,37 @@ class TransformersEngine:
                 input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1
             ).logits[:, -1]
             chances = logits.double().log_softmax(-1)[:, self._label_ids]
-        rows: list[list[float]] = chances.tolist()
-        return rows
+        return [renormalise(row, with_mass=True) for row in chances.tolist()]
+
+
+class TransformersHead(_Transformers):
+    """A model of `transformers` that answers with its own classification head; `label_ids` are numbers of classes."""
+
+    _auto = "AutoModelForSequenceClassification"
+
+    def __init__(self, model: Path, *, label_ids: Sequence[int], longest: int, options: Mapping[str, Any]) -> None:
+        """Load `model` for prompts of at most `longest` tokens, as `TransformersEngine` does."""
+        self._head = read_score_head(read_config(model))
+        super().__init__(model, label_ids=label_ids, longest=longest, options=options)
+        self._padding = self._model.config.get_text_config().pad_token_id
+        if self._padding is None:
+            # Without padding the model finds no last token in a batch of several prompts.
+            self._batch_tokens = 1
+
+    def _answers(self, prompts: Sequence[Sequence[int]]) -> list[LabelScores]:
+        import torch
+
+        # Padding stands on the right: an encoder looks at the first place, a decoder at the last that is no padding.
+        prompts = [self._head.seen(prompt) if self._head else prompt for prompt in prompts]
+        longest, device = max(map(len, prompts)), self._model.device
+        pads = [longest - len(prompt) for prompt in prompts]
+        rows = [[*prompt, *[self._padding] * pad] for pad, prompt in zip(pads, prompts, strict=True)]
+        mask = [[1] * len(prompt) + [0] * pad for pad, prompt in zip(pads, prompts, strict=True)]
+        with torch.inference_mode():
+            logits = self._model(
+                input_ids=torch.tensor(rows, device=device), attention_mask=torch.tensor(mask, device=device)
+            ).logits.double()
+        return [class_scores(row, self._label_ids) for row in logits.tolist()]
 
 
 def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,22 +202,32 @@ def dequantise(
     return weight
 
 
-def _load(model: Path, *, dtype: str, device: str) -> Any:
+def _load(auto: str, model: Path, *, dtype: str, device: str) -> Any:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    import transformers
 
+    finder = getattr(transformers, auto)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = getattr(torch, dtype)
     quantisation = _quantisation(model)
+    config = transformers.AutoConfig.from_pretrained(model, trust_remote_code=False)
+    more: dict[str, Any] = {"dtype": kind}
+    if getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None:
+        # The default one leaves the cap out (integrations/sdpa_attention.py, 5.19).
+        more["attn_implementation"] = "eager"
     if quantisation is None:
-        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=kind, use_safetensors=True, trust_remote_code=False)
+        loaded, state = finder.from_pretrained(
+            model, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **more
+        )
+        if missing := sorted(state["missing_keys"]):
+            # transformers fills them with random numbers, and only warns.
+            raise ModelError(f"the weights of {model} lack {missing[0]}, which its config.json needs")
     else:
-        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
         del config.quantization_config
-        loaded = AutoModelForCausalLM.from_config(config, dtype=kind)
-        state = _full_state(model, group_size=quantisation.group_size or -1, dtype=kind)
-        missing, unexpected = loaded.load_state_dict(state, strict=False)
+        loaded = finder.from_config(config, **more)
+        tensors = _full_state(model, group_size=quantisation.group_size or -1, dtype=kind)
+        missing, unexpected = loaded.load_state_dict(tensors, strict=False)
         tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
         if unexpected or set(missing) - tied:
             wrong = [*unexpected, *sorted(set(missing) - tied)]

@@ -16,10 +16,13 @@ from kaggle_kit.runtime.engine import (
     check_answer,
     check_labels,
     check_lengths,
+    class_scores,
     engine_error,
     renormalise,
 )
+from kaggle_kit.runtime.engine_facts import engine_facts
 from kaggle_kit.runtime.quantisation import packing_table
+from kaggle_kit.runtime.score_head import read_score_head
 from kaggle_kit.runtime.tokenizers import label_pieces
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ _STEPS_AHEAD = 4
 """Work that the engine always has before it, in full steps: enough that none runs half empty, little enough that few
 rows are lost with a killed worker."""
 _USUAL_STEP_TOKENS = 8192
+_CONVERTS = (0, 10, 1)
+"""From here on `LLM` has `runner` and `convert`."""
 _FULL_HEAD = (0, 27, 1)
 """From here on generating models know `head_dtype` (read in layers/logits_processor.py; 0.25.1 has not got it)."""
 
@@ -178,6 +183,27 @@ def classify_options(
     return chosen | {"hf_overrides": {**chosen.get("hf_overrides", {}), **head}}
 
 
+def head_options(
+    version: Version, config: Mapping[str, Any], *, longest: int, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The arguments of `vllm.LLM` for a model with a classification head of its own, which config.json describes.
+
+    Raises UsageError if this version does not read such a head.
+    """
+    if version < _CONVERTS:
+        raise UsageError(
+            f"vLLM {'.'.join(map(str, version))} is too old for a model with a head of its own: "
+            f'use 0.10.1 or later, or engine = "transformers"'
+        )
+    chosen = _common_options(longest, options, answer=0) | {"runner": "pooling", "convert": "classify"}
+    name = config["architectures"][0]
+    scorer = engine_facts(version).scorer(name, str(config.get("model_type"))) or name
+    if scorer != name:
+        # Gemma 3's text model, for one: by its own name vLLM takes the class without a head.
+        chosen["hf_overrides"] = {"architectures": [scorer], **chosen.get("hf_overrides", {})}
+    return chosen
+
+
 def classify_refusal(
     version: Version, *, config: Mapping[str, Any], label_ids: Sequence[int], options: Mapping[str, Any]
 ) -> str | None:
@@ -185,7 +211,7 @@ def classify_refusal(
 
     Sources: vLLM's model_executor/models/adapters.py (load_weights_no_post_processing), 0.18.1 to 0.32.
     """
-    if version < (0, 10, 1):
+    if version < _CONVERTS:
         return f"vLLM {'.'.join(map(str, version))} has no `convert` (0.10.1 has)"
     if packing_table(config) and version < (0, 18, 1):
         return "before vLLM 0.18.1 the head takes over the checkpoint's quantisation and does not load"
@@ -208,13 +234,13 @@ def classify_refusal(
     return None
 
 
-def _common_options(longest: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    if options.get("max_model_len", longest + 1) <= longest:
-        raise UsageError(
-            f"max_model_len = {options['max_model_len']}: prompts of {longest} tokens and the answer need {longest + 1}"
-        )
+def _common_options(longest: int, options: Mapping[str, Any], *, answer: int = 1) -> dict[str, Any]:
+    needed = longest + answer
+    if options.get("max_model_len", needed) < needed:
+        what = "and the answer need" if answer else "need"
+        raise UsageError(f"max_model_len = {options['max_model_len']}: prompts of {longest} tokens {what} {needed}")
     return {
-        "max_model_len": longest + 1,
+        "max_model_len": needed,
         "enable_prefix_caching": True,
         "skip_tokenizer_init": True,
         "disable_log_stats": True,
@@ -265,7 +291,7 @@ def _inspect_here() -> None:
 
 
 class _Vllm:
-    """What both ways share: prompts in, outputs checked against them."""
+    """What all ways share: prompts in, outputs checked against them."""
 
     def __init__(self, llm: Any, *, longest: int) -> None:
         self._llm = llm
@@ -373,7 +399,42 @@ class VllmEngine(_Vllm):
         return renormalise([logprobs[token].logprob for token in self._label_ids], with_mass=self._strategy.mass)
 
 
-class VllmClassifier(_Vllm):
+class _Pooling(_Vllm):
+    """A vLLM pooling model: each prompt's logits of a head, asked chunk by chunk."""
+
+    def __init__(self, llm: Any, *, longest: int) -> None:
+        super().__init__(llm, longest=longest)
+        self._logits = _pooling_params()
+
+    def stream(self, chunks: Iterable[Sequence[Sequence[int]]]) -> Iterator[list[LabelScores]]:
+        """One list of answers a chunk."""
+        return map(self._score, chunks)
+
+    def _score(self, prompts: Sequence[Sequence[int]]) -> list[LabelScores]:
+        check_lengths(prompts, longest=self._longest)
+        if not prompts:
+            return []
+        prompts = [self._seen(prompt) for prompt in prompts]
+        inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
+        with self._explained(f"scoring {len(prompts)} prompts"):
+            outputs = self._llm.classify(inputs, pooling_params=self._logits, use_tqdm=False)
+            # Requests that a failure left in the engine would come back among the next batch's.
+            if len(outputs) != len(prompts):
+                raise RunError(f"the engine answered {len(outputs)} prompts, not the {len(prompts)} that it was asked")
+            for output, prompt in zip(outputs, prompts, strict=True):
+                check_answer(output.prompt_token_ids, prompt)
+        return [self._read(output.outputs.probs) for output in outputs]
+
+    def _seen(self, prompt: Sequence[int]) -> list[int]:
+        """What of a prompt the head looks at."""
+        return list(prompt)
+
+    def _read(self, logits: Sequence[float]) -> LabelScores:
+        """The labels' answer from a head's logits."""
+        raise NotImplementedError
+
+
+class VllmClassifier(_Pooling):
     """A vLLM pooling model whose K-way head is the label tokens' rows of the LM head. It gives no label mass."""
 
     def __init__(self, model: Path, *, label_ids: Sequence[int], longest: int, options: Mapping[str, Any]) -> None:
@@ -394,25 +455,35 @@ class VllmClassifier(_Vllm):
             options=options,
         )
         super().__init__(_start(model, chosen), longest=longest)
-        self._logits = _pooling_params()
 
-    def stream(self, chunks: Iterable[Sequence[Sequence[int]]]) -> Iterator[list[LabelScores]]:
-        """One list of answers a chunk."""
-        return map(self._score, chunks)
+    def _read(self, logits: Sequence[float]) -> LabelScores:
+        return renormalise(logits, with_mass=False)
 
-    def _score(self, prompts: Sequence[Sequence[int]]) -> list[LabelScores]:
-        check_lengths(prompts, longest=self._longest)
-        if not prompts:
-            return []
-        inputs = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
-        with self._explained(f"scoring {len(prompts)} prompts"):
-            outputs = self._llm.classify(inputs, pooling_params=self._logits, use_tqdm=False)
-            # Requests that a failure left in the engine would come back among the next batch's.
-            if len(outputs) != len(prompts):
-                raise RunError(f"the engine answered {len(outputs)} prompts, not the {len(prompts)} that it was asked")
-            for output, prompt in zip(outputs, prompts, strict=True):
-                check_answer(output.prompt_token_ids, prompt)
-        return [renormalise(output.outputs.probs, with_mass=False) for output in outputs]
+
+class VllmHead(_Pooling):
+    """A vLLM pooling model that answers with its own classification head; all classes are seen: the mass is exact."""
+
+    def __init__(self, model: Path, *, label_ids: Sequence[int], longest: int, options: Mapping[str, Any]) -> None:
+        """Load `model` for prompts of at most `longest` tokens; `options` are passed to `vllm.LLM`.
+
+        `label_ids` are numbers of the head's classes. Raises UsageError if this version does not read the head,
+        ModelError if config.json cannot be used, EngineMemoryError if the model does not fit.
+        """
+        check_labels(label_ids)
+        version, config = vllm_version(), read_config(model)
+        head = read_score_head(config)
+        if head is None:
+            raise UsageError(f"{model} has no classification head of its own")
+        self.name = f"vllm {'.'.join(map(str, version))} (the model's head)"
+        self._head, self._classes = head, list(label_ids)
+        chosen = head_options(version, config, longest=longest, options=options)
+        super().__init__(_start(model, chosen), longest=longest)
+
+    def _seen(self, prompt: Sequence[int]) -> list[int]:
+        return self._head.seen(prompt)
+
+    def _read(self, logits: Sequence[float]) -> LabelScores:
+        return class_scores(logits, self._classes)
 
 
 def _pooling_params() -> Any:

@@ -125,6 +125,8 @@ def _score(
     )
     events.send("stage", name="scoring")
     scorer.first_pass(todo)
+    if late := len(todo.keys() - journal.read().keys()):
+        events.send("late", rows=late)
     if left := _unswapped(job, prepared, journal):
         events.send("stage", name="swapped pass")
         scorer.swapped_pass(left, job.task, done=journal.read())

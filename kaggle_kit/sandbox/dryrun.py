@@ -90,12 +90,20 @@ class _Prepared:
 
 
 def dry_run(
-    project: Project, name: str, *, target: Target, options: Options, out: Path, listener: Listener
+    project: Project,
+    name: str,
+    *,
+    target: Target,
+    options: Options,
+    out: Path,
+    listener: Listener,
+    placed: Callable[[Path], None] = lambda _: None,
 ) -> RunReport:
     """Build, check, seal, execute, report. Leaves in `out`: the executed notebook, the log, what the notebook wrote
     to /kaggle/working (its submission or its model), and the report as text and JSON.
 
-    `out` holds either the last run's files or this one's. Raises KitError where the run cannot begin.
+    `out` holds either the last run's files or this one's; `placed` hears where they are, which is beside it if another
+    run has ended there meanwhile. Raises KitError where the run cannot begin.
     """
     since = time.monotonic()
     refuse_cards(target, "a dry run")
@@ -104,10 +112,12 @@ def dry_run(
         _refuse_scoring_options(options)
     seal = chosen_seal(options.seal_name, listener.say)
 
-    with scratch_folder() as scratch, swapped_in(out) as results:
+    with scratch_folder() as scratch, swapped_in(out, placed=placed) as results:
         given, folder = options.assignments, scratch / "build"
         lock = quantizer_packages(target) if makes_model else None
         built = build(project, name, target=target, assignments=given, out=folder, packages=lock.lock if lock else None)
+        for warning in built.warnings:
+            listener.say(f"warning: {warning.replace(chr(10), ': ')}")
         prepared = (
             _prepare_making(project, built, lock, options=options, scratch=scratch, listener=listener)
             if lock
@@ -171,6 +181,8 @@ def _prepare_scoring(
     name, target = built.name, built.target
     given = check_scoring(project, built, data=options.data, solution=options.solution)
     competition = cut_competition(given.competition, rows=options.rows, out=scratch / "data")
+    for note in competition.match.notes:
+        listener.say(f"note: {note}")
     wheelhouse = ready_wheelhouse(target, project=project.root, progress=listener.fetching)
     if wheelhouse.note:
         listener.say(wheelhouse.note)

@@ -18,16 +18,17 @@ from kaggle_kit.model.merge import check_adapter
 from kaggle_kit.notebook.source import literal_task
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 from kaggle_kit.runtime.prepare import open_prompt
-from kaggle_kit.runtime.rows import read_records
+from kaggle_kit.runtime.rows import match_rows, read_ids, read_records, row_keys
 from kaggle_kit.runtime.submission import Sample, read_sample
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
     from pathlib import Path
 
     from kaggle_kit.notebook.build import Build
     from kaggle_kit.project import Project
     from kaggle_kit.runtime.job import Task
+    from kaggle_kit.runtime.rows import RowMatch
 
 TEST = "test.csv"
 SAMPLE = "sample_submission.csv"
@@ -37,16 +38,17 @@ _LISTED = 5
 
 @dataclass(frozen=True)
 class Competition:
-    """A folder with test.csv and sample_submission.csv that agree with each other."""
+    """A folder with test.csv and sample_submission.csv, and which row of the one answers each of the other."""
 
     folder: Path
     sample: Sample
+    match: RowMatch
 
 
 def check_competition(folder: Path, *, fields: Sequence[str], columns: Sequence[str]) -> Competition:
     """Check a competition's folder for a notebook that reads `fields` and submits `columns`.
 
-    Raises DataError where a file or a column is missing, an id stands twice, or the two files' ids differ.
+    Raises DataError where a file or a column is missing, or no id of the one file stands in the other.
     """
     if not folder.is_dir():
         raise DataError(f"the data folder {folder} does not exist; name one that holds {TEST} and {SAMPLE}")
@@ -61,16 +63,13 @@ def check_competition(folder: Path, *, fields: Sequence[str], columns: Sequence[
             f"{folder / SAMPLE} has the columns {', '.join(sample.columns)}; the notebook's labels are for "
             f"{', '.join(columns)}"
         )
-    seen: set[str] = set()
-    for record in read_records(folder / TEST, columns=[sample.id_column, *fields]):
-        row_id = record[sample.id_column] or ""
-        if row_id in seen:
-            raise DataError(f"{folder / TEST} has two rows with the {sample.id_column} {row_id!r}; ids must differ")
-        seen.add(row_id)
-    for ids, others, name in ((seen, set(sample.ids), SAMPLE), (set(sample.ids), seen, TEST)):
-        if lacking := sorted(ids - others):
-            raise DataError(f"{folder / name} lacks the {sample.id_column} {lacking[0]!r} ({len(lacking)} such rows)")
-    return Competition(folder, sample)
+    ids = [
+        record[sample.id_column] or "" for record in read_records(folder / TEST, columns=[sample.id_column, *fields])
+    ]
+    try:
+        return Competition(folder, sample, match_rows(sample.ids, ids))
+    except DataError as error:
+        raise DataError(f"{folder}: {error}") from error
 
 
 def cut_competition(competition: Competition, *, rows: int | None, out: Path) -> Competition:
@@ -79,21 +78,29 @@ def cut_competition(competition: Competition, *, rows: int | None, out: Path) ->
     if rows is None or rows >= len(sample.ids):
         return competition
     first = Sample(sample.id_column, sample.columns, sample.ids[:rows])
-    for name in (TEST, SAMPLE):
-        text = _cut(competition.folder / name, sample.id_column, set(first.ids))
-        write_atomic(out / name, text)
-    return Competition(out, first)
+    _cut(competition.folder / SAMPLE, out / SAMPLE, range(rows))
+    wanted = set(competition.match.keys[:rows])
+    keys = row_keys(read_ids(competition.folder / TEST, sample.id_column))
+    ids = _cut(competition.folder / TEST, out / TEST, {place for place, key in enumerate(keys) if key in wanted})
+    return Competition(out, first, match_rows(first.ids, [row[sample.id_column] or "" for row in ids]))
 
 
-def _cut(path: Path, id_column: str, ids: set[str]) -> str:
-    records = [record for record in read_records(path, columns=[id_column]) if record[id_column] in ids]
+def _cut(path: Path, target: Path, places: Container[int]) -> list[dict[str, str | None]]:
+    """Copy the rows at `places` of a table; these rows."""
+    header: dict[str, str | None] = {}
+    records = []
+    for place, record in enumerate(read_records(path, columns=[])):
+        header = header or record
+        if place in places:
+            records.append(record)
     out = io.StringIO()
     writer = csv.DictWriter(
-        out, fieldnames=[name for name in records[0] if name is not None], extrasaction="ignore", lineterminator="\n"
+        out, fieldnames=[name for name in header if name is not None], extrasaction="ignore", lineterminator="\n"
     )
     writer.writeheader()
     writer.writerows(records)
-    return out.getvalue()
+    write_atomic(target, out.getvalue())
+    return records
 
 
 @dataclass(frozen=True)

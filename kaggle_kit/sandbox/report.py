@@ -15,11 +15,14 @@ from kaggle_kit.errors import KitError, UsageError
 from kaggle_kit.evaluation.metrics import Solution, log_loss
 from kaggle_kit.evaluation.run_files import SUBMISSION_BYTES
 from kaggle_kit.files import fresh_folder, write_atomic
+from kaggle_kit.notebook.build import time_problem
 from kaggle_kit.outside import read_text
 from kaggle_kit.runtime.progress import duration
 from kaggle_kit.runtime.record import (
     EXECUTED,
+    LATE,
     LOG,
+    NOT_SAID,
     RECORD,
     REPORT,
     REPORT_TEXT,
@@ -33,7 +36,7 @@ from kaggle_kit.runtime.submission import Sample, check_submission
 from kaggle_kit.sandbox.execute import cell_names, cell_started, failed_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from kaggle_kit.notebook.build import Build
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from kaggle_kit.sandbox.seal import Seal
 
 _GB = 1e9
+_LISTED = 10
 PROJECTED_ROWS = 25_000
 """The rows of the hidden scoring run that the report speaks of."""
 
@@ -62,7 +66,7 @@ class Ran:
             "seal": self.seal.name,
             "unsealed": self.seal.unsealed,
             "left_open": self.seal.left_open,
-            "notes": (*self.notes, *notes, *self.execution.left, *self.execution.failed),
+            "notes": tuple(dict.fromkeys((*self.notes, *notes, *self.execution.left, *self.execution.failed))),
         }
 
     def seconds(self, stages: Mapping[str, float]) -> dict[str, float]:
@@ -141,6 +145,10 @@ class Report(RunReport):
     """By model, what the notebook's hashes of its files say."""
     allowed: dict[str, str] = field(default_factory=dict)
     """By model, what its author allowed though a check found it wrong."""
+    unmatched_rows: dict[str, str] = field(default_factory=dict)
+    """The first rows of the sample that test.csv does not have, and why."""
+    unanswered: dict[str, int] = field(default_factory=dict)
+    """How many rows have the prior, by the reason."""
 
     def figures(self) -> list[str]:
         """The lines of rows, times and figures."""
@@ -153,6 +161,8 @@ class Report(RunReport):
         out += [f"  unreadable      {row_id}: {reason}" for row_id, reason in self.unreadable_rows.items()]
         if (left := self.unreadable_count - len(self.unreadable_rows)) > 0:
             out.append(f"  unreadable      and {left:,} more")
+        out += [f"  no row          {row_id}: {reason}" for row_id, reason in [*self.unmatched_rows.items()][:_LISTED]]
+        out += [f"  no answer       {number:,} rows: {reason}" for reason, number in self.unanswered.items()]
 
         out += [f"{name:<18}{seconds:,.1f} s" for name, seconds in self.seconds.items()]
         if self.rows_per_second is not None and self.tokens_per_second is not None:
@@ -190,7 +200,7 @@ def make_report(built: Build, results: Path, ran: Ran, *, sample: Sample, soluti
     stands = _stands(invalid, rows, total=total)
     install = {"install": record.stages["install"]} if "install" in record.stages else {}
     return Report(
-        **ran.facts(built, *record.prompt_notes),
+        **ran.facts(built, *record.prompt_notes, *record.row_notes),
         outcome=_outcome(failure, stands, rows, complete=complete) + _deaths(worker),
         complete=complete,
         submission_valid=invalid is None,
@@ -201,6 +211,8 @@ def make_report(built: Build, results: Path, ran: Ran, *, sample: Sample, soluti
         swapped_rows=rows.swapped,
         unreadable_rows=rows.unreadable_rows,
         unreadable_count=rows.unreadable,
+        unmatched_rows=rows.unmatched_rows,
+        unanswered=rows.unanswered,
         cut_rows=rows.cut,
         seconds=ran.seconds(install | stages),
         rows_per_second=rows.scored / scoring if scoring and rows.scored else None,
@@ -242,7 +254,7 @@ def failure_of(built: Build, results: Path, execution: Execution, record: RunRec
         return f"FAILED: the notebook ended with code {execution.exit_code} in the cell {where!r}; see log.txt"
     if execution.failed:
         return f"FAILED: {execution.failed[0]}"
-    return _shortfall(record)
+    return _shortfall(built, record)
 
 
 def _ended(built: Build, results: Path, execution: Execution) -> str | None:
@@ -253,7 +265,7 @@ def _ended(built: Build, results: Path, execution: Execution) -> str | None:
     return f"STOPPED in the cell {where!r}: {execution.stopped}" if execution.stopped else None
 
 
-def _shortfall(record: RunRecord) -> str | None:
+def _shortfall(built: Build, record: RunRecord) -> str | None:
     """Why a run that ended well is not as it should be; None if it is."""
     if record.corrupt:
         return f"CORRUPT MODEL: {record.corrupt} is not what its manifest says"
@@ -261,9 +273,35 @@ def _shortfall(record: RunRecord) -> str | None:
         return record.low_mass
     if record.unread:
         return f"NOT KNOWN: {record.unread_text}"
-    if record.worker.ended == "deadline" or (record.rows and record.rows.not_reached):
-        return "DEADLINE: the notebook's time did not suffice for every row"
+    return _rows_left(built, record.worker, record.rows)
+
+
+def _rows_left(built: Build, worker: Workers, rows: Rows | None) -> str | None:
+    """Why rows have no answer that could have had one; None if all have."""
+    late = worker.ended == "deadline" and (rows is None or rows.scored + rows.ruled + rows.unreadable < rows.total)
+    if late or (rows and LATE in rows.unanswered):
+        return f"DEADLINE: the notebook's time did not suffice for every row{_time_given(built, rows)}"
+    if rows and rows.not_reached:
+        why = next((reason for reason in rows.unanswered if reason not in rows.unmatched_rows.values()), NOT_SAID)
+        return f"NOT REACHED: {rows.not_reached:,} rows were not scored: {why}"
+    if rows and rows.unmatched:
+        row_id, why = next(iter(rows.unmatched_rows.items()), ("", NOT_SAID))
+        return f"IDS: {rows.unmatched:,} rows of sample_submission.csv could not be answered, such as {row_id!r}: {why}"
     return None
+
+
+def _time_given(built: Build, rows: Rows | None) -> str:
+    """How many rows that were, and which time the notebook's own parameters gave; nothing where it is not known."""
+    late = rows.unanswered.get(LATE) if rows else None
+    limit, margin = (built.values.get(name) for name in ("time_limit_hours", "margin_minutes"))
+    if not late or not isinstance(limit, int | float) or not isinstance(margin, int | float):
+        return ""
+    if problem := time_problem(built.values):
+        return f": {late:,} were left: {problem.replace(chr(10), '; ')}"
+    return (
+        f": {late:,} were left when scoring had to end, {duration(limit * 3600 - margin * 60)} after the start "
+        f"(time_limit_hours {limit:g} less margin_minutes {margin:g})"
+    )
 
 
 def _last_cell(built: Build, log: Path) -> str:
@@ -323,12 +361,15 @@ def _refuse_foreign(out: Path) -> None:
 
 
 @contextmanager
-def swapped_in(out: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `out` if all went well, and is removed if not."""
+def swapped_in(out: Path, *, placed: Callable[[Path], None]) -> Iterator[Path]:
+    """A new folder that takes the place of `out` if all went well, and is removed if not.
+
+    `placed` hears where it stands then: beside `out`, with a number, if another run has ended there meanwhile.
+    """
     _refuse_foreign(out)
     had_parent = out.parent.exists()
     try:
-        with fresh_folder(out) as fresh:
+        with fresh_folder(out, placed=placed) as fresh:
             yield fresh
     except BaseException:
         if not had_parent:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from kaggle_kit.child import child_environment
 from kaggle_kit.errors import SandboxError
+from kaggle_kit.files import home_folder
 from kaggle_kit.runtime.supervisor import CACHES
 from kaggle_kit.sandbox.mounts import Mount, Sandbox, installed_paths, offline_environment, refuse_special_files
 from kaggle_kit.sandbox.seal import WORKING
@@ -115,7 +116,7 @@ def _refuse_links(folder: Path, shown: Sequence[Path]) -> None:
 
 
 def _holds_home(path: Path) -> bool:
-    home = Path.home()
+    home = home_folder()
     return home.is_relative_to(path) or home.resolve().is_relative_to(path.resolve())
 
 

@@ -95,6 +95,19 @@ def make_kit_part(target: str, *, reference: str, out: Path) -> Path:
         raise disk_error(error, out) from error
 
 
+def make_stand_in(target: str, *, reference: str, out: Path) -> None:
+    """Write both parts of a wheelhouse to `out`, the engine's without a wheel: for a rehearsal that runs no notebook.
+
+    Raises UsageError as `make_dataset` does.
+    """
+    make_kit_part(target, reference=reference, out=out)
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch) / "stand-in.txt"
+        place.write_text("This stands for the wheels of a rehearsal without a run.\n", encoding="utf-8")
+        entry = file_entry(place, Path(scratch))
+        _write(Manifest(KIND, target, (entry,), {"part": "engine"}), Path(scratch), out / "engine", reference)
+
+
 def made_kit_part(reference: str, out: Path) -> dict[str, Path]:
     """The part that `make_kit_part` has written to `out`, by its reference; none where another's lies there."""
     folder = out / "kit"

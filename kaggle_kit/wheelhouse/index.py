@@ -29,7 +29,7 @@ from urllib.parse import unquote, urlsplit
 
 from kaggle_kit.child import child_environment
 from kaggle_kit.errors import WheelhouseError
-from kaggle_kit.files import user_cache, write_atomic
+from kaggle_kit.files import home_folder, user_cache, write_atomic
 from kaggle_kit.owners import refuse_shared
 from kaggle_kit.runtime.install import is_index_setting
 from kaggle_kit.suggest import some
@@ -382,7 +382,7 @@ def _configuration() -> Path | None:
 
 def _configuration_folders() -> list[Path]:
     """Where programs keep their settings: this user's folder, then the machine's."""
-    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or home_folder() / ".config")
     machine = (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)
     return [user, *(Path(folder) for folder in machine if folder)]
 
@@ -458,7 +458,7 @@ def _files() -> list[Path]:
     if named == os.devnull:
         return []
     user, *machine = (folder / "pip" / "pip.conf" for folder in _configuration_folders())
-    own = [Path(sys.prefix) / "pip.conf", user, Path.home() / ".pip" / "pip.conf", Path("/etc/pip.conf")]
+    own = [Path(sys.prefix) / "pip.conf", user, home_folder() / ".pip" / "pip.conf", Path("/etc/pip.conf")]
     return [*([Path(named)] if named else []), *own, *machine]
 
 

@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from kaggle_kit.child import child_environment
 from kaggle_kit.errors import KitError, OutsideError, WheelhouseError
-from kaggle_kit.files import remove_aside, sha256_file, user_cache, user_scratch, write_atomic
+from kaggle_kit.files import home_folder, remove_aside, sha256_file, user_cache, user_scratch, write_atomic
 from kaggle_kit.outside import read_json
 from kaggle_kit.runtime.manifest import KIT_WHEEL, MANIFEST, Manifest, read_manifest
 from kaggle_kit.targets import Target
@@ -436,7 +436,8 @@ def check_import(rehearsal: Rehearsal, *, python: str, module: str, target: Targ
 def _pythons(version: str) -> Iterator[Path]:
     if version == f"{sys.version_info.major}.{sys.version_info.minor}":
         yield Path(sys.executable)
-    roots = {Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv"), Path.home() / ".pyenv"}
+    own = home_folder() / ".pyenv"
+    roots = {Path(os.environ.get("PYENV_ROOT") or own), own}
     for root in sorted(roots):
         for folder in sorted(root.glob(f"versions/{version}.*"), reverse=True):
             yield folder / "bin" / "python"

@@ -1,5 +1,7 @@
 """`kit rehearse`: wrong uses end before anything is fetched. The rehearsal itself is in tests/end_to_end."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from kaggle_kit.cli.remote_options import _parts
 from kaggle_kit.loopback.faults import FAULTS
 from kaggle_kit.loopback.server import LoopbackKaggle
 from kaggle_kit.loopback.service import Settings
+from kaggle_kit.loopback.worlds import WORLDS
 from kaggle_kit.project import load_project
 from kaggle_kit.sandbox import dryrun
 from kaggle_kit.targets import load_target
@@ -29,6 +32,8 @@ WRONG = {
     "unknown fault": (["answer", "--fault", "push-reply-lots"], "did you mean 'push-reply-lost'?"),
     "one of two faults": (["answer", "--fault", "rate-limited", "--fault", "x"], "no fault is called 'x'"),
     "unknown target": (["answer", "--target", "local"], "did you mean 'local-cpu'?"),
+    "unknown world": (["answer", "--world", "absence-402"], "did you mean 'absence-40"),
+    "one of two worlds": (["answer", "--world", "plain", "--world", "x"], "no world is called 'x'"),
     "a file": (["answer", "--out", "kit.toml"], "is not a rehearsal's folder"),
     "a folder of something else": (["answer", "--out", "templates"], "is not a rehearsal's folder"),
     "no rows": (["answer", "--rows", "0"], "--rows"),
@@ -77,6 +82,7 @@ internet = true
         ([], "no data: name a folder with --data DIR, or as notebooks.maker.data"),
         (["--rows", "3"], "--rows is of notebooks that are handed in; maker makes a model"),
         (["--solution", "x.csv"], "--solution is of notebooks that are handed in; maker makes a model"),
+        (["--stand-in"], "--stand-in is of notebooks that are handed in; maker makes a model"),
     ],
 )
 def test_a_notebook_that_makes_a_model_has_no_solution(here, words, message, capsys):
@@ -126,8 +132,35 @@ def test_a_rehearsals_push_imports_nothing_of_the_folder_it_runs_in(here, tmp_pa
     with LoopbackKaggle(
         tmp_path / "kaggle", runner=print, judge=lambda *_: 0.5, settings=Settings(username="ada")
     ) as kaggle:
-        code = _push(load_project(here), "answer", kaggle, folder)
+        code = _push(load_project(here), "answer", kaggle, folder, builds=folder / "build")
     told = capfd.readouterr()
     assert code == 1
     assert f"- dataset ada/small-model: {here.parent}/user (OUTSIDE of the project)\n" in told.out
     assert not mark.exists()
+
+
+def test_the_help_lists_every_world(capsys):
+    """With what each does."""
+    assert run(["rehearse", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert [name for name, world in WORLDS.items() if f"{name} {world.does}"[:60] not in told] == []
+
+
+def test_a_release_is_rehearsed_in_worlds_without_a_run(tmp_path, monkeypatch, capfd):
+    """For a target with GPUs, without its wheels: one after the other, each with the end that it must have."""
+    monkeypatch.setenv("KIT_CACHE_DIR", str(tmp_path / "cache"))
+    for name in ("kit.toml", "notebooks_src/lmsys.py", "wheels/pylock.kaggle-t4x2.toml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(Path(__file__).parents[2] / name, tmp_path / name)
+    for name in ("model", "data"):
+        shutil.copytree(Path(__file__).parents[1] / "demo" / name, tmp_path / "tests" / "demo" / name)
+    monkeypatch.chdir(tmp_path)
+    words = ["rehearse", "lmsys", "--rows", "5", "--stand-in", "--target", "kaggle-t4x2"]
+    assert run([*words, "--world", "absence-403", "--world", "nothing-left"]) == 0
+    told = capfd.readouterr()
+    assert [line.split()[0] for line in told.out.splitlines()[-2:]] == ["absence-403", "nothing-left"]
+    assert all(line.endswith("as it must") for line in told.out.splitlines()[-2:])
+    worlds = tmp_path / "runs" / "rehearsal-lmsys" / "worlds"
+    receipt = json.loads((worlds / "absence-403" / "receipts" / "lmsys-v1.json").read_text())
+    assert receipt["submission"]["public_score"] is not None
+    assert json.loads((worlds / "nothing-left" / "receipts" / "lmsys-v1.json").read_text())["submission"] == {}

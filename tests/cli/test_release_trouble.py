@@ -1,9 +1,11 @@
 """A release while Kaggle does not answer, files do not come, or the disk is full: what counts is done first."""
 
+import json
 import threading
+import time
 
 import pytest
-from desk import NOTEBOOK, SUBMISSION, Slow, completes
+from desk import NOTEBOOK, SUBMISSION, Slow, completes, fails, goes_on
 
 from kaggle_kit.loopback.faults import KERNELS, Fault, setting, status
 from kaggle_kit.loopback.runs import RunOutcome
@@ -166,6 +168,33 @@ def test_no_log_at_all_is_said(desk):
         told = desk.kit(*words)
         assert told.code == 1
         assert "no log" in told.err
+
+
+@pytest.mark.parametrize(("runner", "code", "state"), [(fails, 1, "error"), (goes_on, 0, "running")])
+def test_a_run_without_a_log_is_told_with_its_state(desk, runner, code, state):
+    """Never silence: a failed run and one that goes on have no log for reasons of their own."""
+    desk.runner = runner
+    desk.push()
+    desk.kaggle.faults.add(Fault("empty", "no log", OUTPUT, setting(log=""), times=1000))
+    for _ in range(200):
+        if f": {state}" in desk.kit("status", "answer").out:
+            break
+        time.sleep(0.02)
+    told = desk.kit("logs", "answer")
+    assert told.code == code
+    assert f"{NOTEBOOK} version 1: the run is {state}, and Kaggle has no log of it (yet)" in told.err
+    assert told.out == ""
+
+
+def test_an_output_that_kaggle_lists_no_more_stays_in_the_receipt(desk):
+    """What was brought here once is known, and the command that finds nothing ends with 1."""
+    assert desk.push("--wait").code == 0
+    path = desk.root / "receipts" / "answer-v1.json"
+    kept = json.loads(path.read_text())["output"]
+    assert [file["path"] for file in kept] == ["submission.csv"]
+    desk.kaggle.faults.add(Fault("gone", "nothing", OUTPUT, setting(log="", files=[]), times=1000))
+    assert desk.push("--wait").code == 1
+    assert json.loads(path.read_text())["output"] == kept
 
 
 def test_the_submission_comes_before_the_files(desk):

@@ -23,7 +23,7 @@ DEMO = ROOT / "tests" / "demo"
 
 
 LONGEST = (
-    *("quantize", "readme", "failures", "recovery", "quantize_notebook", "conformance", "quantize_int8"),
+    *("readme", "quantize", "failures", "recovery", "quantize_notebook", "conformance", "quantize_int8"),
     *("rehearse_online", "rehearse", "score", "bench_notebook", "eval", "main_job"),
 )
 """The files that take longest, the longest first: processes that run side by side then end together."""

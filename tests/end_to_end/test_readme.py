@@ -23,8 +23,6 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 COPIED = ("kit.toml", "notebooks_src", "templates", "wheels/pylock.local-cpu.toml", "tests/demo")
 ELSEWHERE = {
     "kit dryrun quantize -p rows=8 -p token_budget=256": "test_quantize_notebook",
-    "kit rehearse lmsys": "test_rehearse",
-    "kit rehearse lmsys --again --fault rate-limited": "test_rehearse",
 }
 """Commands that another module runs as they stand, and looks at what they leave."""
 SPEAK_TO_KAGGLE = {"plan", "push", "status", "logs", "output", "submit", "quota", "pull"}

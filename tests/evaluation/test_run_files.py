@@ -83,6 +83,15 @@ def test_a_valid_submission_passes_its_checks(tmp_path):
     assert found == dict.fromkeys(["rows", "ids", "range", "sums", "against the sample"], True) | {"means": None}
 
 
+def test_an_id_that_the_sample_repeats_is_no_fault(tmp_path):
+    """The submission has to have the sample's rows; without the sample nobody knows."""
+    path, ids = tmp_path / "submission.csv", demo_ids(20)
+    ids[1] = ids[0]
+    write_submission(path, ids)
+    assert _checks(path, sample=Sample("id", COLUMNS, tuple(ids)))["ids"] is True
+    assert _checks(path)["ids"] is False
+
+
 @pytest.mark.parametrize(
     ("lines", "bad"),
     [

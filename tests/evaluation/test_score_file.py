@@ -28,13 +28,11 @@ TASK = Task(
 def score(tmp_path):
     """A function: score these rows with this environment, which has no engine."""
 
-    def run(rows, *, ending=".csv", out="out.csv", id_column=None, count=None):
+    def run(rows, *, ending=".csv", out="out.csv", id_column=None, count=None, on_event=lambda _: None):
         source = tmp_path / f"in{ending}"
         write_table(source, rows)
         scoring = Scoring(TASK, MODEL, Path(sys.executable), EngineSetup(version=(0, 32, 0)), 100)
-        return score_file(
-            source, tmp_path / out, scoring=scoring, id_column=id_column, rows=count, on_event=lambda _: None
-        )
+        return score_file(source, tmp_path / out, scoring=scoring, id_column=id_column, rows=count, on_event=on_event)
 
     return run
 
@@ -48,12 +46,10 @@ GOOD = {"id": "1", "left": "x", "right": "y"}
         ([], None, "has no rows"),
         ([{"id": "1", "left": "x"}], None, "has no column 'right'; it has: id, left"),
         ([GOOD], "nr", "has no column 'nr'; it has: id, left, right"),
-        ([GOOD, GOOD | {"id": "2"}, GOOD], None, "two rows with the id '1'; name another column with --id"),
-        ([GOOD, GOOD | {"id": "2"}], "left", "two rows with the left 'x'"),
     ],
 )
 def test_a_table_that_does_not_fit_is_told(score, tmp_path, rows, id_column, words):
-    """The error names what lacks or repeats, and nothing is left behind."""
+    """The error names what lacks, and nothing is left behind."""
     with pytest.raises(DataError, match=words):
         score(rows, id_column=id_column, ending=".jsonl")
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
@@ -63,6 +59,25 @@ def test_a_wrong_ending_is_told_before_anything_is_read(score):
     """OUT must be a table that kit can write."""
     with pytest.raises(UsageError, match=r"out\.txt must end in one of"):
         score([GOOD], out="out.txt")
+
+
+@pytest.mark.parametrize("ids", [["1", "2", "1"], ["", None, "x"], [None, None, None], ["1", "1", "1"]])
+def test_a_repeated_id_or_none_costs_no_row(score, tmp_path, ids):
+    """Each row is scored, keeps the id that it has, and the person who waits is told."""
+    rows = [{"id": row_id, "left": str(number), "right": str(number)} for number, row_id in enumerate(ids)]
+    events = []
+    counts = score(rows, ending=".jsonl", on_event=events.append).counts
+    assert counts.rows.ruled == len(rows)
+    assert [line["id"] for line in read_table(tmp_path / "out.csv")] == [row_id or "" for row_id in ids]
+    assert any("of a row before them" in event.get("text", "") for event in events)
+
+
+def test_a_line_of_json_may_lack_a_field(score, tmp_path):
+    """It is a row that cannot be read, and the others are scored: the first line too."""
+    score([{"id": "1"}, {"id": "2", "left": "y", "right": "y"}], ending=".jsonl")
+    bad, ruled = read_table(tmp_path / "out.csv")
+    assert bad["problem"] == "no text in left, right"
+    assert ruled["flags"] == "rule: identical"
 
 
 def test_rows_that_need_no_engine_are_written(score, tmp_path):

@@ -18,8 +18,9 @@ from kaggle_kit.model.memory import cache_tokens, layouts
 from kaggle_kit.model.speed import CARDS, Lengths, data_lengths, even_lengths, prompt_flops, read_lengths, speed_of
 from kaggle_kit.runtime.bench import Measured, Trial
 from kaggle_kit.runtime.bench import rates as rates_of
+from kaggle_kit.runtime.card_memory import card_memory, padded_for, split_obstacle
 from kaggle_kit.runtime.checkpoint import read_checkpoint
-from kaggle_kit.runtime.engine_plan import Card, card_memory, padded_for, split_obstacle
+from kaggle_kit.runtime.engine_plan import Card
 from kaggle_kit.runtime.quantisation import Quantisation
 from kaggle_kit.targets import load_target
 from kaggle_kit.targets.rates import load_rates

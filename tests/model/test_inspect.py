@@ -100,7 +100,9 @@ def test_a_model_in_shards_has_no_problem(model):
 
 def test_a_gptq_model_is_counted_and_checked(tmp_path):
     """GPTQ packs along the inputs, and has its own parts."""
-    config = YI_34B | {"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True}}
+    config = YI_34B | {
+        "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True, "desc_act": False}
+    }
     folder = big_awq(tmp_path / "gptq", config | {"num_hidden_layers": 2}, shards=1)
     file = folder / "model-00001-of-00001.safetensors"
     header, _ = read_file_head(file)
@@ -158,7 +160,12 @@ def test_a_compressed_tensors_model_is_counted_and_checked(tmp_path):
         "weights": {"num_bits": 4, "type": "int", "group_size": 128, "symmetric": False},
         "input_activations": None,
     }
-    packing = {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}, "ignore": ["lm_head"]}
+    packing = {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "config_groups": {"group_0": group},
+        "ignore": ["lm_head"],
+    }
     folder = big_awq(tmp_path / "ct", YI_34B | {"quantization_config": packing, "num_hidden_layers": 2}, shards=1)
     file = folder / "model-00001-of-00001.safetensors"
     header, _ = read_file_head(file)
@@ -606,9 +613,77 @@ def test_images_on_a_target_that_leaves_their_package_out_are_an_error_or_a_warn
 
 
 def test_a_model_without_a_language_head_is_an_error(model):
-    """Labels are read from the LM head."""
-    edit_json(model / "config.json", architectures=["LlamaForSequenceClassification"])
+    """Labels are read from an LM head, or from a head of classes."""
+    edit_json(model / "config.json", architectures=["LlamaForTokenClassification"])
     assert "has no LM head to read the labels from" in errors(model)
+
+
+@pytest.fixture
+def headed(model):
+    """The demo model with a head of three classes in place of its tied LM head."""
+    edit_json(
+        model / "config.json",
+        architectures=["LlamaForSequenceClassification"],
+        id2label={"0": "tie", "1": "A", "2": "B"},
+    )
+    edit_tensors(model, lambda tensors: tensors.update({"score.weight": ("F16", [3, 256], bytes(2 * 3 * 256))}))
+    return model
+
+
+def test_a_trained_head_has_no_problem(headed):
+    """Its matrix is one of the model's, and its labels are classes: an order or a name of their own is right."""
+    found = inspect_model(headed, target=T4, labels=Labels(["B", "tie", "A"]), longest=2048)
+    assert found.problems == ()
+    assert found.tokenizer.label_ids == (2, 0, 1)
+    assert found.to_json()["classes"] == ["tie", "A", "B"]
+    assert found.tally.parameters == found.architecture.parameters
+    assert found.architecture.end_bytes == (2048 + 1 + 3) * 256 * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "labels", "words"),
+    [
+        ({"id2label": {"0": "A", "1": "B"}}, ["A", "B"], "score.weight is 3 × 256, not 2 × 256"),
+        ({}, ["A", "B", "draw"], "the label 'draw' is not a class of the model's head"),
+        ({}, ["A", "1"], "the labels 'A' and '1' are the same class"),
+        ({"problem_type": "regression"}, ["A", "B"], "it was trained as a regression"),
+        ({"id2label": {"0": "A"}}, ["A", "B"], "it gives one number a row"),
+        ({"id2label": {"0": "A", "5": "B"}}, ["A", "B"], "has 2 classes and none of the number 1"),
+    ],
+)
+def test_a_wrong_head_is_an_error(headed, change, labels, words):
+    """What would give a wrong submission, or none."""
+    edit_json(headed / "config.json", **change)
+    assert words in errors(headed, target=T4, labels=Labels(labels))
+
+
+def test_a_head_that_is_not_there_is_an_error(headed):
+    """transformers would fill it with random numbers."""
+    edit_tensors(headed, lambda tensors: tensors.pop("score.weight"))
+    assert "lack tensors that LlamaForSequenceClassification needs: score.weight" in errors(headed)
+
+
+def test_an_lm_head_beside_a_trained_head_is_told(headed):
+    """No engine has a use for it."""
+    edit_tensors(headed, lambda tensors: tensors.update({"lm_head.weight": ("F16", [2048, 256], bytes(2**20))}))
+    assert "answers by score.weight" in warnings(headed)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [("classifier.weight", ""), ("classifier.out_proj.weight", ""), ("other.weight", "hold no head that kit knows")],
+)
+def test_the_head_of_an_unknown_architecture_is_looked_for(headed, tensor, words):
+    """By the names that transformers' classes give it; its classes are counted."""
+    edit_json(headed / "config.json", architectures=["DebertaV2ForSequenceClassification"], model_type="deberta-v2")
+
+    def rename(tensors):
+        tensors[tensor] = tensors.pop("score.weight")
+
+    edit_tensors(headed, rename)
+    assert words in warnings(headed)
+    edit_json(headed / "config.json", id2label={"0": "A", "1": "B"})
+    assert words or f"names 2 classes, and {tensor} is 3 × 256" in errors(headed)
 
 
 def test_remote_code_is_an_error_where_it_is_needed(model):
@@ -763,7 +838,7 @@ def test_all_faults_are_told_at_once(model):
     (model / "pytorch_model.bin").write_bytes(b"\x80")
     (model / "tokenizer.json").unlink()
     (model / "generation_config.json").write_bytes(b"")
-    edit_json(model / "config.json", architectures=["LlamaForSequenceClassification"])
+    edit_json(model / "config.json", architectures=["LlamaForTokenClassification"])
     found = inspect_model(model, target=T4, longest=5000).errors
     assert [problem.file for problem in found] == [
         "config.json",

@@ -8,6 +8,7 @@ import time
 import pytest
 from forms import MATRIX, write_form
 
+from kaggle_kit.errors import ModelError
 from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.runtime.packing_methods import read_quantisation
 from kaggle_kit.runtime.quantisation import UNKNOWN
@@ -386,3 +387,19 @@ def test_layers_that_guess_further_tokens_may_follow(tmp_path):
     """As many as config.json says: engines pass over them."""
     assert errors(vision(tmp_path / "a", (0, 1), 2, more=1)) == ""
     assert "have the layers 3 too" in errors(vision(tmp_path / "b", (0, 1, 3), 2, more=1))
+
+
+@pytest.mark.parametrize(
+    ("packing", "key"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True}, "desc_act"),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False}, "sym"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, "zero_point"),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "activation_scheme"),
+        ({"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": 4}}}}, "format"),
+    ],
+)
+def test_a_key_that_the_engine_looks_up_without_a_default_must_be_there(packing, key):
+    """It stops on Kaggle otherwise, once everything is uploaded."""
+    with pytest.raises(ModelError, match=rf"'quantization_config\.{key}' is missing, and vLLM"):
+        read_quantisation({"quantization_config": packing})

@@ -90,6 +90,14 @@ def test_layers_of_other_parts_are_not_the_language_models(tower, text):
     assert {number for number, _ in text_layers(names)} == {0, 1, 2}
 
 
+@pytest.mark.parametrize("text", ["bert.encoder.layer.", "deberta.encoder.layer.", "encoder.layers."])
+def test_an_encoders_layers_are_the_models_if_there_are_no_others(text):
+    """BERT and its like have no other stack; a tower beside it is still none of it."""
+    names = [f"vision_tower.encoder.layers.{n}.attn.weight" for n in range(40)]
+    assert text_layers(names) == []
+    assert {number for number, _ in text_layers([*names, f"{text}0.attn.weight", f"{text}1.attn.weight"])} == {0, 1}
+
+
 def test_a_layer_that_predicts_further_tokens_is_none_too_many():
     """DeepSeek's published weights hold one after the last; only a second one is too many."""
     shape = read_architecture({**MIXTURE, "num_nextn_predict_layers": 1})

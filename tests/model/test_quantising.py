@@ -25,7 +25,7 @@ from kaggle_kit.errors import DataError, LabelError, ModelError, UsageError
 from kaggle_kit.model.calibration import calibrated_on
 from kaggle_kit.model.inspect import inspect_model
 from kaggle_kit.model.quantize import LLM_COMPRESSOR, W8A8, Order, quantize
-from kaggle_kit.runtime.engine_plan import split_obstacle
+from kaggle_kit.runtime.card_memory import split_obstacle
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 
 pytestmark = pytest.mark.usefixtures("guarded_here")
@@ -211,6 +211,15 @@ def test_a_quantised_model_is_refused(order, other_python, tmp_path):
     """What is AWQ already is not quantised again."""
     with pytest.raises(ModelError, match=r"quantised already \(awq\)"):
         run(order(source=copy_demo(tmp_path / "packed")), other_python())
+
+
+def test_a_head_of_classes_is_refused(order, other_python):
+    """The quantisers load an LM head alone, and would leave this one out without a word."""
+    asked = order()
+    edit_json(asked.source / "config.json", architectures=["LlamaForSequenceClassification"], num_labels=3)
+    edit_tensors(asked.source, lambda tensors: tensors.update({"score.weight": ("F16", [3, 256], bytes(1536))}))
+    with pytest.raises(ModelError, match="answers with a head of classes"):
+        run(asked, other_python())
 
 
 def test_a_broken_model_is_refused(order, other_python):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -67,6 +68,23 @@ def test_a_time_limit_within_the_session(built, minimal, edit):
     """The value that counts is the one that was given last, here with -p."""
     edit(minimal / "kit.toml", "session_hours = 1\nparameters.time_limit_hours = 2")
     assert built("time_limit_hours=1").notebook.is_file()
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (["time_limit_hours=0.25", "margin_minutes=15"], r"0\.25 \(15 minutes\) less .* = 15 leaves no time"),
+        (["time_limit_hours=0.2", "margin_minutes=30"], "leaves no time to score a row"),
+        (["margin_minutes=540"], r"9 \(540 minutes\) less margin_minutes = 540 leaves no time"),
+        (["time_limit_hours=0", "margin_minutes=0"], "leaves no time"),
+        (["margin_minutes=-5"], "ends after the limit"),
+    ],
+)
+def test_a_margin_that_leaves_no_time_is_told_by_the_build(built, values, words):
+    """No row would be scored, or the session would end first; the run would call it its deadline."""
+    [warning] = built(*values).warnings
+    assert re.search(words, warning)
+    assert "set a margin_minutes from 0" in warning
 
 
 def test_a_target_shorter_than_the_time_limit(built):

@@ -15,7 +15,7 @@ import pytest
 from kaggle_kit.files import sha256_file
 from kaggle_kit.notebook.build import build
 from kaggle_kit.project import load_project
-from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest
+from kaggle_kit.runtime.manifest import MANIFEST, dump_manifest, make_manifest, read_manifest, verify_files
 from kaggle_kit.sandbox.kaggle_layout import STYLES, input_mounts
 from kaggle_kit.targets import load_target
 from kaggle_kit.wheelhouse.folder import build_kit_wheel
@@ -125,6 +125,54 @@ def test_the_kit_is_found_in_every_layout(minimal, tmp_path, style):
     assert set(kaggle.record()["stages"]) == {"inputs", "fallback", "kit"}
 
 
+PUBLIC = {
+    "dataset": 'dataset = "eve/big-model"',
+    "model": 'kaggle_model = "eve/big/Transformers/awq/2"',
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("kind", PUBLIC)
+def test_anothers_model_without_a_manifest_is_found_by_its_reference(minimal, tmp_path, style, kind, edit):
+    """It is hashed as it is there, and the notebook goes on with a folder that has kit's manifest of it."""
+    edit(minimal / "kit.toml", PUBLIC[kind], 'dataset = "ada/small-model"')
+    kaggle = lay_out(minimal, tmp_path, style)
+    weights = kaggle.sources["weights"]
+    (weights / MANIFEST).write_text('["another\'s manifest"]')
+    (weights / "original").mkdir()
+    (weights / "original" / "model.safetensors").write_bytes(b"weights")
+    for _ in range(2):
+        done = kaggle.run(until="kit")
+        assert done.returncode == 0, done.stderr
+        assert "has no manifest; 2 files hashed" in done.stdout
+    folder = kaggle.root / "temp" / "kit" / "models" / "small"
+    manifest = read_manifest(folder / MANIFEST)
+    verify_files(folder, manifest)
+    assert (manifest.kind, manifest.name) == ("model", "small")
+    assert [entry.path for entry in manifest.files] == ["config.json", "original/model.safetensors"]
+    assert (weights / MANIFEST).read_text() == '["another\'s manifest"]'
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda weights: (weights / "config.json").unlink(), "holds no config.json"),
+        (lambda weights: weights.rename(weights.with_name("elsewhere")), "attach it to the notebook"),
+    ],
+    ids=["no model", "not attached"],
+)
+def test_anothers_model_that_is_none_is_told(minimal, tmp_path, edit, spoil, message):
+    """By its reference, before anything is installed; a manifest of kit's own is taken where there is one."""
+    edit(minimal / "kit.toml", PUBLIC["model"], 'dataset = "ada/small-model"')
+    kaggle = lay_out(minimal, tmp_path, "2026")
+    assert "no manifest" not in kaggle.run(until="kit").stdout
+    (kaggle.sources["weights"] / MANIFEST).unlink()
+    spoil(kaggle.sources["weights"])
+    done = kaggle.run(until="kit")
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
 def test_a_model_is_found_beside_a_record(kaggle):
     """A dataset made of a notebook's whole output holds the model in its folder, and kit-run.json beside it."""
     weights = kaggle.sources["weights"]
@@ -187,6 +235,25 @@ def test_a_sample_with_other_columns(kaggle):
     done = kaggle.run(until="fallback")
     assert done.returncode == 1
     assert "sample_submission.csv has the columns ['first', 'third'], the prior has ['first', 'second']" in done.stderr
+
+
+def test_a_sample_with_other_columns_in_the_hidden_run(kaggle):
+    """Nobody can change anything there: what Kaggle itself would take stands."""
+    text = "id,first,third\n1,0.5,0.5\n"
+    (kaggle.sources["data"] / "sample_submission.csv").write_text(text)
+    done = kaggle.run(until="fallback", hidden=True)
+    assert done.returncode == 0
+    assert kaggle.submission() == [line.split(",") for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("row_id", [b"caf\xe9", b"\xff\xfe", b"7", b'"a, b"'])
+def test_an_id_of_any_bytes_stands_in_the_fallback(kaggle, row_id):
+    """An id that is no UTF-8, or stands twice, is handed in as it is."""
+    (kaggle.sources["data"] / "sample_submission.csv").write_bytes(b"id,first,second\n7,0,0\n%s,0,0\n" % row_id)
+    done = kaggle.run(until="fallback")
+    assert done.returncode == 0, done.stderr
+    lines = (kaggle.root / "working" / "submission.csv").read_bytes().splitlines()
+    assert [line.rsplit(b",", 2)[0] for line in lines] == [b"id", b"7", row_id]
 
 
 def test_a_sample_with_a_byte_order_mark(kaggle):

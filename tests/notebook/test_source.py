@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import jupytext
 import pytest
 
 from kaggle_kit.errors import SourceError
-from kaggle_kit.notebook.source import cut_source, parse_cells, read_source
+from kaggle_kit.notebook.cut import cut_source
+from kaggle_kit.notebook.source import parse_cells, read_source
 
 ROOT = Path(__file__).parents[2]
 LMSYS = ROOT / "notebooks_src" / "lmsys.py"
@@ -219,9 +221,18 @@ def test_a_statement_in_two_cells(source):
 
 
 def test_a_cell_without_a_name(source):
-    """A cell without a name is told by its number and first line, with the way to name it."""
+    """Jupyter adds such cells: it is called after its text, and two of one text are two."""
+    cells = source('# %% name="a"\nx = 1\n# %%\ny = 2\n# %%\ny = 2\n# %% [markdown]\n# y = 2\n').cells
+    assert [cell.unnamed for cell in cells] == [False, True, True, True]
+    assert len({cell.name for cell in cells}) == 4
+    assert all(re.fullmatch(r"unnamed-[0-9a-f]{8}(-2)?", cell.name) for cell in cells[1:])
+    assert source("# %%\ny = 2\n").cells[0].name == cells[1].name
+
+
+def test_a_template_names_its_cells():
+    """There a cell without a name is a mistake, told by its number and first line."""
     with pytest.raises(SourceError, match=r'cell 2 \(y = 2\) has no name; begin it with: # %% name="some-name"'):
-        source('# %% name="a"\nx = 1\n# %%\ny = 2\n')
+        parse_cells('# %% name="a"\nx = 1\n# %%\ny = 2\n', where="the template")
 
 
 def test_text_before_the_first_cell(source):

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from kaggle_kit.errors import SourceError
-from kaggle_kit.notebook.source import cut_source, paired_magics, parse_cells, percent, read_source
+from kaggle_kit.notebook.cut import cut_source
+from kaggle_kit.notebook.source import paired_magics, parse_cells, percent, read_source
 
 
 def source(tmp_path, cells, *, encoding="utf-8"):

@@ -71,6 +71,11 @@ def test_a_pair_has_two_parts(text):
         ("o/m/tensorFlow2/v/2", "o/m/MODEL_FRAMEWORK_TENSOR_FLOW_2/v/2"),
         ("Ada/wheels/3", "ada/wheels/versions/3"),
         ("datasets/ada/wheels", "ada/Wheels"),
+        ("/ada/wheels", "ada/wheels"),
+        ("https://www.kaggle.com/datasets/Ada/wheels/versions/3", "ada/wheels/3"),
+        ("kaggle.com/code/ada/wheels", "ada/wheels"),
+        ("competitions/best-answer", "best-answer"),
+        ("https://www.kaggle.com/competitions/best-answer", "Best-Answer"),
     ],
 )
 def test_spellings_of_one_thing_have_one_normal_form(one, other):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kaggle_kit.errors import KitError, ModelError
 from kaggle_kit.runtime.architecture import whole_number, word
-from kaggle_kit.runtime.checkpoint import code_named, most_tokens, read_checkpoint, read_config
+from kaggle_kit.runtime.checkpoint import code_named, read_checkpoint, read_config, read_lengths
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**40), 10**40) | st.floats() | st.text(max_size=8),
@@ -99,14 +99,14 @@ def test_sizes_of_real_models_are_read():
 def test_the_length_of_a_model_is_read(tmp_path, length, most):
     """Llama 4 reads ten million tokens; a model that gives no length has none."""
     (tmp_path / "config.json").write_text(json.dumps(NAMED | {"max_position_embeddings": length}))
-    assert most_tokens(tmp_path) == most
+    assert read_lengths(tmp_path) == (most, 1)
 
 
 def test_a_length_that_no_model_has_is_refused(tmp_path):
     """The file and the key are in the error."""
     (tmp_path / "config.json").write_text(json.dumps(NAMED | {"max_position_embeddings": 10**30}))
     with pytest.raises(ModelError, match=r"config\.json .*max_position_embeddings"):
-        most_tokens(tmp_path)
+        read_lengths(tmp_path)
 
 
 @pytest.mark.parametrize("value", ["x" * 81, "bfloat\x1b[0m", "a\nb"])

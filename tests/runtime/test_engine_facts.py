@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from kaggle_kit.runtime.architecture import FAMILIES
-from kaggle_kit.runtime.engine_facts import architecture_obstacle, engine_facts, method_obstacle
+from kaggle_kit.runtime.engine_facts import architecture_obstacle, engine_facts, head_obstacle, method_obstacle
 from kaggle_kit.runtime.quantisation import Packing, Quantisation, Rule
+from kaggle_kit.runtime.score_head import ScoreHead
 from kaggle_kit.targets import load_target, target_names
 from kaggle_kit.wheelhouse.folder import kit_wheel_bytes
 
@@ -158,3 +159,54 @@ def test_the_facts_travel_in_the_kits_own_wheel():
     """The plan is made on Kaggle: the data must be there too."""
     names = zipfile.ZipFile(io.BytesIO(kit_wheel_bytes())).namelist()
     assert {f"kaggle_kit/runtime/facts/{path.name}" for path in DATA.iterdir()} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "model_type", "scorer"),
+    [
+        ("LlamaForSequenceClassification", "llama", "LlamaForSequenceClassification"),
+        ("Qwen2ForSequenceClassification", "qwen2", "Qwen2ForSequenceClassification"),
+        ("Gemma2ForSequenceClassification", "gemma2", "Gemma2ForSequenceClassification"),
+        ("Gemma3TextForSequenceClassification", "gemma3_text", "Gemma3ForSequenceClassification"),
+        ("BertForSequenceClassification", "bert", "BertForSequenceClassification"),
+        ("GPT2ForSequenceClassification", "gpt2", "GPT2ForSequenceClassification"),
+        ("Gemma3ForSequenceClassification", "gemma3", None),
+        ("DebertaV2ForSequenceClassification", "deberta-v2", None),
+        ("DistilBertForSequenceClassification", "distilbert", None),
+        ("MyForSequenceClassification", "my", None),
+    ],
+)
+def test_a_head_is_read_by_the_class_that_loads_it(name, model_type, scorer):
+    """By one of the engine's own, or by the one that its text model makes; all others are left to transformers."""
+    for facts in (NOW, H200):
+        assert facts.scorer(name, model_type) == scorer
+
+
+def test_a_head_that_nothing_reads_is_told():
+    """Not by vLLM, and transformers has no such class either."""
+    head = ScoreHead(("A", "B"))
+    assert head_obstacle(NOW, "DebertaV2ForSequenceClassification", "deberta-v2", head) is None
+    assert "neither vLLM 0.32.0 nor transformers 5.19.0 reads the head of MyForSequenceClassification" in str(
+        head_obstacle(NOW, "MyForSequenceClassification", "my", head)
+    )
+    assert "does not know the architecture MyForSequenceClassification" in str(
+        architecture_obstacle(NOW, "MyForSequenceClassification", "my")
+    )
+
+
+def test_a_head_of_another_kind_is_told():
+    """A regression's number is no probability, whichever engine reads it."""
+    head = ScoreHead(("A",), fault="it gives one number a row")
+    obstacle = head_obstacle(NOW, "LlamaForSequenceClassification", "llama", head)
+    assert "has a head that gives no probabilities of classes: it gives one number a row" in str(obstacle)
+
+
+def test_a_heads_layers_are_its_text_models():
+    """What vLLM joins, refuses on a CPU or needs a package for does not hang on the head."""
+    assert NOW.fused_layers("LlamaForSequenceClassification") == NOW.fused_layers("LlamaForCausalLM") != {}
+    for name, reason in NOW.cpu_refuses.items():
+        kinds = [kind for kind, causal in NOW.causal.items() if causal == name and name in NOW.text]
+        for kind in kinds:
+            head = f"{name.removesuffix('ForCausalLM')}ForSequenceClassification"
+            if NOW.scorer(head, kind) == head and head in NOW.heads:
+                assert reason in str(architecture_obstacle(NOW, head, kind, cpu=True))

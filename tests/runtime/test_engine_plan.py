@@ -11,8 +11,10 @@ from known_checkpoints import GEMMA_9B, LLAMA_70B, QWEN_7B, QWEN_32B, YI_34B, ch
 from kaggle_kit.errors import ModelError, UsageError
 from kaggle_kit.runtime.allowances import Allowance
 from kaggle_kit.runtime.architecture import FAMILIES
+from kaggle_kit.runtime.card_memory import GIB, card_memory
 from kaggle_kit.runtime.checkpoint import read_checkpoint
-from kaggle_kit.runtime.engine_plan import GIB, Card, EngineSetup, card_memory
+from kaggle_kit.runtime.engine_plan import Card, EngineSetup
+from kaggle_kit.runtime.score_head import ScoreHead
 
 DEMO = Path(__file__).parents[1] / "demo" / "model"
 T4, L4, H200 = Card(int(14.56 * GIB), (7, 5)), Card(22 * GIB, (8, 9)), Card(139 * GIB, (9, 0))
@@ -254,18 +256,23 @@ def test_facts_come_from_the_checkpoint():
     ("told", "method"),
     [
         (None, None),
-        ({"quant_method": "fp8"}, None),
-        ({"quant_method": "gptq", "bits": 8, "group_size": 128}, None),
+        ({"quant_method": "fp8", "activation_scheme": "dynamic"}, None),
+        ({"quant_method": "gptq", "bits": 8, "group_size": 128, "desc_act": False, "sym": True}, None),
         ({"quant_method": "awq", "w_bit": 4, "group_size": 128, "zero_point": True}, "awq"),
         (
             {
                 "quant_method": "compressed-tensors",
+                "format": "pack-quantized",
                 "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 128}}},
             },
             "compressed-tensors",
         ),
         (
-            {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8}}}},
+            {
+                "quant_method": "compressed-tensors",
+                "format": "pack-quantized",
+                "config_groups": {"group_0": {"weights": {"num_bits": 8}}},
+            },
             None,
         ),
     ],
@@ -286,3 +293,48 @@ def test_a_config_without_sizes_is_an_error(tmp_path):
     (folder / "config.json").write_text(json.dumps(body))
     with pytest.raises(ModelError, match="num_attention_heads"):
         read_checkpoint(folder)
+
+
+def _with_head(known, name, model_type="llama", **changes):
+    """The same checkpoint with a head of three classes."""
+    return saved_as(known, name=name, model_type=model_type, score_head=ScoreHead(("tie", "A", "B")), **changes)
+
+
+def test_a_head_of_classes_needs_no_token_for_its_answer():
+    """The longest prompt is as long as the model reads, and the logits are as many as the classes."""
+    headed = _with_head(QWEN_7B, "LlamaForSequenceClassification", most_tokens=1024)
+    found = plan([T4, T4], headed)
+    assert (found.engine, found.options["max_model_len"]) == ("", 1024)
+    assert found.options["enable_prefix_caching"] is True
+    sizes = {"parallel": 1, "batch": 4096, "sequences": 64, "longest": 1024}
+    assert card_memory(headed, **sizes).logits == 64 * 3 * 4 * 3
+    with pytest.raises(UsageError, match="prompts of 1,024 tokens: the model reads 1,023; cut them"):
+        plan([T4], _with_head(QWEN_7B, "LlamaForSequenceClassification", most_tokens=1023))
+
+
+def test_an_encoders_head_shares_no_openings():
+    """What is behind a token counts for it."""
+    found = plan([T4], _with_head(QWEN_7B, "BertForSequenceClassification", "bert"))
+    assert found.options["enable_prefix_caching"] is False
+
+
+def test_a_head_that_vllm_does_not_read_is_left_to_transformers():
+    """With the reason; none of vLLM's options goes along, nor what was given for it."""
+    whole = dataclasses.replace(QWEN_7B, method=None, quantisation=None, weight_bytes=int(1e9))
+    headed = _with_head(whole, "DebertaV2ForSequenceClassification", "deberta-v2")
+    setup = EngineSetup(version=(0, 32, 0), options={"max_num_seqs": 8})
+    found = setup.plan(headed, 512)
+    assert found.engine == "transformers"
+    assert found.reasons[0] == "engine = transformers: vLLM 0.32.0 has no code for DebertaV2ForSequenceClassification"
+    where = {"task": None, "test": None, "id_column": "id", "model": None, "journal": None, "token_budget": 512}
+    job = setup.job(found, **where)
+    assert (job.engine, job.engine_options) == ("transformers", {})
+    given = EngineSetup(engine="transformers", version=(0, 32, 0), options={"dtype": "float16"})
+    assert given.job(given.plan(headed, 512), **where).engine_options == {"dtype": "float16"}
+
+
+def test_a_packed_head_that_only_vllm_could_read_is_refused():
+    """Transformers unpacks AWQ here, and nothing else: that is told before the upload."""
+    packed = dataclasses.replace(QWEN_7B, method="gptq")
+    with pytest.raises(UsageError, match="transformers reads no gptq here: take the model in full"):
+        plan([T4], _with_head(packed, "DebertaV2ForSequenceClassification", "deberta-v2"), version=(0, 32, 0))

@@ -8,6 +8,7 @@ from math import log
 import pytest
 
 from kaggle_kit.errors import AnswerPlaceError, DataError, LabelError, ModelError
+from kaggle_kit.model.inspect import inspect_model, write_manifest
 from kaggle_kit.runtime.job import Task
 from kaggle_kit.runtime.prepare import open_job, open_prompt, prepare
 
@@ -248,3 +249,61 @@ def test_chat_wraps_the_authors_template(task, chat_model):
     assert wrapped.pieces[-1].endswith("[Preferred]</user>\n<answer>")
     assert len(set(label_ids)) == 3
     assert len(tokenizer.encode("")) == 0
+
+
+@pytest.fixture
+def headed_model(model, tmp_path):
+    """The demo model as one that answers with a head of classes."""
+    copy = shutil.copytree(model, tmp_path / "headed")
+    path = copy / "config.json"
+    body = json.loads(path.read_text(encoding="utf-8"))
+    classes = {"0": "tie", "1": "LABEL_A", "2": "LABEL_B"}
+    path.write_text(json.dumps(body | {"architectures": ["LlamaForSequenceClassification"], "id2label": classes}))
+    manifest = copy / "manifest.json"
+    write_manifest(inspect_model(copy, manifest=False, tokenizer=False, allow=["tensors"]), name="demo")
+    assert manifest.is_file()
+    return copy
+
+
+def test_the_labels_of_a_head_are_its_classes(task, headed_model):
+    """In the order of the labels, by name or by number, with or without a chat template."""
+    labels = dict(zip(task.labels, ("tie", "LABEL_A", "2"), strict=True))
+    *_, classes = open_prompt(Task(**task.to_json() | {"labels": labels}), headed_model)
+    assert classes == (0, 1, 2)
+    with pytest.raises(LabelError, match="'A' is not a class of the model's head"):
+        open_prompt(task, headed_model)
+
+
+def test_a_prompt_for_a_head_may_end_with_a_field(task, make_job, headed_model, model):
+    """No label joins with a row's last word there; such rows are cut to the budget as any others are."""
+    labels = dict(zip(task.labels, "012", strict=True))
+    open_end = Task(**task.to_json() | {"labels": labels, "template": "{prompt}|{response_a}|{response_b}"})
+    rows = [["1", GOOD, GOOD, GOOD], ["2", GOOD, GOOD, json.dumps(["a river " * 300])]]
+    prepared = prepare(make_job(rows, task=open_end, model=headed_model))
+    assert prepared.label_ids == (0, 1, 2)
+    assert [len(prompt.token_ids) <= 100 for prompt in prepared.prompts.values()] == [True, True]
+    assert prepared.prompts["2"].cut == ("response_b",)
+    with pytest.raises(DataError, match="end it with words of its own"):
+        open_prompt(open_end, model)
+
+
+def test_a_budget_for_a_head_is_all_that_the_model_reads(make_job, headed_model, task):
+    """It needs no token for an answer."""
+    limit = json.loads((headed_model / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"]
+    labels = dict(zip(task.labels, "012", strict=True))
+    headed = {"task": Task(**task.to_json() | {"labels": labels}), "model": headed_model}
+    open_job(make_job([["1", GOOD, GOOD, GOOD]], token_budget=limit, **headed))
+    with pytest.raises(DataError, match=f"the model takes {limit} tokens; lower token_budget to {limit} or less"):
+        open_job(make_job([["1", GOOD, GOOD, GOOD]], token_budget=limit + 1, **headed))
+
+
+def test_a_chat_template_says_nothing_of_where_a_head_looks(task, chat_model):
+    """It looks at the last token, which no assistant's turn decides."""
+    write_chat(chat_model, ANSWERING.replace("BETWEEN", "="))
+    path = chat_model / "config.json"
+    body = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(body | {"architectures": ["LlamaForSequenceClassification"], "num_labels": 3}))
+    notes = []
+    labels = dict(zip(task.labels, "012", strict=True))
+    _, _, classes = open_prompt(chat_task(task, labels=labels), chat_model, note=notes.append)
+    assert (classes, notes) == ((0, 1, 2), [])

@@ -83,6 +83,7 @@ WHOLE = RunRecord(
     member_masses={"n": LabelMass(0.3, 0.1)},
     prompt={"chat": "true", "chat_variables": '{"enable_thinking": false}'},
     prompt_notes=("the chat template says today's date",),
+    row_notes=("1 ids of test.csv stand more than once",),
     integrity={"m": CheckedModel(2, 9, 1, 5, (), 0.1)},
     make=MadeModel({"layers": 3.0}),
 )
@@ -187,6 +188,24 @@ def test_each_row_is_counted_where_it_belongs():
     assert (rows.unreadable, rows.not_reached, rows.swapped, rows.copies) == (1, 1, 1, 1)
     assert rows.unreadable_rows == {"4": "not JSON"}
     assert rows.cut_fields == {"a": 1}
+
+
+def test_rows_without_an_answer_are_counted_by_reason():
+    """Unreadable ones, those that the engine did not take, those without a row of test.csv, and those not reached."""
+    entries = [Entry("1", problem="a: not JSON: 'x'"), Entry("2", problem="the engine refused it: too long")]
+    entries += [Entry("3", problem="the engine died over it"), Entry("4", problem="a: not JSON: 'y'")]
+    keys = ["1", "2", "3", "4", None, None, "7"]
+    missing = {"5": "test.csv has no row of this id", "6": "test.csv has no row of this id"}
+    rows = count_rows(keys, {one.id: one for one in entries}, {}, missing=missing, unreached="no time").rows
+    assert rows.unanswered == {
+        "test.csv has no row of this id": 2,
+        "it cannot be read": 2,
+        "the engine refused it": 1,
+        "the engine died over it": 1,
+        "no time": 1,
+    }
+    assert sum(rows.unanswered.values()) == rows.prior == rows.total == 7
+    assert (rows.unmatched, rows.not_reached) == (2, 1)
 
 
 def test_tokens_of_both_passes_are_counted():

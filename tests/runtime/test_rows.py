@@ -8,7 +8,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kaggle_kit.errors import DataError
-from kaggle_kit.runtime.rows import parse_cell, read_records, read_rows
+from kaggle_kit.runtime.rows import (
+    NO_ROW,
+    SEVERAL_ROWS,
+    match_rows,
+    parse_cell,
+    read_records,
+    read_rows,
+    row_keys,
+)
 
 FAST = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 JSON = st.recursive(
@@ -39,14 +47,10 @@ def test_any_cell_is_turns_or_a_reason(cell):
 @given(body=st.binary(max_size=300) | st.text(st.sampled_from('",\n\r\0a[]{}é '), max_size=100).map(str.encode))
 @FAST
 def test_any_bytes_after_the_header_are_rows_or_a_data_error(tmp_path, body):
-    """Arbitrary bytes give rows, or the one error of two equal ids; nothing else is raised."""
-    path = write(tmp_path, b"id,a\n" + body)
-    try:
-        rows = rows_of(path)
-    except DataError as error:
-        assert "two rows" in str(error)  # noqa: PT017
-    else:
-        assert all(row.problem or row.turns for row in rows)
+    """Arbitrary bytes give rows, each with a key of its own; nothing is raised."""
+    rows = rows_of(write(tmp_path, b"id,a\n" + body))
+    assert all(row.problem or row.turns for row in rows)
+    assert len({row.id for row in rows}) == len(rows)
 
 
 @given(turns=st.lists(st.none() | st.text(st.characters(codec=None), max_size=30), min_size=1))
@@ -188,10 +192,103 @@ def test_a_missing_file_is_named(tmp_path):
         rows_of(tmp_path / "test.csv")
 
 
-def test_two_rows_with_one_id_are_an_error(tmp_path):
-    """The repeated id is named."""
-    with pytest.raises(DataError, match="two rows with the id '7'"):
-        rows_of(write(tmp_path, "id,a\n7,x\n8,x\n7,y\n"), row_format="text")
+def test_two_rows_with_one_id_stop_nothing(tmp_path):
+    """Each is a row of its own, and so are those beside them."""
+    rows = rows_of(write(tmp_path, "id,a\n7,x\n8,x\n7,y\n"), row_format="text")
+    assert [(row.id, row.turns["a"]) for row in rows] == [
+        ("7", ("x",)),
+        ("8", ("x",)),
+        ("7 (row 2 of this id)", ("y",)),
+    ]
+
+
+SAME = st.sampled_from(["7", "8", "9", "7.0", "07", " 7", '"7"', "x", "", "7 (row 2 of this id)"])
+
+
+@given(ids=st.lists(SAME, max_size=12))
+def test_keys_are_all_different(ids):
+    """However often an id stands there, and whatever other ids look like; the first keeps its id where it can."""
+    keys = row_keys(ids)
+    assert len(set(keys)) == len(keys) == len(ids)
+    assert all(key.startswith(row_id) for row_id, key in zip(ids, keys, strict=True))
+
+
+@given(asked=st.lists(SAME, max_size=10), given_ids=st.lists(SAME, max_size=10))
+def test_each_row_of_the_sample_has_a_row_or_a_reason(asked, given_ids):
+    """No row of the sample is passed over, none is given a row of another value, and no row of test.csv is lost."""
+    try:
+        match = match_rows(asked, given_ids)
+    except DataError:
+        assert not set(asked) & set(given_ids)
+        return
+    of_key = dict(zip(row_keys(given_ids), given_ids, strict=True))
+    for row_id, key in zip(asked, match.keys, strict=True):
+        assert (key is None) == (row_id in match.missing)
+        if row_id in given_ids:
+            assert of_key[key] == row_id
+        elif key is not None:
+            assert of_key[key].strip(' "').lstrip("0").split(".")[0] == row_id.strip(' "').lstrip("0").split(".")[0]
+    assert {key for key in match.keys if key is not None} | set(match.unasked) == set(of_key)
+    assert not {key for key in match.keys if key is not None} & set(match.unasked)
+    assert bool(match.notes) == (set(asked) != set(given_ids) or len(set(given_ids)) < len(given_ids))
+
+
+@pytest.mark.parametrize(
+    ("asked", "row_id"),
+    [
+        ("1.0", "1"),
+        ("1", "1.0"),
+        ('"1"', "1"),
+        ("'1'", "1"),
+        (" 1", "1"),
+        ("1\xa0", "1"),
+        ("001", "1"),
+        ("+1", "1"),
+        ("-3.0", "-3"),
+        ("1.2345e+09", "1234500000"),
+        ("1e+20", "100000000000000000000"),
+        ("abc ", "abc"),
+        ("\ufeffabc", "abc"),
+    ],
+)
+def test_an_id_that_a_program_wrote_anew_is_known_by_its_value(asked, row_id):
+    """Spreadsheets and tables write numbers as floats, quote them, and pad them; the match is said."""
+    match = match_rows([asked, "2"], ["2", row_id])
+    assert match.keys == (row_id, "2")
+    assert "matched by value" in match.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "row_id"), [("1e5", "100000"), ("1.5", "1"), ("a", "A"), ("1_000", "1000"), ("1,000", "1000"), ("", "0")]
+)
+def test_ids_that_only_look_alike_are_two(asked, row_id):
+    """What may be a name of its own, as in hexadecimal ids, is never taken for a number."""
+    match = match_rows([asked, "2"], ["2", row_id])
+    assert match.keys == (None, "2")
+    assert match.missing == {asked: NO_ROW}
+
+
+def test_of_two_ids_with_one_value_none_is_guessed():
+    """Nor does one row of test.csv answer two ids of the sample that are not the same."""
+    match = match_rows(["1.0", "2"], ["1", "01", "2"])
+    assert (match.keys, match.missing) == ((None, "2"), {"1.0": SEVERAL_ROWS})
+    assert match_rows(["1.0", "01", "2"], ["1", "2"]).keys == (None, None, "2")
+    assert match_rows(["1.0", "1", "2"], ["1", "2"]).keys == (None, "1", "2")
+
+
+def test_files_that_do_not_belong_together_are_told():
+    """Where no row could be answered there is nothing to start an engine for."""
+    with pytest.raises(DataError, match=r"no id of sample_submission\.csv is in test\.csv: .*'a'.*'b'"):
+        match_rows(["a"], ["b"])
+    assert match_rows([], ["b"]).unasked == ("b",)
+    assert match_rows(["a"], []).missing == {"a": NO_ROW}
+
+
+def test_what_both_files_repeat_is_matched_in_order():
+    """The second of one is the second of the other; a sample that asks more often gets the last again."""
+    assert match_rows(["7", "7", "8"], ["7", "8", "7"]).keys == ("7", "7 (row 2 of this id)", "8")
+    assert match_rows(["7", "7"], ["7"]).keys == ("7", "7")
+    assert match_rows(["7"], ["7", "7"]).unasked == ("7 (row 2 of this id)",)
 
 
 def test_the_committed_rows_are_all_readable(data):

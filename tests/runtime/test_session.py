@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from kaggle_kit.runtime.install import Installed
 from kaggle_kit.runtime.job import Task
 from kaggle_kit.runtime.journal import SWAPPED, Entry, Journal
 from kaggle_kit.runtime.manifest import FileEntry, Manifest, dump_manifest
+from kaggle_kit.runtime.prepare import prepare
 from kaggle_kit.runtime.progress import summary_lines
 from kaggle_kit.runtime.record import RunRecord
 from kaggle_kit.runtime.session import Session
 from kaggle_kit.runtime.submission import check_submission, read_sample
+from kaggle_kit.runtime.supervisor import Outcome
 
 COLUMNS = ["winner_model_a", "winner_model_b", "winner_tie"]
 
@@ -155,7 +158,10 @@ def test_the_figures_say_what_happened_to_each_row(make_session, capsys):
         "prior": 3,
         "unreadable": 1,
         "unreadable_rows": {"3": "prompt: not JSON: 'x'"},
+        "unmatched": 0,
+        "unmatched_rows": {},
         "not_reached": 2,
+        "unanswered": {"it cannot be read": 1, "scoring did not begin": 2},
         "cut": 2,
         "cut_fields": {"prompt": 2, "response_a": 1},
     }
@@ -182,6 +188,78 @@ def test_the_record_says_what_the_prompt_was(make_session, task):
     wanted = {"chat": "true", "chat_variables": '{"enable_thinking": false}', "answer_prefix": '"\\n"'}
     assert session.record["prompt"] == wanted
     assert make_session(["0"]).record["prompt"] == {}
+
+
+def write_ids(session, ids):
+    """Write test.csv with these ids in place of the sample's, each row with another text."""
+    with (session.data / "test.csv").open("w", newline="", encoding="utf-8") as stream:
+        rows = [[row_id, *[f'["river {number}"]'] * 3] for number, row_id in enumerate(ids)]
+        csv.writer(stream).writerows([["id", *session.task.fields], *rows])
+    return replace(session, record={})
+
+
+ODD_IDS = {
+    "a repeated id": (["1", "2"], ["1", "2", "1"], ["1", "2"], {}),
+    "a repeated id in both": (["1", "1", "2"], ["1", "2", "1"], ["1", "1 (row 2 of this id)", "2"], {}),
+    "floats": (["1.0", "2.0"], ["2", "1"], ["1", "2"], {}),
+    "an id that is missing": (["1", "2", "3"], ["3", "1"], ["1", None, "3"], {"test.csv has no row of this id": 1}),
+    "rows of another set": (["1", "2"], ["9", "2", "8"], [None, "2"], {"test.csv has no row of this id": 1}),
+    "an empty id": (["1", "2"], ["", "1", "", "2"], ["1", "2"], {}),
+}
+
+
+@pytest.mark.parametrize("case", ODD_IDS)
+def test_ids_that_differ_cost_no_other_row(make_session, capsys, case):
+    """Known before any engine starts, said, and each row that has a row of test.csv gets that row's scores."""
+    asked, given, keys, reasons = ODD_IDS[case]
+    session = write_ids(make_session(asked), given)
+    assert session.record["row_notes"]
+    assert f"note: {session.record['row_notes'][0]}" in capsys.readouterr().out
+    shares = {key: 0.1 + 0.1 * number for number, key in enumerate(filter(None, keys))}
+    fill(session, [Entry(key, 9, (), logs(share, (1 - share) / 2, (1 - share) / 2)) for key, share in shares.items()])
+    session.submit()
+    text = (session.working / "submission.csv").read_text(encoding="utf-8")
+    check_submission(text, session.sample)
+    lines = list(csv.DictReader(text.splitlines()))
+    expected = [0.25 if key is None else shares[key] for key in keys]
+    assert [float(line["winner_tie"]) for line in lines] == pytest.approx(expected)
+    assert session.record["rows"]["unanswered"] == reasons
+    assert session.record["rows"]["unmatched"] == sum(reasons.values())
+    job = session._job(session.model)
+    assert set(prepare(job).prompts) == {key for key in keys if key}
+
+
+def test_files_of_two_competitions_are_refused_before_anything_is_installed(make_session):
+    """With no id in common no row could be answered."""
+    session = make_session(["1", "2"])
+    with pytest.raises(DataError, match=r"no id of sample_submission\.csv is in test\.csv"):
+        write_ids(session, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "late", "reason"),
+    [
+        (Outcome("deadline"), {}, "no time was left for it"),
+        (Outcome("done"), {"worker": 0, "rows": 2}, "no time was left for it"),
+        (Outcome("done"), {"worker": 0, "rows": 0}, "it was not reached, and the run does not say why"),
+        (Outcome("failed", "it broke"), {}, "scoring stopped: it broke"),
+    ],
+)
+def test_a_row_that_was_not_reached_says_why(make_session, monkeypatch, outcome, late, reason):
+    """The deadline is named where it was the deadline."""
+
+    def run(_job, *, on_event, **_):
+        if late:
+            on_event({"event": "late", **late})
+        return outcome
+
+    monkeypatch.setattr("kaggle_kit.runtime.session.run_job", run)
+    session = make_session(["1", "2"])
+    installed(session)
+    with suppress(RunError):
+        session.score()
+    session.submit()
+    assert session.record["rows"]["unanswered"] == {reason: 2}
 
 
 def test_an_empty_journal_submits_the_prior(make_session):

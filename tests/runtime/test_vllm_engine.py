@@ -13,6 +13,7 @@ from kaggle_kit.runtime.vllm_engine import (
     classify_options,
     classify_refusal,
     generate_options,
+    head_options,
     keep_only,
     label_pieces,
     parse_version,
@@ -198,6 +199,33 @@ def test_the_refusal_names_the_tokens_on_the_other_card():
     reason = classify_refusal(NOW, config=CONFIG, label_ids=[36, 1100], options={"tensor_parallel_size": 2})
     assert reason is not None
     assert reason.endswith("the tokens [1100] are beyond the first 1024")
+
+
+def heads(config, version=NOW, **options):
+    """The arguments of `vllm.LLM` for a model with a head of its own."""
+    return head_options(version, config, longest=10, options=options)
+
+
+def test_a_models_own_head_is_asked_as_it_is():
+    """As a pooling model, and no token is kept free for an answer."""
+    found = heads({"architectures": ["LlamaForSequenceClassification"], "model_type": "llama"}, seed=1)
+    assert (found["runner"], found["convert"], found["max_model_len"], found["seed"]) == ("pooling", "classify", 10, 1)
+    assert "hf_overrides" not in found
+    with pytest.raises(UsageError, match="max_model_len = 9: prompts of 10 tokens need 10"):
+        heads({"architectures": ["LlamaForSequenceClassification"], "model_type": "llama"}, max_model_len=9)
+
+
+def test_a_head_is_called_by_the_name_that_vllm_loads():
+    """Gemma 3's text model: by its own name vLLM takes a class that has other tensors."""
+    config = {"architectures": ["Gemma3TextForSequenceClassification"], "model_type": "gemma3_text"}
+    found = heads(config, hf_overrides={"rope_theta": 1e6})["hf_overrides"]
+    assert found == {"architectures": ["Gemma3ForSequenceClassification"], "rope_theta": 1e6}
+
+
+def test_an_old_version_does_not_read_a_models_own_head():
+    """Its pooling has other words; transformers reads such a model."""
+    with pytest.raises(UsageError, match="is too old for a model with a head of its own"):
+        heads({"architectures": ["LlamaForSequenceClassification"], "model_type": "llama"}, version=(0, 10, 0))
 
 
 @pytest.mark.parametrize("version", [(0, 17, 1), (0, 18, 1)])

@@ -50,6 +50,25 @@ def engine(monkeypatch):
     return counting
 
 
+def test_rows_for_which_no_time_is_left_are_said(make_job, engine):
+    """The worker ends well, and says that it was the time; a worker that is in time says nothing of it."""
+    rows = [[str(i), f'["river {i}"]', GOOD, GOOD] for i in range(3)]
+    late = [event for event in run(make_job(rows, deadline=time.time() - 1)) if event["event"] == "late"]
+    assert [event["rows"] for event in late] == [3]
+    assert engine.batches == []
+    assert not any(event["event"] == "late" for event in run(make_job(rows)))
+
+
+def test_rows_that_nobody_asks_for_are_not_scored(make_job, engine):
+    """Nor is a repeated id scored in place of another row."""
+    rows = [[row_id, f'["river {i}"]', GOOD, GOOD] for i, row_id in enumerate(["1", "2", "1", "3"])]
+    job = make_job(rows, unasked=["1 (row 2 of this id)", "3"])
+    run(job)
+    assert sum(engine.batches) == 2
+    with Journal(job.journal, configuration=job.configuration()) as journal:
+        assert set(journal.read()) == {"1", "2"}
+
+
 @pytest.mark.usefixtures("engine")
 def test_what_a_person_should_know_of_the_prompt_is_sent(make_job, task, model, tmp_path):
     """Once, before the rows are read: where the prompt may be another one than in training."""
@@ -146,13 +165,13 @@ def start(job, tmp_path, environment):
 
 
 def test_a_job_that_cannot_be_done_ends_with_2_and_its_sentence(make_job, tmp_path, bare_environment):
-    """Two equal ids end the real process with the exit code that no restart follows."""
-    job = make_job([["1", GOOD, GOOD, GOOD]] * 2)
+    """A table without the id column ends the real process with the exit code that no restart follows."""
+    job = replace(make_job([["1", GOOD, GOOD, GOOD]] * 2), id_column="other")
     with start(job, tmp_path, bare_environment) as process:
         events = [json.loads(line) for line in process.stdout]
         assert process.wait() == 2
     assert (events[-1]["event"], events[-1]["kind"]) == ("error", "DataError")
-    assert "two rows with the id '1'" in events[-1]["message"]
+    assert "has no column 'other'" in events[-1]["message"]
 
 
 def test_an_engine_that_does_not_start_is_told_with_its_cause(make_job, tmp_path, bare_environment):

@@ -1,6 +1,7 @@
 """What is known to fail before anything starts, and a competition cut to a few rows."""
 
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -184,10 +185,7 @@ WRONG = {
         "the columns first, third; the notebook's labels are for",
     ),
     "only an id": (TEST, "id\n1\n", "only the columns"),
-    "an id twice in test.csv": (TEST + "1,x,y\n", SAMPLE, r"test\.csv has two rows with the id '1'; ids must differ"),
-    "an id twice in the sample": (TEST, SAMPLE + "1,0,1\n", r"sample_submission\.csv has two rows with the id '1'"),
-    "too few in the sample": (TEST, SAMPLE.replace("2,", "9,"), r"sample_submission\.csv lacks the id '2' \(1 such"),
-    "too few in test.csv": (TEST, SAMPLE + "9,0,1\n8,0,1\n", r"test\.csv lacks the id '8' \(2 such rows\)"),
+    "no id of test.csv": (TEST, "id,first,second\n7,0,1\n", r"data: no id of sample_submission\.csv is in test\.csv"),
 }
 
 
@@ -197,6 +195,29 @@ def test_a_wrong_folder(data, case):
     test, sample, message = WRONG[case]
     with pytest.raises(DataError, match=message):
         checked_competition(data(test, sample))
+
+
+ODD = {
+    "an id twice in test.csv": (TEST + "1,x,y\n", SAMPLE, ("3", "1", "2"), "1 ids of test.csv stand more than once"),
+    "an id twice in the sample": (TEST, SAMPLE + "1,0,1\n", ("3", "1", "2", "1"), ""),
+    "too few in the sample": (TEST, SAMPLE.replace("2,", "9,"), ("3", "1", None), "1 rows of test.csv are not scored"),
+    "too few in test.csv": (TEST, SAMPLE + "9,0,1\n8,0,1\n", ("3", "1", "2", None, None), "2 ids of sample_submission"),
+    "numbers as floats": (TEST, SAMPLE.replace(",0.5,", ".0,0.5,"), ("3", "1", "2"), "3 ids .* matched by value"),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_ids_that_differ_are_said_and_cost_no_other_row(data, tmp_path, case):
+    """The rows that stand in both files can be rehearsed, whole and cut."""
+    test, sample, keys, note = ODD[case]
+    found = checked_competition(data(test, sample))
+    assert found.match.keys == keys
+    assert re.search(note, "\n".join(found.match.notes))
+    for rows in range(1, len(keys)):
+        cut = cut_competition(found, rows=rows, out=tmp_path / "cut" / str(rows))
+        assert cut.match.keys == keys[:rows]
+        assert len(read(cut.folder / "test.csv")) == 1 + len({key for key in keys[:rows] if key})
+        assert checked_competition(cut.folder) == cut
 
 
 def test_a_folder_that_does_not_exist(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from kaggle_kit.evaluation.metrics import Solution
 from kaggle_kit.notebook.build import build
 from kaggle_kit.project import load_project
-from kaggle_kit.runtime.record import LabelMass
+from kaggle_kit.runtime.record import LATE, LabelMass
 from kaggle_kit.runtime.submission import Sample
 from kaggle_kit.sandbox.execute import Execution, cell_names
 from kaggle_kit.sandbox.report import Ran, Report, make_report
@@ -45,6 +45,7 @@ CORRUPT = {
     }
 }
 VALID = "submission.csv is valid: 3 of 3 rows scored by the model"
+ONE_LATE = "1 were left when scoring had to end, 8:45:00 after the start (time_limit_hours 9 less margin_minutes 15)"
 VALID_TWO = "submission.csv is valid: 2 of 3 rows scored by the model, the prior for 1"
 
 
@@ -104,6 +105,12 @@ def test_ok(report):
     assert (made.complete, made.submission_valid) == (True, True)
 
 
+def test_a_deadline_after_the_last_row_costs_nothing(report):
+    """Every row has its answer; a swapped pass was ended."""
+    made = report(record={"worker": RECORD["worker"] | {"ended": "deadline"}})
+    assert (made.outcome, made.complete) == (f"OK: {VALID}", True)
+
+
 def test_ok_with_rows_that_could_not_be_read(report):
     """Rows that nobody can read do not make a run incomplete, and are counted and named."""
     rows = {"scored": 2, "prior": 1, "unreadable": 1, "unreadable_rows": {"3": "question: not JSON"}}
@@ -129,6 +136,27 @@ FIRST_LINES = {
     "the deadline": (
         {"record": TWO_SCORED | {"worker": RECORD["worker"] | {"ended": "deadline"}}},
         f"DEADLINE: the notebook's time did not suffice for every row; {VALID_TWO}",
+    ),
+    "the deadline, with its rows": (
+        {"record": {"rows": RECORD["rows"] | {"scored": 2, "not_reached": 1, "unanswered": {LATE: 1}}}},
+        f"DEADLINE: the notebook's time did not suffice for every row: {ONE_LATE}; {VALID_TWO}",
+    ),
+    "a row that was not reached for another reason": (
+        {"record": {"rows": RECORD["rows"] | {"scored": 2, "not_reached": 1, "unanswered": {"it broke": 1}}}},
+        f"NOT REACHED: 1 rows were not scored: it broke; {VALID_TWO}",
+    ),
+    "a row that was not reached, in an older record": (
+        {"record": {"rows": RECORD["rows"] | {"scored": 2, "not_reached": 1}}},
+        f"NOT REACHED: 1 rows were not scored: it was not reached, and the run does not say why; {VALID_TWO}",
+    ),
+    "an id without a row": (
+        {
+            "record": {
+                "rows": RECORD["rows"]
+                | {"scored": 2, "unmatched": 1, "unmatched_rows": {"9": "none"}, "unanswered": {"none": 1}}
+            }
+        },
+        f"IDS: 1 rows of sample_submission.csv could not be answered, such as '9': none; {VALID_TWO}",
     ),
     "a corrupt model": (
         {"record": {"integrity": CORRUPT}},
@@ -286,6 +314,8 @@ ALL = NOTHING | {
     "projected_seconds": 5_400.0,
     "notes": ("resolved anew",),
     "integrity": {"model demo": "all 4 files as its manifest says (9 bytes hashed)"},
+    "unmatched_rows": {"9": "test.csv has no row of this id"},
+    "unanswered": {"test.csv has no row of this id": 1},
     "allowed": {"allowed demo": "head: config.json: has none"},
 }
 
@@ -314,6 +344,8 @@ def test_what_is_not_known_is_not_told():
         "speed             21.0 rows/s, 10,400 prompt tokens/s (31,000 tokens, longest prompt 512)",
         "peak memory       1.23 GB",
         "label mass        0.9877 on average, 0.5000 at the lowest",
+        "  no row          9: test.csv has no row of this id",
+        "  no answer       1 rows: test.csv has no row of this id",
         "log loss          0.6123",
         "model demo        all 4 files as its manifest says (9 bytes hashed)",
         "25,000 rows       about 1.50 h on this machine (estimated)",

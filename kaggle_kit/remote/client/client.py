@@ -32,7 +32,8 @@ _LONGEST_SAYING = 400
 _MOST_PAGES = 500
 _MOST_DIGITS = 18
 _ADVICE = {
-    403: "Check owner and name; the account may not see it, or rules or a phone number are still to be confirmed",
+    403: "Check owner and name: it may not exist, or the account may not see or change it; or rules or a phone number "
+    "are still to be confirmed",
     404: "Check owner and name",
     409: "Another change of it is under way, or the name is taken: run `kit plan`, then try again",
     413: "It is larger than Kaggle takes: split it",
@@ -135,13 +136,9 @@ class Client:
                 if answer.lasting:
                     raise failed.error
                 return failed
-            return self._failed(answer, subject) if may_pass(_status(answer)) else self._accept(answer, subject)
+            return self._failed(answer, subject) if may_pass(status_of(answer)) else self._accept(answer, subject)
 
         return self.persist(attempt)
-
-    def find(self, method: Callable[[Any], Any], request: Any, *, what: str) -> dict[str, Any] | None:
-        """As `read`, but None where Kaggle says 404: it surely does not exist. No other answer means absence."""
-        return _unless_absent(lambda: self.read(method, request, what=what))
 
     def pages(
         self, method: Callable[[Any], Any], request: Any, *, what: str, size: int = 200
@@ -156,10 +153,6 @@ class Client:
                 return
             request.page_token = token
         raise RemoteError(f"{call_name(method)} for {what}: Kaggle's list does not end. Look at its page on Kaggle")
-
-    def find_pages(self, method: Callable[[Any], Any], request: Any, *, what: str) -> list[dict[str, Any]] | None:
-        """As `pages`, but None where Kaggle says 404."""
-        return _unless_absent(lambda: list(self.pages(method, request, what=what)))
 
     def make(self, method: Callable[[Any], Any], request: Any, *, what: str) -> dict[str, Any]:
         """The reply to a call that makes something: sent once, but for refusals that surely made nothing.
@@ -181,7 +174,7 @@ class Client:
                 if answer.lasting:
                     raise failed.error
                 return failed
-            if _status(answer) in NOTHING_DONE:
+            if status_of(answer) in NOTHING_DONE:
                 return self._failed(answer, subject)
             return self._accept_made(answer, subject)
 
@@ -238,11 +231,11 @@ class Client:
         try:
             self._accept(answer, subject)
         except RemoteError as error:
-            return Failed(f"{subject}: Kaggle answered {_status(answer)}", error, retry_after(answer.headers))
+            return Failed(f"{subject}: Kaggle answered {status_of(answer)}", error, retry_after(answer.headers))
         raise AssertionError("what may pass is no good answer")
 
     def _accept_made(self, answer: Answer, subject: str) -> dict[str, Any]:
-        status = _status(answer)
+        status = status_of(answer)
         if may_pass(status):
             raise LostReplyError(
                 f"{subject}: Kaggle answered {status}{self._said(answer)}; it may have been made all the same"
@@ -255,7 +248,7 @@ class Client:
 
     def _accept(self, answer: Answer, subject: str) -> dict[str, Any]:
         """The body of a good answer; the right error for any other."""
-        status = _status(answer)
+        status = status_of(answer)
         said = self._said(answer)
         if status == 401:
             raise CredentialsError(
@@ -276,15 +269,6 @@ class Client:
         return saying(answer.body, self.login.redact)
 
 
-def _unless_absent(ask: Callable[[], T]) -> T | None:
-    try:
-        return ask()
-    except RefusedError as error:
-        if error.status == 404:
-            return None
-        raise
-
-
 def filled(request: R, **fields: Any) -> R:
     """A request, or a part of one, with these fields set."""
     for name, value in fields.items():
@@ -302,6 +286,7 @@ def saying(body: Any, redact: Callable[[str], str]) -> str:
     if not isinstance(body, dict):
         return ""
     texts = [body.get(name) for name in ("error", "errorMessage", "message", "errorDescription")]
+    texts = [text.get("message") or text if isinstance(text, dict) else text for text in texts]
     # Before it is cut: half of a token would not be known for one.
     said = next((redact(" ".join(str(one).split())) for one in texts if one and isinstance(one, str | dict)), "")
     if len(said) > _LONGEST_SAYING:
@@ -311,8 +296,8 @@ def saying(body: Any, redact: Callable[[str], str]) -> str:
 
 def number(reply: dict[str, Any], name: str, *, call: str, what: str, advice: str) -> int:
     """A positive whole number that a reply must hold. Raises RemoteError where it is missing, zero or no number."""
-    value = reply.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    value = whole(reply.get(name))
+    if value < 1:
         raise RemoteError(f"{call} for {what}: Kaggle's answer holds no {name}. {advice}")
     return value
 
@@ -341,9 +326,11 @@ def enum_name(value: Any, *, prefix: str = "") -> str:
     return spaced.upper().removeprefix(prefix)
 
 
-def _status(answer: Answer) -> int:
-    """The HTTP status, or the error code that stands in a body under status 200."""
-    code = answer.body.get("code") if isinstance(answer.body, dict) else None
+def status_of(answer: Answer) -> int:
+    """The HTTP status, or the error code that stands in a body under status 200, by itself or in its `error`."""
+    body = answer.body if isinstance(answer.body, dict) else {}
+    inner = body.get("error")
+    code = body.get("code") or (inner.get("code") if isinstance(inner, dict) else None)
     if answer.status < 300 and isinstance(code, int) and 400 <= code < 600:
         return code
     return answer.status

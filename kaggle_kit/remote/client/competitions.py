@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError, UsageError
+from kaggle_kit.remote.client.absence import Sought, find
 from kaggle_kit.remote.client.client import entries, enum_name, filled, number
 from kaggle_kit.remote.references import parse_pair
 from kaggle_kit.secrets import mask
@@ -66,8 +67,8 @@ def submit_code(
     if version < 1:
         raise UsageError(f"notebook {kernel}: {version} is no version number; submit a version that ran")
     description = describe(message or otherwise, kernel=kernel, version=version)
-    of_version = [one for one in submissions(client, competition) if one.description.endswith(_mark(kernel, version))]
-    same = [one for one in of_version if one.description == description]
+    of_version = [one for one in submissions(client, competition) if _marks(one.description, kernel, version)]
+    same = [one for one in of_version if _same_text(one.description, description)]
     standing = [one for one in (same[:1] if message else of_version) if one.state != ERROR]
     if standing:
         return replace(standing[0], found=True)
@@ -88,7 +89,8 @@ def submit_code(
         return Submission(ref, PENDING, description, None, file_name, None, None, None)
 
     def look() -> Submission | None:
-        now = [one for one in submissions(client, competition) if one.description == description and one.ref != failed]
+        there = submissions(client, competition)
+        now = [one for one in there if _same_text(one.description, description) and one.ref != failed]
         return replace(now[0], found=True) if now else None
 
     return client.make_once(send, look, what=what)
@@ -100,16 +102,26 @@ def describe(message: str, *, kernel: str, version: int) -> str:
     return message if message.endswith(mark) else f"{message} {mark}".strip()
 
 
+def _same_text(one: str, other: str) -> bool:
+    """Whether two descriptions are one, wherever white space was taken out or put in."""
+    return one.split() == other.split()
+
+
+def _marks(description: str, kernel: str, version: int) -> bool:
+    return description.rstrip().lower().endswith(_mark(kernel, version).lower())
+
+
 def _mark(kernel: str, version: int) -> str:
     return f"[{kernel} v{version}]"
 
 
 def submission(client: Client, ref: int) -> Submission:
-    """One submission. A 404 is PENDING: Kaggle may take a moment to show a new one (facts, section 3)."""
+    """One submission. One that Kaggle does not show is PENDING: a new one may take a moment (facts, section 3)."""
     from kagglesdk.competitions.types.competition_api_service import ApiGetSubmissionRequest
 
     method = client.sdk.competitions.competition_api_client.get_submission
-    reply = client.find(method, filled(ApiGetSubmissionRequest(), ref=ref), what=f"submission {ref}")
+    sought = Sought(f"submission {ref}", client.username)
+    reply = find(client, method, filled(ApiGetSubmissionRequest(), ref=ref), sought)
     if reply is None:
         return Submission(ref, PENDING, "", None, None, None, None, None)
     return _submission(reply, ref=ref)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.client import versions
+from kaggle_kit.remote.client.absence import Sought, find, own_dataset
 from kaggle_kit.remote.client.client import RefusedError, entries, enum_name, filled, whole
 from kaggle_kit.remote.client.downloads import read_small_file
 from kaggle_kit.remote.references import parse_pair
@@ -42,17 +43,19 @@ class Dataset(versions.Version):
         return max([self.version or 1, *(number for number, _ in self.notes)])
 
 
-def read(client: Client, ref: str, *, files: bool = True) -> Dataset | None:
-    """What is at Kaggle under `owner/slug`, or None where it surely does not exist.
+def read(client: Client, ref: str, *, files: bool = True, fresh: bool = False) -> Dataset | None:
+    """What is at Kaggle under `owner/slug`, or None where there is none (see `absence`).
 
-    Only 404 to both GetDataset and GetDatasetStatus is absence: any other error is raised (RemoteError), so that no
-    slug is ever taken for free because Kaggle had trouble.
+    Absence is what both GetDataset and GetDatasetStatus must say. Any other error is raised (RemoteError), so that no
+    slug is ever taken for free because Kaggle had trouble. `fresh`: it was made from here a moment ago.
     """
     from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest
 
-    request = _place(ApiGetDatasetRequest(), ref)
-    reply = client.find(_service(client).get_dataset, request, what=_what(ref))
-    state = status(client, ref)
+    request, sought = _place(ApiGetDatasetRequest(), ref), _part(ref)
+    if not fresh:
+        sought = replace(sought, listed=partial(own_dataset, client, ref))
+    reply = find(client, _service(client).get_dataset, request, sought)
+    state = status(client, ref, shown=reply is not None)
     if reply is None and state is None:
         return None
     reply = reply or {}
@@ -60,7 +63,7 @@ def read(client: Client, ref: str, *, files: bool = True) -> Dataset | None:
     return Dataset(
         ref=ref,
         version=version,
-        status=state or "",
+        status=versions.NOT_SHOWN if state is None else state,
         title=str(reply.get("title") or ""),
         private=bool(reply.get("isPrivate", False)),
         licence=reply.get("licenseName"),
@@ -70,15 +73,16 @@ def read(client: Client, ref: str, *, files: bool = True) -> Dataset | None:
     )
 
 
-def status(client: Client, ref: str) -> str | None:
-    """The state of the newest version in Kaggle's words (`READY`), "" where missing, None where there is no dataset.
+def status(client: Client, ref: str, *, shown: bool = False) -> str | None:
+    """The state of the newest version in Kaggle's words (`READY`), "" where missing, None where Kaggle has no answer.
 
-    It does not say which version it means: go by `wait_ready`.
+    That is where there is no dataset, where it is another's (then `shown`, Kaggle has shown the dataset itself), and
+    for a moment after it was made. It does not say which version it means: go by `wait_ready`.
     """
     from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetStatusRequest
 
     request = _place(ApiGetDatasetStatusRequest(), ref)
-    reply = client.find(_service(client).get_dataset_status, request, what=_what(ref))
+    reply = find(client, _service(client).get_dataset_status, request, _part(ref, shown=shown))
     return None if reply is None else enum_name(reply.get("status"))
 
 
@@ -90,8 +94,10 @@ def list_files(client: Client, ref: str, *, version: int | None = None) -> tuple
     if version:
         request.dataset_version_number = version
         what = f"{what} version {version}"
-    method = _service(client).list_dataset_files
-    return versions.list_files(client, method, request, what=what, key="datasetFiles", size="totalBytes")
+    sought = replace(_part(ref), what=what)
+    return versions.list_files(
+        client, _service(client).list_dataset_files, request, sought, key="datasetFiles", size="totalBytes"
+    )
 
 
 def read_file(client: Client, ref: str, version: int, path: str) -> bytes | None:
@@ -103,8 +109,8 @@ def read_file(client: Client, ref: str, version: int, path: str) -> bytes | None
         "datasetVersionNumber": str(version),
         "fileName": path,
     }
-    what = f"{_what(ref)} version {version}: {path}"
-    return read_small_file(client, "datasets.DatasetApiService/DownloadDataset", asked, what=what)
+    sought = replace(_part(ref), what=f"{_what(ref)} version {version}: {path}")
+    return read_small_file(client, "datasets.DatasetApiService/DownloadDataset", asked, sought)
 
 
 def create(
@@ -140,7 +146,7 @@ def create(
         return 1
 
     def look() -> int | None:
-        found = read(client, ref)
+        found = read(client, ref, fresh=True)
         if found is None:
             return None
         _refuse_foreign(found, files, version=1)
@@ -186,7 +192,7 @@ def add_version(client: Client, ref: str, *, files: Sequence[Sent], notes: str, 
 
 def wait_ready(client: Client, ref: str, **awaited: Unpack[versions.Awaited]) -> Dataset:
     """Wait until `version` is the current one, READY, and lists exactly `files` (see `versions.wait_ready`)."""
-    look = partial(read, client, ref, files=False)
+    look = partial(read, client, ref, files=False, fresh=True)
     listed = partial(list_files, client, ref, version=awaited["version"])
     return versions.wait_ready(client, look, listed, what=_what(ref), **awaited)
 
@@ -260,6 +266,11 @@ def _notes(reply: dict[str, Any]) -> tuple[tuple[int, str], ...]:
 
 def _what(ref: str) -> str:
     return f"dataset {ref}"
+
+
+def _part(ref: str, *, shown: bool = False) -> Sought:
+    """A part of a dataset that is looked up; see `absence`."""
+    return Sought(_what(ref), parse_pair(ref).owner, shown=shown)
 
 
 def _service(client: Client) -> Any:

@@ -6,10 +6,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
-from kaggle_kit.errors import RemoteError
+from kaggle_kit.errors import CredentialsError, RemoteError
 from kaggle_kit.files import naming
-from kaggle_kit.remote.client.client import whole
-from kaggle_kit.remote.client.wire import no_answer, transfer_session
+from kaggle_kit.remote.client.absence import unless_absent
+from kaggle_kit.remote.client.client import RefusedError, status_of, whole
+from kaggle_kit.remote.client.wire import answer_of, no_answer, transfer_session
 from kaggle_kit.retry import Failed, may_pass
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     import requests
 
+    from kaggle_kit.remote.client.absence import Sought
     from kaggle_kit.remote.client.client import Client
 
 _PIECE_BYTES = 1 << 20
@@ -68,13 +70,13 @@ def _fetch(client: Client, url: str, part: Path, *, what: str, progress: Callabl
     return None
 
 
-def read_small_file(client: Client, call: str, asked: dict[str, Any], *, what: str) -> bytes | None:
-    """What a call such as DownloadDataset leads to; None where Kaggle has no such file or version (404).
+def read_small_file(client: Client, call: str, asked: dict[str, Any], sought: Sought) -> bytes | None:
+    """What a call such as DownloadDataset leads to; None where Kaggle has no such file or version (see `absence`).
 
     For the manifest that identifies a version. Raises RemoteError where Kaggle does not answer, or the file is larger
     than 16 MiB.
     """
-    return client.persist(lambda: _read_small(client, call, asked, what))
+    return unless_absent(client, lambda: client.persist(lambda: _read_small(client, call, asked, sought.what)), sought)
 
 
 def _read_small(client: Client, call: str, asked: dict[str, Any], what: str) -> bytes | Failed | None:
@@ -86,13 +88,15 @@ def _read_small(client: Client, call: str, asked: dict[str, Any], what: str) -> 
     timeouts = (client.patience.connect_s, client.patience.read_s)
     try:
         with client.wire.post(call, asked, timeouts=timeouts) as reply:
-            if reply.status_code == 404:
-                return None
-            if may_pass(reply.status_code):
-                return failed(f"Kaggle answered {reply.status_code}")
             address = reply.headers.get("Location") if reply.is_redirect else None
+            status = reply.status_code if address else status_of(answer_of(reply))
+            if may_pass(status):
+                return failed(f"Kaggle answered {status}")
         if address is None:
-            raise RemoteError(f"{what} cannot be read: Kaggle answered {reply.status_code}. Check owner and name")
+            why = f"{what} cannot be read: Kaggle answered {status}"
+            if status == 401:
+                raise CredentialsError(f"{why}. Log in again with `kaggle auth login`")
+            raise RefusedError(f"{why}. Check owner and name", status=status, said="")
         with transfer_session(client.login.endpoint) as session, _open(client, session, address, what) as response:
             if response.status_code == 404:
                 return None

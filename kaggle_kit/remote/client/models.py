@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from kaggle_kit.errors import RemoteError, UsageError
 from kaggle_kit.remote.client import versions
+from kaggle_kit.remote.client.absence import Sought, find, find_pages, own_model
 from kaggle_kit.remote.client.client import LostReplyError, RefusedError, entries, enum_name, filled, whole
 from kaggle_kit.remote.client.downloads import read_small_file
-from kaggle_kit.remote.references import framework_value, same_framework
+from kaggle_kit.remote.references import framework_value, same_framework, split_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,12 +39,14 @@ class Variation(versions.Version):
     ref: Reference
 
 
-def read_model(client: Client, owner: str, model: str) -> Model | None:
-    """The page of a model, or None where it surely does not exist (404)."""
+def read_model(client: Client, owner: str, model: str, *, fresh: bool = False) -> Model | None:
+    """The page of a model, or None where there is none (see `absence`). `fresh`: it was made a moment ago."""
     from kagglesdk.models.types.model_api_service import ApiGetModelRequest
 
     request = filled(ApiGetModelRequest(), owner_slug=owner, model_slug=model)
-    reply = client.find(_service(client).get_model, request, what=f"model {owner}/{model}")
+    listed = None if fresh else partial(own_model, client, f"{owner}/{model}")
+    sought = Sought(f"model {owner}/{model}", owner, listed)
+    reply = find(client, _service(client).get_model, request, sought)
     if reply is None:
         return None
     return Model(
@@ -54,12 +57,16 @@ def read_model(client: Client, owner: str, model: str) -> Model | None:
     )
 
 
-def read(client: Client, ref: Reference, *, files: bool = True) -> Variation | None:
-    """What is at Kaggle under a variation's name, or None where it surely does not exist (404)."""
+def read(client: Client, ref: Reference, *, files: bool = True, fresh: bool = False) -> Variation | None:
+    """What is at Kaggle under a variation's name, or None where there is none (see `absence`).
+
+    `fresh`: it was made from here a moment ago.
+    """
     from kagglesdk.models.types.model_api_service import ApiGetModelInstanceRequest
 
     request = place(ApiGetModelInstanceRequest(), ref)
-    reply = client.find(_service(client).get_model_instance, request, what=_what(ref))
+    listed = None if fresh else lambda: newest(client, ref) is not None
+    reply = find(client, _service(client).get_model_instance, request, replace(_part(ref), listed=listed))
     if reply is None:
         return None
     version = versions.whole_number(reply.get("versionNumber"))
@@ -86,21 +93,22 @@ def newest(client: Client, ref: Reference) -> Newest | None:
     from kagglesdk.models.types.model_api_service import ApiListModelInstancesRequest
 
     request = filled(ApiListModelInstancesRequest(), owner_slug=ref.owner, model_slug=ref.slug)
-    for reply in client.find_pages(_service(client).list_model_instances, request, what=_what(ref)) or ():
+    for reply in find_pages(client, _service(client).list_model_instances, request, _part(ref)) or ():
         for one in entries(reply, "instances", what=_what(ref), kind=dict):
-            if one.get("slug") == ref.variation and same_framework(one.get("framework"), ref.framework):
+            same = str(one.get("slug") or "").lower() == ref.variation.lower()
+            if same and same_framework(one.get("framework"), ref.framework):
                 number = whole(one.get("lastVersionId")) or whole(one.get("versionId"))
                 return Newest(enum_name(one.get("status")), number, str(one.get("versionNotes") or ""))
     return None
 
 
 def list_files(client: Client, ref: Reference, version: int) -> tuple[RemoteFile, ...] | None:
-    """The files of a version, sorted by name; None where Kaggle does not know that version (404)."""
+    """The files of a version, sorted by name; None where Kaggle does not know that version."""
     from kagglesdk.models.types.model_api_service import ApiListModelInstanceVersionFilesRequest
 
     request = filled(place(ApiListModelInstanceVersionFilesRequest(), ref), version_number=version)
     method = _service(client).list_model_instance_version_files
-    return versions.list_files(client, method, request, what=_what(ref), key="files", size="size")
+    return versions.list_files(client, method, request, _part(ref), key="files", size="size")
 
 
 def read_file(client: Client, ref: Reference, version: int, path: str) -> bytes | None:
@@ -109,8 +117,8 @@ def read_file(client: Client, ref: Reference, version: int, path: str) -> bytes 
 
     request = filled(place(ApiDownloadModelInstanceVersionRequest(), ref), version_number=version, path=path)
     asked = type(request).to_dict(request)
-    call, what = "models.ModelApiService/DownloadModelInstanceVersion", f"{_what(ref)} version {version}: {path}"
-    return read_small_file(client, call, asked, what=what)
+    sought = replace(_part(ref), what=f"{_what(ref)} version {version}: {path}")
+    return read_small_file(client, "models.ModelApiService/DownloadModelInstanceVersion", asked, sought)
 
 
 def create_model(client: Client, owner: str, model: str, *, title: str, private: bool = True) -> Model:
@@ -126,7 +134,7 @@ def create_model(client: Client, owner: str, model: str, *, title: str, private:
         return Model(f"{owner}/{model}", title, private, url)
 
     versions.refuse_existing(read_model(client, owner, model), what=what)
-    return client.make_once(send, lambda: read_model(client, owner, model), what=what)
+    return client.make_once(send, lambda: read_model(client, owner, model, fresh=True), what=what)
 
 
 def create_variation(client: Client, ref: Reference, *, files: Sequence[Sent], licence: str) -> int:
@@ -170,7 +178,7 @@ def add_version(client: Client, ref: Reference, *, files: Sequence[Sent], notes:
         reply = client.make(_service(client).create_model_instance_version, request, what=what)
         _accept(reply, call="CreateModelInstanceVersion", what=what)
         # The reply's ref ends in the version, where Kaggle writes it so.
-        return whole(str(reply.get("ref") or "").rpartition("/")[2]) or version
+        return split_version(str(reply.get("ref") or ""))[1] or version
 
     versions.refuse_unexpected(read(client, ref, files=False), before, what=_what(ref))
     earlier = newest(client, ref)
@@ -188,7 +196,7 @@ def wait_ready(client: Client, ref: Reference, **awaited: Unpack[versions.Awaite
     version = awaited["version"]
 
     def look() -> Variation | None:
-        found = read(client, ref, files=False)
+        found = read(client, ref, files=False, fresh=True)
         if found is not None and found.version is not None and found.version >= version:
             return replace(found, status=versions.READY)
         seen = newest(client, ref)
@@ -257,6 +265,11 @@ def _refuse_empty(ref: Reference, files: Sequence[Sent]) -> None:
 
 def _what(ref: Reference) -> str:
     return f"model {ref}"
+
+
+def _part(ref: Reference) -> Sought:
+    """A part of a variation that is looked up; see `absence`."""
+    return Sought(_what(ref), ref.owner)
 
 
 def _page(ref: Reference) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.errors import RemoteError, UsageError
-from kaggle_kit.remote.client.account import is_absence
-from kaggle_kit.remote.client.client import LostReplyError, RefusedError, entries, enum_name, number
-from kaggle_kit.remote.references import bare, parse_pair, without_prefix
+from kaggle_kit.remote.client.absence import Sought, find, own_notebook
+from kaggle_kit.remote.client.client import LostReplyError, RefusedError, entries, enum_name, number, whole
+from kaggle_kit.remote.references import bare, parse, parse_pair, split_version, without_prefix
 from kaggle_kit.runtime.record import COMPLETE, ENDED, GOING_ON
 from kaggle_kit.secrets import mask
 
@@ -28,6 +29,7 @@ _INVALID = {
     "invalidModelSources": "model",
     "invalidTags": "tag",
 }
+_PYTHON = "python3"
 _SOURCES = {"datasets": "dataset", "kernels": "kernel", "competitions": "competition", "models": "model"}
 
 
@@ -66,13 +68,6 @@ class RemoteNotebook:
     competitions: tuple[str, ...]
     models: tuple[str, ...]
 
-    @property
-    def accelerator(self) -> str | None:
-        """The accelerator; empty where Kaggle says that it is a machine without any, None where it says nothing."""
-        if self.machine_shape is None and (self.gpu is not False or self.tpu):
-            return None
-        return accelerator_of(self.machine_shape)
-
 
 @dataclass(frozen=True)
 class RunState:
@@ -99,29 +94,26 @@ class RunState:
         return known if self.state != UNKNOWN else f"{known}: {self.said or 'Kaggle says no status'}"
 
 
-def read(client: Client, ref: str, *, version: int | None = None) -> RemoteNotebook | None:
-    """The notebook `owner/slug`, of one version or the newest; None where it surely does not exist.
+def read(client: Client, ref: str, *, version: int | None = None, fresh: bool = False) -> RemoteNotebook | None:
+    """The notebook `owner/slug`, of one version or the newest; None where there is none (see `absence`).
 
-    That is 404, or a refusal to show one of the account's own that Kaggle's list of these does not have.
+    One of the account's own surely is not there where Kaggle's list of these lacks it: a push would go over what is
+    there. `fresh`: it was pushed from here, so Kaggle may not show it yet.
     """
     from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelRequest
 
-    request = place(ApiGetKernelRequest(), ref, version)
-    try:
-        reply = client.find(_service(client).get_kernel, request, what=what(ref, version))
-    except RemoteError as error:
-        if is_absence(client, ref, error):
-            return None
-        raise
+    request, sought = place(ApiGetKernelRequest(), ref, version), part(ref, version)
+    if not fresh:
+        sought = replace(sought, listed=partial(own_notebook, client, ref), guarded=False)
+    reply = find(client, _service(client).get_kernel, request, sought)
     if reply is None:
         return None
     facts, blob = reply.get("metadata"), reply.get("blob")
     if not isinstance(facts, dict) or not isinstance(blob, dict):
         raise RemoteError(f"GetKernel for {what(ref, version)}: the answer holds no notebook. Run the command again")
-    current = facts.get("currentVersionNumber")
     return RemoteNotebook(
         ref=ref,
-        version=current if isinstance(current, int) and current > 0 else None,
+        version=whole(facts.get("currentVersionNumber")) or None,
         title=str(facts.get("title") or ""),
         source=str(blob.get("source") or ""),
         language=facts.get("language") or blob.get("language"),
@@ -186,7 +178,7 @@ def push(
         return _accept(client.make(_service(client).save_kernel, request, what=what(ref)), ref)
 
     def look() -> Pushed | None:
-        now = read(client, ref)
+        now = read(client, ref, fresh=True)
         if now is None or now.version is None or now.version <= newest:
             return None
         if now.version > newest + 1 or source_identity(now.source) != source_identity(source):
@@ -203,12 +195,13 @@ def push(
 def status(client: Client, ref: str, version: int) -> RunState:
     """The state of the run of `version`, never of another.
 
-    A missing state is UNKNOWN, where the typed client reads QUEUED; so is a 404, which a new version may get at first.
+    A missing state is UNKNOWN, where the typed client reads QUEUED; so is a version that Kaggle does not show, as it
+    may do with a new one at first.
     """
     from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelSessionStatusRequest
 
     request = place(ApiGetKernelSessionStatusRequest(), ref, version)
-    reply = client.find(_service(client).get_kernel_session_status, request, what=what(ref, version))
+    reply = find(client, _service(client).get_kernel_session_status, request, part(ref, version))
     if reply is None:
         return RunState(UNKNOWN, None, "not found")
     said = str(reply.get("status") or "")
@@ -224,12 +217,13 @@ def status(client: Client, ref: str, version: int) -> RunState:
 def source_identity(text: str) -> str:
     """What two texts of the same notebook share: the SHA-256 of its kernel's name and of kind and text of each cell.
 
-    Outputs, ids, metadata, line ends and the form of the JSON do not count: Kaggle and its client rewrite them. A text
+    A text without a kernel's name, as one report has it of Kaggle's own copy, counts as Python's. Outputs, ids,
+    metadata, line ends and the form of the JSON do not count: Kaggle and its client rewrite them. A text
     that is no notebook stands for itself.
     """
     try:
         cells = [[cell["cell_type"], _cell_text(cell.get("source", ""))] for cell in json.loads(text)["cells"]]
-        content: object = [kernel_name(text), cells]
+        content: object = [kernel_name(text) or _PYTHON, cells]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         content = _cell_text(text)
     return sha256(json.dumps(content).encode()).hexdigest()
@@ -249,11 +243,6 @@ def kernel_name(text: str) -> str | None:
     return str(name) if name else None
 
 
-def accelerator_of(shape: str | None) -> str:
-    """The accelerator of a machine; empty for a machine without any, which has several names."""
-    return shape if shape and shape.startswith(("Nvidia", "Tpu")) else ""
-
-
 def label(version: int) -> str:
     """A version as `versionLabel` wants it: `v3`. A bare number is a 404 (facts, section 3)."""
     return f"v{version}"
@@ -271,6 +260,11 @@ def place(request: Any, ref: str, version: int | None = None) -> Any:
 def what(ref: str, version: int | None = None) -> str:
     """A notebook in an error's sentence."""
     return f"notebook {ref}" + (f" version {version}" if version is not None else "")
+
+
+def part(ref: str, version: int | None = None) -> Sought:
+    """A part of a notebook that is looked up; see `absence`."""
+    return Sought(what(ref, version), parse_pair(ref).owner)
 
 
 def _check_internet(metadata: Mapping[str, Any], ref: str, *, allowed: bool) -> None:
@@ -372,9 +366,11 @@ def _missing(sent: Sequence[str], there: Sequence[str]) -> list[str]:
 
 def _pin(sources: list[str], pinned: Mapping[str, int], ref: str) -> list[str]:
     """Dataset sources with the versions asked for. Raises UsageError for a version of what is no source."""
-    if lost := sorted(set(pinned) - {bare(one) for one in sources}):
+    wanted = {bare(one): version for one, version in pinned.items()}
+    if lost := sorted(wanted.keys() - {bare(one) for one in sources}):
         raise UsageError(f"{what(ref)}: {', '.join(lost)} is to be pinned, but is not among the dataset_sources")
-    return [f"{bare(one)}/{pinned[bare(one)]}" if bare(one) in pinned else one for one in sources]
+    named = [(split_version(one)[0], one) for one in sources]
+    return [f"{parse(one).bare}/{wanted[name]}" if name in wanted else one for name, one in named]
 
 
 def _sources(metadata: Mapping[str, Any], name: str) -> list[str]:

@@ -11,12 +11,14 @@ import json
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kaggle_kit.errors import CredentialsError, RemoteError
-from kaggle_kit.remote.client.client import entries
+from kaggle_kit.files import refusal
+from kaggle_kit.remote.client.absence import find_pages, is_own, unless_absent
+from kaggle_kit.remote.client.client import RefusedError, entries
 from kaggle_kit.remote.client.downloads import fetch_file
-from kaggle_kit.remote.client.notebooks import label, place, status, what
+from kaggle_kit.remote.client.notebooks import label, part, place, status, what
 from kaggle_kit.remote.client.wire import no_answer
 from kaggle_kit.remote.diagnosis import log_seconds
 from kaggle_kit.remote.references import parse_pair
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, int], None]
 
+T = TypeVar("T")
 _END = "END_OF_LOG"
 
 
@@ -42,6 +45,13 @@ class OutputFile:
 
     name: str
     url: str = field(repr=False)
+
+
+def settled(client: Client, ref: str, version: int, ask: Callable[[Client, str, int], T]) -> T:
+    """What `ask` (`list_output`, `log`) gives of a run that has ended; for a while Kaggle may have nothing yet."""
+    sought = part(ref, version)
+    there = client.settle(lambda: unless_absent(client, lambda: ask(client, ref, version), sought) or None)
+    return there or ask(client, ref, version)
 
 
 def list_output(client: Client, ref: str, version: int) -> tuple[OutputFile, ...]:
@@ -118,15 +128,20 @@ def _bring(client: Client, file: OutputFile, folder: Path, *, whose: str, progre
     except RemoteError as error:
         return str(error)
     except OSError as error:
-        return f"{error.filename or folder}: {error.strerror or error}"
+        return refusal(error, None if error.filename else folder)
 
 
-def _pages(client: Client, ref: str, version: int) -> Iterator[dict[str, Any]]:
+def _pages(client: Client, ref: str, version: int) -> list[dict[str, Any]]:
+    """The pages about a run's output. Raises RefusedError (404) where Kaggle shows no such run."""
     from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
 
     method = client.sdk.kernels.kernels_api_client.list_kernel_session_output
     request = place(ApiListKernelSessionOutputRequest(), ref, version)
-    return client.pages(method, request, what=what(ref, version))
+    pages = find_pages(client, method, request, part(ref, version))
+    if pages is None:
+        why = f"{what(ref, version)}: Kaggle shows no such run. Check name and version; a new one may take a moment"
+        raise RefusedError(why, status=404, said="")
+    return pages
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -220,7 +235,7 @@ def _connection(client: Client, ref: str, version: int, joint: _Joint) -> Iterat
         with client.wire.get(path, timeouts=timeouts, headers=headers) as response:
             if response.status_code != 200:
                 joint.why = f"Kaggle answered {response.status_code}"
-                _refuse(response.status_code, ref, version)
+                _refuse(response.status_code, ref, version, own=is_own(client, parse_pair(ref).owner))
                 return
             opened = True
             events = "event-stream" in (response.headers.get("Content-Type") or "").lower()
@@ -233,11 +248,11 @@ def _connection(client: Client, ref: str, version: int, joint: _Joint) -> Iterat
         joint.quiet = opened and "did not answer" in missing.why
 
 
-def _refuse(code: int, ref: str, version: int) -> None:
+def _refuse(code: int, ref: str, version: int, *, own: bool) -> None:
     if code == 401:
         raise CredentialsError(f"the log of {what(ref, version)}: Kaggle does not accept the login. Log in again")
-    # A log that is not there may only have no line yet.
-    if not (may_pass(code) or code == 404):
+    # A log that is not there, or not shown, may only have no line yet.
+    if not (may_pass(code) or code == 404 or (code == 403 and own)):
         raise RemoteError(
             f"the log of {what(ref, version)}: Kaggle answered {code}. "
             "Check owner and name, and that it is yours to see"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import RemoteError
-from kaggle_kit.files import user_cache, write_atomic
+from kaggle_kit.files import readable_cache, user_cache, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,8 +130,10 @@ def remember_rate(sent_bytes: int, seconds: float) -> None:
 
 def measured_rate() -> float | None:
     """Bytes a second of the last large upload; None where there was none."""
+    if (cache := readable_cache()) is None:
+        return None
     try:
-        rate = float(json.loads((user_cache() / _RATE).read_text(encoding="utf-8"))["bytes_a_second"])
+        rate = float(json.loads((cache / _RATE).read_text(encoding="utf-8"))["bytes_a_second"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return rate if rate > 0 and math.isfinite(rate) else None

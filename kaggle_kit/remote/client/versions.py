@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NotRequired, Protocol, TypedDict, TypeVar
+from urllib.parse import unquote
 
 from kaggle_kit.errors import RemoteError
+from kaggle_kit.remote.client.absence import find_pages
 from kaggle_kit.remote.client.client import entries, filled, whole
 from kaggle_kit.suggest import some
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from kaggle_kit.remote.client.absence import Sought
     from kaggle_kit.remote.client.client import Client
     from kaggle_kit.remote.client.uploads import Sent
 
+NOT_SHOWN = "a state that Kaggle does not show"
+"""Of a dataset that Kaggle shows otherwise: it is another's, or was made a moment ago."""
 READY, DELETED = "READY", "DELETED"
 FAILED = frozenset({"FAILED", DELETED})
 UNDER_WAY = frozenset(
@@ -31,10 +37,15 @@ UNDER_WAY = frozenset(
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a version: its path inside it, and bytes. Kaggle gives no hash."""
+    """A file of a version: its path inside it, and bytes, None where Kaggle leaves them out. It gives no hash."""
 
     name: str
-    size: int
+    size: int | None
+
+
+def sizes_of(files: Iterable[RemoteFile]) -> dict[str, int | None]:
+    """The bytes of each file by its path, None where Kaggle does not say."""
+    return {file.name: file.size for file in files}
 
 
 class Page(Protocol):
@@ -61,9 +72,9 @@ class Version:
     status: str = ""
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """The bytes of each file by its path."""
-        return {file.name: file.size for file in self.files}
+    def sizes(self) -> dict[str, int | None]:
+        """The bytes of each file by its path, None where Kaggle does not say."""
+        return sizes_of(self.files)
 
 
 Seen = TypeVar("Seen", bound=Version)
@@ -93,9 +104,10 @@ def wait_ready(
 
     `what` names the dataset or model. `files` is None for what was not sent from here: it may hold anything, and
     Kaggle need not tell its state, which it keeps from those who do not own it; that the version is the newest one is
-    enough then. `deadline` is a moment of `client.clock()`, in seconds. Each state is told once; one that kit does not
-    know is waited on. Raises RemoteError: the version failed, another came after it, its files still differ after
-    `patience.settle_s` seconds, or time is up.
+    enough then. Of one's own whose state is not shown that is enough after `patience.settle_s` seconds; what else
+    Kaggle does not say is told. `deadline` is a moment of `client.clock()`, in seconds. Each state is told once; one
+    that kit does not know is waited on. Raises RemoteError: the version failed, another came after it, its files still
+    differ after `patience.settle_s` seconds, or time is up.
     """
     tell = tell or client.tell
     subject, said = f"{what} version {version}", ""
@@ -103,17 +115,22 @@ def wait_ready(
     while True:
         seen = look()
         state = _state(seen, version, what=what, foreign=files is None)
-        if seen is not None and state == READY:
+        if seen is not None and state in (READY, NOT_SHOWN):
             ready = replace(seen, files=list_files() or ())
-            if files is None or not (problem := difference(ready.sizes, files)):
-                return ready
+            compared = compare_files(ready.sizes, files) if files is not None else Comparison()
+            problem = compared.difference
             ready_since = client.clock() if ready_since is None else ready_since
-            if client.clock() - ready_since >= client.patience.settle_s:
+            settled = client.clock() - ready_since >= client.patience.settle_s
+            if not problem and (settled or (state == READY and not compared.unlisted)):
+                for untold in _untold(state, compared):
+                    tell(f"{subject}: {untold}")
+                return ready
+            if settled:
                 raise RemoteError(
                     f"{subject} is ready, but {problem}. Kaggle renames or unpacks some files, and leaves out what "
                     f"failed: see {ready.url}, then push again"
                 )
-            state = f"{READY}, but {problem}"
+            state = f"{state}, but {problem}" if problem else state
         if state != said:
             tell(f"{subject}: {state}")
             said = state
@@ -123,6 +140,14 @@ def wait_ready(
                 "It goes on at Kaggle: run the same command again, nothing is sent twice"
             )
         client.sleep(client.patience.poll_s)
+
+
+def _untold(state: str, compared: Comparison) -> Iterator[str]:
+    """What could not be checked of a version that is ready."""
+    if state == NOT_SHOWN:
+        yield "Kaggle does not show its state; it is the current version, with all that was sent"
+    if compared.untold:
+        yield f"ready; Kaggle's list of its files does not say {compared.untold}, which could not be checked"
 
 
 def _state(seen: Version | None, version: int, *, what: str, foreign: bool) -> str:
@@ -144,9 +169,9 @@ def _state(seen: Version | None, version: int, *, what: str, foreign: bool) -> s
             "Run `kit plan`, then push again"
         )
 
-    if foreign and not seen.status:
+    if foreign and seen.status in ("", NOT_SHOWN):
         return READY
-    if seen.status in UNDER_WAY or seen.status == READY:
+    if seen.status in UNDER_WAY or seen.status in (READY, NOT_SHOWN):
         return seen.status
     return f"{seen.status or 'no status'} (kit does not know this state and keeps waiting)"
 
@@ -178,21 +203,21 @@ def refuse_unexpected(found: Seen | None, before: int, *, what: str) -> Seen:
 
 def whole_number(value: Any) -> int | None:
     """A version's number in a reply, None where it holds none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    return whole(value) or None
 
 
 def list_files(
-    client: Client, method: Callable[[Any], Any], request: Any, *, what: str, key: str, size: str
+    client: Client, method: Callable[[Any], Any], request: Any, sought: Sought, *, key: str, size: str
 ) -> tuple[RemoteFile, ...] | None:
-    """The files of all pages of a list, sorted by name; None where Kaggle does not know that version (404).
+    """The files of all pages of a list, sorted by name; None where Kaggle does not know that version.
 
     `key` and `size` are how a reply names files and bytes.
     """
-    replies = client.find_pages(method, request, what=what)
+    replies = find_pages(client, method, request, sought)
     if replies is None:
         return None
-    listed = [one for reply in replies for one in entries(reply, key, what=what, kind=dict)]
-    files = [RemoteFile(str(one.get("name") or ""), whole(one.get(size))) for one in listed]
+    listed = [one for reply in replies for one in entries(reply, key, what=sought.what, kind=dict)]
+    files = [RemoteFile(_path(one), whole(one[size]) if size in one else None) for one in listed]
     return tuple(sorted(files, key=lambda one: one.name))
 
 
@@ -201,17 +226,96 @@ def sent_sizes(files: Sequence[Sent]) -> dict[str, int]:
     return {one.name: one.size for one in files}
 
 
-def difference(there: Mapping[str, int], sent: Mapping[str, int]) -> str:
-    """How two lists of files differ, in words; "" where they do not."""
+def _path(listed: Mapping[str, Any]) -> str:
+    """A file's path in its version, as it was sent."""
+    return str(listed.get("name") or "").removeprefix("./").lstrip("/")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was sent beside what Kaggle lists: how they differ, and what Kaggle does not say; "" where nothing.
+
+    `unlisted`: all that lies in folders is left out of the list, as it may be for a while, or for ever.
+    """
+
+    lacking: str = ""
+    added: str = ""
+    untold: str = ""
+    unlisted: bool = False
+
+    @property
+    def difference(self) -> str:
+        """How they differ, in words."""
+        return "; ".join(part for part in (self.lacking, self.added) if part)
+
+
+def compare_files(there: Mapping[str, int | None], sent: Mapping[str, int]) -> Comparison:
+    """Kaggle's list of a version's files beside the files that were sent.
+
+    Kaggle lists paths, or the names alone of what lies in folders, or only what lies in none.
+    """
+    there = _as_sent(there, sent)
+    nested = {path for path in sent if "/" in path}
+    own_names = {_name(path) for path in nested} - sent.keys()
+    flat = bool(nested and there) and not any("/" in path for path in there)
+    alone = flat and bool(own_names & there.keys())
+    told, untold = dict(sent), []
+    if alone:
+        # Several files of one name in several folders are one line of the list.
+        several = {name for name, count in Counter(map(_name, sent)).items() if count > 1}
+        told = {_name(path): size for path, size in sent.items()}
+        there = {name: None if name in several else size for name, size in there.items()}
+        untold.append("the folders of its files")
+    elif flat:
+        told = {path: size for path, size in sent.items() if path not in nested}
+        untold.append(f"what lies in folders ({some(sorted(nested), 1)})")
+
+    if sizeless := sorted(path for path in told.keys() & there.keys() if there[path] is None):
+        untold.append(f"the size of {some(sizeless, 1)}")
+    added = sorted(there.keys() - told.keys())
+    return Comparison(
+        lacking=_lacking(there, told),
+        added=f"lists {some(added)}, which was not sent" if added else "",
+        untold=" and ".join(untold),
+        unlisted=flat and not alone,
+    )
+
+
+def _as_sent(there: Mapping[str, int | None], sent: Mapping[str, int]) -> Mapping[str, int | None]:
+    """Kaggle's list with its paths as they were sent, if they are that in another spelling, all in the same one."""
+    tops = {path.partition("/")[0] for path in there}
+    top = f"{tops.pop()}/" if len(tops) == 1 else ""
+    spellings: tuple[Callable[[str], str], ...] = (
+        lambda path: path,
+        lambda path: path.replace("\\", "/"),
+        unquote,
+        lambda path: path.removeprefix(top),
+    )
+    for spell in spellings:
+        spelt = {spell(path): size for path, size in there.items()}
+        if len(spelt) == len(there) and spelt.keys() <= sent.keys():
+            return spelt
+    return there
+
+
+def _lacking(there: Mapping[str, int | None], sent: Mapping[str, int]) -> str:
+    """Which of the files that were sent are not there, or of another size."""
     parts = []
-    if missing := sorted(set(sent) - set(there)):
+    if missing := sorted(sent.keys() - there.keys()):
         parts.append(f"does not list {some(missing)}")
-    if extra := sorted(set(there) - set(sent)):
-        parts.append(f"lists {some(extra)}, which was not sent")
-    if other := sorted(name for name in set(sent) & set(there) if sent[name] != there[name]):
+    if other := sorted(path for path in sent.keys() & there.keys() if there[path] not in (None, sent[path])):
         sizes = f"{there[other[0]]} bytes of {other[0]} instead of {sent[other[0]]}"
         parts.append(f"has {sizes}" + (f", and {len(other) - 1} more such files" if len(other) > 1 else ""))
     return "; ".join(parts)
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def difference(there: Mapping[str, int | None], sent: Mapping[str, int]) -> str:
+    """How two lists of files differ, in words; "" where they do not, as far as Kaggle says."""
+    return compare_files(there, sent).difference
 
 
 def attach(request: Any, files: Sequence[Sent]) -> None:

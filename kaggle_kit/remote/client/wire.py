@@ -72,7 +72,7 @@ class Wire:
             # Before anything is sent requests looks for the certificates that these variables name.
             why = f"{error} (see REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE)"
             return NoAnswer(why, sent=False, lasting=True)
-        return _answer(self.local.response) if self.local.response is not None else Answer(200, {}, {})
+        return answer_of(self.local.response) if self.local.response is not None else Answer(200, {}, {})
 
     def get(self, path: str, *, timeouts: tuple[float, float], headers: dict[str, str]) -> requests.Response:
         """An open answer to a GET below the API's address, with the login. Raises requests' own errors."""
@@ -168,7 +168,7 @@ def transfer_session(endpoint: Endpoint) -> requests.Session:
     return session
 
 
-def _answer(response: requests.Response) -> Answer:
+def answer_of(response: requests.Response) -> Answer:
     try:
         body = parse_json(whole_characters(response.content), "the answer")
     except OutsideError:

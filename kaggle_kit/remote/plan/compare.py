@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from kaggle_kit.project.config import CONFIG
-from kaggle_kit.remote.client.notebooks import accelerator_of, newest_version, source_identity
-from kaggle_kit.remote.client.versions import DELETED, FAILED, READY, UNDER_WAY
+from kaggle_kit.remote.client.machines import is_accelerator, same_accelerator
+from kaggle_kit.remote.client.notebooks import newest_version, page_of, source_identity
+from kaggle_kit.remote.client.versions import DELETED, FAILED, NOT_SHOWN, READY, UNDER_WAY, compare_files, sizes_of
 from kaggle_kit.remote.plan.resources import Dataset, Model, Notebook, Problem, Resource
 from kaggle_kit.remote.references import bare, normal, versions
 from kaggle_kit.runtime.manifest import MANIFEST
@@ -64,6 +66,8 @@ class Step(Generic[R_co]):
     """What Kaggle has was found to be what is here, and the state does not say so yet."""
     changes: Changes = field(default_factory=Changes)
     problems: tuple[Problem, ...] = ()
+    listed: Mapping[str, int | None] = field(default_factory=dict)
+    """Of what is attached and has no manifest: bytes by path, as Kaggle lists them."""
 
     @property
     def send_bytes(self) -> int:
@@ -103,7 +107,9 @@ def _there(
     step = Step(resource=resource, action="unchanged", reason="", version=seen.newest, becomes=seen.newest)
     if seen.status in FAILED:
         return _sent(step, "broken", f"Kaggle could not process version {seen.newest}")
-    step = replace(step, waits=seen.status != READY, problems=_public(resource, seen))
+    # If Kaggle does not show a state, what it calls the current version is ready.
+    current = seen.status == NOT_SHOWN and seen.version == seen.newest
+    step = replace(step, waits=seen.status != READY and not current, problems=_public(resource, seen))
     if known and step.waits and known.version == seen.newest + 1:
         # Kaggle may count a version only when it is done with it.
         return _by_state(replace(step, version=known.version, becomes=known.version), known)
@@ -161,7 +167,9 @@ def compare_model(resource: Model, *, known: Pushed | None, remote: Remote, cons
     if not resource.sent and wanted > newest:
         return _refused(step, f"Kaggle has no version {wanted}", "name one that exists", action="missing")
     if not resource.sent:
-        return _found_by_manifest(replace(step, action="attached", reason="used as Kaggle has it"), remote.model_file)
+        step = replace(step, action="attached", reason="used as Kaggle has it")
+        listed = partial(remote.model_files, resource.reference, wanted)
+        return _found(step, remote.model_file, lambda: sizes_of(listed() or ()))
     if seen and seen.status in UNDER_WAY and wanted == newest + 1:
         return _processed_model(step, wanted, known)
     if wanted > newest + 1:
@@ -239,16 +247,9 @@ def _told(changes: Changes) -> str:
     return "; ".join(f"{what}: {some(paths, 1)}" for what, paths in parts if paths) or "its content is another"
 
 
-def _lacks(expected: Mapping[str, int], seen: Mapping[str, int]) -> str | None:
-    """The first file that Kaggle does not have as it was sent. Kaggle may list paths, or names alone."""
-    alone = {path.rsplit("/", 1)[-1]: size for path, size in seen.items()}
-    for path, size in sorted(expected.items()):
-        size_there = seen.get(path, alone.get(path.rsplit("/", 1)[-1]))
-        if size_there is None:
-            return f"lacks {path}"
-        if size_there != size:
-            return f"has {path} with {size_there:,} bytes instead of {size:,}"
-    return None
+def _lacks(expected: Mapping[str, int], seen: Mapping[str, int | None]) -> str | None:
+    """What of the files that were sent Kaggle does not have as they were, in words; None where nothing."""
+    return compare_files(seen, expected).lacking.replace("does not list", "lacks", 1) or None
 
 
 def _unclear(step: Step[R], action: Action, reason: str, consent: Consent) -> Step[R]:
@@ -284,11 +285,13 @@ def _attached_dataset(resource: Dataset, seen: RemoteDataset | None, remote: Rem
         what = "Kaggle has no such dataset, or not for you" if seen is None else f"Kaggle says {seen.status}"
         return _refused(step, what, f"correct the reference in {CONFIG}", action="missing")
     step = replace(step, version=seen.newest, becomes=seen.newest, waits=seen.status != READY)
-    return _found_by_manifest(step, remote.dataset_file)
+    return _found(step, remote.dataset_file, lambda: seen.sizes)
 
 
-def _found_by_manifest(step: Step[A], read: Callable[[str, int, str], bytes | None]) -> Step[A]:
-    """A model must carry the manifest by which notebooks find it."""
+def _found(
+    step: Step[A], read: Callable[[str, int, str], bytes | None], listed: Callable[[], Mapping[str, int | None]]
+) -> Step[A]:
+    """A model must carry the manifest by which notebooks find it, or be another's, which they find by its reference."""
     model = step.resource.model
     if model is None or step.becomes is None:
         return step
@@ -299,8 +302,25 @@ def _found_by_manifest(step: Step[A], read: Callable[[str, int, str], bytes | No
             return step
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
+    if step.resource.by_reference:
+        return _found_by_reference(step, listed())
     what = f"version {step.becomes} has no manifest.json of a model {model!r}, by which the notebook finds it"
     return _refused(step, what, f"push a copy of your own: name it in models.{model} of {CONFIG}")
+
+
+def _found_by_reference(step: Step[A], listed: Mapping[str, int | None]) -> Step[A]:
+    """A public model as its owner has made it; Kaggle's list of its files says what it is."""
+    version, size = step.becomes, sum(size or 0 for size in listed.values())
+    step = replace(step, listed=dict(sorted(listed.items())))
+    if not listed:
+        what = f"Kaggle does not list the files of version {version}, so whether it is a model could not be checked"
+        unknown = step.resource.problem(what, "see its page", warning=True)
+        return replace(step, problems=(*step.problems, unknown))
+    if not any(path.rpartition("/")[2] == "config.json" for path in listed):
+        what = f"version {version} holds no config.json: {some(sorted(listed))}"
+        return _refused(step, what, f"name a model that an engine loads in {CONFIG}", action="missing")
+    reason = f"{step.reason}, {len(listed)} files, {size:,} bytes; without kit's manifest it is found by its reference"
+    return replace(step, reason=reason)
 
 
 def compare_notebook(
@@ -320,7 +340,8 @@ def compare_notebook(
     there, newest = source_identity(seen.source), newest_version(seen)
     step = Step(resource=resource, action="unchanged", reason="", version=newest, becomes=newest)
     if known and known.source == there and known.version <= newest:
-        return _unless_failed(_pushed_source(step, known, seen, inputs), remote)
+        planned = _unless_failed(_pushed_source(step, known, seen, inputs), remote)
+        return planned if consent.overwrite else _unless_repeated(planned, known, seen, inputs, remote)
     if there == resource.source:
         return _unless_failed(_same_source(step, seen, inputs, consent), remote)
     if known and known.merged and known.merged.source == there and known.merged.version <= newest:
@@ -367,7 +388,7 @@ def _pushed_source(
 
 def _same_source(step: NotebookStep, seen: RemoteNotebook, inputs: tuple[str, ...], consent: Consent) -> NotebookStep:
     """Kaggle has this very source in a version that the state does not know: its inputs tell the rest."""
-    theirs, ours = (sorted(map(normal, names)) for names in ((*seen.datasets, *seen.models), inputs))
+    theirs, ours = _attached(seen), sorted(map(normal, inputs))
     if reasons := _unlike(step.resource.settings, seen):
         return _sent(step, "new version", "; ".join(reasons))
     if theirs == ours or step.resource.reference in consent.accept:
@@ -384,13 +405,11 @@ def _unlike(settings: NotebookSettings, seen: RemoteNotebook) -> list[str]:
     reasons = []
     if seen.internet is not None and seen.internet != settings.internet:
         reasons.append(f"internet is {'on' if seen.internet else 'off'} on Kaggle")
-    ran, asked = seen.accelerator, accelerator_of(settings.accelerator)
-    if ran is not None and ran != asked:
-        none = "a machine without a GPU"
-        reasons.append(f"Kaggle ran it on {ran or none}, not on {asked or none}")
-    private = seen.private is not False
-    if private != settings.private:
-        reasons.append(f"it is {'private' if private else 'public'} on Kaggle")
+    if same_accelerator(settings.accelerator, seen) is False:
+        ran, asked = (_machine(shape) for shape in (seen.machine_shape, settings.accelerator))
+        reasons.append(f"Kaggle ran it on {ran}, not on {asked}")
+    if seen.private is not None and seen.private != settings.private:
+        reasons.append(f"it is {'private' if seen.private else 'public'} on Kaggle")
     for what, theirs, ours in (
         ("competitions", seen.competitions, settings.competitions),
         ("notebooks", seen.kernels, settings.kernels),
@@ -398,6 +417,10 @@ def _unlike(settings: NotebookSettings, seen: RemoteNotebook) -> list[str]:
         if sorted(map(normal, theirs)) != sorted(map(normal, ours)):
             reasons.append(f"its {what} on Kaggle are {', '.join(sorted(theirs)) or 'none'}")
     return reasons
+
+
+def _machine(shape: str | None) -> str:
+    return str(shape) if is_accelerator(shape) else "a machine without a GPU"
 
 
 def _lost(known: PushedNotebook, seen: RemoteNotebook) -> list[str]:
@@ -414,6 +437,40 @@ def _lost(known: PushedNotebook, seen: RemoteNotebook) -> list[str]:
         elif attached not in {name, normal(one)}:
             reasons.append(f"Kaggle attached {attached}, not {one}")
     return reasons
+
+
+def _unless_repeated(
+    step: NotebookStep, known: PushedNotebook, seen: RemoteNotebook, inputs: tuple[str, ...], remote: Remote
+) -> NotebookStep:
+    """No third version of what came out twice as it was not asked: each costs a run, and would be as those are."""
+    resource = step.resource
+    here = known.source != resource.source or known.digest != resource.digest or _moved(known.inputs, inputs)
+    wrong = [] if here or not step.sends else [*_lost(known, seen), *_unlike(resource.settings, seen)]
+    if not wrong or not _is_second(known, seen, resource.settings, remote):
+        return step
+    return _refused(
+        replace(step, sends=False, becomes=step.version),
+        f"{'; '.join(wrong)}: so it was with version {known.version - 1} already, and so another would be",
+        f"see {page_of(resource.reference)}, and change what is asked; or try once more with --overwrite",
+    )
+
+
+def _is_second(known: PushedNotebook, seen: RemoteNotebook, settings: NotebookSettings, remote: Remote) -> bool:
+    """Whether the version before the pushed one was of the same source, and came out as that did, not as asked.
+
+    Who may see a notebook is not a version's: it was changed since, and a push sets it right.
+    """
+    changed = seen.private is not None and seen.private != settings.private
+    if known.version < 2 or seen.version != known.version or changed:
+        return False
+    earlier = remote.notebook(seen.ref, known.version - 1)
+    if earlier is None or source_identity(earlier.source) != known.source:
+        return False
+    return _attached(earlier) == _attached(seen) and _unlike(settings, earlier) == _unlike(settings, seen)
+
+
+def _attached(seen: RemoteNotebook) -> list[str]:
+    return sorted(map(normal, (*seen.datasets, *seen.models)))
 
 
 def _moved(before: list[str], now: tuple[str, ...]) -> list[str]:

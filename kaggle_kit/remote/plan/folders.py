@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache as kept_once
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import KitError
-from kaggle_kit.files import user_cache, write_atomic
+from kaggle_kit.files import readable_cache, write_atomic
 from kaggle_kit.places import is_outside
 from kaggle_kit.remote.plan.hashes import HashCache, hash_files
 from kaggle_kit.remote.plan.resources import Origin, Problem, SentFile
@@ -17,7 +20,6 @@ from kaggle_kit.runtime.manifest import LEFT_OUT, MANIFEST, Manifest, dump_manif
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
-    from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,16 +94,30 @@ def _hashed(sources: dict[str, Path], *, cache: HashCache) -> list[SentFile]:
 def _written(text: str) -> SentFile:
     """The made manifest, kept in the user's cache under its own hash: planning writes into no folder of a project."""
     digest = sha256(text.encode()).hexdigest()
-    place = user_cache() / "manifests" / digest / MANIFEST
-    if not place.is_file() or place.read_bytes() != text.encode():
-        write_atomic(place, text)
+    cache = readable_cache()
+    place = cache / "manifests" / digest / MANIFEST if cache else None
+    try:
+        if place and (not place.is_file() or place.read_bytes() != text.encode()):
+            write_atomic(place, text)
+    except OSError:
+        place = None
+    place = place or _in_memory(text)
     return SentFile(path=MANIFEST, size=len(text.encode()), sha256=digest, source=place)
+
+
+@kept_once
+def _in_memory(text: str) -> Path:
+    """A file of this process alone, for a disk that takes nothing: what would be sent can be said all the same."""
+    descriptor = os.memfd_create(MANIFEST)
+    os.write(descriptor, text.encode())
+    return Path(f"/proc/self/fd/{descriptor}")
 
 
 def origins(folder: Path, files: Iterable[SentFile], *, root: Path) -> tuple[Origin, ...]:
     """`folder` itself, and every other to which links in it lead; `root` is the project's. Made files do not count."""
-    home, made = folder.resolve(), user_cache().resolve()
-    places = {file.source.resolve().parent for file in files}
+    kept = readable_cache()
+    home, made = folder.resolve(), kept.resolve() if kept else Path("/proc")
+    places = {file.source.resolve().parent for file in files if not file.source.is_relative_to("/proc/self/fd")}
     others = sorted(place for place in places if not place.is_relative_to(home) and not place.is_relative_to(made))
     return tuple(Origin(folder=place, outside=is_outside(root, place)) for place in (home, *others))
 

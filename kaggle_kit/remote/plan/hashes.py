@@ -14,7 +14,7 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from kaggle_kit.errors import KitError
-from kaggle_kit.files import user_cache, write_atomic
+from kaggle_kit.files import readable_cache, write_atomic
 from kaggle_kit.runtime.manifest import FileEntry
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _stamp(status: os.stat_result) -> _Stamp:
 class HashCache:
     """The remembered hashes. `open_cache` reads them, `save` keeps what was added."""
 
-    place: Path
+    place: Path | None
     _known: dict[str, tuple[_Stamp, str]]
     _added: dict[str, tuple[_Stamp, str]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
@@ -67,7 +67,7 @@ class HashCache:
 
         A cache that cannot be written is no fault: the next run hashes again.
         """
-        if not self._added:
+        if not self._added or self.place is None:
             return
         merged = _read(self.place) | self._added
         body = {path: [*stamp, sha256] for path, (stamp, sha256) in sorted(merged.items()) if Path(path).exists()}
@@ -80,8 +80,9 @@ class HashCache:
 
 def open_cache(place: Path | None = None) -> HashCache:
     """The cache in `place`, by default the user's; one that cannot be read counts as empty."""
-    place = place or user_cache() / "hashes.json"
-    return HashCache(place, _read(place))
+    cache = readable_cache()
+    place = place or (cache / "hashes.json" if cache else None)
+    return HashCache(place, _read(place) if place else {})
 
 
 def _read(place: Path) -> dict[str, tuple[_Stamp, str]]:

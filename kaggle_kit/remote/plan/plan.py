@@ -157,7 +157,7 @@ def _with_owner(step: AnyStep, login: str | None) -> AnyStep:
     Datasets and models may be an organisation's, and all three be shared with others; Kaggle alone knows.
     """
     resource = step.resource
-    if login is None or not step.sends or resource.owner == login:
+    if login is None or not step.sends or resource.owner.lower() == login.lower():
         return step
     made = isinstance(resource, Notebook) and step.action == "create"
     own = f"set owner = {login!r} in kit.toml, or log in as {resource.owner}"
@@ -178,6 +178,7 @@ def _step_json(step: AnyStep, seconds: float | None) -> dict[str, Any]:
         **{name: getattr(resource, name) for name in ("kind", "reference", "name", "digest")},
         **{name: getattr(step, name) for name in actions},
         **asdict(step.changes),
+        "listed": dict(step.listed),
         "files": len(resource.files),
         "bytes": resource.size,
         "seconds": seconds,

@@ -93,7 +93,7 @@ def _content(resource: Resource) -> tuple[str, int | None]:
 def part_resource(reference: str, folder: Path, *, project: Project, cache: HashCache) -> Dataset:
     """A part of a wheelhouse as a dataset. Raises KitError where `folder` is none."""
     dataset = _dataset(reference)
-    if dataset.owner != project.owner:
+    if not _is_own(project, dataset):
         return _attached(project, dataset)
     path = folder / _DATASET_METADATA
     try:
@@ -111,7 +111,7 @@ def part_resource(reference: str, folder: Path, *, project: Project, cache: Hash
 def model_resource(project: Project, name: str, *, cache: HashCache) -> Dataset | Model:
     """The model `name` of `kit.toml` as a dataset or as a version of a Kaggle model."""
     table, resource = project.models[name], _model(project, name)
-    if resource.owner != project.owner:
+    if not _is_own(project, resource):
         return _attached(project, resource)
     folder = inside(project.root, table.path, key=f"models.{name}.path")
     if not folder.is_dir():
@@ -142,6 +142,11 @@ def _title(reference: str) -> str:
     return reference.split("/")[1].replace("-", " ")
 
 
+def _is_own(project: Project, resource: Resource) -> bool:
+    """Whether a resource is of the project's owner, however its name is spelt."""
+    return resource.owner.lower() == project.owner.lower()
+
+
 _Files = TypeVar("_Files", Dataset, Model, Dataset | Model)
 
 
@@ -158,8 +163,8 @@ def _filled(resource: _Files, contents: Contents, places: tuple[Origin, ...]) ->
 
 def _attached(project: Project, resource: _Files) -> _Files:
     """What is used as Kaggle has it. Of the owner's own datasets this is worth a word."""
-    if resource.owner != project.owner:
-        return replace(resource, sent=False)
+    if not _is_own(project, resource):
+        return replace(resource, sent=False, by_reference=resource.model is not None)
     what = "nothing here makes it, so what Kaggle has is used as it is"
     missing = resource.problem(what, "for a wheelhouse, fetch and prove it here to push it", warning=True)
     return replace(resource, sent=False, problems=(missing,))

@@ -10,6 +10,7 @@ from kaggle_kit.remote.references import parse_variation
 
 if TYPE_CHECKING:
     from kaggle_kit.remote.client.client import Client
+    from kaggle_kit.remote.client.versions import RemoteFile
 
 
 class Remote:
@@ -34,13 +35,17 @@ class Remote:
         newest = models.newest(self._client, variation) if ready is not None else None
         return replace(ready, status=newest.status) if ready is not None and newest is not None else ready
 
+    def model_files(self, reference: str, version: int) -> tuple[RemoteFile, ...] | None:
+        """The files of one version of a variation; None where Kaggle does not list them."""
+        return models.list_files(self._client, parse_variation(reference), version)
+
     def model_file(self, reference: str, version: int, path: str) -> bytes | None:
         """A small file of one version of a variation."""
         return models.read_file(self._client, parse_variation(reference), version, path)
 
-    def notebook(self, reference: str) -> notebooks.RemoteNotebook | None:
-        """The notebook owner/slug in its newest version, which Kaggle must name."""
-        there = notebooks.read(self._client, reference)
+    def notebook(self, reference: str, version: int | None = None) -> notebooks.RemoteNotebook | None:
+        """The notebook owner/slug in its newest version, which Kaggle must name, or in another one."""
+        there = notebooks.read(self._client, reference, version=version)
         if there is not None:
             notebooks.newest_version(there)
         return there

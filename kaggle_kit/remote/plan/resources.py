@@ -118,6 +118,8 @@ class Artifact(Resource):
     licence: str | None = None
     model: str | None = None
     """Of a model, wherever it lies: its name in `kit.toml`, by which a notebook finds its manifest."""
+    by_reference: bool = False
+    """Of a model of another owner: a notebook finds it by its reference if it has no manifest of kit."""
     most_kl: float | None = None
     """Of a model: how far its answers may be from its reference's, where `kit.toml` says."""
 

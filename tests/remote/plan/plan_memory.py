@@ -1,7 +1,7 @@
 """A Kaggle of plain values, for tests of what a plan decides; and resources of plain values."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,8 +21,10 @@ class Memory:
     datasets: dict[str, KaggleDataset] = field(default_factory=dict)
     models: dict[str, Variation] = field(default_factory=dict)
     notebooks: dict[str, RemoteNotebook] = field(default_factory=dict)
+    pages: dict[tuple[str, int], RemoteNotebook] = field(default_factory=dict)
     files: dict[tuple[str, int, str], bytes] = field(default_factory=dict)
     failures: dict[tuple[str, int], str] = field(default_factory=dict)
+    listed: dict[tuple[str, int], tuple[RemoteFile, ...]] = field(default_factory=dict)
 
     def dataset(self, reference):
         """One dataset."""
@@ -32,9 +34,13 @@ class Memory:
         """One variation."""
         return self.models.get(reference)
 
-    def notebook(self, reference):
-        """One notebook."""
-        return self.notebooks.get(reference)
+    def notebook(self, reference, version=None):
+        """One notebook, or one version of it, under which the newest one's number stands."""
+        newest = self.notebooks.get(reference)
+        if newest is None or version in (None, newest.version):
+            return newest
+        page = self.pages.get((reference, version))
+        return page and replace(page, version=newest.version)
 
     def failed(self, reference, version):
         """How a run failed."""
@@ -45,6 +51,10 @@ class Memory:
         return self.files.get((reference, version, path))
 
     model_file = dataset_file
+
+    def model_files(self, reference, version):
+        """The files of one version."""
+        return self.listed.get((reference, version))
 
     def put(self, resource: Artifact, version: int, **changed) -> None:
         """Make Kaggle hold `resource` as `version`, manifest included."""
@@ -95,7 +105,7 @@ class Memory:
             kernels=settings.kernels,
             **values,
         )
-        self.notebooks[resource.reference] = kept
+        self.notebooks[resource.reference] = self.pages[resource.reference, version] = kept
 
 
 def sent(folder: Path, **contents: bytes) -> tuple[SentFile, ...]:

@@ -6,8 +6,9 @@ import pytest
 from plan_memory import Memory, dataset, model, notebook, notebook_text
 
 from kaggle_kit.remote.client.notebooks import source_identity
+from kaggle_kit.remote.client.versions import RemoteFile
 from kaggle_kit.remote.plan.plan import make_plan
-from kaggle_kit.remote.plan.resources import Dataset, Problem
+from kaggle_kit.remote.plan.resources import Dataset, Model, Problem
 from kaggle_kit.remote.plan.state import Merged, State
 
 
@@ -322,9 +323,10 @@ def test_a_new_model_needs_a_licence(tmp_path, kaggle):
     assert "licence" in problem.what
 
 
-def attached(model_name=None):
-    """A dataset of somebody else's."""
-    return Dataset(reference="eve/shared", name="small", title="s", sent=False, model=model_name)
+def attached(model_name=None, *, reference="eve/shared", by_reference=False):
+    """A dataset of somebody else's, or of one's own that is not here."""
+    named = {"reference": reference, "name": "small", "title": "s", "sent": False}
+    return Dataset(**named, model=model_name, by_reference=by_reference)
 
 
 def test_somebody_elses_dataset_is_attached(tmp_path, kaggle):
@@ -342,12 +344,55 @@ def test_an_attached_dataset_that_is_not_there(kaggle):
 
 
 def test_an_attached_model_must_be_found_by_its_notebook(tmp_path, kaggle):
-    """A model without kit's manifest could not be found by the notebook."""
-    kaggle.put(dataset(tmp_path, "eve/shared", manifest=False), 9)
-    assert "no manifest.json" in only(attached("small"), kaggle=kaggle).reason
+    """One's own model without kit's manifest could not be found by the notebook."""
+    kaggle.put(dataset(tmp_path, "ada/shared", manifest=False), 9)
+    assert "no manifest.json" in only(attached("small", reference="ada/shared"), kaggle=kaggle).reason
     manifest = json.dumps({"kind": "model", "name": "small"}).encode()
-    kaggle.files["eve/shared", 9, "manifest.json"] = manifest
-    assert only(attached("small"), kaggle=kaggle).action == "attached"
+    kaggle.files["ada/shared", 9, "manifest.json"] = manifest
+    assert only(attached("small", reference="ada/shared"), kaggle=kaggle).action == "attached"
+
+
+PUBLIC = {"config.json": 600, "model.safetensors": 1_000_000, "original/params.json": 20}
+
+
+@pytest.mark.parametrize("manifest", [None, b"", b"[]", b'{"kind": "model", "name": "another"}', b"[" * 100_000])
+def test_anothers_model_is_found_by_its_reference(tmp_path, kaggle, manifest):
+    """As its owner has made it; what Kaggle lists of it is pinned in the plan."""
+    kaggle.put(dataset(tmp_path, "eve/shared", manifest=False), 9, files=PUBLIC)
+    kaggle.files |= {("eve/shared", 9, "manifest.json"): manifest} if manifest is not None else {}
+    plan = make_plan([attached("small", by_reference=True)], state=State(), remote=kaggle)
+    (step,) = plan.steps
+    assert (step.action, step.becomes, step.problems) == ("attached", 9, ())
+    assert "3 files, 1,000,620 bytes; without kit's manifest it is found by its reference" in step.reason
+    assert plan.to_json()["steps"][0]["listed"] == PUBLIC
+
+
+def test_anothers_model_of_a_kaggle_model_is_listed_in_its_version(kaggle):
+    """The version that kit.toml names, not the newest."""
+    one = Model(
+        reference="eve/big/transformers/awq", name="small", title="s", sent=False, model="small", version=2,
+        by_reference=True,
+    )  # fmt: skip
+    kaggle.put_variation(one.reference, 3)
+    kaggle.listed[one.reference, 2] = tuple(RemoteFile(*file) for file in PUBLIC.items())
+    step = only(one, kaggle=kaggle)
+    assert (step.action, step.becomes, step.listed) == ("attached", 2, PUBLIC)
+
+
+@pytest.mark.parametrize(
+    ("files", "action", "said"),
+    [
+        ({"weights.gguf": 5}, "missing", "version 9 holds no config.json: weights.gguf"),
+        ({}, "attached", "Kaggle does not list the files of version 9"),
+    ],
+)
+def test_anothers_model_that_may_be_none_is_told(tmp_path, kaggle, files, action, said):
+    """Without config.json it is refused; where Kaggle lists nothing, that could not be checked, and kit goes on."""
+    kaggle.put(dataset(tmp_path, "eve/shared", manifest=False), 9, files=files)
+    plan = make_plan([attached("small", by_reference=True)], state=State(), remote=kaggle)
+    assert plan.steps[0].action == action
+    assert plan.allowed is (action == "attached")
+    assert said in str(plan.problems[0])
 
 
 def test_a_login_of_another_cannot_make_a_notebook(tmp_path, kaggle):
@@ -410,6 +455,45 @@ def test_an_input_in_another_version_is_attached_again(tmp_path, kaggle):
     reason = "Kaggle attached ada/small-model/7, not ada/small-model/1"
     assert (step.action, step.becomes, step.reason) == ("new version", 2, reason)
     kaggle.put_notebook(book, 1, datasets=("ada/small-model/1",))
+    assert only(one, book, state=state, kaggle=kaggle).action == "unchanged"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"datasets": ("ada/small-model/7",)}, {"datasets": ()}, {"accelerator": ""}, {"internet": True}],
+    ids=["another version", "not attached", "another machine", "internet"],
+)
+def test_what_came_out_wrong_twice_is_not_tried_a_third_time(tmp_path, kaggle, told):
+    """One more version is made, and then none: Kaggle does not take what is asked. --overwrite tries once more."""
+    one, book = dataset(tmp_path), notebook(tmp_path)
+    state = pushed(kaggle, one, book).with_notebook(book, 2, ("ada/small-model/1",))
+    kaggle.put_notebook(book, 1, **told)
+    kaggle.put_notebook(book, 2, **told)
+    step = only(one, book, state=state, kaggle=kaggle)
+    assert (step.action, step.sends) == ("refused", False)
+    assert "so it was with version 1 already" in step.problems[0].what
+    assert only(one, book, state=state, kaggle=kaggle, overwrite=True).sends
+
+    good = dict.fromkeys(told) | {"datasets": ("ada/small-model/1",)}
+    kaggle.put_notebook(book, 1, **good)
+    kaggle.put_notebook(book, 2, **told)
+    assert only(one, book, state=state, kaggle=kaggle).action == "new version"
+
+
+def test_a_notebook_made_public_in_the_browser_is_made_private_again(tmp_path, kaggle):
+    """Privacy is the page's and no version's: that an earlier version shows it too says nothing."""
+    one, book = dataset(tmp_path), notebook(tmp_path)
+    state = pushed(kaggle, one, book).with_notebook(book, 2, ("ada/small-model/1",))
+    kaggle.put_notebook(book, 1, private=False)
+    kaggle.put_notebook(book, 2, private=False)
+    assert only(one, book, state=state, kaggle=kaggle).action == "new version"
+
+
+def test_a_privacy_that_kaggle_leaves_out_is_no_difference(tmp_path, kaggle):
+    """A field that is missing says nothing, whichever was asked."""
+    one, book = dataset(tmp_path), notebook(tmp_path)
+    state = pushed(kaggle, one, book)
+    kaggle.put_notebook(book, 1, private=None)
     assert only(one, book, state=state, kaggle=kaggle).action == "unchanged"
 
 

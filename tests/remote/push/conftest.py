@@ -36,8 +36,9 @@ def make(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, capsys)
     (tmp_path / "data" / "test.csv").write_text("id\n1\n")
     monkeypatch.setattr(client, "REHEARSAL", QUICK)
 
-    def make(*, settings=SETTINGS, runner=run, port=0) -> World:
-        server = LoopbackKaggle(tmp_path / "kaggle", runner=runner, judge=judge, settings=settings, port=port)
+    def make(*, settings=SETTINGS, runner=run, port=0, worlds=()) -> World:
+        folder = tmp_path / "kaggle"
+        server = LoopbackKaggle(folder, runner=runner, judge=judge, settings=settings, worlds=worlds, port=port)
         server.start()
         servers.append(server)
         server.add_competition(COMPETITION, tmp_path / "data")

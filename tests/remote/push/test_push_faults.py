@@ -49,7 +49,6 @@ CASES = {
     "run-fails": Case(1, ("answer version 1: error", "kit push answer runs it as a new version"), more=REPLACED),
     "run-never-starts": Case(1, (KERNEL, "queued", "kit status")),
     "run-never-ends": Case(1, (KERNEL, "running", "kit status")),
-    "dataset-check-403": Case(1, (ENGINE, "403", "Check owner and name")),
     "dataset-slug-taken": Case(1, (ENGINE, "already in use", AGAIN)),
     "version-refused": Case(1, (MODEL, "could not be processed", AGAIN), "first release"),
     "version-empty-reply": Case(1, (MODEL, "answer is empty", AGAIN), "first release"),

@@ -7,6 +7,7 @@ from push_project import BOTH, KIT, MODEL, VARIATION, rebuild, run
 
 from kaggle_kit.loopback.records import Kernel, Submission
 from kaggle_kit.loopback.runs import RunOutcome
+from kaggle_kit.loopback.worlds import WORLDS
 from kaggle_kit.runtime.manifest import dump_manifest, file_entry, make_manifest, read_manifest
 from kaggle_kit.wheelhouse.folder import build_kit_wheel, kit_wheel_name
 
@@ -67,6 +68,20 @@ def rewrite(world, **changed) -> None:
 def receipt(world, version=1) -> dict:
     """What was kept of a version."""
     return json.loads((world.root / "receipts" / f"maker-v{version}.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["absence-403", "absence-in-body", "new-403", "owner-capitals", "output-late"])
+def test_its_model_comes_home_in_other_worlds(make, name):
+    """A new user's first push of it is one version, however Kaggle answers, and the model is whole."""
+    world = make(runner=make_model, worlds=(WORLDS[name],))
+    add_maker(world.root)
+    told = world.kit("push", "maker", "--wait")
+    assert told.code == 0, told.text
+    assert "each with the SHA-256 of its manifest" in told.text
+    assert world.kit("push", "maker", "--wait").code == 0
+    assert world.versions(NOTEBOOK) == 1
+    assert world.kit("status", "maker").code == 0
+    assert world.kit("output", "maker").code == 0
 
 
 def test_it_is_planned_with_a_word_on_what_it_is_not_for(world):
