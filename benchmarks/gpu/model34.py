@@ -97,7 +97,7 @@ def _packed(name: str, inputs: int, outputs: int) -> dict[str, Any]:
     }
 
 
-def unquantised(shape: Shape, number: int) -> dict[str, Any]:
+def unquantised(shape: Shape, number: int, *, device: str = "cuda") -> dict[str, Any]:
     """What of layer `number` stays in 16 bits: its norms, and with the first layer the embeddings and the head."""
     import torch
 
@@ -107,7 +107,7 @@ def unquantised(shape: Shape, number: int) -> dict[str, Any]:
     if number == 0:
         tensors["model.norm.weight"] = torch.ones(shape.hidden).half()
         for name in ("model.embed_tokens", "lm_head"):
-            tensors[f"{name}.weight"] = (torch.randn(shape.vocabulary, shape.hidden, device="cuda") * 0.02).half().cpu()
+            tensors[f"{name}.weight"] = (torch.randn(shape.vocabulary, shape.hidden, device=device) * 0.02).half().cpu()
     return tensors
 
 

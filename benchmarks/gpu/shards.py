@@ -1,10 +1,12 @@
 """Whether an engine over two cards starts sooner from weights that were cut for each card beforehand.
 
     python3 benchmarks/gpu/shards.py --work /tmp/shards --out OUT [--layers 60]
+    ENV/bin/python benchmarks/gpu/shards.py --work /tmp/shards --out OUT --processor   # two processes, no cards
 
 Two models of Yi-34B's shape and random weights, 4-bit AWQ and 16 bits (a third of the layers), each started by vLLM
 over two cards from its usual files and from its sharded state (`load_format = "sharded_state"`), with the files in the
-page cache and out of it. One process a start. The seconds are vLLM's own for the weights, and all of `vllm.LLM(...)`.
+page cache and out of it; on a processor one of Qwen2.5-1.5B's shape in 16 bits. One process a start. The seconds are
+vLLM's own for the weights, and all of `vllm.LLM(...)`.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ OPTIONS: dict[str, Any] = {
     "gpu_memory_utilization": 0.5,
     "skip_tokenizer_init": True,
 }
+PROCESSOR = {"VLLM_CPU_KVCACHE_SPACE": "1", "TORCH_COMPILE_DISABLE": "1", "SHARDS_DTYPE": "bfloat16"}
 PROMPT = list(range(3, 203))
 _TOOK = re.compile(r"Loading weights took ([0-9.]+) seconds")
 
@@ -44,12 +47,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--layers", type=int, default=60)
+    parser.add_argument("--processor", action="store_true")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     found = []
-    for form in ("awq", "half"):
+    os.environ.update(PROCESSOR if given.processor else {})
+    for form in ("small",) if given.processor else ("awq", "half"):
         usual, cut = given.work / form, given.work / f"{form}-cut"
-        make(usual, form, given.layers if form == "awq" else given.layers // 3)
+        make(usual, form, {"awq": given.layers, "half": given.layers // 3, "small": 28}[form])
         found.append(asked({"model": str(usual), "save": str(cut)}, form, "usual files, then saved in parts"))
         for cold in (True, False):
             for format_, folder in (("auto", usual), ("sharded_state", cut)):
@@ -63,24 +68,26 @@ def main() -> None:
 def make(folder: Path, form: str, layers: int) -> None:
     """Write the model, packed or in 16 bits."""
     import torch
-    from model34 import YI_34B, finish, unquantised
+    from model34 import SHAPES, YI_34B, finish, unquantised
     from model34 import make as make_awq
     from safetensors.torch import save_file
 
     if form == "awq":
         make_awq(folder, shape=YI_34B, layers=layers)
         return
+    shape = SHAPES["1.5b"] if form == "small" else YI_34B
+    device = "cpu" if form == "small" else "cuda"
     folder.mkdir(parents=True)
     index = {}
     for number in range(layers):
-        tensors = unquantised(YI_34B, number)
-        for part, matrices in YI_34B.matrices.items():
+        tensors = unquantised(shape, number, device=device)
+        for part, matrices in shape.matrices.items():
             for name, (inputs, outputs) in matrices.items():
-                weight = torch.randn(outputs, inputs, device="cuda", dtype=torch.half) * 0.01
-                tensors[f"model.layers.{number}.{part}.{name}.weight"] = weight.cpu()
+                weight = torch.randn(outputs, inputs, device=device) * 0.01
+                tensors[f"model.layers.{number}.{part}.{name}.weight"] = weight.half().cpu()
         save_file(tensors, folder / f"model-{number:05d}.safetensors", metadata={"format": "pt"})
         index.update(dict.fromkeys(tensors, f"model-{number:05d}.safetensors"))
-    finish(folder, YI_34B.config(layers=layers), index)
+    finish(folder, shape.config(layers=layers), index)
 
 
 def evict(folder: Path) -> None:
@@ -105,7 +112,8 @@ def start(job: dict[str, Any]) -> None:
     from vllm import LLM, SamplingParams
 
     begun = time.monotonic()
-    llm = LLM(model=job["model"], load_format=job.get("load_format", "auto"), **OPTIONS)
+    options = OPTIONS | ({"dtype": os.environ["SHARDS_DTYPE"]} if "SHARDS_DTYPE" in os.environ else {})
+    llm = LLM(model=job["model"], load_format=job.get("load_format", "auto"), **options)
     took = time.monotonic() - begun
     sampling = SamplingParams(temperature=0.0, max_tokens=1, logprobs=5, detokenize=False)
     output = llm.generate([{"prompt_token_ids": PROMPT}], sampling, use_tqdm=False)[0].outputs[0]
