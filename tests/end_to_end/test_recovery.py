@@ -20,12 +20,12 @@ sys.path.pop()  # another module there is called as a folder of the tests
 
 from kaggle_kit.runtime.supervisor import read_entries, share
 
-KILLS, ROWS = 3, 500
+KILLS, ROWS = 4, 600
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run killed three times, and an undisturbed one: the killer, the first's outcome, and the comparison."""
+    """A run killed four times, and an undisturbed one: the killer, the first's outcome, and the comparison."""
     folder = tmp_path_factory.mktemp("recovery")
     job, whole = recovery.jobs(folder, rows=ROWS)
     killer = recovery.Killer(job, kills=KILLS, passes=2 * ROWS, seed=3)
