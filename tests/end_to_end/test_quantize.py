@@ -174,7 +174,7 @@ def test_llm_compressor_does_it_too(made):
     out = made.base.parent / "compressed"
     run = kit(
         *("model", "quantize", made.base, out, "--adapter", made.adapter),
-        *("--method", "llm-compressor", "--rows", 8, "--json"),
+        *("--method", "llm-compressor", "--rows", 32, "--json"),
     )
     assert run.returncode == 0, run.stderr
     said = json.loads(run.stdout)
