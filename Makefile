@@ -20,7 +20,7 @@ test: lint unit
 	$(BIN)/python -m pytest tests/end_to_end --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 unit: $(READY)
-	$(BIN)/python -m pytest --ignore tests/end_to_end --numprocesses $(UNIT_JOBS) --dist worksteal
+	$(BIN)/python -m pytest --ignore tests/end_to_end --in-memory --numprocesses $(UNIT_JOBS) --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .

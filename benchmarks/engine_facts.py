@@ -188,9 +188,9 @@ def packed_mapping(vllm: Path, module: str, class_name: str) -> dict[str, list[s
         else vllm / "model_executor/models" / module
     )
     path = path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
-    if not path.is_file():
+    if not path.is_file() or "packed_modules_mapping" not in (code := text(path)):
         return {}
-    classes = {node.name: node for node in ast.walk(ast.parse(text(path))) if isinstance(node, ast.ClassDef)}
+    classes = classes_of(code)
     waiting = [class_name]
     while waiting:
         node = classes.get(waiting.pop(0))
@@ -212,6 +212,17 @@ def packed_mapping(vllm: Path, module: str, class_name: str) -> dict[str, list[s
     return {}
 
 
+def classes_of(code: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module by name, those under an `if` or in another class too; no other code is looked through."""
+    found, waiting = {}, list(ast.parse(code).body)
+    for node in waiting:
+        if isinstance(node, ast.ClassDef):
+            found[node.name] = node
+        if isinstance(node, ast.ClassDef | ast.If | ast.Try):
+            waiting += [*node.body, *getattr(node, "orelse", ())]
+    return found
+
+
 def methods(folder: Path) -> dict[str, dict[str, Any]]:
     """Each quantisation method by the name that config.json gives it."""
     path = folder / "__init__.py"
@@ -224,15 +235,9 @@ def methods(folder: Path) -> dict[str, dict[str, Any]]:
     )
     assert isinstance(table, ast.Dict)
     owner = {literal(key): ast.unparse(value) for key, value in zip(table.keys, table.values, strict=True) if key}
-    classes = {
-        node.name: node
-        for file in [
-            *sorted(folder.rglob("*.py")),
-            *sorted((folder.parents[2] / "models").glob("deepseek_v4*/**/*.py")),
-        ]
-        for node in ast.walk(ast.parse(text(file)))
-        if isinstance(node, ast.ClassDef)
-    }
+    classes = {}
+    for file in [*sorted(folder.rglob("*.py")), *sorted((folder.parents[2] / "models").glob("deepseek_v4*/**/*.py"))]:
+        classes |= classes_of(text(file))
     found = {}
     for name in names:
         class_name = owner.get(name, "OnlineQuantizationConfig")

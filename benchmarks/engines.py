@@ -31,6 +31,7 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "",  # a new environment is compiled once, not by every process
     "HF_HUB_OFFLINE": "1",
     "TORCH_COMPILE_DISABLE": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_LOGGING_LEVEL": "WARNING",

@@ -311,6 +311,19 @@ def user_cache() -> Path:
     return own_folder(folder, what="the cache folder", remedy=_OWN_CACHE)
 
 
+def user_scratch() -> Path:
+    """The folder in which dry runs and proofs write what nobody keeps, 3 GB each, made where it is missing.
+
+    `$KIT_SCRATCH_DIR`, else the user's cache. Raises UsageError where anybody but this user could change it.
+    """
+    from kaggle_kit.owners import own_folder
+
+    if folder := os.environ.get("KIT_SCRATCH_DIR"):
+        remedy = "Name a folder that is yours alone by KIT_SCRATCH_DIR (a new one is made so), or leave it out"
+        return own_folder(Path(folder), what="the folder for scratch", remedy=remedy)
+    return user_cache()
+
+
 def readable_cache() -> Path | None:
     """The same for whoever can do without; None where there is none, and none can be made.
 

@@ -7,15 +7,20 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import CodeType, SimpleNamespace
+from typing import Any
 
 import jinja2
 import pytest
 from hypothesis import settings
+from memory import SCRATCH, has_room, new_folder
 
+from kaggle_kit.errors import ModelError
 from kaggle_kit.notebook import render, template_child
+from kaggle_kit.runtime import guard, guard_program
 
 # The same examples in every run, however slow the machine: a test that fails now fails again. With
 # --hypothesis-profile explore they are others each time.
@@ -28,6 +33,21 @@ settings.load_profile("kit")
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 PROJECTS = Path(__file__).parent / "projects"
+NEEDED = 4 << 30
+"""Bytes of memory that must be free before tests write there; they leave far less."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--in-memory`: the thousands of small files that tests write are never on a disk."""
+    parser.addoption("--in-memory", action="store_true", help="write into memory, if it has room")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose where tests write; the processes that run side by side write below it."""
+    if config.option.in_memory and not config.option.basetemp and has_room(NEEDED):
+        config.option.basetemp = str(new_folder("kit-tests"))
+        config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
 
 
 class _Briefly:
@@ -53,12 +73,12 @@ def _servers_end_at_once() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No variable of kit or Kaggle is set, but for the place of the cache: end-to-end tests use what is there.
+    """No variable of kit or Kaggle is set, but for the places of the cache and of what dry runs write.
 
     What the user has allowed is not seen either.
     """
     for name in list(os.environ):
-        if name.startswith(("KIT_", "KAGGLE_")) and name != "KIT_CACHE_DIR":
+        if name.startswith(("KIT_", "KAGGLE_")) and name not in ("KIT_CACHE_DIR", SCRATCH):
             monkeypatch.delenv(name)
     monkeypatch.setenv("KIT_CONFIG_DIR", str(tmp_path_factory.getbasetemp() / f"no-settings-{os.getpid()}"))
 
@@ -69,6 +89,13 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A new folder that is never in memory: seals have a /dev/shm of their own."""
+    with tempfile.TemporaryDirectory(prefix="kit-tests-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -102,6 +129,32 @@ def filled_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(jinja2.Environment, "compile", _compile_once)
     monkeypatch.setattr(render, "subprocess", SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired))
+
+
+class _GuardHere(guard.Guard):
+    """A guard that works in this process."""
+
+    def __init__(self, model: Path, *, limits: guard.Limits | None = None) -> None:
+        self._model, self._limits, self._work = model, limits, guard_program._Work()
+
+    def close(self) -> None:
+        """There is no process to end."""
+
+    def ask(self, what: str, body: Mapping[str, Any], **_: object) -> tuple[Any, bytes]:
+        reply, blob = guard_program._answer(self._work, json.loads(json.dumps({"do": what, **body})))
+        if kind := reply.get("error"):
+            raise guard._ERRORS.get(kind, ModelError)(reply["text"])
+        return json.loads(json.dumps(reply["value"])), blob
+
+
+@pytest.fixture
+def guarded_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokenizers and chat templates are read in this process: what comes after is tested without a Python for each.
+
+    That they are read in one of their own, and what bounds it, is in runtime/test_guard.py.
+    """
+    for module in ("runtime.guard", "runtime.prepare", "model.inspect"):
+        monkeypatch.setattr(f"kaggle_kit.{module}.Guard", _GuardHere)
 
 
 def _paths(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -26,6 +26,7 @@ from kaggle_kit.files import (
     remove_aside,
     sha256_file,
     user_cache,
+    user_scratch,
     write_atomic,
 )
 
@@ -93,6 +94,21 @@ def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert user_cache() == tmp_path / "someone" / ".cache" / "kaggle-kit"
     assert stat.S_IMODE(user_cache().stat().st_mode) == 0o700
+
+
+def test_scratch_is_where_the_user_says(monkeypatch, tmp_path):
+    """KIT_SCRATCH_DIR, a folder of this user alone; without it in the cache."""
+    monkeypatch.setenv("KIT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("KIT_SCRATCH_DIR", raising=False)
+    assert user_scratch() == tmp_path / "cache"
+    monkeypatch.setenv("KIT_SCRATCH_DIR", str(tmp_path / "new"))
+    assert user_scratch() == tmp_path / "new"
+    assert stat.S_IMODE(user_scratch().stat().st_mode) == 0o700
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    monkeypatch.setenv("KIT_SCRATCH_DIR", str(tmp_path / "open"))
+    with pytest.raises(errors.UsageError, match="KIT_SCRATCH_DIR"):
+        user_scratch()
 
 
 def test_every_error_is_a_kit_error_with_an_exit_code():

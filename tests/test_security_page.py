@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,13 @@ HERE = Path(__file__).parent
 PAGE = (HERE.parent / "docs/security.md").read_text(encoding="utf-8")
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| threat")]
 NAMED = sorted(set(re.findall(r"`([\w/]+\.py)::(\w+)`", PAGE)))
+
+
+@cache
+def functions(path):
+    """The names of the functions in a file of tests."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
 def test_every_threat_has_a_defence_and_a_test():
@@ -24,5 +32,4 @@ def test_every_threat_has_a_defence_and_a_test():
 @pytest.mark.parametrize(("file", "name"), NAMED)
 def test_every_test_that_the_page_names_is_there(file, name):
     """A test that is renamed takes its line of the page along."""
-    tree = ast.parse((HERE / file).read_text(encoding="utf-8"))
-    assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    assert name in functions(HERE / file)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_kit.errors import SandboxError
-from kaggle_kit.files import remove_aside, user_cache
+from kaggle_kit.files import remove_aside, user_scratch
 from kaggle_kit.runtime.install import BYTECODE
 from kaggle_kit.sandbox.mounts import Mount, Sandbox, offline_environment
 from kaggle_kit.sandbox.seal import WORKING, driver_mount
@@ -132,8 +132,8 @@ def mounts_of(sources: Sequence[tuple[tuple[str, str], Path]], *, style: str = "
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder on disk for what the sealed notebook writes, removed whatever happens."""
-    base = user_cache() / "dryruns"
+    """A folder for what the sealed notebook writes, removed whatever happens."""
+    base = user_scratch() / "dryruns"
     base.mkdir(parents=True, exist_ok=True)
     for left in base.iterdir():
         if not _is_alive(left):

@@ -154,8 +154,9 @@ def offline_environment() -> Mapping[str, str]:
 def lay_out(sandbox: Sandbox, root: Path) -> None:
     """Make the sandbox's tree under `root`; a writable mount is a link to its folder.
 
-    A read-only folder becomes a tree of real folders without write permission, whose files are links: nothing
-    can be added or removed (but by root), yet a file's own permissions decide whether it can be overwritten.
+    A read-only folder of /kaggle becomes a tree of real folders without write permission, whose files are links:
+    nothing can be added or removed (but by root), yet a file's own permissions decide whether it can be overwritten.
+    Other read-only folders are kit's own, and links: an engine's bytecode is tens of thousands of files.
     Raises SandboxError where `root` already holds something in the way.
     """
     try:
@@ -164,7 +165,7 @@ def lay_out(sandbox: Sandbox, root: Path) -> None:
                 continue
             target = Path(f"{root}{mount.target}")
             target.parent.mkdir(parents=True, exist_ok=True)
-            if mount.writable or mount.source.is_file():
+            if mount.writable or mount.source.is_file() or not mount.target.startswith("/kaggle/"):
                 target.symlink_to(mount.source)
             else:
                 _link_tree(mount, target)

@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from kaggle_kit.child import child_environment
 from kaggle_kit.errors import KitError, OutsideError, WheelhouseError
-from kaggle_kit.files import home_folder, remove_aside, sha256_file, user_cache, write_atomic
+from kaggle_kit.files import home_folder, remove_aside, sha256_file, user_cache, user_scratch, write_atomic
 from kaggle_kit.outside import read_json
 from kaggle_kit.runtime.manifest import KIT_WHEEL, MANIFEST, Manifest, read_manifest
 from kaggle_kit.targets import Target
@@ -260,7 +260,7 @@ def _why_not_install(subject: _Subject, inspected: Inspected, *, asked: bool) ->
 
 def _check_install(subject: _Subject, inspected: Inspected, python: str) -> list[Check]:
     """The rehearsed install for one Python, and what can be asked of its result."""
-    with rehearsed(subject.folder, python=python, base=user_cache() / "proofs") as rehearsal:
+    with rehearsed(subject.folder, python=python, base=user_scratch() / "proofs") as rehearsal:
         if isinstance(rehearsal, Check):
             return [rehearsal]
         checks = [outcome("install", python=python, faults=[], notes=[f"by {rehearsal.installer}, {rehearsal.how}"])]

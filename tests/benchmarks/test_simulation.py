@@ -34,12 +34,12 @@ SMALL = Options(rows=2000, hours=1.0, rate=900.0, margin_seconds=120.0)
 
 @pytest.fixture(scope="module")
 def many():
-    """Sixty nine-hour sessions of 25,000 rows; benchmarks/deadline.py makes more of them."""
-    return simulate(Options(), runs=60)
+    """Thirty nine-hour sessions of 25,000 rows; benchmarks/deadline.py makes more of them."""
+    return simulate(Options(), runs=30)
 
 
-def test_none_of_sixty_runs_is_late(many):
-    """In 60 sessions of nine hours none misses its deadline; hardly a row gets the prior."""
+def test_none_of_thirty_runs_is_late(many):
+    """In 30 sessions of nine hours none misses its deadline; hardly a row gets the prior."""
     assert not any(run.missed for run in many)
     assert np.mean([run.prior for run in many]) < 0.0005
     assert max(run.prior for run in many) < 0.01
@@ -56,7 +56,7 @@ def test_little_is_lost_to_the_oracle(many):
 def test_naive_policies_lose_more(many):
     """Without the governor many runs are killed; even with what they scored, both naive policies lose far more."""
     found = figures(many)
-    assert found["unguarded_killed"] > 15
+    assert found["unguarded_killed"] > 7
     assert found["fixed_killed"] > 1
     assert found["unguarded_lost_mean"] > 3 * found["lost_mean"]
     assert found["fixed_lost_mean"] > 3 * found["lost_mean"]

@@ -106,6 +106,7 @@ def stage(tmp_path, capsys, monkeypatch, request) -> Stage:
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
         monkeypatch.setenv(name, "http://127.0.0.1:9/simple")
     return Stage(tmp_path, capsys, request.getfixturevalue)
@@ -701,6 +702,7 @@ ALL = sorted({function.__name__: function for functions in SCENES.values() for f
 
 
 @pytest.mark.parametrize("play", [function for _, function in ALL], ids=[name for name, _ in ALL])
+@pytest.mark.usefixtures("guarded_here")
 def test_no_text_from_elsewhere_commands_the_terminal(stage, play):
     """It is printed, for this test is of what is printed, and every unseen character of it is an escape."""
     play(stage)

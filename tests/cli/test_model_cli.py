@@ -22,6 +22,8 @@ sys.path.insert(0, str(ROOT / "tests" / "model"))
 
 from checkpoints import YI_34B, big_awq  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("guarded_here")
+
 
 @pytest.fixture
 def checkpoint(tmp_path, monkeypatch):

@@ -17,6 +17,8 @@ from kaggle_kit.model.calibration import DIGESTS, CalibrationSource, calibration
 from kaggle_kit.notebook.source import notebook_task
 from kaggle_kit.project import load_project
 
+pytestmark = pytest.mark.usefixtures("guarded_here")
+
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "tests" / "demo"
 TRAIN = DEMO / "data" / "train.csv"

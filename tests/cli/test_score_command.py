@@ -6,6 +6,7 @@ from kaggle_kit.cli.main import run
 from kaggle_kit.cli.scoring import notebook_name
 from kaggle_kit.errors import UsageError
 from kaggle_kit.project import load_project
+from kaggle_kit.runtime.journal import Entry
 
 MAKING = '[notebooks.make]\nsource = "x.py"\ntitle = "Make a model"\nmodel = "small"\ntarget = "local-cpu"\n'
 
@@ -37,6 +38,21 @@ def test_wrong_use(here, capsys, case):
     assert run(["score", *arguments]) == 2
     assert words in capsys.readouterr().err
     assert not list(here.glob("out*"))
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_low_label_mass_is_no_good_end(here, monkeypatch, capsys, words):
+    """The table is written, what it is worth is said, and the exit code is 1."""
+    from kaggle_kit.cli import scoring
+    from kaggle_kit.evaluation import score_file
+
+    monkeypatch.setattr(scoring, "open_scoring", lambda *_, **__: None)
+    for mass, code in ((0.49, 1), (0.51, 0)):
+        entry = Entry("1", 5, (), (-1.0, -1.0), mass)
+        scored = score_file.Scored(here / "in.csv", "id", ["1"], {"1": entry}, {}, 1.0, {})
+        monkeypatch.setattr(score_file, "score_file", lambda *_, scored=scored, **__: scored)
+        assert run(["score", "in.csv", "-o", "out.csv", *words]) == code
+        assert ("LOW LABEL MASS: the labels have 0.4900" in capsys.readouterr().err) == bool(code)
 
 
 def test_a_computed_task_is_refused(here, edit, capsys):

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from memory import SCRATCH, has_room, new_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
 KIT = Path(sys.executable).with_name("kit")
@@ -22,8 +23,8 @@ DEMO = ROOT / "tests" / "demo"
 
 
 LONGEST = (
-    *("readme", "quantize", "recovery", "failures", "quantize_int8", "rehearse", "conformance", "bench_notebook"),
-    *("score", "main_job", "quantize_notebook"),
+    *("readme", "quantize", "failures", "recovery", "quantize_notebook", "conformance", "quantize_int8"),
+    *("rehearse_online", "rehearse", "score", "bench_notebook", "eval", "main_job"),
 )
 """The files that take longest, the longest first: processes that run side by side then end together."""
 
@@ -42,6 +43,26 @@ def pytest_collection_modifyitems(items):
         if here in item.path.parents:
             item.add_marker(pytest.mark.end_to_end)
     items.sort(key=place)
+
+
+SCRATCH_BYTES = 14 << 30
+"""Bytes of memory that must be free before sealed runs write there: three at once take three each, an engine two."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scratch() -> Iterator[None]:
+    """What a sealed run writes and nobody keeps, an installed engine above all, lies in memory if that has room.
+
+    On a disk this takes more time than the run itself.
+    """
+    if not has_room(SCRATCH_BYTES):
+        yield
+        return
+    folder = new_folder("kit-scratch")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SCRATCH, str(folder))
+        yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from kaggle_kit.model.inspect import inspect_model
+from kaggle_kit.model.memory import CPU_BLOCK, cache_tokens
+
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
 
@@ -150,6 +153,11 @@ engine = open_engine(
     options=engines.CPU | {"max_num_seqs": 4},
 )
 before = score_all(engine, prompts)
+model = engine._llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner.model
+tensors = {}
+for tensor in [*model.parameters(), *model.buffers()]:
+    tensors[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+cache = engine._llm.llm_engine.vllm_config.cache_config
 # Chunks of all sizes, one of them empty, and a chunk that is taken before the last one is answered.
 cuts, flow = [0, 1, 1, 6, 12], []
 
@@ -195,6 +203,7 @@ processed = score_all(older, prompts)
 Path(sys.argv[1]).write_text(json.dumps({
     "flow": flow, "sizes": [len(answers) for answers in streamed],
     "streamed_apart": apart([scores for answers in streamed for scores in answers], before),
+    "weights": sum(tensors.values()), "blocks": cache.num_gpu_blocks, "block": cache.block_size,
     "told": told, "rows": len(after), "apart": apart(after, before[3:7]),
     "older": older.name, "older_apart": apart(processed, before), "older_mass": processed[0].mass,
 }))
@@ -244,3 +253,16 @@ def test_the_way_of_older_versions_gives_the_same(probed):
     assert probed["older"] == "vllm 0.19.1 (processed_logprobs)"
     assert probed["older_apart"] < 0.15
     assert probed["older_mass"] is None
+
+
+def test_weights_are_what_vllm_holds(probed):
+    """What `kit model fit` says: within 10 percent, packed layers and tied embeddings included."""
+    told = inspect_model(engines.DEMO / "model").checkpoint().weight_bytes
+    assert told == pytest.approx(probed["weights"], rel=0.10)
+
+
+def test_keys_and_values_are_what_vllm_keeps(probed):
+    """Tokens in 1 GiB, in the CPU's blocks."""
+    model = inspect_model(engines.DEMO / "model").checkpoint().architecture
+    assert probed["block"] == CPU_BLOCK
+    assert cache_tokens(model, 1 << 30, block=CPU_BLOCK) == pytest.approx(probed["blocks"] * probed["block"], rel=0.10)

@@ -90,7 +90,7 @@ def test_the_network_is_closed_to_a_cell(workshop, seal):
 
 def test_labels_that_the_model_never_says_are_no_good_end(workshop):
     """Tokens that are no answer of this model: a submission stands, the first line says what it is worth, and it ends
-    with 1. kit score and kit eval of the same project do too."""
+    with 1."""
     for column, label, other in (("model_a", "A", "X"), ("model_b", "B", "Q"), ("tie", "tie", "Z")):
         workshop.edit("notebooks_src/lmsys.py", f'"winner_{column}": "{label}"', f'"winner_{column}": "{other}"')
     run = workshop.dryrun("--rows", "6")
@@ -98,12 +98,6 @@ def test_labels_that_the_model_never_says_are_no_good_end(workshop):
     assert run.report["outcome"].startswith("LOW LABEL MASS: the labels have 0.0")
     assert run.report["submission_valid"]
     assert "LOW LABEL MASS" in run.printed("summary")
-    for command in (("score", "tests/demo/data/train.csv"), ("eval", "lmsys", "--data", "tests/demo/data/train.csv")):
-        out = workshop.folder / f"{command[0]}.parquet"
-        data = [str(workshop.folder / word) if word.endswith(".csv") else word for word in command]
-        done = workshop.kit(*data, "-o", str(out), "--rows", "6")
-        assert (done.code, out.is_file()) == (1, True)
-        assert "LOW LABEL MASS" in done.err
 
 
 def test_a_failing_cell_leaves_the_fallback_and_a_banner(workshop):
@@ -118,11 +112,15 @@ def test_a_failing_cell_leaves_the_fallback_and_a_banner(workshop):
     assert "An Exception was encountered" in json.dumps(run.notebook)
 
 
-def test_a_killed_worker_is_started_again_and_no_row_is_lost(workshop, tmp_path):
-    """kill -9 in mid-run: the rows scored so far are kept, the rest follow, and the first line says so."""
+def test_a_killed_worker_is_started_again_and_no_row_is_lost(workshop, tmp_path, why_not):
+    """kill -9 in mid-run: the rows scored so far are kept, the rest follow, and the first line says so.
+
+    In the seal that is not chosen by itself, where it works: the engine runs in either.
+    """
     data = _big_data(tmp_path / "big", ROWS)
+    seal = () if why_not("unshare") else ("--seal", "unshare")
     said = []
-    with workshop.start("--data", str(data), "--solution", str(data / "solution.csv")) as process:
+    with workshop.start("--data", str(data), "--solution", str(data / "solution.csv"), *seal) as process:
         for line in process.stdout:
             said.append(line)
             if "rows/s" in line:
@@ -143,7 +141,7 @@ def test_a_killed_worker_is_started_again_and_no_row_is_lost(workshop, tmp_path)
 def test_the_deadline_leaves_what_was_scored(workshop, tmp_path):
     """At the notebook's own deadline the rows scored so far are handed in, the prior for the rest."""
     data = _big_data(tmp_path / "big", MANY)
-    run = workshop.dryrun("--data", str(data), "-p", "time_limit_hours=0.01", "-p", "margin_minutes=0")
+    run = workshop.dryrun("--data", str(data), "-p", "time_limit_hours=0.008", "-p", "margin_minutes=0")
     assert run.code == 1
     assert run.report["outcome"].startswith("DEADLINE")
     assert run.report["submission_valid"]
@@ -180,22 +178,18 @@ def test_a_full_working_folder_is_said(workshop):
 
 
 def test_a_label_known_only_at_run_time_is_checked_by_the_worker(workshop):
-    """A label that the source computes escapes the check before the run, and is refused before the engine starts."""
-    workshop.edit("notebooks_src/lmsys.py", '"winner_tie": "tie"}', '"winner_tie": "undecided".strip()}')
-    run = workshop.dryrun("--rows", "5")
-    assert run.code == 1
-    assert "the label 'undecided' is" in run.report["outcome"]
-    assert run.report["submission_valid"]
-    assert run.report["worker_starts"] == 1
+    """A label that the source computes escapes the check before the run, and is refused before the engine starts.
 
-
-def test_in_the_hidden_run_a_failure_ends_in_the_submission_that_stands(workshop):
-    """Where the visible run fails loudly, the hidden run ends without an error: an error there scores nothing."""
+    This is the hidden run: where the visible one fails loudly, it ends without an error, which would score nothing,
+    and the submission stands.
+    """
     workshop.edit("notebooks_src/lmsys.py", '"winner_tie": "tie"}', '"winner_tie": "undecided".strip()}')
     run = workshop.dryrun("--rows", "5", "--hidden")
     assert run.code == 1
     assert "FAILED in the stage 'score'" in run.report["outcome"]
+    assert "the label 'undecided' is" in run.report["outcome"]
     assert run.report["submission_valid"]
+    assert run.report["worker_starts"] == 1
     assert "An Exception was encountered" not in json.dumps(run.notebook)
 
 

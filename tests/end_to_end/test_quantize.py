@@ -61,10 +61,12 @@ def made(base) -> Made:
     python = quantizer_environment("autoawq")
     paths = os.pathsep.join(map(str, (ROOT, DEMO)))
     command = [str(python), str(DEMO / "make_adapter.py"), str(base), str(folder / "adapter")]
-    subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, check=True, capture_output=True)
+    subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": paths, "OMP_WAIT_POLICY": "PASSIVE"}, check=True, capture_output=True
+    )
     run = kit(
         *("model", "quantize", base, folder / "awq", "--adapter", folder / "adapter"),
-        *("--keep-merged", folder / "merged", "--rows", 32, "--json"),
+        *("--keep-merged", folder / "merged", "--rows", 16, "--json"),
     )
     assert run.returncode == 0, run.stderr
     return Made(base, folder / "adapter", folder / "merged", folder / "awq", json.loads(run.stdout))
@@ -82,7 +84,7 @@ def test_the_origin_is_told(made):
     assert manifest["adapter"]["layers"] == 28
     assert manifest["quantisation"]["versions"]["autoawq"] == "0.2.9"
     assert manifest["quantisation"]["versions"]["transformers"] == "4.51.3"
-    assert manifest["quantisation"]["calibration"]["rows"] == 32
+    assert manifest["quantisation"]["calibration"]["rows"] == 16
 
 
 def test_the_adapter_is_in_the_merged_model(made):
@@ -106,9 +108,9 @@ def compared(made) -> subprocess.CompletedProcess[str]:
 
 
 def test_little_is_lost(compared):
-    """Log loss within 0.02 of the fp16 reference's, over all rows of train.csv but the 32 that calibrated."""
+    """Log loss within 0.02 of the fp16 reference's, over all rows of train.csv but the 16 that calibrated."""
     found = json.loads(compared.stdout)
-    assert (found["rows"], found["calibration_rows_left_out"]) == (268, 32)
+    assert (found["rows"], found["calibration_rows_left_out"]) == (284, 16)
     assert abs(found["log_loss_difference"]["value"]) < MOST_DIFFERENCE
     assert found["kl_mean"]["value"] < MOST_KL
 

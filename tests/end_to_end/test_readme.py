@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shlex
@@ -20,6 +21,10 @@ from kaggle_kit.project import load_project
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COPIED = ("kit.toml", "notebooks_src", "templates", "wheels/pylock.local-cpu.toml", "tests/demo")
+ELSEWHERE = {
+    "kit dryrun quantize -p rows=8 -p token_budget=256": "test_quantize_notebook",
+}
+"""Commands that another module runs as they stand, and looks at what they leave."""
 SPEAK_TO_KAGGLE = {"plan", "push", "status", "logs", "output", "submit", "quota", "pull"}
 
 
@@ -63,7 +68,7 @@ def at_kaggle(reader, tmp_path_factory):
         assert not kaggle.traffic.strangers
 
 
-@pytest.mark.parametrize("line", commands())
+@pytest.mark.parametrize("line", [line for line in commands() if line not in ELSEWHERE])
 def test_a_command_of_the_readme_works(reader, line, request):
     """Run in the README's order in a copy of the project, it ends with exit code 0 and no traceback."""
     program = Path(sys.executable).with_name("kit")
@@ -77,6 +82,47 @@ def test_a_command_of_the_readme_works(reader, line, request):
     assert (done.stdout + done.stderr).strip()
     if words[0] == "dryrun" and "--json" in words:
         _check_cut(json.loads(done.stdout), rows=int(words[words.index("--rows") + 1]))
+
+
+def test_the_sample_is_scored_well_and_whole(reader):
+    """Every row is scored by the model, the log loss is below 0.80, and all figures and files are there.
+
+    This is what `kit dryrun lmsys` left: in the seal that is chosen by itself, with a dataset's checkpoint.
+    """
+    results = reader / "runs" / "lmsys"
+    report = json.loads((results / "report.json").read_text())
+    assert report["outcome"].startswith("OK: submission.csv is valid: 300 of 300 rows scored by the model")
+    assert (report["scored_rows"], report["prior_rows"], report["unreadable_count"]) == (300, 0, 0)
+    assert report["log_loss"] < 0.80
+    assert report["label_mass_mean"] > 0.99
+    assert report["integrity"]["model demo"].startswith("all 5 files as its manifest says")
+    assert report["unsealed"] == []
+    for stage in ("install", "engine start", "scoring", "whole notebook"):
+        assert report["seconds"][stage] > 0
+    assert report["rows_per_second"] > 0
+    assert report["tokens_per_second"] > 0
+    assert report["peak_bytes"] > 500e6
+    assert report["projected_seconds"] > report["seconds"]["whole notebook"]
+    with (results / "submission.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    with (reader / "tests/demo/data/sample_submission.csv").open() as stream:
+        sample = list(csv.DictReader(stream))
+    assert [row["id"] for row in rows] == [row["id"] for row in sample]
+    assert {path.name for path in results.iterdir()} - {"report.html"} == {  # which `kit report lmsys` adds
+        "executed.ipynb",
+        "kit-run.json",
+        "log.txt",
+        "report.json",
+        "report.txt",
+        "submission.csv",
+    }
+
+
+@pytest.mark.parametrize(("line", "module"), ELSEWHERE.items())
+def test_a_command_of_the_readme_is_run_elsewhere(line, module):
+    """It stands in the README, and word for word in the module that runs it."""
+    assert line in commands()
+    assert f'"{line}"' in Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
 
 
 def _check_cut(report, *, rows):

@@ -40,18 +40,18 @@ def test_its_temperature_is_the_best_one_within_0_005():
 
 @pytest.mark.parametrize("kind", ["bias", "lengths"])
 def test_the_gain_is_that_on_new_rows(kind):
-    """Of 30 fits on 600 rows, nearly all intervals hold what the calibration brings on 20,000 others.
+    """Of 20 fits on 600 rows, nearly all intervals hold what the calibration brings on 20,000 others.
 
     Measured over 100 fits on 1,000 rows: 97 ("bias") and 94 ("lengths"), as 95 % should.
     """
     new = made(20_000, seed=9999, scale=1.6)
     inside = 0
-    for number in range(30):
+    for number in range(20):
         found = calibrate(made(600, seed=10 + 3 * number, scale=1.6), kind=kind)
         after = losses(new.calibrated(Calibration(found.bins, found.one_pass)), new.outcome)
         gain = (after - losses(new.averaged, new.outcome)).mean()
         inside += found.gain.over_same.low < gain < found.gain.over_same.high
-    assert inside >= 26
+    assert inside >= 17
 
 
 def test_each_row_is_judged_by_a_fit_that_has_not_seen_it():

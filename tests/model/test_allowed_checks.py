@@ -23,6 +23,8 @@ from kaggle_kit.runtime.engine_plan import Card, EngineSetup
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest
 from kaggle_kit.targets import load_target
 
+pytestmark = pytest.mark.usefixtures("guarded_here")
+
 T4 = load_target("kaggle-t4x2")
 LAYER = "model.layers.1."
 

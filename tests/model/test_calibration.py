@@ -13,6 +13,8 @@ from kaggle_kit.model.calibration import CalibrationSource, calibration_prompts,
 from kaggle_kit.runtime.job import Task
 from kaggle_kit.runtime.tokenizers import load_tokenizer
 
+pytestmark = pytest.mark.usefixtures("guarded_here")
+
 DEMO = Path(__file__).parents[1] / "demo"
 TRAIN = DEMO / "data" / "train.csv"
 TASK = Task(

@@ -25,6 +25,8 @@ from kaggle_kit.runtime.quantisation import Quantisation
 from kaggle_kit.targets import load_target
 from kaggle_kit.targets.rates import load_rates
 
+pytestmark = pytest.mark.usefixtures("guarded_here")
+
 GIB = 1 << 30
 T4, L4, H200, CPU = (load_target(name) for name in ("kaggle-t4x2", "kaggle-l4x4", "offline-h200", "local-cpu"))
 SEEN = json.loads((Path(__file__).parent / "h200.json").read_text())

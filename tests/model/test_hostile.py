@@ -78,6 +78,7 @@ def test_a_quantisation_with_any_value_is_inspected(tmp_path, key, value):
         _inspect(tmp_path, CONFIG | {"quantization_config": packing})
 
 
+@pytest.mark.usefixtures("guarded_here")
 @_settings
 @given(settings_body=st.dictionaries(st.sampled_from(["bos_token", "eos_token", "auto_map"]), JSON), ids=JSON)
 def test_tokenizer_settings_with_any_value_are_inspected(tmp_path, settings_body, ids):
@@ -283,6 +284,7 @@ def test_packed_layers_of_nothing_are_a_problem(tmp_path):
     assert any("hold nothing" in problem.what for problem in inspect_model(folder, tokenizer=False).errors)
 
 
+@pytest.mark.usefixtures("guarded_here")
 @pytest.mark.parametrize("name", ["config.json", WEIGHTS, INDEX, "tokenizer.json", "tokenizer_config.json", MANIFEST])
 @pytest.mark.parametrize("kind", ["pipe", "device", "large", "nested", "folder", "out"])
 def test_a_file_that_is_none_ends_in_an_error(tmp_path, name, kind):

@@ -33,6 +33,8 @@ from kaggle_kit.model.tokenizer_check import Labels
 from kaggle_kit.runtime.manifest import read_manifest, verify_files
 from kaggle_kit.targets import load_target
 
+pytestmark = pytest.mark.usefixtures("guarded_here")
+
 T4 = load_target("kaggle-t4x2")
 H200 = load_target("offline-h200")
 LAYER = "model.layers.1."

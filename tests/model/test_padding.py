@@ -20,6 +20,8 @@ from kaggle_kit.model.padding import Padding, pad_model
 from kaggle_kit.model.quantize_source import plan_padding
 from kaggle_kit.runtime.transformers_engine import dequantise
 
+pytestmark = pytest.mark.usefixtures("guarded_here")
+
 HIDDEN = 32
 INTO = 16
 """Inputs that share a scale in the layers that lead into an MLP."""

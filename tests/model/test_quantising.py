@@ -28,6 +28,8 @@ from kaggle_kit.model.quantize import LLM_COMPRESSOR, W8A8, Order, quantize
 from kaggle_kit.runtime.card_memory import split_obstacle
 from kaggle_kit.runtime.manifest import MANIFEST, read_manifest, verify_files
 
+pytestmark = pytest.mark.usefixtures("guarded_here")
+
 DEMO = Path(__file__).parents[1] / "demo" / "model"
 STAND_IN = """#!{python}
 import json, os, shutil, signal, sys, time

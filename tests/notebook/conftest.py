@@ -5,6 +5,6 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _filled_here(request: pytest.FixtureRequest) -> None:
-    """test_hostile_templates and test_render start a process for every build, as kit does."""
+    """test_hostile_templates and test_render start a process for every build, as kit does, but where they say."""
     if request.module.__name__ not in {"test_hostile_templates", "test_render"}:
         request.getfixturevalue("filled_here")

@@ -48,6 +48,7 @@ def filled(minimal):
     return make
 
 
+@pytest.mark.usefixtures("filled_here")
 @pytest.mark.parametrize("case", REACHING)
 def test_a_template_reaches_no_object_of_pythons(filled, tmp_path, case):
     """By no way to an attribute: the build ends in an error of the template, and nothing was run."""
@@ -127,6 +128,7 @@ def test_a_loop_of_a_notebooks_size_is_filled_in(filled):
 LEAVING = ["../kit.toml", "/etc/passwd", "../../../../etc/passwd", "./../kit.toml", "..\\kit.toml", "a\0b", ""]
 
 
+@pytest.mark.usefixtures("filled_here")
 @pytest.mark.parametrize("name", LEAVING)
 @pytest.mark.parametrize("tag", ["extends", "include", "import"])
 def test_a_templates_name_stays_in_the_folder(filled, name, tag):

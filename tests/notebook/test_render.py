@@ -162,6 +162,7 @@ WRONG = {
 }
 
 
+@pytest.mark.usefixtures("filled_here")
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_template(rendered, case):
     """Each mistake in a template is an error of its source that says what is wrong where."""

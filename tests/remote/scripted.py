@@ -91,6 +91,8 @@ class Scripted:
     def _handler(script) -> type[BaseHTTPRequestHandler]:  # noqa: N805
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Headers and body are two packets: the second waits for no answer to the first.
+            disable_nagle_algorithm = True
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""

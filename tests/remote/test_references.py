@@ -7,7 +7,11 @@ from hypothesis import strategies as st
 from kaggle_kit.errors import UsageError
 from kaggle_kit.remote.references import Reference, bare, normal, parse, parse_pair, split_version, versions
 
-SLUG = st.from_regex(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", fullmatch=True).filter(lambda text: text != "versions")
+LETTERS, SIGNS = "abcdefghijklmnopqrstuvwxyz", "abcdefghijklmnopqrstuvwxyz0123456789"
+PARTS = st.lists(st.text(SIGNS, min_size=1, max_size=9), max_size=3)
+SLUG = st.builds(lambda letter, parts: letter + "-".join(parts), st.sampled_from(LETTERS), PARTS).filter(
+    lambda text: text != "versions"
+)
 OWNER = SLUG.filter(lambda text: text not in {"datasets", "code", "competitions", "models", "c"})
 VERSION = st.none() | st.integers(1, 999)
 PAIRS = st.builds(Reference, OWNER, SLUG, version=VERSION)

@@ -17,6 +17,8 @@ sys.path.insert(0, str(ROOT / "tests" / "model"))
 
 from full_precision import make_adapter  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("guarded_here", "filled_here")
+
 
 @pytest.fixture
 def folder(tmp_path):

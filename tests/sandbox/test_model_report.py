@@ -16,6 +16,8 @@ from kaggle_kit.sandbox.model_report import make_model_report
 from kaggle_kit.sandbox.report import Ran, write_report
 from kaggle_kit.targets import load_target
 
+pytestmark = pytest.mark.usefixtures("guarded_here", "filled_here")
+
 ROOT = Path(__file__).parents[2]
 CALIBRATION = {"rows": 8, "table": "train.csv", "tokens": 1234}
 PROVENANCE = {

@@ -13,6 +13,8 @@ from kaggle_kit.project import load_project
 from kaggle_kit.sandbox.preflight import check, check_competition, cut_competition
 from kaggle_kit.targets import load_target
 
+pytestmark = pytest.mark.usefixtures("guarded_here", "filled_here")
+
 DEMO = Path(__file__).parents[1] / "demo" / "model"
 
 

@@ -15,6 +15,8 @@ from kaggle_kit.sandbox.execute import Execution, cell_names
 from kaggle_kit.sandbox.report import Ran, Report, make_report
 from kaggle_kit.targets import load_target
 
+pytestmark = pytest.mark.usefixtures("guarded_here", "filled_here")
+
 SAMPLE = Sample("id", ("first", "second"), ("1", "2", "3"))
 SUBMISSION = "id,first,second\n1,0.5,0.5\n2,0.25,0.75\n3,0.75,0.25\n"
 RECORD = {

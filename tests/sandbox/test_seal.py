@@ -13,7 +13,7 @@ import pytest
 from sealed_bench import SECONDS, Bench, wait_for
 
 from kaggle_kit.errors import SandboxError, SealError
-from kaggle_kit.sandbox.mounts import Mount, Sandbox, offline_environment
+from kaggle_kit.sandbox.mounts import Mount, Sandbox, lay_out, offline_environment
 from kaggle_kit.sandbox.seal import Seal, choose_seal
 
 
@@ -295,6 +295,16 @@ def test_the_weak_seal_tells_where_kaggle_is(bench: Bench, tmp_path: Path) -> No
     seal = choose_seal("none", root=tmp_path / "root")
     found = bench.ask(seal, "os.listdir(os.environ['KIT_KAGGLE_ROOT'] + '/input/lmsys')")
     assert found == ["test.csv"]
+
+
+def test_the_weak_seal_links_a_folder_of_kits_own(bench: Bench, tmp_path: Path) -> None:
+    """An engine's bytecode is tens of thousands of files: it is one link. An input is a folder of links to files."""
+    (tmp_path / "bytecode").mkdir()
+    mounts = (Mount(tmp_path / "bytecode", "/kit/bytecode"), Mount(bench.input, "/kaggle/input/lmsys"))
+    lay_out(Sandbox(mounts, None, {}, "/"), tmp_path / "root")
+    assert (tmp_path / "root/kit/bytecode").readlink() == tmp_path / "bytecode"
+    assert not (tmp_path / "root/kaggle/input/lmsys").is_symlink()
+    assert (tmp_path / "root/kaggle/input/lmsys/test.csv").readlink() == bench.input / "test.csv"
 
 
 def test_the_weak_seal_leaves_no_folder_behind(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

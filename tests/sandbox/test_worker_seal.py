@@ -46,6 +46,12 @@ def tried(do):
 TASK = Task(labels={"a": "A", "b": "B"}, prior={"a": 0.5, "b": 0.5}, fields={"question": 1}, template="{question}")
 
 
+@pytest.fixture
+def tmp_path(disk: Path) -> Path:
+    """On the disk: what lies in memory is no worker's to see."""
+    return disk
+
+
 class Attack:
     """A home with a login, a project with a job over two rows, and a worker that is a few lines of Python."""
 

@@ -102,6 +102,6 @@ def test_twice_the_text_is_twice_the_work(piece, monkeypatch):
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_a_megabyte_of_a_hostile_text_is_read(piece):
     """It ends, and says something: the limit of the test run is the only clock."""
-    text = (piece * (150_000 // len(piece) + 1))[:150_000]
+    text = (piece * (60_000 // len(piece) + 1))[:60_000]
     find_secrets(text)
     assert mask(text).count("\n") == text.count("\n")

@@ -8,6 +8,8 @@ import pytest
 from fake_index import Index
 
 from kaggle_kit.targets import Target
+from kaggle_kit.wheelhouse import prove
+from kaggle_kit.wheelhouse.index import uv_program
 from kaggle_kit.wheelhouse.lock import Lock
 from kaggle_kit.wheelhouse.resolve import Resolution, resolve
 
@@ -30,7 +32,15 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def environment(index: Index, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """uv asks the loopback index only; nothing of this user's settings or caches is read."""
+    """uv asks the loopback index only; nothing of this user's settings or caches is read.
+
+    A rehearsed install finds uv, as in an image that has it: by pip, as in test_dataset.py, it takes ten times as long.
+    """
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs" / "uv").symlink_to(uv_program())
+    own = prove._environment
+    path = f"{tmp_path / 'programs'}:{{PATH}}"
+    monkeypatch.setattr(prove, "_environment", lambda scratch: (told := own(scratch)) | {"PATH": path.format(**told)})
     for name in list(os.environ):
         if name.startswith(("UV_", "PIP_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)

@@ -99,6 +99,7 @@ class Index:
 class _Handler(BaseHTTPRequestHandler):
     index: Index
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two packets: the second waits for no answer to the first
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
