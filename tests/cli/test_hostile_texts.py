@@ -404,7 +404,8 @@ class Odd:
 def _a_dry_runs_words(stage: Stage) -> None:
     """What papermill tells of the notebook, and its report; the engine is not started for them."""
 
-    def dry_run(*_: object, listener: Any, **__: object) -> Odd:
+    def dry_run(*_: object, listener: Any, out: Path, placed: Callable[[Path], None], **__: object) -> Odd:
+        placed(out)
         listener.say(HOSTILE)
         for line in (HOSTILE, f"Executing Cell [/x] {HOSTILE}", f"\x1b[31m{LINE}"):
             listener.line(line)

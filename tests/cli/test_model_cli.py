@@ -151,7 +151,7 @@ def test_a_check_that_the_user_knows_better_is_allowed(checkpoint, capsys):
     command = ["model", "inspect", str(checkpoint), "--write"]
     assert run(command) == 1
     out = capsys.readouterr().out
-    assert "take the ...ForCausalLM form of the model [head]" in out
+    assert "or one with a trained head (...ForSequenceClassification) [head]" in out
     assert "If you know better: --allow head\n" in out
 
     assert run([*command, "--allow", "head", "--allow", "dtype"]) == 0

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from kaggle_kit.files import mount_of
+
+MEMORY = ("--ro-bind-try", "/dev/shm", "/dev/shm")
+"""Tests may write there: a new /dev would hide it."""
 KIT = Path(sys.executable).with_name("kit")
 QUESTIONS = [
     ["status", "answer"],
@@ -56,7 +60,7 @@ def pushed(desk):
 
 def asked(desk, *, disk: Path | None = None):
     """The answers to all questions where nothing can be written, or on a full disk that is mounted at `disk`."""
-    command = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    command = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", *MEMORY, "--proc", "/proc"]
     if disk:
         disk.mkdir()
         command += ["--size", str(4 << 20), "--tmpfs", str(disk)]
@@ -76,7 +80,7 @@ def with_project(words):
 def test_every_question_is_answered_where_nothing_can_be_written(pushed, tmp_path, monkeypatch, kind):
     """As elsewhere, letter for letter; what could not be noted beside it is a warning that names the disk."""
     monkeypatch.chdir(pushed.root)
-    place = tmp_path / "disk" if kind == "full" else Path("/")
+    place = tmp_path / "disk" if kind == "full" else mount_of(pushed.root)
     answers = asked(pushed, disk=place if kind == "full" else None)
     for words, (code, out, err) in zip(QUESTIONS, answers, strict=True):
         expected = pushed.kit_alone(*[str(pushed.root) if word == "ROOT" else word for word in with_project(words)])
@@ -132,7 +136,20 @@ def test_no_stream_and_no_home_gives_a_traceback(pushed, words):
     for environment in ({"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}):
         done = run(environment=environment, stdout=subprocess.PIPE)
         assert done.stdout.isascii()
-    nobody = ["bwrap", "--bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-user", "--uid", "4321"]
+    nobody = [
+        "bwrap",
+        "--bind",
+        "/",
+        "/",
+        "--dev",
+        "/dev",
+        *MEMORY,
+        "--proc",
+        "/proc",
+        "--unshare-user",
+        "--uid",
+        "4321",
+    ]
     without = ["--unsetenv", "HOME", "--unsetenv", "KIT_CACHE_DIR", "--unsetenv", "XDG_CACHE_HOME"]
     done = run(*nobody, *without, stdout=subprocess.PIPE)
     assert done.returncode == (2 if words[0] == "nonsense" else 0), done.stderr

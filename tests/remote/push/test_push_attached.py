@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from push_project import ENGINE, KIT, MODEL, rebuild
 
 from kaggle_kit.loopback.faults import DATASETS, MODELS, Fault, setting, status
+from kaggle_kit.remote.client import client
 from kaggle_kit.runtime.manifest import dump_manifest, make_manifest
 
 
@@ -46,16 +48,17 @@ def test_anothers_dataset_is_attached(world, tmp_path):
     assert world.given()["eve/small-model"][0] == 1
 
 
-def test_a_version_under_way_is_waited_for_before_another_is_sent(world):
-    """Files that changed while Kaggle still processes the last version are its next one."""
+def test_a_version_under_way_is_waited_for_before_another_is_sent(world, monkeypatch):
+    """Files that changed while Kaggle still processes a version that nobody noted are its next one."""
     assert world.push().code == 0
     world.change_model()
+    monkeypatch.setattr(client, "REHEARSAL", replace(client.REHEARSAL, settle_s=30))
     world.kaggle.faults.add(
         Fault("working", "a status", DATASETS + "GetDatasetStatus", setting(status="BLOBS_RECEIVED"), times=4)
     )
     told = world.push()
     assert told.code == 0, told.text
-    assert "Kaggle still processes version 1" in told.text
+    assert "Kaggle still processes version 2, which was not noted here" in told.text
     assert world.versions(MODEL) == 2
     assert world.is_released()
 
