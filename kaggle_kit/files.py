@@ -36,6 +36,11 @@ class Stamp(NamedTuple):
     mtime_ns: int
     ctime_ns: int
 
+    @property
+    def content(self) -> tuple[int, ...]:
+        """What changes with the bytes: a further link to a file changes `ctime_ns` alone."""
+        return self[:-1]
+
 
 def stamp_of(status: os.stat_result) -> Stamp:
     """The state of a file that the system has just told of."""

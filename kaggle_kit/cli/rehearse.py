@@ -207,7 +207,7 @@ def _prepare(
     from kaggle_kit.notebook.build import build
     from kaggle_kit.sandbox.dryrun import quantizer_packages, refuse_cards
     from kaggle_kit.wheelhouse.dataset import make_kit_part, make_stand_in, ready_parts
-    from kaggle_kit.wheelhouse.folder import ready_wheelhouse
+    from kaggle_kit.wheelhouse.folder import ready_wheelhouse, wheelhouse_path
 
     if not stand_in:
         refuse_cards(target, "a rehearsal")
@@ -227,7 +227,7 @@ def _prepare(
         return data, None
     data, solution = _competition(project, built, folder, given)
     if stand_in:
-        make_stand_in(target.name, reference=reference, out=parts)
+        make_stand_in(target.name, wheelhouse_path(project.root, target.name), reference=reference, out=parts)
         return data, solution
     with fetch_progress() as fetching:
         wheelhouse = ready_wheelhouse(target, project=project.root, progress=fetching)

@@ -95,10 +95,10 @@ def make_kit_part(target: str, *, reference: str, out: Path) -> Path:
         raise disk_error(error, out) from error
 
 
-def make_stand_in(target: str, *, reference: str, out: Path) -> None:
+def make_stand_in(target: str, wheelhouse: Path, *, reference: str, out: Path) -> None:
     """Write both parts of a wheelhouse to `out`, the engine's without a wheel: for a rehearsal that runs no notebook.
 
-    Raises UsageError as `make_dataset` does.
+    They count as those of `wheelhouse`, if it is on this machine. Raises UsageError as `make_dataset` does.
     """
     make_kit_part(target, reference=reference, out=out)
     with tempfile.TemporaryDirectory() as scratch:
@@ -106,6 +106,8 @@ def make_stand_in(target: str, *, reference: str, out: Path) -> None:
         place.write_text("This stands for the wheels of a rehearsal without a run.\n", encoding="utf-8")
         entry = file_entry(place, Path(scratch))
         _write(Manifest(KIND, target, (entry,), {"part": "engine"}), Path(scratch), out / "engine", reference)
+    if (wheelhouse / MANIFEST).is_file():
+        write_atomic(out / _MADE_OF, _stamp(wheelhouse, reference))
 
 
 def made_kit_part(reference: str, out: Path) -> dict[str, Path]:
@@ -122,13 +124,18 @@ def ready_parts(wheelhouse: Path, *, reference: str, out: Path) -> dict[str, Pat
     Raises what `make_dataset` raises.
     """
     made_of = out / _MADE_OF
-    stamp = json.dumps([sha256((wheelhouse / MANIFEST).read_bytes()).hexdigest(), reference]) + "\n"
+    stamp = _stamp(wheelhouse, reference)
     folders = _folders(reference, out)
     if not (made_of.is_file() and made_of.read_text(encoding="utf-8") == stamp and _are_whole(folders.values())):
         made_of.unlink(missing_ok=True)
         make_dataset(wheelhouse, reference=reference, out=out)
         write_atomic(made_of, stamp)
     return folders
+
+
+def _stamp(wheelhouse: Path, reference: str) -> str:
+    """What parts are made of."""
+    return json.dumps([sha256((wheelhouse / MANIFEST).read_bytes()).hexdigest(), reference]) + "\n"
 
 
 def made_parts(reference: str, out: Path) -> dict[str, Path]:

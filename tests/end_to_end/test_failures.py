@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -253,24 +252,13 @@ def test_a_label_of_two_tokens_is_refused_at_once(workshop):
             lambda data: (data / "test.csv").write_text((data / "test.csv").read_text().replace("response_b", "b", 1)),
             "has no column 'response_b'",
         ),
-        (lambda data: shutil.copyfile(_doubled(data), data / "test.csv"), "two rows with the id"),
     ],
 )
 def test_wrong_data_is_refused_at_once(workshop, damage, said):
-    """A missing file, a missing column or an id that stands twice: exit code 2, said, nothing written."""
+    """A missing file or a missing column: exit code 2, said, nothing written."""
     damage(workshop.folder / "tests/demo/data")
     run = workshop.dryrun()
     assert run.code == 2
     assert said in run.err
     assert "Traceback" not in run.err
     assert not workshop.results.exists()
-
-
-def _doubled(data):
-    rows = _rows(data / "test.csv")
-    path = data / "doubled.csv"
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows([*rows, rows[0]])
-    return path

@@ -127,7 +127,7 @@ class _Job:
     def refuse_changed(self) -> None:
         """Raise RemoteError, and forget the session, where the file is no longer the one that was begun."""
         try:
-            same = stamp_of(self.upload.path.stat()) == self.stamp
+            same = stamp_of(self.upload.path.stat()).content == self.stamp.content
         except OSError:
             same = False
         if not same:

@@ -129,9 +129,9 @@ def _hash(name: str, path: Path, *, cache: HashCache, tell: Tell | None, stop: E
         raise KitError(
             f"{path} cannot be read: {error.strerror}; nothing can be said of what a push would send"
         ) from error
-    if not before == after == now:
+    if not before.content == after.content == now.content:
         raise KitError(f"{path} changed while it was read; wait until what writes it is done, then run this again")
-    if max(before.mtime_ns, before.ctime_ns) < started_ns - _SETTLED_NS:
+    if before == now and max(before.mtime_ns, before.ctime_ns) < started_ns - _SETTLED_NS:
         cache.add(path, before, digest.hexdigest())
     return FileEntry(name, digest.hexdigest(), before.size)
 

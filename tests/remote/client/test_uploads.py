@@ -7,6 +7,7 @@ import threading
 import time
 from hashlib import sha256
 from itertools import pairwise
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -205,6 +206,12 @@ def test_one_failure_keeps_what_is_done(kaggle, inside, file, tmp_path):
     kaggle.traffic.reset()
     send(inside, file, other)
     assert kaggle.traffic.uploaded == 2000
+
+
+def test_a_further_link_to_a_file_is_no_change(inside, file, tmp_path):
+    """A dry run beside the push links the same wheels: their bytes stay."""
+    [sent] = send(inside, file, progress=lambda *_: os.link(file, tmp_path / uuid4().hex))
+    assert sent.size == file.stat().st_size
 
 
 @pytest.mark.parametrize("waits_for", ["its start", "its bytes"])

@@ -3,12 +3,14 @@
 import os
 import time
 from hashlib import sha256
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kaggle_kit.errors import KitError
+from kaggle_kit.files import stamp_of
 from kaggle_kit.remote.plan import hashes
 from kaggle_kit.remote.plan.hashes import digest_of, hash_files, open_cache
 from kaggle_kit.runtime.manifest import FileEntry
@@ -105,6 +107,14 @@ def test_a_file_that_changes_while_it_is_read(cache, old):
 
     with pytest.raises(KitError, match=r"a changed while it was read; wait"):
         hash_files({"a": path}, cache=cache, tell=grow)
+
+
+def test_a_further_link_while_it_is_read_is_no_change(cache, old):
+    """The hash is that of the bytes, and is not remembered for a state that is over."""
+    path = old("a", bytes(10_000_000))
+    [entry] = hash_files({"a": path}, cache=cache, tell=lambda *_: os.link(path, path.with_name(uuid4().hex)))
+    assert entry.sha256 == sha256(bytes(10_000_000)).hexdigest()
+    assert cache.get(path, stamp_of(path.stat())) is None
 
 
 def test_a_file_replaced_while_it_is_read(cache, old):
