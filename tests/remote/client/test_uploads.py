@@ -89,6 +89,8 @@ def test_what_is_sent_is_what_was_checked(kaggle, inside, file):
 
 def test_a_file_that_changes_in_its_upload_is_refused_whatever_its_time(inside, file, tmp_path):
     """Written in place, with its time set back; and replaced by another of its size."""
+    size = 5_000_000  # more than is read at once: what was read before the change is what was checked
+    file.write_bytes(os.urandom(size))
     for replaced in (False, True):
         upload, status, done = whole(file), file.stat(), []
 
@@ -96,7 +98,7 @@ def test_a_file_that_changes_in_its_upload_is_refused_whatever_its_time(inside, 
             if at and not done:
                 done.append(at)
                 target = tmp_path / "new" if replaced else file
-                target.write_bytes(b"x" * SIZE)
+                target.write_bytes(b"x" * size)
                 os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
                 target.replace(file)
 
