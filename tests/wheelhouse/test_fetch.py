@@ -236,6 +236,7 @@ def test_first_error_stops_the_rest(lock: Lock, cache: Path, stocked: Index) -> 
         fetch(lock, cache=cache, urls=urls)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_a_part(one: Lock, cache: Path, index: Index) -> None:
     """Ctrl-C in mid-download ends at once and leaves what has come, which the next fetch goes on from."""
     script = textwrap.dedent(
