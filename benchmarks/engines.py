@@ -102,16 +102,21 @@ def score_all(python: Path, kind: str, cases: list[Case]) -> list[Scored]:
     with tempfile.TemporaryDirectory() as folder:
         told, out = Path(folder, "cases.json"), Path(folder, "out.json")
         told.write_text(json.dumps(body), encoding="utf-8")
-        done = subprocess.run(
-            [str(python), __file__, "score", str(told), str(out)],
-            env=os.environ | ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"{kind} failed:\n{done.stderr[-3000:]}")
+        run_there(python, __file__, "score", str(told), str(out), what=kind)
         return [Scored(**each) for each in json.loads(out.read_text(encoding="utf-8"))]
+
+
+def run_there(python: Path, script: str, *arguments: str, what: str) -> None:
+    """Run a script's part in the environment of `python`. Raises RuntimeError with its last words on failure."""
+    done = subprocess.run(
+        [str(python), script, *arguments],
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{what} failed:\n{done.stderr[-3000:]}")
 
 
 def score_here(told: Path, out: Path) -> None:

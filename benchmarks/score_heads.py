@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from engines import run_there
 
 ROOT = Path(__file__).parents[1]
 PAGE, MARK = ROOT / "docs" / "models.md", "<!-- heads -->"
@@ -51,14 +53,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "opt": _OPT,
     **dict.fromkeys(("bert", "roberta", "xlm-roberta", "modernbert", "deberta-v2", "electra"), _ENCODER),
 }
-ENVIRONMENT = {
-    "PYTHONPATH": str(ROOT),
-    "HF_HUB_OFFLINE": "1",
-    "TORCH_COMPILE_DISABLE": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_LOGGING_LEVEL": "WARNING",
-}
+LABELS = (2, 0, 1)
+"""Classes, in another order than the head's."""
 
 
 def main() -> None:
@@ -89,15 +85,7 @@ def main() -> None:
 def line(python: Path, kind: str) -> str:
     """One kind's line of the table, made in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [str(python), __file__, "one", kind, folder],
-            env=os.environ | ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"{kind} failed:\n{done.stderr[-3000:]}")
+        run_there(python, __file__, "one", kind, folder, what=kind)
         found = json.loads(Path(folder, "out.json").read_text(encoding="utf-8"))
     print(kind, found, file=sys.stderr)
     apart = " | ".join(f"{found['apart'][dtype]:.1e}" for dtype in ("float32", "bfloat16"))
@@ -106,33 +94,49 @@ def line(python: Path, kind: str) -> str:
 
 def one(kind: str, folder: Path) -> None:
     """Make the model, score it, and write how far the engines are from transformers itself."""
-    from kaggle_kit.runtime.engine import score_all
-    from kaggle_kit.runtime.engine_facts import engine_facts
-    from kaggle_kit.runtime.engines import TRANSFORMERS, open_engine
-    from kaggle_kit.runtime.vllm_engine import vllm_version
+    from kaggle_kit.runtime.engines import TRANSFORMERS
 
     model = folder / "model"
     reference = save(kind, model)
-    facts, config = engine_facts(vllm_version()), json.loads((model / "config.json").read_text(encoding="utf-8"))
-    architecture = config["architectures"][0]
-    mine = facts.scorer(architecture, config["model_type"])
-    shared = {"enforce_eager": True, "max_num_seqs": 8, "enable_prefix_caching": architecture not in facts.other}
+    architecture, reader, own = reader_of(model)
+    own = own and {**own, "enforce_eager": True, "max_num_seqs": 8}
     apart, name = {}, ""
     for dtype in ("float32", "bfloat16"):
-        for reader in dict.fromkeys(("vllm" if mine else TRANSFORMERS, TRANSFORMERS)):
-            options = {**shared, "dtype": dtype} if reader == "vllm" else {"dtype": dtype}
-            engine = open_engine(reader, model, label_ids=[2, 0, 1], longest=max(LENGTHS) + 2, options=options)
-            scores = score_all(engine, prompts())
-            worst = max(
-                abs(2.718281828459045**value - want[number])
-                for row, want in zip(scores, reference, strict=True)
-                for value, number in zip(row.log_probabilities, (2, 0, 1), strict=True)
-            )
-            name, apart[dtype] = name or engine.name, max(worst, apart.get(dtype, 0.0))
+        mine, read_by = distance(reader, model, reference, {**own, "dtype": dtype})
+        name = name or read_by
+        plain, _ = distance(TRANSFORMERS, model, reference, {"dtype": dtype}) if own else (mine, "")
+        apart[dtype] = max(mine, plain)
     body = {"architecture": architecture, "engine": name, "apart": apart}
     (folder / "out.json").write_text(json.dumps(body), encoding="utf-8")
     sys.stderr.flush()
     os._exit(0)
+
+
+def reader_of(model: Path) -> tuple[str, str, dict[str, Any]]:
+    """A model's architecture, the engine that reads its head, and what that engine is told of it; empty for none."""
+    from kaggle_kit.runtime.engine_facts import engine_facts
+    from kaggle_kit.runtime.engines import TRANSFORMERS
+    from kaggle_kit.runtime.vllm_engine import vllm_version
+
+    facts, config = engine_facts(vllm_version()), json.loads((model / "config.json").read_text(encoding="utf-8"))
+    architecture = config["architectures"][0]
+    if not facts.scorer(architecture, config["model_type"]):
+        return architecture, TRANSFORMERS, {}
+    return architecture, "vllm", {"enable_prefix_caching": architecture not in facts.other}
+
+
+def distance(reader: str, model: Path, reference: list[list[float]], options: dict[str, Any]) -> tuple[float, str]:
+    """The largest difference of a probability of an engine of kit's from the reference, and the engine's name."""
+    from kaggle_kit.runtime.engine import score_all
+    from kaggle_kit.runtime.engines import open_engine
+
+    engine = open_engine(reader, model, label_ids=LABELS, longest=max(LENGTHS) + 2, options=options)
+    worst = max(
+        abs(math.exp(value) - want[number])
+        for row, want in zip(score_all(engine, prompts()), reference, strict=True)
+        for value, number in zip(row.log_probabilities, LABELS, strict=True)
+    )
+    return worst, engine.name
 
 
 def prompts() -> list[list[int]]:

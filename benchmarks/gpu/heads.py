@@ -102,29 +102,14 @@ def ask(job: dict[str, Any]) -> None:
 
 
 def small(kind: str, folder: Path, heads: Any) -> dict[str, Any]:
-    """How far kit's engines are from transformers itself on the processor, in float32, over the seeded prompts."""
-    from kaggle_kit.runtime.engine import score_all
-    from kaggle_kit.runtime.engine_facts import engine_facts
-    from kaggle_kit.runtime.engines import TRANSFORMERS, open_engine
-    from kaggle_kit.runtime.vllm_engine import vllm_version
-
+    """How far kit's engine is from transformers itself on the processor, in float32, over the seeded prompts."""
     reference = heads.save(kind, folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    facts, architecture = engine_facts(vllm_version()), config["architectures"][0]
-    mine = facts.scorer(architecture, config["model_type"])
-    apart = {}
-    dtypes = ("bfloat16", "float32") if kind.startswith("gemma") or not mine else ("half", "bfloat16", "float32")
-    for dtype in dtypes:
-        options: dict[str, Any] = {"dtype": dtype}
-        if mine:
-            options |= OPTIONS | {"enable_prefix_caching": architecture not in facts.other}
-        longest = max(heads.LENGTHS) + 2
-        engine = open_engine(
-            "vllm" if mine else TRANSFORMERS, folder, label_ids=[0, 1, 2], longest=longest, options=options
-        )
-        rows = [[math.exp(value) for value in row.log_probabilities] for row in score_all(engine, heads.prompts())]
-        apart[dtype] = max(abs(x - y) for p, q in zip(rows, reference, strict=True) for x, y in zip(p, q, strict=True))
-    return {"kind": architecture, "engine": engine.name, "apart": apart}
+    architecture, reader, own = heads.reader_of(folder)
+    own = own and OPTIONS | own
+    apart, name = {}, ""
+    for dtype in ("bfloat16", "float32") if kind.startswith("gemma") or not own else ("half", "bfloat16", "float32"):
+        apart[dtype], name = heads.distance(reader, folder, reference, {**own, "dtype": dtype})
+    return {"kind": architecture, "engine": name, "apart": apart}
 
 
 if __name__ == "__main__":
