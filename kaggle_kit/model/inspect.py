@@ -168,7 +168,7 @@ def inspect_model(
     problems = by_check("method", problems)
     problems += weights.problems
     version = target.engine_version if target else _NEWEST
-    joined = engine_facts(version).fused_layers(architecture.name) if architecture else {}
+    joined = engine_facts(version).fused_layers(architecture.name, architecture.model_type) if architecture else {}
     packed = packed_layers(weights.tensors, quantisation, joined) if quantisation else {}
     if architecture and weights.whole:
         problems += checks.check_completeness(

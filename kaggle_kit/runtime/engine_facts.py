@@ -145,10 +145,9 @@ class EngineFacts:
         form = packing.common_name if packing else None
         return self.answers.get(architecture, {}).get(form or "") if self.exact else None
 
-    def fused_layers(self, architecture: str) -> dict[str, str]:
+    def fused_layers(self, architecture: str, model_type: str) -> dict[str, str]:
         """A layer's last name → that of the engine's layer which holds it, for those that the engine joins."""
-        name = architecture.removesuffix(SUFFIX) + _CAUSAL if architecture.endswith(SUFFIX) else architecture
-        joined = self.fused.get(name, {})
+        joined = self.fused.get(self.generator(architecture, model_type), {})
         return {part: whole for whole, parts in joined.items() for part in parts if len(parts) > 1}
 
 

@@ -203,7 +203,10 @@ def test_a_head_of_another_kind_is_told():
 
 def test_a_heads_layers_are_its_text_models():
     """What vLLM joins, refuses on a CPU or needs a package for does not hang on the head."""
-    assert NOW.fused_layers("LlamaForSequenceClassification") == NOW.fused_layers("LlamaForCausalLM") != {}
+    assert NOW.fused_layers("LlamaForSequenceClassification", "llama") == NOW.fused_layers("LlamaForCausalLM", "llama")
+    assert NOW.fused_layers("LlamaForCausalLM", "llama") != {}
+    gemma = NOW.fused_layers("Gemma3TextForSequenceClassification", "gemma3_text")
+    assert gemma == NOW.fused_layers("Gemma3ForCausalLM", "gemma3_text") != {}
     for name, reason in NOW.cpu_refuses.items():
         kinds = [kind for kind, causal in NOW.causal.items() if causal == name and name in NOW.text]
         for kind in kinds:
