@@ -82,7 +82,7 @@ def prompt_flops(checkpoint: Checkpoint, tokens: float) -> float:
     """FLOP of one prompt of so many tokens."""
     model = checkpoint.architecture
     layers = 2 * checkpoint.layer_parameters * tokens + model.attention_flops(tokens)
-    return layers + 2 * model.hidden * model.vocabulary
+    return layers + 2 * model.hidden * model.logits
 
 
 def speed_of(checkpoint: Checkpoint, target: Target, rates: Rates | None, wanted: str | None = None) -> Speed:

@@ -171,11 +171,14 @@ class Architecture:
         return 0 if self.score_head else 1
 
     @property
-    def head_numbers(self) -> int:
-        """Numbers of the head's matrix."""
-        if self.score_head:
-            return len(self.score_head.classes) * self.hidden
-        return 0 if self.tied else padded(self.vocabulary) * self.hidden
+    def logits(self) -> int:
+        """How many numbers it answers a prompt with: one a class of its head, else one a word."""
+        return len(self.score_head.classes) if self.score_head else self.vocabulary
+
+    def _ends(self, vocabulary: int) -> int:
+        """Numbers of embeddings and head, with so many words."""
+        head = self.logits if self.score_head else 0 if self.tied else vocabulary
+        return (vocabulary + head) * self.hidden
 
     @property
     def layer_parameters(self) -> int:
@@ -216,7 +219,7 @@ class Architecture:
     @property
     def end_bytes(self) -> int:
         """What embeddings, head and last norm weigh in an engine's memory, at two bytes a number."""
-        return ((padded(self.vocabulary) + 1) * self.hidden + self.head_numbers) * 2
+        return (self._ends(padded(self.vocabulary)) + self.hidden) * 2
 
     def attention_flops(self, tokens: float) -> float:
         """FLOP of causal attention over one prompt of so many tokens.
@@ -242,8 +245,7 @@ class Architecture:
         """All numbers of the model, as its makers count them."""
         vectors = self.layers * sum(length for _, length in self.layer_vectors()) + self.hidden
         biases = self.layers * sum(matrix.outputs for matrix in self.layer_matrices() if matrix.bias)
-        head = self.head_numbers if self.score_head or self.tied else self.vocabulary * self.hidden
-        return self.layer_parameters + vectors + biases + self.vocabulary * self.hidden + head
+        return self.layer_parameters + vectors + biases + self._ends(self.vocabulary)
 
 
 def padded(vocabulary: int) -> int:

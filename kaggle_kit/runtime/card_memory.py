@@ -49,7 +49,7 @@ def card_memory(checkpoint: Checkpoint, *, parallel: int, batch: int, sequences:
         weights=checkpoint.weight_bytes / parallel,
         keys=model.kv_bytes_on_card(parallel) * (batch + longest + 1) + sequences * model.state_bytes / parallel,
         activations=batch * (4 * model.hidden + 3 * model.active_intermediate / parallel) * 2,
-        logits=sequences * (len(model.score_head.classes) if model.score_head else model.vocabulary) * 4 * 3,
+        logits=sequences * model.logits * 4 * 3,
     )
 
 

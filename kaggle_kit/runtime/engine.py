@@ -74,13 +74,18 @@ def renormalise(raw: Sequence[float], *, with_mass: bool) -> LabelScores:
     """
     if not all(math.isfinite(value) for value in raw):
         raise RunError(f"the engine gave the label log-probabilities {list(raw)}: not all are finite")
-    top = max(raw)
-    total = top + math.log(sum(math.exp(value - top) for value in raw))
+    total = _log_total(raw)
     scores = tuple(value - total for value in raw)
     if not with_mass:
         return LabelScores(scores, None)
     mass = min(math.exp(total), 1.0)
     return LabelScores(scores, mass, (LOW_MASS,) if mass < LEAST_MASS else ())
+
+
+def _log_total(values: Sequence[float]) -> float:
+    """The logarithm of the sum of their exponentials."""
+    top = max(values)
+    return top + math.log(sum(math.exp(value - top) for value in values))
 
 
 def class_scores(logits: Sequence[float], classes: Sequence[int]) -> LabelScores:
@@ -92,8 +97,7 @@ def class_scores(logits: Sequence[float], classes: Sequence[int]) -> LabelScores
         raise RunError(f"the engine gave {len(logits)} logits, and the label's class is number {max(classes)}")
     if not all(math.isfinite(value) for value in logits):
         raise RunError(f"the engine gave the logits {list(logits[:20])}: not all are finite")
-    top = max(logits)
-    total = top + math.log(sum(math.exp(value - top) for value in logits))
+    total = _log_total(logits)
     return renormalise([logits[number] - total for number in classes], with_mass=True)
 
 

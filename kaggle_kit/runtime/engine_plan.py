@@ -42,7 +42,6 @@ _NO_HALF = ("gemma2", "gemma3", "gemma3_text", "glm4", "plamo2")
 _BFLOAT16_FROM = (8, 0)
 _LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
 """Without it vLLM itself refuses a max_model_len beyond what config.json says."""
-_ALLOWED = "allowed "
 _DTYPES = {"half": "float16", "float": "float32"}
 
 
@@ -93,10 +92,9 @@ class EngineSetup:
         """
         if reason := self._left_to_transformers(checkpoint):
             plan = self.with_engine(TRANSFORMERS).plan(checkpoint, budget, mean_tokens=mean_tokens)
-            allowed = [text for text in plan.reasons if text.startswith(_ALLOWED)]
-            return replace(plan, engine=TRANSFORMERS, reasons=(reason, *allowed))
+            return replace(plan, engine=TRANSFORMERS, reasons=(reason, *_allowed(checkpoint)))
         draft = _Draft(self)
-        draft.reasons += [f"{_ALLOWED}{allowance}" for allowance in checkpoint.allowed]
+        draft.reasons += _allowed(checkpoint)
         self._refuse_unbuilt(checkpoint)
         if reason := length_obstacle(checkpoint.architecture, budget):
             if not checkpoint.allows("length"):
@@ -176,6 +174,11 @@ class EngineSetup:
             environment={**(plan.environment if plan else {}), **(environment or {})},
             **where,
         )
+
+
+def _allowed(checkpoint: Checkpoint) -> list[str]:
+    """What the checkpoint's author allowed, as reasons of a plan."""
+    return [f"allowed {allowance}" for allowance in checkpoint.allowed]
 
 
 def length_obstacle(architecture: Architecture, budget: int) -> str | None:

@@ -79,9 +79,12 @@ def row_keys(ids: Iterable[str]) -> list[str]:
     return [keys.of(row_id) for row_id in ids]
 
 
-def read_ids(path: Path, id_column: str) -> list[str]:
-    """The ids of a table, in its order. Raises DataError if the file or the column is missing."""
-    return [record[id_column] or "" for record in read_records(path, columns=[id_column])]
+def read_ids(path: Path, id_column: str, *, beside: Sequence[str] = ()) -> list[str]:
+    """The ids of a table, in its order.
+
+    Raises DataError if the file, the column or one that must be `beside` it is missing.
+    """
+    return [record[id_column] or "" for record in read_records(path, columns=[id_column, *beside])]
 
 
 NO_ROW = "test.csv has no row of this id"

@@ -63,9 +63,7 @@ def check_competition(folder: Path, *, fields: Sequence[str], columns: Sequence[
             f"{folder / SAMPLE} has the columns {', '.join(sample.columns)}; the notebook's labels are for "
             f"{', '.join(columns)}"
         )
-    ids = [
-        record[sample.id_column] or "" for record in read_records(folder / TEST, columns=[sample.id_column, *fields])
-    ]
+    ids = read_ids(folder / TEST, sample.id_column, beside=fields)
     try:
         return Competition(folder, sample, match_rows(sample.ids, ids))
     except DataError as error:

@@ -1,5 +1,7 @@
 """A head of classes: how config.json describes it, which class a label is, and what of a prompt it looks at."""
 
+from math import exp
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,6 +113,6 @@ def test_a_heads_mass_is_that_of_its_labels(logits):
     everything = class_scores(logits, range(len(logits)))
     assert everything.mass == pytest.approx(1)
     some = class_scores(logits, [2, 0])
-    chances = [2.718281828459045**value for value in everything.log_probabilities]
+    chances = [exp(value) for value in everything.log_probabilities]
     assert some.mass == pytest.approx(chances[0] + chances[2])
-    assert sum(2.718281828459045**value for value in some.log_probabilities) == pytest.approx(1)
+    assert sum(exp(value) for value in some.log_probabilities) == pytest.approx(1)

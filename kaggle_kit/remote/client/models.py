@@ -229,7 +229,7 @@ def _shows(client: Client, ref: Reference, files: Sequence[Sent], version: int) 
     listed = list_files(client, ref, version)
     if listed is None:
         return False
-    differ = versions.difference({one.name: one.size for one in listed}, versions.sent_sizes(files))
+    differ = versions.difference(versions.sizes_of(listed), versions.sent_sizes(files))
     if differ:
         raise RemoteError(
             f"{_what(ref)}: the reply was lost, and version {version} there now is not what was sent ({differ}). "

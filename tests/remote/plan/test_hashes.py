@@ -37,6 +37,14 @@ def old(tmp_path, monkeypatch):
     return old
 
 
+def write_in_place(path, *, as_of=None):
+    """Other bytes of the same size into a file, with the time that it had, `as_of`, set again."""
+    with path.open("r+b") as stream:
+        stream.write(b"two")
+    if as_of:
+        os.utime(path, ns=(as_of.st_atime_ns, as_of.st_mtime_ns))
+
+
 def test_a_hash_is_that_of_the_bytes(cache, old):
     """An entry holds the file's SHA-256 and size under the name that was asked for."""
     data = os.urandom(9_000_001)
@@ -65,8 +73,7 @@ def test_a_change_of_the_time_alone_hashes_anew(cache, old):
     """A file written again is not trusted to be the same."""
     path = old("a", b"one")
     hash_files({"a": path}, cache=cache)
-    with path.open("r+b") as stream:
-        stream.write(b"two")
+    write_in_place(path)
     [entry] = hash_files({"a": path}, cache=cache)
     assert entry.sha256 == sha256(b"two").hexdigest()
 
@@ -76,9 +83,7 @@ def test_a_change_whose_time_was_set_back_hashes_anew(cache, old):
     path = old("a", b"one")
     status = path.stat()
     hash_files({"a": path}, cache=cache)
-    with path.open("r+b") as stream:
-        stream.write(b"two")
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    write_in_place(path, as_of=status)
     [entry] = hash_files({"a": path}, cache=cache)
     assert entry.sha256 == sha256(b"two").hexdigest()
 
@@ -89,9 +94,7 @@ def test_a_file_written_just_now_is_not_remembered(cache, tmp_path):
     path.write_bytes(b"one")
     status = path.stat()
     hash_files({"a": path}, cache=cache)
-    with path.open("r+b") as stream:
-        stream.write(b"two")
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    write_in_place(path, as_of=status)
     [entry] = hash_files({"a": path}, cache=cache)
     assert entry.sha256 == sha256(b"two").hexdigest()
 
